@@ -1,0 +1,1 @@
+"""Attacks and controls, one file each."""

@@ -1,0 +1,1 @@
+"""Defenses: training recipes and input purifiers."""

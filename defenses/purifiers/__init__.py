@@ -1,0 +1,1 @@
+"""Input purifiers: transforms put before a metric, one file each."""

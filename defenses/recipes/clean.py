@@ -1,0 +1,63 @@
+"""Clean training: no attack, the regression loss of Eq. 5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.contracts import Entry, Metric, Recipe, register
+
+SMALLEST_SPREAD = 1e-6
+"""Standard deviation of the targets below which a batch has no correlation to train on."""
+EPSILON = 1e-8
+"""Keeps the correlation's denominator, a sum of squared deviations, away from zero."""
+
+
+@register("clean")
+@dataclass(frozen=True)
+class Clean(Recipe):
+    """alpha x MSE - (1 - alpha) x PLCC on clean images (Eq. 5), after a warm start on the MSE alone; uniform batches.
+
+    PLCC's gradient grows as 1 / std(prediction), so from a cold start it shrinks the predictions to a constant: use
+    labels on a scale like 1 to 5, and a warm start.
+    """
+
+    alpha: float = 0.7
+    """Weight of the MSE after the warm start."""
+    warm: float = 0.3
+    """Share of the steps that train on the MSE alone."""
+    batch: int = 16
+    """Images in a batch; the recipe file's ``batch``."""
+
+    def batches(
+        self, entries: Sequence[Entry], rng: np.random.Generator
+    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+        """Shuffled passes over the entries, cut into batches; what is left of a pass begins the next batch."""
+        queue: list[int] = []
+        while True:
+            while len(queue) < self.batch:
+                queue.extend(rng.permutation(len(entries)).tolist())
+            yield queue[: self.batch], [False] * self.batch
+            queue = queue[self.batch :]
+
+    def loss(self, metric: Metric, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
+        """Eq. 5 on one batch; logs ``mse`` and ``plcc``."""
+        prediction = metric(ref=batch["ref"], dist=batch["clean"])
+        target = batch["target"]
+        error = (prediction - target).square().mean()
+        correlation = plcc(prediction, target)
+        figures = {"mse": float(error.detach()), "plcc": float(correlation.detach())}
+        warming = float(batch["step"]) < self.warm * float(batch["steps"])
+        if warming or float(target.std(correction=0)) < SMALLEST_SPREAD:
+            return error, figures
+        return self.alpha * error - (1 - self.alpha) * correlation, figures
+
+
+def plcc(prediction: Tensor, target: Tensor) -> Tensor:
+    """Pearson's linear correlation of two vectors, 0 where either is constant; its gradient is finite everywhere."""
+    x, y = prediction - prediction.mean(), target - target.mean()
+    return (x * y).sum() / torch.sqrt((x.square().sum() + EPSILON) * (y.square().sum() + EPSILON))

@@ -1,0 +1,377 @@
+"""The command line. It imports torch and plugins only in the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.registry import Kind, Plugin, Registry
+
+app = typer.Typer(
+    name="robustiqa",
+    help="Measure how robust full-reference image-quality metrics are to adversarial attack.",
+    epilog="First steps:  robustiqa run suites/quickstart.yaml   |   robustiqa list   |   robustiqa show pgd",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that registers plugins; may be repeated.", metavar="FILE.py"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
+SuiteFile = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate the first n samples of each split only.")]
+
+
+class What(StrEnum):
+    """Things that can be listed."""
+
+    metrics = "metrics"
+    attacks = "attacks"
+    defenses = "defenses"
+    datasets = "datasets"
+    recipes = "recipes"
+    suites = "suites"
+    plugins = "plugins"
+
+
+class ExecutorName(StrEnum):
+    """Where blocks run."""
+
+    serial = "serial"
+    processes = "processes"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; exit code 0 all done, 1 some cells failed, 2 bad usage or input, 130 interrupted."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except UserError as error:
+        _complain(str(error))
+        code = 2
+    except KeyboardInterrupt:
+        _complain("interrupted. What was finished is kept; run the same command again to go on.")
+        code = 130
+    except typer.Abort:
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        show = getattr(error, "show", None)  # a usage error of typer's
+        if show is None:
+            raise
+        show()
+        code = int(getattr(error, "exit_code", 2))
+    sys.exit(code or 0)
+
+
+def _complain(message: str) -> None:
+    lines = message.splitlines()
+    more = f"{len(lines)} problems:\n" if len(lines) > 1 else ""
+    print(f"error: {more}{message}", file=sys.stderr)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[What | None, typer.Argument(help="What to list; everything if left out.")] = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """List metrics, attacks, defenses, data sets, recipes, suites or plugins from elsewhere.
+
+    Example: robustiqa list attacks
+    """
+    registry = _registry(plugin)
+    found = {kind.value: _listed(kind, registry) for kind in ([what] if what else What)}
+    if as_json:
+        _print_json(found)
+        return
+    from rich.table import Table
+
+    console = _console()
+    for name, rows in found.items():
+        table = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for row in rows:
+            table.add_row(f"[bold]{row['name']}[/]", row["from"])
+        if not rows:
+            table.add_row("(none)")
+        console.print(table)
+
+
+def _listed(what: What, registry: Registry) -> list[dict[str, str]]:
+    if what is What.suites:
+        return [{"name": str(path), "from": "this folder"} for path in sorted(Path("suites").rglob("*.yaml"))]
+    kinds: dict[What, list[Kind]] = {
+        What.metrics: ["metrics"],
+        What.attacks: ["attacks"],
+        What.defenses: ["purifiers"],
+        What.datasets: ["datasets"],
+        What.recipes: ["recipes"],
+        What.plugins: ["metrics", "attacks", "purifiers", "datasets", "recipes"],
+    }
+    rows = []
+    for kind in kinds[what]:
+        for name in registry.names(kind):
+            source = registry.source(kind, name)
+            if what is not What.plugins or source.origin != source.module:
+                label = f"{name} ({kind})" if what is What.plugins else name
+                rows.append({"name": label, "from": source.origin})
+    if what is What.defenses:
+        rows.insert(0, {"name": "base", "from": "no defense"})
+    return rows
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A plugin's name.")], plugin: PluginFiles = None, as_json: AsJson = False
+) -> None:
+    """Show what a plugin is and its parameters.
+
+    Example: robustiqa show pgd
+    """
+    from harness.registry import KINDS, PluginError, did_you_mean
+
+    registry = _registry(plugin)
+    kinds = [kind for kind in KINDS if name in registry.names(kind)]
+    if not kinds:
+        known = [n for kind in KINDS for n in registry.names(kind)]
+        raise PluginError(f"nothing is registered as '{name}'.{did_you_mean(name, known)}")
+    pages = [_page(kind, registry.get(kind, name)) for kind in kinds]
+    if as_json:
+        _print_json(pages)
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = _console()
+    for page in pages:
+        console.print(f"[bold]{name}[/] ({page['kind']}) from {escape(page['from'])}\n")
+        console.print(escape(page["description"]) + "\n")
+        table = Table(title="parameters", title_justify="left")
+        for column in ("parameter", "type", "default"):
+            table.add_column(column)
+        for parameter in page["parameters"]:
+            table.add_row(*(escape(str(parameter[c])) for c in ("name", "type", "default")))
+        console.print(table if page["parameters"] else "no parameters")
+        for key, value in page["properties"].items():
+            console.print(f"{key}: {escape(str(value))}")
+
+
+_PROPERTIES = (
+    *("higher_is_better", "differentiable", "exact_gradient", "minimum_size", "needs_weights"),
+    *("needs_gradient", "norms", "control", "fits", "gradient", "randomised", "kind", "labels", "splits"),
+)
+
+
+def _page(kind: Kind, plugin: Plugin[Any]) -> dict[str, Any]:
+    import inspect
+
+    def plain(value: Any) -> Any:
+        if value is inspect.Parameter.empty:
+            return "(must be given)"
+        if isinstance(value, frozenset | set):
+            return sorted(value)
+        return value
+
+    return {
+        "name": plugin.name,
+        "kind": kind,
+        "from": plugin.origin,
+        "description": inspect.getdoc(plugin.cls) or "",
+        "parameters": [
+            {"name": p.name, "type": _type_text(p.annotation), "default": plain(p.default)} for p in plugin.parameters()
+        ],
+        "properties": {k: plain(getattr(plugin.cls, k)) for k in _PROPERTIES if hasattr(plugin.cls, k)},
+    }
+
+
+def _type_text(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+@app.command()
+def validate(suite: SuiteFile, plugin: PluginFiles = None, as_json: AsJson = False) -> None:
+    """Check a suite and say everything that is wrong with it, before anything is loaded.
+
+    Example: robustiqa validate suites/quickstart.yaml
+    """
+    from harness.located import LocatedError
+    from harness.suite import load_suite
+
+    try:
+        found = load_suite(suite, _registry(plugin))
+    except LocatedError as error:
+        if as_json:
+            _print_json({"suite": str(suite), "valid": False, "errors": error.lines})
+            raise typer.Exit(2) from None
+        raise
+    if as_json:
+        _print_json({"suite": str(suite), "valid": True, "errors": []})
+        return
+    _console().print(
+        f"{suite}: valid. {len(found.datasets)} data set(s), {len(found.metrics)} metric(s), "
+        f"{len(found.defenses)} defense(s), {len(found.attacks)} attack(s), {len(found.budgets)} budget(s)."
+    )
+
+
+@app.command()
+def plan(
+    suite: SuiteFile,
+    out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    limit: Limit = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what running a suite would do: cells, and what is done already.
+
+    Example: robustiqa plan suites/quickstart.yaml
+    """
+    from harness.plan import make_plan
+    from harness.results import label_of
+    from harness.run import RUNS, pending_jobs
+    from harness.store import RunFolder
+    from harness.suite import load_suite
+
+    registry = _registry(plugin)
+    found = load_suite(suite, registry, {"limit": limit} if limit else None)
+    made = make_plan(found, registry)
+    store = RunFolder(out or RUNS / found.name)
+    facts, fits, blocks = pending_jobs(made, store)
+    rows = [
+        {
+            "cell": label_of(c),
+            "id": c.id,
+            "slices": made.slices[c.split.key],
+            "done": len([i for i in store.slices(c.id) if i < made.slices[c.split.key]]),
+        }
+        for c in made.cells
+    ]
+    if as_json:
+        pending = {"calibrations": len(facts), "fits": len(fits), "blocks": len(blocks)}
+        _print_json({"suite": found.name, "folder": str(store.path), "pending": pending, "cells": rows})
+        return
+    from rich.table import Table
+
+    table = Table("cell", "slices done", title=f"{found.name}: {len(rows)} cells", title_justify="left")
+    for row in rows:
+        table.add_row(str(row["cell"]), f"{row['done']} of {row['slices']}")
+    _console().print(table)
+    _console().print(f"To run: {len(facts)} calibrations, {len(fits)} fits, {len(blocks)} blocks into {store.path}.")
+
+
+@app.command()
+def run(
+    suite: SuiteFile,
+    out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
+    executor: Annotated[ExecutorName | None, typer.Option(help="Default: processes on a CPU, serial on a GPU.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")] = None,
+    limit: Limit = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
+    plugin: PluginFiles = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
+) -> None:
+    """Run a suite, resume it, or extend it; ends with the tables and writes the report.
+
+    The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
+    is new. Example: robustiqa run suites/quickstart.yaml --limit 16
+    """
+    from harness.progress import ConsoleProgress, SilentProgress
+    from harness.report import print_tables
+    from harness.run import Options, run_suite
+    from harness.suite import load_suite
+
+    registry = _registry(plugin)
+    found = load_suite(suite, registry, {"limit": limit} if limit else None)
+    _check_device(device)
+    console = _console()
+    options = Options(out, executor.value if executor else None, workers, device)
+    with SilentProgress() if quiet else ConsoleProgress(_console(stderr=True)) as progress:
+        result = run_suite(found, registry, options, progress)
+    if not quiet:
+        print_tables(result.tables, console)
+        did = f"{result.blocks} blocks run" if result.jobs else "nothing left to run"
+        console.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
+    if result.data.failures or result.failed:
+        for failure in result.data.failures[:20]:
+            print(f"failed: {failure.cell}: {failure.sample}: {failure.message}", file=sys.stderr)
+        count = len(result.data.failures) or result.failed
+        print(f"{count} slice(s) of cells failed; run again to retry them.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, such as results/runs/quickstart.", metavar="RUN")],
+    plugin: PluginFiles = None,
+) -> None:
+    """Make the tables and the page of a run again from its records, running nothing.
+
+    Example: robustiqa report results/runs/quickstart
+    """
+    from harness.report import print_tables
+    from harness.run import report_run
+
+    data, tables = report_run(folder, _registry(plugin))
+    print_tables(tables, _console())
+    _console().print(f"\nReport: {folder / 'report' / 'index.html'}", soft_wrap=True)
+    if data.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, such as suites/train/birqa_tiny_mini.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="The training's run folder.")] = None,
+    plugin: PluginFiles = None,
+) -> None:
+    """Train a metric by a recipe; writes a weight file and its entry in the manifest. Resumes after a kill.
+
+    Example: robustiqa train suites/train/birqa_tiny_mini.yaml
+    """
+    from harness.training import train as train_
+
+    result = train_(recipe, out, plugins=plugin or ())
+    _console().print(str(result), soft_wrap=True)
+
+
+def _check_device(device: str | None) -> None:
+    if device is None:
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {device}: not to be had ({str(error).splitlines()[0]}). Leave it out, or take cpu."
+        ) from None
+
+
+def _registry(files: Sequence[Path] | None) -> Registry:
+    from harness.registry import Registry
+
+    return Registry(files or ())
+
+
+def _console(*, stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=max(console.width, 110))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str))

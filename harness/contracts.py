@@ -1,0 +1,411 @@
+"""What a plugin author reads first: the contracts between plugins and the engine.
+
+Conventions that hold everywhere:
+
+* Images are float32 RGB in [0, 1], N x 3 x H x W. Budgets are in the same units, at the scorer's input.
+* Normalisation, resizing and colour conversion live inside the metric.
+* Only the engine moves tensors between devices.
+* *Quality* is always higher-is-better; the engine negates the score of a metric that says otherwise.
+
+A plugin is one file: a subclass of `Metric`, `Attack`, `Purifier`, `Dataset` or `Recipe` under `@register("name")`.
+Its parameters (keyword-only ``__init__`` arguments, or the dataclass fields) are its YAML parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import DataError, UserError
+
+__all__ = [
+    "Attack",
+    "Budget",
+    "DataError",
+    "Dataset",
+    "Entry",
+    "Metric",
+    "Objective",
+    "Purifier",
+    "QueryLimit",
+    "Recipe",
+    "SampleRng",
+    "Sign",
+    "Tree",
+    "UserError",
+    "map_tree",
+    "register",
+]
+
+Tree = Any
+"""A tensor, or a tuple, list or dict of Trees; every tensor has the batch on axis 0."""
+
+Sign = Literal[-1, 0, 1]
+"""Direction of one attacked sample: +1 raises quality, -1 lowers it, 0 is never attacked (clean, controls)."""
+
+Norm = Literal["linf", "l2"]
+
+Split = str
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One registered name of a plugin class: the name, preset parameters and default weights."""
+
+    name: str
+    preset: Mapping[str, Any]
+    weights: str | None
+
+
+P = TypeVar("P", bound=type)
+
+
+def register(name: str, *, weights: str | None = None, **preset: Any) -> Callable[[P], P]:
+    """Class decorator giving a plugin its public name; several may stand on one class (presets).
+
+    The name must be a literal string, so that `robustiqa list` can read it without importing the file.
+
+    Args:
+        name: Lower-case public name, as written in suites.
+        weights: For metrics: name in the weights manifest that is loaded unless the suite says otherwise.
+        **preset: Parameters fixed by this name; a suite may still override them.
+    """
+
+    def mark(plugin: P) -> P:
+        own = plugin.__dict__.get("registrations", ())
+        plugin.registrations = (Registration(name, preset, weights), *own)  # type: ignore[attr-defined]
+        return plugin
+
+    return mark
+
+
+def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    """Apply a function to every tensor of a tree; anything that is no tensor stays as it is."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {key: map_tree(function, value) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(map_tree(function, value) for value in tree))
+    if isinstance(tree, tuple | list):
+        return type(tree)(map_tree(function, value) for value in tree)
+    return tree
+
+
+class Metric(nn.Module):
+    """A full-reference image-quality metric.
+
+    Subclasses have a keyword-only annotated ``__init__`` (its arguments are the YAML parameters), no global state and
+    no randomness. Sample i of a batch must depend on row i alone.
+    """
+
+    higher_is_better: ClassVar[bool]
+    version: ClassVar[int] = 1
+    """Part of identity. Raise it when the same parameters and weights give other scores."""
+    differentiable: ClassVar[bool] = True
+    """False: white-box attacks on it are refused when the suite is validated."""
+    exact_gradient: ClassVar[bool] = True
+    """False: backward is a surrogate (BPDA), so finite differences do not apply."""
+    minimum_size: ClassVar[int] = 1
+    """Smallest image side in pixels."""
+    needs_weights: ClassVar[bool] = False
+    """True: refused without weights; ``weights: random`` must be asked for."""
+
+    def encode(self, ref: Tensor) -> Tree:
+        """What of the reference can be computed once: called without gradients, its result reused by `score`.
+
+        Args:
+            ref: Reference images, N x 3 x H x W in [0, 1].
+        """
+        return ref
+
+    def score(self, reference: Tree, dist: Tensor) -> Tensor:
+        """Score of each distorted image.
+
+        Args:
+            reference: What `encode` returned for the references.
+            dist: Distorted images, N x 3 x H x W in [0, 1].
+
+        Returns:
+            Scores of shape [N], in the metric's own units and direction.
+        """
+        raise NotImplementedError
+
+    def forward(self, *, ref: Tensor, dist: Tensor) -> Tensor:
+        """Score of (ref, dist) pairs; keyword-only, because argument order differs between libraries."""
+        score: Tensor = self.score(self.encode(ref), dist)
+        return score
+
+
+@dataclass(frozen=True)
+class Purifier:
+    """A transform put before a metric as a defense. Fields are the parameters.
+
+    One draw is made per sample and shared by the reference and every patch of that sample.
+    """
+
+    version: ClassVar[int] = 1
+    gradient: ClassVar[Literal["exact", "surrogate"]] = "exact"
+    """"surrogate": an adaptive attack differentiates `surrogate` in place of `apply` (BPDA)."""
+    randomised: ClassVar[bool] = True
+    """False: `draw` uses no randomness, so one encoding of the reference serves every evaluation."""
+
+    def draw(self, images: Tensor, rng: SampleRng) -> Tree:
+        """Random choices for each sample of a batch (N x 3 x H x W), as a tree with the batch on axis 0."""
+        return ()
+
+    def apply(self, images: Tensor, draw: Tree) -> Tensor:
+        """Purified images, N x 3 x H' x W' in [0, 1]; a deterministic function of its arguments."""
+        raise NotImplementedError
+
+    def surrogate(self, images: Tensor, draw: Tree) -> Tensor:
+        """Differentiable stand-in for `apply`, used for its backward pass only."""
+        return images
+
+
+class SampleRng:
+    """One random generator per sample, seeded by hash(root seed, sample id, purpose).
+
+    No metric, budget, batch, slice or worker enters the seed, so a sample sees the same draws whatever runs beside it.
+    """
+
+    def __init__(self, generators: Sequence[np.random.Generator], device: torch.device | str = "cpu") -> None:
+        self._generators = list(generators)
+        self._device = torch.device(device)
+
+    @classmethod
+    def for_samples(cls, seed: int, ids: Sequence[str], purpose: str, device: torch.device | str = "cpu") -> SampleRng:
+        """Generators for the samples `ids` and one purpose (an attack's name, "keep", "score", ...)."""
+        return cls([np.random.Generator(np.random.PCG64DXSM(_entropy(seed, i, purpose))) for i in ids], device)
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Uniform float32 numbers in [low, high), shape [N, *shape]."""
+        unit = self._stack([g.random(shape, dtype=np.float32) for g in self._generators], shape, np.float32)
+        return unit * (high - low) + low
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal float32 numbers, shape [N, *shape]."""
+        return self._stack([g.standard_normal(shape, dtype=np.float32) for g in self._generators], shape, np.float32)
+
+    def signs(self, *shape: int) -> Tensor:
+        """Fair -1 or +1 as float32, shape [N, *shape]."""
+        return self.integers(2, *shape).to(torch.float32) * 2 - 1
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Uniform int64 in [0, high), shape [N, *shape]."""
+        return self._stack([g.integers(high, size=shape) for g in self._generators], shape, np.int64)
+
+    def select(self, index: Tensor) -> SampleRng:
+        """Generators of the given rows. The first mention of a row shares its stream; repeats get streams of their own.
+
+        So restarts of one sample draw different numbers, and still the same ones in any batch.
+        """
+        seen: set[int] = set()
+        chosen = []
+        for row in index.tolist():
+            generator = self._generators[row]
+            chosen.append(generator.spawn(1)[0] if row in seen else generator)
+            seen.add(row)
+        return SampleRng(chosen, self._device)
+
+    def _stack(self, draws: Sequence[Any], shape: tuple[int, ...], dtype: type) -> Tensor:
+        if not draws:
+            return torch.from_numpy(np.empty((0, *shape), dtype=dtype)).to(self._device)
+        return torch.from_numpy(np.stack([np.asarray(d, dtype=dtype) for d in draws])).to(self._device)
+
+
+def _entropy(seed: int, sample: str, purpose: str) -> int:
+    digest = hashlib.blake2b(f"{seed}\x00{sample}\x00{purpose}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest, "big")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far an attack may move each image: a norm and one radius per sample, in [0, 1] image units."""
+
+    norm: Norm
+    eps: Tensor
+    """Radius of each sample, shape [N]."""
+
+    def project(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Nearest images inside the ball around `centre`, then inside the box [0, 1]. All N x 3 x H x W."""
+        eps = self.eps.view(-1, 1, 1, 1)
+        if self.norm == "linf":
+            return torch.minimum(torch.maximum(images, centre - eps), centre + eps).clamp(0, 1)
+        delta = images - centre
+        length = delta.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+        projected: Tensor = (centre + delta * (eps / length).clamp(max=1)).clamp(0, 1)
+        return projected
+
+    def select(self, index: Tensor) -> Budget:
+        """The budgets of the given rows."""
+        return Budget(self.norm, self.eps[index])
+
+
+class Objective(ABC):
+    """What an attack sees of the scorer: J[N] = sign x quality, to be maximised.
+
+    Counting is done here and never in an attack. A view made by `select` shares ledger, best-seen images and notes.
+    """
+
+    sign: Tensor
+    """Direction of each sample, float32 of shape [N]: +1 or -1 (0 for controls)."""
+    reference: Tensor
+    """Reference images, N x 3 x H x W: the attacker knows them."""
+    scale: float
+    """Range (max - min) of the scorer's clean quality on the calibration samples."""
+    fitted: Mapping[int, Mapping[str, Tensor]]
+    """sign -> what `Attack.fit` returned for it."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """J of each image, shape [N]; follows torch's grad mode. Counts a forward per sample, and backwards by a hook.
+
+        Raises:
+            QueryLimit: In a black-box view, when a sample would exceed its queries.
+        """
+
+    @abstractmethod
+    def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(J, dJ/dimages), shapes [N] and N x 3 x H x W; the mean over EOT draws, one graph at a time.
+
+        Raises:
+            RuntimeError: In a black-box view.
+        """
+
+    @abstractmethod
+    def best(self) -> Tensor:
+        """Per sample, the in-budget image of highest J evaluated so far (the start before any)."""
+
+    @abstractmethod
+    def select(self, index: Tensor) -> Objective:
+        """A view of the given rows; rows may repeat (restarts, several budgets)."""
+
+    @abstractmethod
+    def plugin(self, name: str) -> Metric:
+        """Another registered metric, built, frozen, on this device."""
+
+    @abstractmethod
+    def note(self, **columns: Tensor | Sequence[str]) -> None:
+        """Extra record columns, one value per row of this view (``member=["apgd", ...]``)."""
+
+
+class QueryLimit(Exception):  # noqa: N818 (a signal the engine expects, not an error)
+    """A black-box attack has spent its queries; the engine goes on with the best image it evaluated."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack, or a control. Fields are the parameters.
+
+    The engine calls `fit` once per (source, sign), then `perturb`; it alone projects, re-scores and keeps the better.
+    A black-box attack has a field ``queries``: the hard limit of evaluations per sample.
+    """
+
+    version: ClassVar[int] = 1
+    needs_gradient: ClassVar[bool] = True
+    """False: it gets a black-box view (no gradient, inference mode, queries enforced per sample)."""
+    norms: ClassVar[frozenset[Norm]] = frozenset({"linf"})
+    control: ClassVar[bool] = False
+    """True: run once with sign 0, and the result is kept as it is; otherwise the better of result and start is kept."""
+    fits: ClassVar[bool] = False
+    """True: `fit` is called on the train split before any `perturb`."""
+
+    def fit(self, batches: Iterator[tuple[Objective, Tensor]], rng: np.random.Generator) -> Mapping[str, Tensor]:
+        """Learn from (objective, distorted images) batches of the train split; found again in `Objective.fitted`.
+
+        The objective of a fit has no sample budget: its `best` is not tracked.
+        """
+        return {}
+
+    def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
+        """Attacked images, N x 3 x H x W; the engine projects them onto the budget.
+
+        Args:
+            objective: What to maximise.
+            images: Distorted images to start from, N x 3 x H x W in [0, 1].
+            budget: Norm and radius per sample.
+            rng: Randomness per sample; use nothing else.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item of a data set, known without decoding a pixel."""
+
+    id: str
+    reference_id: str
+    opinion: float | None = None
+    """Opinion score, higher is better, normalised to [0, 1] by the range of the train split."""
+    raw: float | None = None
+    """Opinion score as published."""
+    judge: float | None = None
+    """Triplets: share of people who preferred p1."""
+    group: str = ""
+    """Distortion type, or subset."""
+    level: int | None = None
+    """Strength of the distortion within its reference and group, 1 = weakest."""
+
+
+class Dataset:
+    """A data set in its official layout. Its keyword-only annotated ``__init__`` gives the YAML parameters."""
+
+    kind: ClassVar[Literal["pairs", "triplets"]] = "pairs"
+    labels: ClassVar[Literal["human", "proxy", "none"]] = "human"
+    version: ClassVar[int] = 1
+    splits: ClassVar[tuple[str, ...]] = ("all",)
+    """Names `entries` accepts. A set with "train" is calibrated on it, one without on the evaluated split."""
+
+    def entries(self, split: Split) -> Sequence[Entry]:
+        """Every item of a split, without decoding a pixel.
+
+        Raises:
+            DataError: A file of the layout is missing or malformed; names it and the cure.
+        """
+        raise NotImplementedError
+
+    def load(self, entry: Entry) -> Mapping[str, Tensor]:
+        """The images of one item, each 3 x H x W in [0, 1]: ``ref`` and ``dist``, or ``ref``, ``p0`` and ``p1``.
+
+        Raises:
+            DataError: The image cannot be read; names it and the cure.
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Hash of the label file, names and sizes; part of identity, reads no pixel."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a metric is trained. Fields are the parameters; the trainer owns steps, inner attack, resume and logs."""
+
+    version: ClassVar[int] = 1
+
+    def batches(
+        self, entries: Sequence[Entry], rng: np.random.Generator
+    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+        """Endless batches: (indices into entries, whether each of them is attacked)."""
+        raise NotImplementedError
+
+    def loss(self, metric: Metric, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
+        """Loss of one batch and figures to log.
+
+        Args:
+            metric: The metric being trained.
+            batch: ``ref``, ``clean`` and ``dist`` (clean or attacked) N x 3 x H x W, ``attacked`` bool [N],
+                ``target`` [N] in the recipe file's label scale, ``step`` and ``steps`` as scalars.
+        """
+        raise NotImplementedError

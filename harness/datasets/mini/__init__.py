@@ -1,0 +1,209 @@
+"""`mini`, the embedded data set: 68 references, 20 distortion types in 5 levels, labelled with a proxy quality.
+
+Nothing is shipped but two label files. Images are made when first asked for, kept as PNG in the cache, and compared
+with the hash of the image that was labelled. The proxy quality is no opinion of people: see `labels`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import os
+import tempfile
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from PIL import Image
+from torch import Tensor
+
+from harness.contracts import DataError, Dataset, Entry, Split, register
+from harness.datasets.images import Pixels, read_pixels, to_tensor
+from harness.datasets.mini.distortions import distort
+from harness.datasets.mini.references import reference
+from harness.paths import cache_dir, shown
+
+LABELS = Path(__file__).with_name("labels.csv")
+REFERENCES = Path(__file__).with_name("references.csv")
+
+_REFERENCES_KEPT = 16
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What the label file says of one distorted image."""
+
+    entry: Entry
+    split: str
+    sha: str
+
+
+def pixel_hash(pixels: Pixels) -> str:
+    """Twelve hex digits of the sha256 of an image's 8-bit RGB pixels, row by row."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()[:12]
+
+
+@register("mini")
+class Mini(Dataset):
+    """Photograph crops (test) and procedural images (train, val), 128 px, with a proxy quality in [0, 1].
+
+    The proxy quality is already normalised, so ``opinion`` and ``raw`` are the same number. No reference is shared
+    between splits.
+    """
+
+    labels: ClassVar[Literal["human", "proxy", "none"]] = "proxy"
+    version: ClassVar[int] = 1
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+
+    def __init__(self) -> None:
+        self._recent: OrderedDict[str, Pixels] = OrderedDict()
+        self._loaded: set[str] = set()
+        self._differing: dict[str, str] = {}
+
+    def entries(self, split: Split) -> Sequence[Entry]:
+        """Every distorted image of a split; reads the label file alone.
+
+        Raises:
+            DataError: The split is unknown, or the label file is missing or malformed.
+        """
+        if split not in self.splits:
+            raise DataError(f"Data set mini has no split {split!r}. Choose one of: {', '.join(self.splits)}.")
+        return [label.entry for label in self._labels.values() if label.split == split]
+
+    def load(self, entry: Entry) -> Mapping[str, Tensor]:
+        """``ref`` and ``dist`` of one entry, each 3 x 128 x 128; made and cached if this is the first time.
+
+        Raises:
+            DataError: The entry is none of this set's, or an image cannot be made on this machine.
+        """
+        label = self._labels.get(entry.id)
+        if label is None:
+            raise DataError(f"Data set mini has no image {entry.id!r}. Take entries from entries(split).")
+        name, kind, level = label.entry.reference_id, label.entry.group, label.entry.level or 0
+        ref = self._reference(name, label.split)
+        path = self._folder / label.split / name / f"{kind}-{level}.png"
+        dist = _cached(path, label.sha)
+        if dist is None:
+            dist = distort(ref, name, kind, level)
+            _keep(path, dist)
+        self._compare(entry.id, kind, dist, label.sha)
+        return {"ref": to_tensor(ref), "dist": to_tensor(dist)}
+
+    def fingerprint(self) -> str:
+        """Hash of the two label files, which hold the hash of every image."""
+        return hashlib.sha256(_content(LABELS) + _content(REFERENCES)).hexdigest()
+
+    def notices(self) -> Sequence[str]:
+        """What a report has to say about the images loaded so far; empty if all are those that were labelled."""
+        if not self._differing:
+            return []
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(self._differing.values()).items()))
+        return [
+            f"mini: {len(self._differing)} of {len(self._loaded)} images differ from those labelled ({kinds}): a codec "
+            "or library build here changes pixels, and the proxy labels may not fit them."
+        ]
+
+    @cached_property
+    def _labels(self) -> Mapping[str, _Label]:
+        return {label.entry.id: label for label in _read_labels(LABELS)}
+
+    @cached_property
+    def _reference_hashes(self) -> Mapping[str, str]:
+        return {row["reference"]: row["sha"] for row in _rows(REFERENCES, ("reference", "sha"))}
+
+    @cached_property
+    def _folder(self) -> Path:
+        # The fingerprint keeps images of an older label file from being taken for today's.
+        return cache_dir() / "mini" / self.fingerprint()[:12]
+
+    def _reference(self, name: str, split: str) -> Pixels:
+        if name in self._recent:
+            self._recent.move_to_end(name)
+            return self._recent[name]
+        sha, path = self._reference_hashes[name], self._folder / split / f"{name}.png"
+        pixels = _cached(path, sha)
+        if pixels is None:
+            pixels = reference(name)
+            _keep(path, pixels)
+        self._compare(name, "reference", pixels, sha)
+        self._recent[name] = pixels
+        if len(self._recent) > _REFERENCES_KEPT:
+            self._recent.popitem(last=False)
+        return pixels
+
+    def _compare(self, name: str, kind: str, pixels: Pixels, sha: str) -> None:
+        self._loaded.add(name)
+        if pixel_hash(pixels) == sha:
+            return
+        new_kind = kind not in self._differing.values()
+        self._differing[name] = kind
+        if new_kind:
+            warnings.warn(
+                f"Data set mini: image {name!r} ({kind}) differs from the one that was labelled. A codec or library "
+                "build here changes pixels; the proxy label may not fit. Runs on it compare with runs made here only.",
+                stacklevel=3,
+            )
+
+
+def _cached(path: Path, sha: str) -> Pixels | None:
+    """The cached image, or None if it is absent, damaged or not the labelled one, and so is to be made again."""
+    try:
+        pixels = read_pixels(path)
+    except DataError:
+        return None
+    return pixels if pixel_hash(pixels) == sha else None
+
+
+def _keep(path: Path, pixels: Pixels) -> None:
+    """Put an image into the cache in one step; a cache that cannot be written is done without."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                Image.fromarray(pixels).save(file, "PNG")
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _content(path: Path) -> bytes:
+    try:
+        # A checkout on Windows may have turned the line ends.
+        return path.read_bytes().replace(b"\r\n", b"\n")
+    except OSError as error:
+        raise DataError(
+            f"Data set mini: label file {shown(path)} cannot be read. "
+            "Install robustiqa again, or make it with python -m harness.datasets.mini.labels."
+        ) from error
+
+
+def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    table = csv.DictReader(_content(path).decode("utf-8").splitlines())
+    if missing := [column for column in needed if column not in (table.fieldnames or ())]:
+        raise DataError(
+            f"Data set mini: label file {shown(path)} has no column {', '.join(missing)}. "
+            "Restore it, or make it with python -m harness.datasets.mini.labels."
+        )
+    return list(table)
+
+
+def _read_labels(path: Path) -> list[_Label]:
+    labels = []
+    for line, row in enumerate(_rows(path, ("id", "split", "reference", "type", "level", "quality", "sha")), start=2):
+        try:
+            quality, level = float(row["quality"]), int(row["level"])
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"Data set mini: {shown(path)}, line {line}: quality or level is no number. "
+                "Restore the file, or make it with python -m harness.datasets.mini.labels."
+            ) from error
+        entry = Entry(row["id"], row["reference"], opinion=quality, raw=quality, group=row["type"], level=level)
+        labels.append(_Label(entry, row["split"], row["sha"]))
+    return labels

@@ -1,0 +1,517 @@
+"""One block -> records: load, encode the reference, score clean, then perturb, project, re-score and record.
+
+Three independent random streams per sample: the attack's own, one to compare result and start, and one for scoring;
+a randomised defense is drawn afresh in each.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.contracts import Attack, Budget, Dataset, Entry, Metric, Norm, QueryLimit, SampleRng, Tree, map_tree
+from harness.objective import ScorerObjective
+from harness.plan import CALIBRATION_SAMPLES, Block, Cell, Fact, Fit
+from harness.scorer import Scorer
+from harness.store import FailureRecord
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to score: a distorted image with its reference. A triplet makes two, with opposite signs."""
+
+    id: str
+    entry: Entry
+    patch: str
+    sign: int | None
+    """Fixed by the judges for triplets; None leaves it to the cell."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items of one slice whose images have one size, on the device."""
+
+    items: tuple[Item, ...]
+    ref: Tensor
+    dist: Tensor
+
+    @property
+    def ids(self) -> list[str]:
+        """Item ids: the seeds of all randomness."""
+        return [item.id for item in self.items]
+
+    @property
+    def samples(self) -> list[str]:
+        """Sample ids: the seeds of a defense's draws, shared by the patches of a triplet."""
+        return [item.entry.id for item in self.items]
+
+    def of_sign(self, sign: int) -> Batch | None:
+        """The items that a cell of this sign attacks, or None."""
+        keep = [i for i, item in enumerate(self.items) if sign == 0 or item.sign in (None, sign)]
+        if len(keep) == len(self.items):
+            return self
+        if not keep:
+            return None
+        return Batch(tuple(self.items[i] for i in keep), self.ref[keep], self.dist[keep])
+
+
+class SampleError(Exception):
+    """Something failed at one sample."""
+
+    def __init__(self, sample: str, message: str) -> None:
+        super().__init__(message)
+        self.sample = sample
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a block needs from its worker."""
+
+    scorer: Callable[[Any], Scorer]
+    """ScorerSpec -> scorer, built once per worker."""
+    attack: Callable[[Any], Attack]
+    build: Callable[[str], Metric]
+    fact: Callable[[str], Mapping[str, Any]]
+    fit: Callable[[str], Mapping[str, Tensor]]
+    write: Callable[[str, int, Mapping[str, list[Any]]], None]
+    fail: Callable[[FailureRecord], None]
+    device: torch.device
+    seed: int
+
+
+def items_of(entry: Entry, kind: str) -> list[Item]:
+    """The items of one entry: itself, or the two patches of a triplet (rejected up, preferred down)."""
+    if kind == "pairs":
+        return [Item(entry.id, entry, "", None)]
+    preferred = "p1" if (entry.judge or 0.0) > 0.5 else "p0"
+    return [Item(f"{entry.id}#{patch}", entry, patch, -1 if patch == preferred else 1) for patch in ("p0", "p1")]
+
+
+def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.device) -> list[Batch]:
+    """Load a slice: one batch per image size, in order of first appearance.
+
+    Raises:
+        DataError: An image cannot be read.
+        SampleError: The images of an item do not fit together.
+    """
+    groups: dict[tuple[int, ...], list[tuple[Item, Tensor, Tensor]]] = defaultdict(list)
+    for entry in entries:
+        images = dataset.load(entry)
+        for item in items_of(entry, dataset.kind):
+            ref, dist = images["ref"], images[item.patch or "dist"]
+            if ref.shape != dist.shape:
+                sizes = f"{tuple(ref.shape)} and {tuple(dist.shape)}"
+                raise SampleError(item.id, f"reference and distorted image differ in size: {sizes}. Mend the data set.")
+            groups[tuple(ref.shape)].append((item, ref, dist))
+    return [
+        Batch(
+            tuple(item for item, _, _ in group),
+            torch.stack([ref for _, ref, _ in group]).to(device),
+            torch.stack([dist for _, _, dist in group]).to(device),
+        )
+        for group in groups.values()
+    ]
+
+
+class BlockRun:
+    """The evaluation of one block.
+
+    Args:
+        block: What to do.
+        batches: Its images.
+        tools: What the worker provides.
+    """
+
+    def __init__(self, block: Block, batches: Sequence[Batch], tools: Tools) -> None:
+        self._block = block
+        self._batches = batches
+        self._tools = tools
+        self._encoded: dict[tuple[str, int], Tree] = {}
+        self._clean: dict[tuple[str, int, int], Tensor] = {}
+
+    def run(self) -> tuple[int, int]:
+        """Do every cell of the block; one that fails is recorded and the rest goes on.
+
+        Returns:
+            Number of cells done, and of cells failed.
+        """
+        failed = 0
+        for cells in self._shared_attacks():
+            try:
+                attacked = [
+                    self._attack(cells[0], b, k)
+                    for k, batch in enumerate(self._batches)
+                    if (b := batch.of_sign(cells[0].sign)) is not None
+                ]
+            except Exception as error:
+                failed += self._fail(cells, error)
+                continue
+            for cell in cells:
+                try:
+                    self._tools.write(cell.id, self._block.slice, self._records(cell, attacked))
+                except OSError:
+                    raise
+                except Exception as error:
+                    failed += self._fail([cell], error)
+        return len(self._block.cells) - failed, failed
+
+    def _shared_attacks(self) -> Iterator[list[Cell]]:
+        groups: dict[Any, list[Cell]] = defaultdict(list)
+        for cell in self._block.cells:
+            groups[cell.attack_key].append(cell)
+        yield from groups.values()
+
+    def _fail(self, cells: Sequence[Cell], error: Exception) -> int:
+        sample = error.sample if isinstance(error, SampleError) else ", ".join(self._samples())
+        message = str(error) if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
+        for cell in cells:
+            self._tools.fail(FailureRecord(cell.id, self._block.slice, sample, message))
+        return len(cells)
+
+    def _samples(self) -> list[str]:
+        return [item.id for batch in self._batches for item in batch.items]
+
+    def _attack(self, cell: Cell, batch: Batch, index: int) -> _Attacked:
+        """Perturb one batch, project, and keep the better of result and start."""
+        count = len(batch.items)
+        zeros = [0] * count
+        if cell.attack is None:
+            return _Attacked(batch, index, batch.dist, zeros, zeros, zeros, 0.0, ["ok"] * count, {})
+        tools, attack = self._tools, self._tools.attack(cell.attack)
+        scorer = tools.scorer(cell.source)
+        device = batch.dist.device
+        budget = Budget(cast(Norm, cell.norm), torch.full((count,), cell.eps, device=device))
+        sign = torch.full((count,), float(cell.sign), device=device)
+        began = time.perf_counter()
+        objective = ScorerObjective(
+            scorer,
+            batch.ref,
+            batch.dist,
+            sign,
+            budget,
+            SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{cell.attack.name}", device),
+            encoded=None if scorer.randomised else self._encode(cell.source.key, scorer, batch, index),
+            eot=cell.eot,
+            white_box=attack.needs_gradient,
+            query_limit=getattr(attack, "queries", None) if not attack.needs_gradient else None,
+            scale=1.0 if attack.control else float(tools.fact(self._block.facts[cell.source.key])["range"]),
+            fitted=self._fitted(cell) if attack.fits else None,
+            build=tools.build,
+        )
+        rng = SampleRng.for_samples(tools.seed, batch.ids, cell.attack.name, device)
+        images = self._perturb(attack, objective, batch, budget, rng)
+        status = ["ok"] * count
+        if not attack.control:
+            images, status = self._keep_better(cell, scorer, batch, index, images, sign)
+        seconds = time.perf_counter() - began
+        ledger = objective.ledger
+        return _Attacked(
+            batch,
+            index,
+            images,
+            ledger.forwards.tolist(),
+            ledger.backwards.tolist(),
+            ledger.queries.tolist(),
+            seconds,
+            status,
+            objective.notes,
+        )
+
+    def _perturb(
+        self, attack: Attack, objective: ScorerObjective, batch: Batch, budget: Budget, rng: SampleRng
+    ) -> Tensor:
+        if attack.needs_gradient or attack.control:
+            images = attack.perturb(objective, batch.dist.clone(), budget, rng)
+        else:
+            try:
+                with torch.no_grad():
+                    images = attack.perturb(objective, batch.dist.clone(), budget, rng)
+            except QueryLimit:
+                images = objective.best()
+        if not isinstance(images, Tensor) or images.shape != batch.dist.shape:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"perturb() returned {got}; it must return images of shape {tuple(batch.dist.shape)}")
+        images = images.detach().clone().to(batch.dist)
+        _refuse_nan(batch, images.flatten(1).sum(1), "the attack returned pixels that are not finite")
+        return budget.project(images, batch.dist)
+
+    def _keep_better(
+        self, cell: Cell, scorer: Scorer, batch: Batch, index: int, images: Tensor, sign: Tensor
+    ) -> tuple[Tensor, list[str]]:
+        """Per sample, the better of result and start, judged on draws that the attack has not seen."""
+        with torch.no_grad():
+            if scorer.randomised:
+                rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/keep", batch.dist.device)
+                gain = torch.zeros_like(sign)
+                for _ in range(cell.eot):
+                    encoded = scorer.encode(batch.ref, rng)
+                    gain += scorer.quality(encoded, images) - scorer.quality(encoded, batch.dist)
+            else:
+                encoded = self._encode(cell.source.key, scorer, batch, index)
+                gain = scorer.quality(encoded, images) - scorer.quality(encoded, batch.dist)
+            _refuse_nan(batch, gain, f"{cell.source.label} scored an attacked image as NaN or infinite")
+            worse = sign * gain < 0
+            images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
+        return images, ["start" if w else "ok" for w in worse.tolist()]
+
+    def _fitted(self, cell: Cell) -> dict[int, Mapping[str, Tensor]]:
+        assert cell.attack is not None
+        from harness.identity import identity
+
+        key = identity("attack", cell.attack.identity())
+        device = self._tools.device
+        return {
+            sign: map_tree(lambda t: t.to(device), dict(self._tools.fit(fit)))
+            for (attack, sign), fit in self._block.fits.items()
+            if attack == key
+        }
+
+    def _encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
+        """The encoded reference of a scorer that is not randomised, once per block (full batches only)."""
+        if len(batch.items) != len(self._batches[index].items):
+            return scorer.encode(batch.ref, SampleRng([], batch.ref.device))
+        if (key, index) not in self._encoded:
+            self._encoded[key, index] = scorer.encode(batch.ref, SampleRng([], batch.ref.device))
+        return self._encoded[key, index]
+
+    def _records(self, cell: Cell, attacked: Sequence[_Attacked]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {name: [] for name in _columns()}
+        scorer = self._tools.scorer(cell.scorer)
+        for result in attacked:
+            for draw in range(cell.draws):
+                self._score(cell, scorer, result, draw, columns)
+        return columns
+
+    def _score(self, cell: Cell, scorer: Scorer, result: _Attacked, draw: int, columns: dict[str, list[Any]]) -> None:
+        """Score one attacked batch with one draw of the scorer, and append its rows."""
+        batch, device = result.batch, result.batch.dist.device
+        with torch.no_grad():
+            rng = SampleRng.for_samples(self._tools.seed, batch.samples, f"defense/score/{draw}", device)
+            encoded = (
+                scorer.encode(batch.ref, rng)
+                if scorer.randomised
+                else self._encode(cell.scorer.key, scorer, batch, result.index)
+            )
+            clean = self._clean_quality(cell, scorer, result, draw, encoded)
+            if cell.attack is None:
+                attacked = clean
+                pristine = self._quality(cell, scorer, encoded, batch, batch.ref, "its reference against itself")
+                eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
+            else:
+                attacked = self._quality(cell, scorer, encoded, batch, result.images, "an attacked image")
+                pristine = torch.full_like(clean, torch.nan)
+                eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
+            delta = (result.images - batch.dist).flatten(1)
+        count = len(batch.items)
+        rows: dict[str, list[Any]] = {
+            "item": batch.ids,
+            "sample": batch.samples,
+            "patch": [item.patch for item in batch.items],
+            "reference": [item.entry.reference_id for item in batch.items],
+            "group": [item.entry.group for item in batch.items],
+            "level": [item.entry.level for item in batch.items],
+            "opinion": [item.entry.opinion for item in batch.items],
+            "judge": [item.entry.judge for item in batch.items],
+            "sign": [cell.sign] * count,
+            "attack": [cell.attack.name if cell.attack else "clean"] * count,
+            "norm": [cell.norm] * count,
+            "eps": [cell.eps] * count,
+            "source": [_plain_name(cell.source)] * count,
+            "scorer": [_plain_name(cell.scorer)] * count,
+            "draw": [draw] * count,
+            "clean": clean.tolist(),
+            "pristine": pristine.tolist(),
+            "attacked": attacked.tolist(),
+            "attacked_8bit": eight.tolist(),
+            "linf": delta.abs().amax(1).tolist(),
+            "l2": delta.norm(dim=1).tolist(),
+            "forwards": result.forwards,
+            "backwards": result.backwards,
+            "queries": result.queries,
+            "seconds": [result.seconds / count] * count,
+            "batch": [count] * count,
+            "status": result.status,
+        }
+        before = len(columns["item"])
+        for name, values in {**rows, **result.notes}.items():
+            columns.setdefault(name, [None] * before).extend(values)
+
+    def _clean_quality(self, cell: Cell, scorer: Scorer, result: _Attacked, draw: int, encoded: Tree) -> Tensor:
+        """Clean quality, computed once per scorer, batch and draw."""
+        key = (cell.scorer.key, result.index, draw)
+        whole = len(result.batch.items) == len(self._batches[result.index].items)
+        if whole and key in self._clean:
+            return self._clean[key]
+        clean = self._quality(cell, scorer, encoded, result.batch, result.batch.dist, "a clean image")
+        if whole:
+            self._clean[key] = clean
+        return clean
+
+    def _quality(self, cell: Cell, scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, what: str) -> Tensor:
+        """Quality of a batch.
+
+        Raises:
+            SampleError: The metric raised, or returned a number that is not finite; names the first such sample.
+        """
+        try:
+            quality = scorer.quality(encoded, images)
+        except Exception as error:
+            sample, cause = _culprit(scorer, encoded, batch, images, error)
+            raise SampleError(
+                sample, f"{cell.scorer.label} failed on {what}: {type(cause).__name__}: {cause}"
+            ) from error
+        _refuse_nan(batch, quality, f"{cell.scorer.label} scored {what} as NaN or infinite")
+        return quality
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """One attacked batch and what it cost."""
+
+    batch: Batch
+    index: int
+    images: Tensor
+    forwards: list[int]
+    backwards: list[int]
+    queries: list[int]
+    seconds: float
+    status: list[str]
+    notes: Mapping[str, list[Any]]
+
+
+def _columns() -> Sequence[str]:
+    from harness.store import COLUMNS
+
+    return COLUMNS
+
+
+def _plain_name(spec: Any) -> str:
+    return "+".join([spec.metric.name, *(p.name for p in spec.purifiers)])
+
+
+def _eight_bit(images: Tensor) -> Tensor:
+    return torch.round(images * 255) / 255
+
+
+def _refuse_nan(batch: Batch, values: Tensor, message: str) -> None:
+    wrong = (~torch.isfinite(values)).nonzero().flatten().tolist()
+    if wrong:
+        more = f" ({len(wrong)} of {len(batch.items)} in its batch)" if len(wrong) > 1 else ""
+        raise SampleError(batch.items[wrong[0]].id, f"{message}{more}")
+
+
+def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error: Exception) -> tuple[str, Exception]:
+    """The first sample on which scoring fails alone; all of them if none does."""
+    for i in range(len(batch.items)):
+        try:
+            scorer.quality(map_tree(operator.itemgetter(slice(i, i + 1)), encoded), images[i : i + 1])
+        except Exception as alone:
+            return batch.items[i].id, alone
+    return ", ".join(batch.ids), error
+
+
+def compute_fact(
+    fact: Fact,
+    entries: Sequence[Entry],
+    dataset: Dataset,
+    scorer: Scorer,
+    seed: int,
+    device: torch.device,
+    slice_size: int = 8,
+) -> dict[str, Any]:
+    """Clean qualities of a scorer on the calibration samples, with range, spread, median and line to the opinions.
+
+    Args:
+        fact: What to compute.
+        entries: Entries of its split in hash order.
+        dataset: Where images come from.
+        scorer: The scorer.
+        seed: Root seed of a randomised scorer's draws.
+        device: Where to score.
+        slice_size: Batch size.
+
+    Raises:
+        SampleError: A score is not finite.
+    """
+    chosen = list(entries[:CALIBRATION_SAMPLES])
+    ids: list[str] = []
+    quality: list[float] = []
+    opinion: list[float | None] = []
+    for start in range(0, len(chosen), slice_size):
+        for batch in load_batches(dataset, chosen[start : start + slice_size], device):
+            with torch.no_grad():
+                rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
+                values = scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
+            _refuse_nan(batch, values, f"{fact.scorer.label} scored a clean image as NaN or infinite")
+            ids += batch.ids
+            quality += values.tolist()
+            opinion += [item.entry.opinion for item in batch.items]
+    return {
+        "split": fact.split.label,
+        "scorer": fact.scorer.label,
+        "items": ids,
+        "quality": quality,
+        **summarise(np.array(quality), opinion),
+    }
+
+
+def summarise(quality: np.ndarray[Any, Any], opinion: Sequence[float | None]) -> dict[str, Any]:
+    """Range, standard deviation and median of clean quality, and its least-squares line to the opinions."""
+    known = np.array([o is not None for o in opinion], dtype=bool)
+    line: list[float] | None = None
+    if known.sum() > 2 and quality[known].std() > 0:
+        values = np.array([o for o in opinion if o is not None])
+        line = [float(c) for c in np.polyfit(quality[known], values, 1)]
+    return {
+        "range": float(np.ptp(quality)),
+        "std": float(quality.std()),
+        "median": float(np.median(quality)),
+        "line": line,
+    }
+
+
+def run_fit(
+    fit: Fit, entries: Sequence[Entry], dataset: Dataset, scorer: Scorer, attack: Attack, tools: Tools, slice_size: int
+) -> Mapping[str, Tensor]:
+    """Let an attack learn on a split: endless shuffled batches, as many as it takes.
+
+    Raises:
+        SampleError: An image cannot be used.
+    """
+    rng = np.random.Generator(np.random.PCG64DXSM(int(fit.id, 16)))
+    scale = float(tools.fact(fit.fact)["range"])
+
+    def batches() -> Iterator[tuple[ScorerObjective, Tensor]]:
+        visit = 0
+        while True:
+            order = rng.permutation(len(entries))
+            for start in range(0, len(order), slice_size):
+                chosen = [entries[i] for i in order[start : start + slice_size]]
+                for batch in load_batches(dataset, chosen, tools.device):
+                    visit += 1
+                    draws = SampleRng.for_samples(tools.seed, batch.samples, f"defense/fit/{visit}", tools.device)
+                    sign = torch.full((len(batch.items),), float(fit.sign), device=tools.device)
+                    yield (
+                        ScorerObjective(
+                            scorer,
+                            batch.ref,
+                            batch.dist,
+                            sign,
+                            None,
+                            draws,
+                            eot=fit.eot,
+                            scale=scale,
+                            build=tools.build,
+                        ),
+                        batch.dist,
+                    )
+
+    return attack.fit(batches(), rng)

@@ -1,0 +1,159 @@
+"""Jobs in spawned worker processes, one torch thread each. A job whose worker dies is tried once more, then failed.
+
+A pool of our own, because `concurrent.futures` gives up on every job when one worker dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+import os
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from harness.store import RunFolder
+from harness.worker import Context, Done, Job, Worker, record_failure
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_TRIES = 2
+
+
+@dataclass
+class _Hand:
+    """One worker process as its parent sees it."""
+
+    process: BaseProcess
+    pipe: Connection
+    job: Job | None = None
+
+
+class ProcessExecutor:
+    """Worker processes.
+
+    Args:
+        context: What each worker must know.
+        workers: How many.
+    """
+
+    def __init__(self, context: Context, workers: int) -> None:
+        self._context = context
+        self._count = workers
+        self._spawn = mp.get_context("spawn")
+        self._hands: list[_Hand] = []
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Run the jobs, yielding each as it ends.
+
+        Raises:
+            OSError: A worker could not write the run folder.
+        """
+        waiting: deque[Job] = deque(jobs)
+        tries: dict[int, int] = {}
+        left = len(jobs)
+        while len(self._hands) < min(self._count, len(jobs)):
+            self._hands.append(self._hire())
+        while left:
+            for hand in self._hands:
+                if hand.job is None and waiting:
+                    hand.job = waiting.popleft()
+                    tries[id(hand.job)] = tries.get(id(hand.job), 0) + 1
+                    self._send(hand)
+            for hand in self._ready():
+                result = self._receive(hand)
+                job, hand.job = hand.job, None
+                if result is None:
+                    self._replace(hand)
+                    if job is None:
+                        continue
+                    if tries[id(job)] < _TRIES:
+                        waiting.append(job)
+                        continue
+                    result = record_failure(
+                        RunFolder(self._context.folder), job, f"its worker process died {_TRIES} times"
+                    )
+                left -= 1
+                yield result
+
+    def close(self) -> None:
+        """End the workers: idle ones at once, busy ones too."""
+        for hand in self._hands:
+            hand.pipe.close()
+            hand.process.terminate()
+        for hand in self._hands:
+            hand.process.join(timeout=5)
+        self._hands.clear()
+
+    def _hire(self) -> _Hand:
+        ours, theirs = self._spawn.Pipe()
+        saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+        try:
+            process = self._spawn.Process(target=_work, args=(theirs, self._context), daemon=True)
+            process.start()
+        finally:
+            for name, value in saved.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+        theirs.close()
+        return _Hand(process, ours)
+
+    def _replace(self, hand: _Hand) -> None:
+        hand.pipe.close()
+        hand.process.kill()
+        hand.process.join()
+        self._hands[self._hands.index(hand)] = self._hire()
+
+    def _send(self, hand: _Hand) -> None:
+        with contextlib.suppress(OSError):  # it died; `_receive` will see the end of the pipe
+            hand.pipe.send(hand.job)
+
+    def _ready(self) -> list[_Hand]:
+        busy = [hand for hand in self._hands if hand.job is not None]
+        ready: list[Any] = wait([hand.pipe for hand in busy])
+        return [hand for hand in busy if hand.pipe in ready]
+
+    def _receive(self, hand: _Hand) -> Done | None:
+        """What the worker says of its job, or None if it died."""
+        try:
+            answer = hand.pipe.recv()
+        except (EOFError, OSError):
+            return None
+        if isinstance(answer, BaseException):
+            raise answer
+        assert isinstance(answer, Done)
+        return answer
+
+
+def _work(pipe: Connection, context: Context) -> None:
+    """A worker's life: do jobs until the parent hangs up."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    worker: Worker | None = None
+    try:
+        while True:
+            job = pipe.recv()
+            try:
+                worker = worker or Worker(context)
+                answer: Any = worker.execute(job)
+            except OSError as error:
+                answer = error
+            except Exception as error:
+                answer = RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            pipe.send(answer)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        pass
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed must not go on writing beside a resumed run."""
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

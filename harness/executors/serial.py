@@ -1,0 +1,26 @@
+"""Jobs in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.worker import Context, Done, Job, Worker
+
+
+class SerialExecutor:
+    """One worker: this process.
+
+    Args:
+        context: What the worker must know.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._worker = Worker(context)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Run the jobs in order."""
+        for job in jobs:
+            yield self._worker.execute(job)
+
+    def close(self) -> None:
+        """Nothing to let go of."""

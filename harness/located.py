@@ -1,0 +1,186 @@
+"""Strict YAML with positions: every value knows its line and column, and all problems are reported at once.
+
+Stricter than PyYAML where PyYAML surprises: duplicate keys are errors, ``1e-3`` and ``8/255`` are numbers, ``no`` and
+``10:30`` are strings, tags and merge keys are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import UserError
+
+YamlPath = tuple[str | int, ...]
+
+_INT = re.compile(r"[-+]?\d+")
+_FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?")
+_FRACTION = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")
+_CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
+_MOST_NODES = 200_000
+_YAML_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = {"null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a file, and where."""
+
+    path: YamlPath
+    message: str
+    on_key: bool = False
+    """Point at the key of the mapping entry and not at its value."""
+
+
+class LocatedError(UserError):
+    """Everything wrong with one YAML file, one line a problem: ``file:line:column: path: message``."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = list(lines)
+
+
+@dataclass
+class Document:
+    """A parsed file: plain Python values and the position of each."""
+
+    shown: str
+    value: Any = None
+    problems: list[Problem] = field(default_factory=list)
+    _values: dict[YamlPath, tuple[int, int]] = field(default_factory=dict)
+    _keys: dict[YamlPath, tuple[int, int]] = field(default_factory=dict)
+
+    def report(self, problems: Sequence[Problem]) -> LocatedError:
+        """One error naming file, line and column of every problem, in the order of the file."""
+        placed = sorted(((self._place(p), p) for p in problems), key=lambda item: item[0])
+        lines = []
+        for (line, column), problem in placed:
+            where = ".".join(str(part) for part in problem.path)
+            text = f"{self.shown}:{line}:{column}: {f'{where}: ' if where else ''}{problem.message}"
+            if text not in lines:
+                lines.append(text)
+        return LocatedError(lines)
+
+    def _place(self, problem: Problem) -> tuple[int, int]:
+        if problem.on_key and problem.path in self._keys:
+            return self._keys[problem.path]
+        path = problem.path
+        while path and path not in self._values:
+            path = path[:-1]
+        return self._values.get(path, (1, 1))
+
+
+def parse(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises:
+        UserError: No such file, or it cannot be read.
+        LocatedError: It is no YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Give the path of a YAML file.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Give the path of a readable YAML file.") from None
+    return parse_text(text, str(path))
+
+
+def parse_text(text: str, shown: str) -> Document:
+    """Parse YAML text; `shown` names it in messages."""
+    document = Document(shown)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            document.problems.append(Problem((), "the file is empty. Start from suites/quickstart.yaml."))
+        else:
+            document.value = _Builder(document).build(node, ())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        raise LocatedError([f"{shown}:{place}: not valid YAML: {error.problem or error.context}"]) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise LocatedError([f"{shown}:1:1: not valid YAML: {reason}"]) from None
+    return document
+
+
+class _Builder:
+    """Turns a YAML node tree into values, noting positions and problems."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._count = 0
+        self._open: set[int] = set()
+
+    def build(self, node: yaml.Node, path: YamlPath) -> Any:
+        self._document._values[path] = _position(node)
+        self._count += 1
+        if self._count > _MOST_NODES or id(node) in self._open:
+            raise yaml.YAMLError("aliases expand without end")
+        if node.tag.removeprefix(_YAML_TAG) not in _PLAIN_TAGS:
+            self._problem(path, f"the tag {node.tag.replace(_YAML_TAG, '!!')} is not allowed. Write the value plainly.")
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
+            return self._scalar(node, path)
+        finally:
+            self._open.discard(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, path: YamlPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str) or key == "<<":
+                self._document._values[(*path, "?")] = _position(key_node)
+                self._problem((*path, "?"), "keys are plain words here; write the mapping out.")
+                continue
+            here = (*path, key)
+            if key in result:
+                line = self._document._keys[here][0]
+                self._document._keys[here] = _position(key_node)
+                self._problem(here, f"duplicate key '{key}', first given on line {line}. Remove one.", on_key=True)
+                continue
+            self._document._keys[here] = _position(key_node)
+            result[key] = self.build(value_node, here)
+        return result
+
+    def _scalar(self, node: yaml.Node, path: YamlPath) -> Any:
+        text = str(node.value)
+        if getattr(node, "style", None) is not None:
+            return text
+        if text.lower() in _CONSTANTS and text in {text.lower(), text.capitalize(), text.upper()}:
+            return _CONSTANTS[text.lower()]
+        if _INT.fullmatch(text):
+            return int(text) if len(text) < 20 else self._not_finite(path, text)
+        if _FLOAT.fullmatch(text):
+            number = float(text)
+            return number if math.isfinite(number) else self._not_finite(path, text)
+        fraction = _FRACTION.fullmatch(text)
+        if fraction:
+            if float(fraction[2]) == 0:
+                return self._not_finite(path, text)
+            return float(fraction[1]) / float(fraction[2])
+        return text
+
+    def _not_finite(self, path: YamlPath, text: str) -> float:
+        self._problem(path, f"'{text}' is not a finite number.")
+        return 0.0
+
+    def _problem(self, path: YamlPath, message: str, *, on_key: bool = False) -> None:
+        self._document.problems.append(Problem(path, message, on_key))
+
+
+def _position(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1

@@ -1,0 +1,237 @@
+"""The engine's side of `Objective`: it counts, remembers the best image, and enforces the black-box view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.contracts import Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
+from harness.scorer import Scorer
+
+TOLERANCE = 1e-6
+"""How far outside budget or box an image may be, in [0, 1] units, before it counts as outside."""
+
+
+@dataclass
+class Ledger:
+    """Evaluations per sample, int64 tensors of shape [N]."""
+
+    forwards: Tensor
+    backwards: Tensor
+    queries: Tensor
+
+    @classmethod
+    def zeros(cls, count: int, device: torch.device) -> Ledger:
+        """A ledger of nothing yet."""
+        return cls(*(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3)))
+
+
+@dataclass
+class _Shared:
+    """What all views of one objective share; rows are those of the full batch."""
+
+    scorer: Scorer
+    start: Tensor
+    budget: Budget | None
+    ledger: Ledger
+    best_images: Tensor
+    best_value: Tensor
+    eot: int
+    white_box: bool
+    query_limit: int | None
+    build: Callable[[str], Metric]
+    notes: dict[str, list[Any]] = field(default_factory=dict)
+
+
+class ScorerObjective(Objective):
+    """J = sign x quality of one batch under one scorer.
+
+    Args:
+        scorer: What is attacked.
+        reference: Reference images, N x 3 x H x W.
+        start: Distorted images, N x 3 x H x W.
+        sign: float32 of shape [N].
+        budget: Radius per sample; None while an attack is fitted, when nothing is remembered.
+        rng: Draws of a randomised scorer, fresh at every evaluation.
+        encoded: The encoded reference, where it is known already and the scorer is not randomised.
+        eot: Draws averaged per evaluation of a randomised scorer.
+        white_box: False gives the black-box view.
+        query_limit: Evaluations per sample in the black-box view.
+        scale: Range of clean quality on the calibration samples.
+        fitted: What the attack learnt, by sign.
+        build: Makes another registered metric.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        reference: Tensor,
+        start: Tensor,
+        sign: Tensor,
+        budget: Budget | None,
+        rng: SampleRng,
+        *,
+        encoded: Tree | None = None,
+        eot: int = 1,
+        white_box: bool = True,
+        query_limit: int | None = None,
+        scale: float = 1.0,
+        fitted: Mapping[int, Mapping[str, Tensor]] | None = None,
+        build: Callable[[str], Metric] | None = None,
+    ) -> None:
+        count, device = start.shape[0], start.device
+        self.sign = sign
+        self.reference = reference
+        self.scale = scale
+        self.fitted = fitted or {}
+        self._rng = rng
+        self._rows: Tensor | None = None
+        if encoded is None and not scorer.randomised:
+            encoded = scorer.encode(reference, rng)
+        self._encoded = encoded
+        self._shared = _Shared(
+            scorer=scorer,
+            start=start,
+            budget=budget,
+            ledger=Ledger.zeros(count, device),
+            best_images=start.clone() if budget is not None else start,
+            best_value=torch.full((count,), -torch.inf, device=device),
+            eot=eot if scorer.randomised else 1,
+            white_box=white_box,
+            query_limit=query_limit,
+            build=build or _no_plugins,
+        )
+
+    @property
+    def ledger(self) -> Ledger:
+        """Counts of the full batch, shared by all views."""
+        return self._shared.ledger
+
+    @property
+    def notes(self) -> Mapping[str, list[Any]]:
+        """Extra record columns noted so far, one value per row of the full batch."""
+        return self._shared.notes
+
+    def __call__(self, images: Tensor) -> Tensor:  # noqa: D102
+        shared = self._shared
+        if not shared.white_box:
+            self._spend(shared.eot)
+            with torch.inference_mode():
+                value = torch.stack([self._evaluate(images) for _ in range(shared.eot)]).mean(0)
+            value = value.clone()
+        else:
+            value = torch.stack([self._evaluate(images) for _ in range(shared.eot)]).mean(0)
+            if value.requires_grad:
+                value.register_hook(lambda _: self._count(shared.ledger.backwards, shared.eot))
+        self._remember(images, value)
+        return value
+
+    def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        shared = self._shared
+        if not shared.white_box:
+            raise RuntimeError("gradient() is not to be had in a black-box view (the attack says needs_gradient=False)")
+        total, slope = torch.zeros_like(self.sign), torch.zeros_like(images)
+        for _ in range(shared.eot):
+            leaf = images.detach().requires_grad_(True)
+            with torch.enable_grad():
+                value = self._evaluate(leaf)
+                value.register_hook(lambda _: self._count(shared.ledger.backwards))
+                (step,) = torch.autograd.grad(value.sum(), leaf)
+            total = total + value.detach()
+            slope = slope + step
+        if shared.eot > 1:
+            total, slope = total / shared.eot, slope / shared.eot
+        self._remember(images, total)
+        return total, slope
+
+    def best(self) -> Tensor:  # noqa: D102
+        images = self._shared.best_images
+        return images.clone() if self._rows is None else images[self._rows]
+
+    def select(self, index: Tensor) -> ScorerObjective:  # noqa: D102
+        view = object.__new__(ScorerObjective)
+        view.sign = self.sign[index]
+        view.reference = self.reference[index]
+        view.scale = self.scale
+        view.fitted = self.fitted
+        view._rng = self._rng.select(index)
+        view._rows = index if self._rows is None else self._rows[index]
+        view._encoded = None if self._encoded is None else map_tree(lambda t: t[index], self._encoded)
+        view._shared = self._shared
+        return view
+
+    def plugin(self, name: str) -> Metric:  # noqa: D102
+        return self._shared.build(name)
+
+    def note(self, **columns: Tensor | Sequence[str]) -> None:  # noqa: D102
+        rows = range(self._shared.start.shape[0]) if self._rows is None else self._rows.tolist()
+        for name, values in columns.items():
+            plain = values.detach().cpu().tolist() if isinstance(values, Tensor) else list(values)
+            kept = self._shared.notes.setdefault(name, [None] * self._shared.start.shape[0])
+            for row, value in zip(rows, plain, strict=True):
+                kept[row] = value
+
+    def _evaluate(self, images: Tensor) -> Tensor:
+        shared = self._shared
+        encoded = self._encoded
+        if encoded is None:
+            encoded = shared.scorer.encode(self.reference, self._rng)
+        self._count(shared.ledger.forwards)
+        return self.sign * shared.scorer.quality(encoded, images)
+
+    def _spend(self, count: int) -> None:
+        """Charge queries before they are made; a sample that would exceed its limit stops the attack."""
+        queries = self._shared.ledger.queries
+        before = queries.clone()
+        self._count(queries, count)
+        limit = self._shared.query_limit
+        if limit is not None and bool((queries > limit).any()):
+            queries.copy_(before)
+            raise QueryLimit(f"a sample has spent its {limit} queries")
+
+    def _count(self, column: Tensor, amount: int = 1) -> None:
+        if self._rows is None:
+            column += amount
+        else:
+            column.index_add_(0, self._rows, torch.full_like(self._rows, amount))
+
+    def _remember(self, images: Tensor, value: Tensor) -> None:
+        """Keep each sample's best in-budget image; no host synchronisation, ties go to the earlier image."""
+        shared = self._shared
+        if shared.budget is None:
+            return
+        with torch.no_grad():
+            images, value = images.detach(), value.detach()
+            rows = self._rows
+            start = shared.start if rows is None else shared.start[rows]
+            budget = shared.budget if rows is None else shared.budget.select(rows)
+            value = torch.where(_inside(images, start, budget), value, -torch.inf).nan_to_num(nan=-torch.inf)
+            if rows is None:
+                better = value > shared.best_value
+                shared.best_value = torch.where(better, value, shared.best_value)
+                shared.best_images = torch.where(better.view(-1, 1, 1, 1), images, shared.best_images)
+                return
+            top = shared.best_value.scatter_reduce(0, rows, value, "amax")
+            count = len(rows)
+            candidate = torch.where(value >= top[rows], torch.arange(count, device=rows.device), count)
+            winner = torch.full_like(top, count, dtype=torch.int64).scatter_reduce(0, rows, candidate, "amin")
+            better = (top > shared.best_value) & (winner < count)
+            shared.best_value = torch.where(better, top, shared.best_value)
+            chosen = images[winner.clamp(max=count - 1)]
+            shared.best_images = torch.where(better.view(-1, 1, 1, 1), chosen, shared.best_images)
+
+
+def _inside(images: Tensor, start: Tensor, budget: Budget) -> Tensor:
+    delta = (images - start).flatten(1)
+    length = delta.abs().amax(1) if budget.norm == "linf" else delta.norm(dim=1)
+    flat = images.flatten(1)
+    in_box = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
+    return (length <= budget.eps + TOLERANCE) & in_box
+
+
+def _no_plugins(name: str) -> Metric:
+    raise RuntimeError(f"no registry to build the metric '{name}' from")

@@ -1,0 +1,308 @@
+"""Where plugins are found: our own packages, installed entry points, and files named on the command line.
+
+Names are known without importing anything: our own files are read for their ``@register("name")`` decorators, entry
+points are metadata. A plugin's module is imported when the plugin is first asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from harness.errors import UserError
+
+if typing.TYPE_CHECKING:
+    from harness.contracts import Attack, Dataset, Metric, Purifier, Recipe
+
+T = TypeVar("T")
+Kind = Literal["metrics", "attacks", "purifiers", "datasets", "recipes"]
+
+KINDS: Mapping[Kind, tuple[str, str]] = {
+    "metrics": ("metrics_zoo", "Metric"),
+    "attacks": ("attacks", "Attack"),
+    "purifiers": ("defenses.purifiers", "Purifier"),
+    "datasets": ("harness.datasets", "Dataset"),
+    "recipes": ("defenses.recipes", "Recipe"),
+}
+"""Kind -> (package whose files are read for names, contract the plugin must subclass)."""
+
+NO_PLUGINS = "ROBUSTIQA_NO_PLUGINS"
+
+
+class PluginError(UserError):
+    """A plugin is unknown, or cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One YAML parameter of a plugin."""
+
+    name: str
+    annotation: Any
+    default: Any
+    """`inspect.Parameter.empty` where it must be given."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A name and where its class will come from; nothing is imported yet."""
+
+    name: str
+    kind: Kind
+    module: str
+    origin: str
+    """What a person is told: a module, a distribution, or a file."""
+    file: Path | None = None
+    """Set for ``--plugin`` files: loaded from here, and its hash is part of identity."""
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[T]):
+    """A loaded plugin: its class under one of its registered names."""
+
+    name: str
+    cls: type[T]
+    preset: Mapping[str, Any]
+    weights: str | None
+    origin: str
+    code: str
+    """Hash of the file for ``--plugin`` files, so that editing one re-runs its cells; empty for installed code."""
+
+    def parameters(self) -> list[Parameter]:
+        """Its YAML parameters with defaults, presets applied."""
+        if dataclasses.is_dataclass(self.cls):
+            hints = typing.get_type_hints(self.cls)
+            found = [
+                Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(self.cls) if f.init
+            ]
+        else:
+            init: Any = self.cls.__init__
+            hints = typing.get_type_hints(init) if isinstance(init, types.FunctionType) else {}
+            found = [
+                Parameter(p.name, hints.get(p.name, Any), p.default)
+                for p in inspect.signature(init).parameters.values()
+                if p.kind is inspect.Parameter.KEYWORD_ONLY
+            ]
+        return [dataclasses.replace(p, default=self.preset.get(p.name, p.default)) for p in found]
+
+    def build(self, parameters: Mapping[str, Any]) -> T:
+        """An instance with the given parameters over the presets."""
+        return self.cls(**{**self.preset, **parameters})
+
+
+def _field_default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty
+
+
+class Registry:
+    """Every plugin that can be named, by kind.
+
+    Args:
+        files: Plugin files given with ``--plugin``; imported at once, because their kinds cannot be known otherwise.
+
+    Raises:
+        PluginError: A file cannot be imported, registers nothing, or takes a name that is already taken.
+    """
+
+    def __init__(self, files: Sequence[Path] = ()) -> None:
+        self.files = [Path(f) for f in files]
+        self._sources: dict[Kind, dict[str, Source]] = {kind: {} for kind in KINDS}
+        for source in [*_shipped(), *_entry_points(), *self._from_files()]:
+            known = self._sources[source.kind].get(source.name)
+            if known is not None:
+                raise PluginError(
+                    f"{source.origin}: the {singular(source.kind)} name '{source.name}' is already taken by "
+                    f"{known.origin}. Register it under another name."
+                )
+            self._sources[source.kind][source.name] = source
+
+    def names(self, kind: Kind) -> list[str]:
+        """Every registered name of a kind, sorted."""
+        return sorted(self._sources[kind])
+
+    def source(self, kind: Kind, name: str) -> Source:
+        """Where a name comes from.
+
+        Raises:
+            PluginError: The name is unknown; suggests the nearest.
+        """
+        try:
+            return self._sources[kind][name]
+        except KeyError:
+            raise PluginError(f"unknown {singular(kind)} '{name}'.{did_you_mean(name, self.names(kind))}") from None
+
+    def get(self, kind: Kind, name: str) -> Plugin[Any]:
+        """Load a plugin.
+
+        Raises:
+            PluginError: The name is unknown, or its module cannot be imported.
+        """
+        return _load(self.source(kind, name))
+
+    def metric(self, name: str) -> Plugin[Metric]:
+        """Load a metric."""
+        return self.get("metrics", name)
+
+    def attack(self, name: str) -> Plugin[Attack]:
+        """Load an attack."""
+        return self.get("attacks", name)
+
+    def purifier(self, name: str) -> Plugin[Purifier]:
+        """Load a purifier."""
+        return self.get("purifiers", name)
+
+    def dataset(self, name: str) -> Plugin[Dataset]:
+        """Load a data set class."""
+        return self.get("datasets", name)
+
+    def recipe(self, name: str) -> Plugin[Recipe]:
+        """Load a training recipe."""
+        return self.get("recipes", name)
+
+    def _from_files(self) -> Iterator[Source]:
+        for file in self.files:
+            module = _import_file(file.resolve(), str(file))
+            found = False
+            for kind, cls in _plugins_in(module):
+                for registration in cls.__dict__["registrations"]:
+                    found = True
+                    yield Source(registration.name, kind, module.__name__, str(file), file.resolve())
+            if not found:
+                raise PluginError(
+                    f"plugin file {file}: registers nothing. Put @register('name') over a subclass of Metric, Attack, "
+                    "Purifier, Dataset or Recipe."
+                )
+
+
+def singular(kind: Kind) -> str:
+    """The name of one thing of a kind, for messages."""
+    return "data set" if kind == "datasets" else kind.removesuffix("s")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """' Did you mean 'x'?' or the whole short list; starts with a space."""
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    return f" Known: {', '.join(known)}." if known else ""
+
+
+def _shipped() -> Iterator[Source]:
+    for kind, (package, _) in KINDS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in spec.submodule_search_locations or [] if spec else []:
+            for file in sorted(Path(folder).rglob("*.py")):
+                yield from _names_in(file, kind, _module_name(file, Path(folder), package))
+
+
+def _module_name(file: Path, folder: Path, package: str) -> str:
+    parts = file.relative_to(folder).with_suffix("").parts
+    return ".".join((package, *(p for p in parts if p != "__init__")))
+
+
+def _names_in(file: Path, kind: Kind, module: str) -> Iterator[Source]:
+    """Names of the ``@register("...")`` decorators in a file, read without importing it."""
+    text = file.read_text(encoding="utf-8")
+    if "@register(" not in text:
+        return
+    for node in ast.parse(text, filename=str(file)).body:
+        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith("register"):
+                name = decorator.args[0]
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    yield Source(name.value, kind, module, module)
+
+
+def _entry_points() -> Iterator[Source]:
+    if os.environ.get(NO_PLUGINS) == "1":
+        return
+    for kind in KINDS:
+        for point in importlib.metadata.entry_points(group=f"robustiqa.{kind}"):
+            package = point.dist.name if point.dist else "an installed package"
+            yield Source(point.name, kind, point.module, f"{package} ({point.value})")
+
+
+@functools.cache
+def _load(source: Source) -> Plugin[Any]:
+    try:
+        module = _import_file(source.file, source.origin) if source.file else importlib.import_module(source.module)
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{singular(source.kind)} '{source.name}' from {source.origin} cannot be imported: "
+            f"{type(error).__name__}: {error}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
+        ) from error
+    code = hashlib.sha256(source.file.read_bytes()).hexdigest() if source.file else ""
+    for kind, cls in _plugins_in(module):
+        for registration in cls.__dict__["registrations"]:
+            if kind == source.kind and registration.name == source.name:
+                return Plugin(source.name, cls, dict(registration.preset), registration.weights, source.origin, code)
+    raise PluginError(
+        f"{source.origin}: no {KINDS[source.kind][1]} is registered as '{source.name}' there. "
+        f"Put @register('{source.name}') over the class."
+    )
+
+
+def _plugins_in(module: types.ModuleType) -> Iterator[tuple[Kind, type]]:
+    contracts = importlib.import_module("harness.contracts")
+    for cls in vars(module).values():
+        if isinstance(cls, type) and "registrations" in cls.__dict__ and cls.__module__ == module.__name__:
+            for kind, (_, contract) in KINDS.items():
+                if issubclass(cls, getattr(contracts, contract)):
+                    yield kind, cls
+                    break
+            else:
+                raise PluginError(
+                    f"{module.__file__}: class {cls.__name__} is registered but is no Metric, Attack, Purifier, "
+                    "Dataset or Recipe. Make it a subclass of one of them."
+                )
+
+
+def _import_file(file: Path, shown: str) -> types.ModuleType:
+    name = f"robustiqa_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not file.is_file():
+        raise PluginError(f"plugin file {shown}: no such file. Give the path of a Python file after --plugin.")
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"plugin file {shown}: not a Python file. Give a path ending in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise PluginError(f"plugin file {shown} cannot be imported: {_where(error, file)}") from error
+    return module
+
+
+def _where(error: Exception, file: Path) -> str:
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{f'line {line}: ' if line else ''}{type(error).__name__}: {error}"

@@ -1,0 +1,17 @@
+"""Records to tables, figures and a page: for the terminal, Markdown, CSV and HTML."""
+
+from harness.report.build import TABLE_NAMES, Table, build_tables
+from harness.report.data import DatasetFacts, Failure, RunData, cell_label
+from harness.report.render import print_tables, write_report
+
+__all__ = [
+    "TABLE_NAMES",
+    "DatasetFacts",
+    "Failure",
+    "RunData",
+    "Table",
+    "build_tables",
+    "cell_label",
+    "print_tables",
+    "write_report",
+]

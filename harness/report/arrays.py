@@ -1,0 +1,311 @@
+"""Records laid out as arrays: one grid of draws x items per scorer and finished attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.report.data import DatasetFacts, RunData, cell_label
+from harness.report.words import base_name
+from harness.statistics import directions
+from harness.statistics.bootstrap import RESAMPLES, Ints, cluster_codes, cluster_multiplicities
+
+Floats = NDArray[np.float64]
+State = Literal["ok", "failed", "missing"]
+
+RAISING_CONTROL = "restore"
+"""The control whose gain an attack upwards is compared with."""
+LOWERING_CONTROL = "noise"
+"""The control whose loss an attack downwards is compared with."""
+
+_GRIDS = ("clean", "pristine", "attacked", "attacked_8bit", "forwards", "backwards", "seconds")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An attack or control at one budget."""
+
+    attack: str
+    control: bool
+    norm: str
+    eps: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What one attack in one direction (or one control) left, each array of shape [draws, items]."""
+
+    state: State
+    attacked: Floats
+    attacked_8bit: Floats
+    started: Floats
+    """1 where keep-the-better kept the unattacked start."""
+    forwards: Floats
+    backwards: Floats
+    seconds: Floats
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An attack with a direction: per sample one of two finished attacks. Arrays of shape [draws, items]."""
+
+    state: State
+    sign: Floats
+    outcome: Finished
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A metric under a defense and a threat, with its qualities on one data set."""
+
+    dataset: str
+    metric: str
+    defense: str
+    threat: str
+    source: str
+    state: State
+    """Of its clean scores."""
+    clean: Floats
+    pristine: Floats
+    median: float | None
+    finished: Mapping[tuple[Setting, int], Finished]
+    settings: tuple[Setting, ...]
+
+    def of(self, setting: Setting, sign: int) -> Finished:
+        """The finished attack of one sign (0 for a control); state "missing" when it was not run."""
+        return self.finished.get((setting, sign), _absent("missing", self.clean.shape))
+
+    def control(self, name: str, setting: Setting) -> Finished:
+        """The control of that name at the budget of a setting."""
+        for other in self.settings:
+            same = (other.norm, other.eps) == (setting.norm, setting.eps)
+            if other.control and same and base_name(other.attack) == name:
+                return self.of(other, 0)
+        return _absent("missing", self.clean.shape)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One data set as evaluated: what is known of its items, and every scorer's qualities on them."""
+
+    name: str
+    facts: DatasetFacts
+    items: tuple[str, ...]
+    samples: tuple[str, ...]
+    patches: tuple[str, ...]
+    references: tuple[str, ...]
+    groups: tuple[str, ...]
+    levels: Floats
+    opinion: Floats
+    judge: Floats
+    codes: Ints
+    """Number of each item's reference, shape [N]."""
+    clusters: int
+    multiplicities: Ints
+    """Shared by every row of every table, shape [B, C]."""
+    scorers: tuple[Scorer, ...]
+    seed: int
+    memory: dict[Any, Any] = field(default_factory=dict, compare=False)
+    """Figures several tables share."""
+
+    def choose(self, scorer: Scorer, setting: Setting, direction: str) -> Chosen:
+        """Pick, sample by sample, between the finished attacks up and down; a control is the same in any direction."""
+        sign = self.signs(scorer, direction)
+        if sign is None:
+            return Chosen("missing", np.zeros(scorer.clean.shape), _absent("missing", scorer.clean.shape))
+        if setting.control:
+            outcome = scorer.of(setting, 0)
+            return Chosen(outcome.state, sign, outcome)
+        raised, lowered = scorer.of(setting, 1), scorer.of(setting, -1)
+        needed = [one for one, wanted in ((raised, sign > 0), (lowered, sign < 0)) if wanted.any()]
+        state: State = "ok"
+        for one in needed:
+            state = "failed" if "failed" in (state, one.state) else "missing" if one.state == "missing" else state
+        up = sign > 0
+        attacked = np.where(up, raised.attacked, lowered.attacked)
+        if state == "ok" and np.isnan(attacked).any():
+            state = "failed"
+        return Chosen(
+            state,
+            sign,
+            Finished(
+                state,
+                attacked,
+                np.where(up, raised.attacked_8bit, lowered.attacked_8bit),
+                np.where(up, raised.started, lowered.started),
+                np.where(up, raised.forwards, lowered.forwards),
+                np.where(up, raised.backwards, lowered.backwards),
+                np.where(up, raised.seconds, lowered.seconds),
+            ),
+        )
+
+    def signs(self, scorer: Scorer, direction: str) -> Floats | None:
+        """Direction of every sample as an array [draws, items]; None when the data set cannot tell."""
+        count = len(self.items)
+        row: NDArray[Any]
+        if direction == "up":
+            row = directions.up(count)
+        elif direction == "down":
+            row = directions.down(count)
+        elif direction == "random_sign":
+            row = directions.random_sign(self.samples, self.seed)
+        elif direction == "mos_split" and self.facts.mean_opinion is not None and not np.isnan(self.opinion).all():
+            row = directions.mos_split(self.opinion, self.facts.mean_opinion)
+        elif direction == "self_split" and scorer.median is not None:
+            row = directions.self_split(scorer.clean, scorer.median)
+        elif direction == "pair" and not np.isnan(self.judge).all():
+            p0, p1 = directions.pair(self.judge)
+            row = np.where(np.array(self.patches) == "p1", p1, p0)
+        else:
+            return None
+        return np.array(np.broadcast_to(row, scorer.clean.shape), dtype=np.float64)
+
+
+def lay_out(data: RunData, resamples: int = RESAMPLES) -> list[Evaluated]:
+    """Turn the records of a run into arrays, one `Evaluated` per data set in the order of `data.datasets`."""
+    failed = frozenset(failure.cell for failure in data.failures)
+    names = data.records["dataset"].astype(str)
+    return [
+        _evaluated(data, facts, name, data.records[(names == name).to_numpy()], failed, resamples)
+        for name, facts in data.datasets.items()
+        if (names == name).any()
+    ]
+
+
+def _evaluated(
+    data: RunData, facts: DatasetFacts, name: str, records: pd.DataFrame, failed: frozenset[str], resamples: int
+) -> Evaluated:
+    items = records.drop_duplicates("item").sort_values("item")
+    position = pd.Series(np.arange(len(items)), index=items["item"].astype(str))
+    rows = position.loc[records["item"].astype(str)].to_numpy(dtype=np.int64)
+    codes, clusters = cluster_codes(_words(items["reference"]))
+    scorers = _scorers(data, name, records, rows, len(items), facts.kind == "triplets", failed)
+    return Evaluated(
+        name=name,
+        facts=facts,
+        items=tuple(_words(items["item"])),
+        samples=tuple(_words(items["sample"])),
+        patches=tuple(_words(items["patch"])),
+        references=tuple(_words(items["reference"])),
+        groups=tuple(_words(items["group"])),
+        levels=items["level"].to_numpy(dtype=np.float64),
+        opinion=items["opinion"].to_numpy(dtype=np.float64),
+        judge=items["judge"].to_numpy(dtype=np.float64),
+        codes=codes,
+        clusters=clusters,
+        multiplicities=cluster_multiplicities(codes, resamples, data.seed),
+        scorers=scorers,
+        seed=data.seed,
+    )
+
+
+def _words(column: pd.Series[Any]) -> list[str]:
+    return [str(value) for value in column.tolist()]
+
+
+def _scorers(
+    data: RunData,
+    dataset: str,
+    records: pd.DataFrame,
+    rows: Ints,
+    count: int,
+    triplets: bool,
+    failed: frozenset[str],
+) -> tuple[Scorer, ...]:
+    table = records.reset_index(drop=True)
+    values = {name: table[name].to_numpy(dtype=np.float64) for name in _GRIDS}
+    values["started"] = (table["status"].astype(str) == "start").to_numpy(dtype=np.float64)
+    draw = table["draw"].to_numpy(dtype=np.int64)
+    attack = np.array(_words(table["attack"]), dtype=object)
+    place = {name: number for number, name in reversed(list(enumerate(attack)))}
+    ran = {(_setting(key), int(key[4])) for key, index in _groups(table, _SETTING) if str(key[0]) != "clean"}
+    groups = [(_Who(*map(str, key)), index) for key, index in _groups(table, list(_Who._fields))]
+    attacked = {who[:2] for who, index in groups if (attack[index] != "clean").any()}
+    scorers = []
+    for who, index in groups:
+        if who[:2] in attacked and (attack[index] == "clean").all():
+            continue  # clean scores of a defended metric, shown with the attacks on it
+        shape = (int(draw[index].max()) + 1, count)
+        # Clean scores do not depend on the threat, so those of the same metric and defense fill in for each other.
+        alike = [other[attack[other] == "clean"] for name, other in groups if name[:2] == who[:2]]
+        grids = {}
+        for name in ("clean", "pristine"):
+            grids[name] = np.full(shape, np.nan)
+            for source in (index, *alike, index[attack[index] == "clean"]):
+                known = source[(draw[source] < shape[0]) & ~np.isnan(values[name][source])]
+                grids[name][draw[known], rows[known]] = values[name][known]
+        finished = {}
+        for key, local in _groups(table.loc[index], _SETTING):
+            if str(key[0]) != "clean":
+                partial_is_whole = triplets and not key[1]
+                one = _finished(values, index[local], draw, rows, shape, partial_is_whole)
+                finished[_setting(key), int(key[4])] = one
+        for setting, sign in ran:
+            if cell_label(dataset, *who, setting.attack, sign, setting.norm, setting.eps) in failed:
+                finished[setting, sign] = _absent("failed", shape)
+        whole = not np.isnan(grids["clean"]).any() and cell_label(dataset, *who, "clean", 0, "", 0.0) not in failed
+        scorers.append(
+            Scorer(
+                dataset=dataset,
+                **who._asdict(),
+                state="ok" if whole else "failed",
+                clean=grids["clean"],
+                pristine=grids["pristine"],
+                median=data.medians.get((dataset, who.metric, who.defense)),
+                finished=finished,
+                settings=tuple(
+                    sorted(
+                        {setting for setting, _ in finished},
+                        key=lambda one: (not one.control, place[one.attack], one.norm, one.eps),
+                    )
+                ),
+            )
+        )
+    return tuple(scorers)
+
+
+class _Who(NamedTuple):
+    metric: str
+    defense: str
+    threat: str
+    source: str
+
+
+_SETTING = ["attack", "control", "norm", "eps", "sign"]
+
+
+def _setting(key: tuple[Any, ...]) -> Setting:
+    return Setting(str(key[0]), bool(key[1]), str(key[2]), round(float(key[3]), 9))
+
+
+def _groups(table: pd.DataFrame, keys: list[str]) -> list[tuple[tuple[Any, ...], Ints]]:
+    """Groups of equal keys in order of appearance, each with the positions of its rows."""
+    found: Mapping[Any, Any] = table.groupby(keys, sort=False, dropna=False).indices
+    return [(key, np.asarray(index, dtype=np.int64)) for key, index in found.items()]
+
+
+def _finished(
+    values: Mapping[str, Floats],
+    where: Ints,
+    draw: Ints,
+    rows: Ints,
+    shape: tuple[int, int],
+    partial_is_whole: bool,
+) -> Finished:
+    """Grids of one finished attack; failed unless it covers every item, or one patch of every triplet."""
+    grids = {}
+    for name in ("attacked", "attacked_8bit", "started", "forwards", "backwards", "seconds"):
+        grids[name] = np.full(shape, np.nan)
+        grids[name][draw[where], rows[where]] = values[name][where]
+    partial = len(where) < shape[0] * shape[1] and not partial_is_whole
+    return _absent("failed", shape) if partial or np.isnan(values["attacked"][where]).any() else Finished("ok", **grids)
+
+
+def _absent(state: State, shape: Sequence[int]) -> Finished:
+    empty = np.full(tuple(shape), np.nan)
+    return Finished(state, empty, empty, empty, empty, empty, empty)

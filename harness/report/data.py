@@ -1,0 +1,104 @@
+"""What the engine hands to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from harness.report.words import budget_text, scorer_text
+
+COLUMNS = (
+    "dataset",
+    "metric",
+    "defense",
+    "threat",
+    "source",
+    "item",
+    "sample",
+    "patch",
+    "reference",
+    "group",
+    "level",
+    "opinion",
+    "judge",
+    "sign",
+    "attack",
+    "control",
+    "norm",
+    "eps",
+    "draw",
+    "clean",
+    "pristine",
+    "attacked",
+    "attacked_8bit",
+    "linf",
+    "l2",
+    "forwards",
+    "backwards",
+    "queries",
+    "seconds",
+    "batch",
+    "status",
+)
+"""Columns of `RunData.records`: one row per item, attack, sign, budget, scorer and draw."""
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a data set beyond the evaluated records."""
+
+    name: str
+    split: str
+    labels: Literal["human", "proxy", "none"]
+    kind: Literal["pairs", "triplets"]
+    items: int
+    references: int
+    mean_opinion: float | None
+    """Mean opinion score of the whole split, before any limit."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One sample on which a cell failed."""
+
+    cell: str
+    """What `cell_label` says, for instance "mini / birqa-tiny / pgd up eps 8/255"."""
+    sample: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run: its records and what is needed to say how they were made."""
+
+    name: str
+    records: pd.DataFrame
+    """Rows as in `COLUMNS`. Quality is higher-is-better; clean rows have attack "clean", sign 0 and eps 0."""
+    datasets: Mapping[str, DatasetFacts]
+    medians: Mapping[tuple[str, str, str], float]
+    """(data set, metric, defense) -> median of clean quality, for `self_split`."""
+    directions: Sequence[str]
+    tables: Sequence[str]
+    """Names of the tables wanted; empty for all that apply."""
+    seed: int
+    slice_size: int
+    limit: int | None
+    versions: Mapping[str, str]
+    notices: Sequence[str]
+    failures: Sequence[Failure]
+    weights: Mapping[str, str]
+    """Metric -> short description of its weights."""
+
+
+def cell_label(
+    dataset: str, metric: str, defense: str, threat: str, source: str, attack: str, sign: int, norm: str, eps: float
+) -> str:
+    """Name of a cell for people; failures carry it, and tables find the cells they concern by it."""
+    scorer = scorer_text(metric, defense, threat, source)
+    if attack == "clean":
+        return f"{dataset} / {scorer} / clean"
+    direction = {1: " up", -1: " down"}.get(sign, "")
+    return f"{dataset} / {scorer} / {attack}{direction} {'l2 ' if norm == 'l2' else ''}eps {budget_text(norm, eps)}"

@@ -1,0 +1,139 @@
+"""One figure per data set: what budget does to each scorer. matplotlib is imported only when one is drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from harness.report.build import Table
+from harness.report.words import attack_text, budget_text, scorer_text, short_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH = 4
+"""Panels side by side."""
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_GREYS = ("#444444", "#8a8a8a", "#b5a642", "#6b8e9e")
+_MARKERS = {"up": "^", "down": "v", "mos_split": "D", "self_split": "s", "random_sign": "o", "pair": "D"}
+
+
+def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
+    """PNG bytes per data set: shift, and SROCC or 2AFC accuracy, against the budget; one panel per scorer."""
+    out = {}
+    for dataset in dict.fromkeys(table.dataset for table in tables if table.dataset):
+        mine = [table for table in tables if table.dataset == dataset]
+        if any((table.frame["attack"] != "").any() for table in mine if table.name in ("shift", "srocc", "two_afc")):
+            out[dataset] = _draw(dataset, {table.name: table for table in mine})
+    return out
+
+
+def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    measures: list[tuple[pd.DataFrame, str, str, str]] = []
+    if "shift" in tables:
+        measures.append((tables["shift"].frame, "shift_over_sigma", "", "shift/σ, attack's way"))
+    if "srocc" in tables:
+        proxy = " with proxy" if "proxy" in tables["srocc"].title else ""
+        measures.append((tables["srocc"].frame, "srocc", "clean_srocc", f"SROCC{proxy}"))
+    if "two_afc" in tables:
+        frame = tables["two_afc"].frame
+        hard = (frame["kind"] == "hard") & (frame["subset"] == "all") & frame["attacked"].isin(["both", "control"])
+        proxy = ", proxy judge" if "proxy" in tables["two_afc"].title else ""
+        measures.append((frame[hard], "accuracy", "clean_accuracy", f"2AFC accuracy{proxy}"))
+    frames = [frame[frame["norm"] == frame.loc[frame["attack"] != "", "norm"].iloc[0]] for frame, _, _, _ in measures]
+    names = list(dict.fromkeys(name for frame in frames for name in _names(frame)))
+    width = min(_WIDTH, len(names))
+    strips = -(-len(names) // width)
+    height = strips * len(measures)
+    figure = Figure(figsize=(1.2 + 2.6 * width, 1.1 + 2.2 * height), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(height, width, squeeze=False, sharex=True)
+    styles = _styles(pd.concat(frames))
+    for place, name in enumerate(names):
+        for line, (frame, (_, value, clean, label)) in enumerate(zip(frames, measures, strict=True)):
+            axes = grid[place // width * len(measures) + line][place % width]
+            _panel(axes, frame[[one == name for one in _names(frame)]], value, clean, styles)
+            axes.set_title(name if line == 0 else "", fontsize=9)
+            if place % width == 0:
+                axes.set_ylabel(label, fontsize=8)
+    for line in range(len(measures)):
+        cells = [grid[place // width * len(measures) + line][place % width] for place in range(len(names))]
+        low, high = min(cell.get_ylim()[0] for cell in cells), max(cell.get_ylim()[1] for cell in cells)
+        for cell in cells:
+            cell.set_ylim(low, high)
+    for place in range(len(names), strips * width):
+        for line in range(len(measures)):
+            grid[place // width * len(measures) + line][place % width].set_visible(False)
+    known: dict[str, Any] = {}
+    for axes in grid.flat:
+        handles, texts = axes.get_legend_handles_labels()
+        known |= dict(zip(texts, handles, strict=True))
+    ordered = [text for text in styles if text in known]
+    figure.legend(
+        [known[text] for text in ordered],
+        ordered,
+        loc="outside lower center",
+        ncols=min(4, len(ordered)),
+        fontsize=8,
+        frameon=False,
+    )
+    figure.suptitle(f"{dataset}: scores under attack, by budget", fontsize=10)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict[str, dict[str, Any]]) -> None:
+    start = float(frame[clean].dropna().iloc[0]) if clean and frame[clean].notna().any() else 0.0
+    axes.axhline(start, color="#999999", linewidth=0.8, linestyle=":")
+    ok = frame[(frame["state"] == "ok") & (frame["attack"] != "")]
+    for (attack, direction), line in ok.groupby(["attack", "direction"], sort=False):
+        line = line.sort_values("eps")
+        text = _line(str(attack), str(direction))
+        x, y = [0.0, *(line["eps"] * 255)], [start, *line[value]]
+        axes.plot(x, y, label=text, markersize=3.5, linewidth=1.3, **styles[text])
+    if len(ok):
+        norm = str(ok["norm"].iloc[0])
+        radii = sorted(ok["eps"].unique())
+        axes.set_xticks([0, *(eps * 255 for eps in radii)], ["clean", *(budget_text(norm, eps) for eps in radii)])
+        axes.tick_params(labelsize=7)
+        for tick in axes.get_xticklabels():
+            tick.set_rotation(45)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """A colour per attack, a marker per direction, dashes for controls."""
+    rows = frame[frame["attack"] != ""].drop_duplicates(["attack", "direction"])
+    controls = list(dict.fromkeys(rows.loc[rows["control"].astype(bool), "attack"]))
+    attacks = list(dict.fromkeys(rows.loc[~rows["control"].astype(bool), "attack"]))
+    out: dict[str, dict[str, Any]] = {}
+    for attack in controls:
+        grey = _GREYS[controls.index(attack) % len(_GREYS)]
+        out[_line(attack, "control")] = {"color": grey, "linestyle": "--"}
+    for attack, direction in rows.loc[~rows["control"].astype(bool), ["attack", "direction"]].itertuples(index=False):
+        colour = _COLOURS[attacks.index(attack) % len(_COLOURS)]
+        filled = "none" if direction == "up" else colour
+        out[_line(attack, direction)] = {
+            "color": colour,
+            "marker": _MARKERS.get(direction, "o"),
+            "markerfacecolor": filled,
+        }
+    return out
+
+
+def _line(attack: str, direction: str) -> str:
+    name = short_names([attack])[attack]
+    return f"{name} (control)" if direction == "control" else f"{name} {direction}"
+
+
+def _names(frame: pd.DataFrame) -> list[str]:
+    columns = zip(frame["metric"], frame["defense"], frame["threat"], frame["source"], strict=True)
+    return [attack_text(scorer_text(*map(str, one)), "linf") for one in columns]

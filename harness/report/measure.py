@@ -1,0 +1,313 @@
+"""The figures of each table, one row per scorer, attack, direction and budget, for one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL, Chosen, Evaluated, Floats, Scorer, Setting, State
+from harness.statistics import bootstrap, correlation, ordering, pairs, robustness, two_afc
+
+Row = dict[str, Any]
+Measured = tuple[float, Floats]
+"""A figure, and the same figure of every resample [B]."""
+
+CONTROL = "control"
+"""Direction printed for controls: they have none."""
+
+
+def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
+    """Rank correlation with the opinions, clean and attacked, and the mean shift of quality beside it."""
+    known = ~np.isnan(data.opinion)
+    weights = bootstrap.sample_weights(data.multiplicities, data.codes[known])
+
+    def measure(quality: Floats) -> Measured:
+        x, y = quality[known], data.opinion[known]
+        return correlation.srocc(x, y), correlation.weighted_srocc(x, y, weights)
+
+    for scorer in data.scorers:
+        clean = [measure(draw) for draw in scorer.clean]
+        if not scorer.settings:
+            yield _row(data, scorer, None, "", scorer.state) | _figure("clean_srocc", clean, data.clusters)
+        for setting, direction in _in_order(scorer, directions):
+            chosen = _choose(data, scorer, setting, direction)
+            row = _row(data, scorer, setting, direction, chosen.state)
+            row |= _figure("clean_srocc", [] if scorer.state == "failed" else clean, data.clusters)
+            attacked = [measure(draw) for draw in chosen.outcome.attacked] if chosen.state == "ok" else []
+            row |= _figure("srocc", attacked, data.clusters)
+            fall = [(a - c, x - y) for (a, x), (c, y) in zip(attacked, clean, strict=False)]
+            row |= _figure("change", fall, data.clusters)
+            row["shift_over_sigma"] = _shift(data, scorer, setting, direction)["shift_over_sigma"]
+            yield row
+
+
+def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
+    """How far quality moved along the attack, beside what the controls do, and what it cost."""
+    for scorer in data.scorers:
+        for setting, direction in _in_order(scorer, directions):
+            yield _shift(data, scorer, setting, direction)
+
+
+def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
+    """Robust pair accuracy: with both images of a pair attacked, or only one of them."""
+
+    def measure(better: Floats, worse: Floats) -> Measured:
+        counts = pairs.pair_counts(data.opinion, better, worse, data.codes, data.clusters, margin)
+        return counts.accuracy(), counts.resampled(data.multiplicities)
+
+    for scorer in data.scorers:
+        clean = [measure(draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
+        known = _figure("clean_accuracy", clean, data.clusters)
+        settings = [setting for setting in scorer.settings if not setting.control]
+        if not settings:
+            yield _row(data, scorer, None, "", scorer.state, attacked="") | known
+        for setting in settings:
+            up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
+            parts: list[tuple[str, State, list[tuple[Floats, Floats]]]] = [
+                ("both", _worst(up, down), list(zip(down.outcome.attacked, up.outcome.attacked, strict=True))),
+                ("worse one up", up.state, list(zip(scorer.clean, up.outcome.attacked, strict=True))),
+                ("better one down", down.state, list(zip(down.outcome.attacked, scorer.clean, strict=True))),
+            ]
+            for name, state, draws in parts:
+                figures = [measure(better, worse) for better, worse in draws] if state == "ok" else []
+                row = _row(data, scorer, setting, "", state, attacked=name) | known
+                yield row | _figure("accuracy", figures, data.clusters)
+
+
+def ordering_rows(data: Evaluated) -> Iterator[Row]:
+    """L-test (order of levels) and D-test (pristine above distorted), clean and attacked."""
+    weaker, stronger = _level_pairs(data)
+
+    def mean(credits: Floats, codes: bootstrap.Ints) -> Measured:
+        return float(credits.mean()), bootstrap.resampled_mean(credits, codes, data.multiplicities)
+
+    def levels(low: Floats, high: Floats) -> Measured:
+        return mean(ordering.level_credits(low[weaker], high[stronger]), data.codes[weaker])
+
+    def noticed(pristine: Floats, distorted: Floats) -> Measured:
+        return mean(ordering.pristine_credits(pristine, distorted), data.codes)
+
+    for scorer in data.scorers:
+        settings: list[Setting | None] = [setting for setting in scorer.settings if not setting.control] or [None]
+        whole = scorer.state == "ok"
+        clean: dict[str, list[Measured]] = {}
+        if weaker.size:
+            clean["L"] = [levels(draw, draw) for draw in scorer.clean] if whole else []
+        if not np.isnan(scorer.pristine).any():
+            clean["D"] = [noticed(*both) for both in zip(scorer.pristine, scorer.clean, strict=True)] if whole else []
+        for test, setting in ((test, setting) for setting in settings for test in clean):
+            known = _figure("clean_share", clean[test], data.clusters)
+            if setting is None:
+                yield _row(data, scorer, None, "", scorer.state, test=test) | known
+                continue
+            up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
+            state = _worst(up, down) if test == "L" else up.state
+            figures = []
+            if state == "ok" and test == "L":
+                figures = [levels(*both) for both in zip(down.outcome.attacked, up.outcome.attacked, strict=True)]
+            elif state == "ok":
+                figures = [noticed(*both) for both in zip(scorer.pristine, up.outcome.attacked, strict=True)]
+            yield _row(data, scorer, setting, "", state, test=test) | known | _figure("share", figures, data.clusters)
+
+
+def two_afc_rows(data: Evaluated) -> Iterator[Row]:
+    """2AFC accuracy (hard) and score (soft), per subset and over all triplets."""
+    first, second = _patches(data)
+    judge, groups, codes = data.judge[first], np.array(data.groups, dtype=object)[first], data.codes[first]
+    subsets = sorted(set(groups.tolist()))
+    undecided = int((judge == 0.5).sum())
+
+    def measures(quality: Floats) -> Iterator[tuple[str, str, Measured]]:
+        for kind, credits in (
+            ("hard", two_afc.hard_credits(quality[first], quality[second], judge)),
+            ("soft", two_afc.soft_credits(quality[first], quality[second], judge)),
+        ):
+            parts = [_mean(np.where(groups == name, credits, np.nan), codes, data.multiplicities) for name in subsets]
+            yield kind, "all", _mean(credits, codes, data.multiplicities)
+            if len(subsets) > 1:
+                macro = float(np.mean([value for value, _ in parts]))
+                yield kind, "macro", (macro, np.mean([spread for _, spread in parts], axis=0))
+                yield from ((kind, name, part) for name, part in zip(subsets, parts, strict=True))
+
+    def figures(draws: Floats) -> dict[tuple[str, str], list[Measured]]:
+        out: dict[tuple[str, str], list[Measured]] = {}
+        for draw in draws:
+            for kind, subset, measured in measures(draw):
+                out.setdefault((kind, subset), []).append(measured)
+        return out
+
+    for scorer in data.scorers:
+        clean = figures(scorer.clean)
+        settings: list[Setting | None] = list(scorer.settings) or [None]
+        for setting in settings:
+            chosen = _choose(data, scorer, setting, CONTROL if setting.control else "pair") if setting else None
+            for name, attacked in _patches_attacked(scorer, setting, chosen):
+                state = chosen.state if chosen else scorer.state
+                after = figures(attacked) if state == "ok" else {}
+                for (kind, subset), known in clean.items():
+                    if name not in ("both", CONTROL, "") and subset not in ("all", "macro"):
+                        continue
+                    row = _row(data, scorer, setting, "pair" if name not in (CONTROL, "") else name, state)
+                    row |= {"attacked": name, "kind": kind, "subset": subset, "undecided": undecided}
+                    row |= _figure("clean_accuracy", known if scorer.state == "ok" else [], data.clusters)
+                    yield row | _figure("accuracy", after.get((kind, subset), []) if setting else [], data.clusters)
+
+
+def has_levels(data: Evaluated) -> bool:
+    """Whether some reference has one distortion at several levels."""
+    return bool(_level_pairs(data)[0].size)
+
+
+def _patches_attacked(scorer: Scorer, setting: Setting | None, chosen: Chosen | None) -> Iterable[tuple[str, Floats]]:
+    if setting is None or chosen is None:
+        return [("", scorer.clean)]
+    if setting.control:
+        return [(CONTROL, chosen.outcome.attacked)]
+    attacked = chosen.outcome.attacked
+    return [
+        ("both", attacked),
+        ("rejected up", np.where(chosen.sign > 0, attacked, scorer.clean)),
+        ("preferred down", np.where(chosen.sign < 0, attacked, scorer.clean)),
+    ]
+
+
+def _in_order(scorer: Scorer, directions: Sequence[str]) -> Iterator[tuple[Setting, str]]:
+    """Every setting with every direction it has: by attack, then direction, then budget."""
+    for attack, norm, control in dict.fromkeys((one.attack, one.norm, one.control) for one in scorer.settings):
+        alike = [one for one in scorer.settings if (one.attack, one.norm, one.control) == (attack, norm, control)]
+        for direction in [CONTROL] if control else directions:
+            yield from ((setting, direction) for setting in alike)
+
+
+def _shift(data: Evaluated, scorer: Scorer, setting: Setting, direction: str) -> Row:
+    row: Row = _once(data, ("shift", scorer, setting, direction), lambda: _shift_row(data, scorer, setting, direction))
+    return row
+
+
+def _shift_row(data: Evaluated, scorer: Scorer, setting: Setting, direction: str) -> Row:
+    chosen = _choose(data, scorer, setting, direction)
+    sign, outcome = chosen.sign, chosen.outcome
+    ok = chosen.state == "ok"
+    row = _row(data, scorer, setting, direction, chosen.state)
+
+    def over_sigma(values: Floats, spread: bool = True) -> list[Measured]:
+        return [
+            (
+                robustness.mean_over_sigma(value, clean),
+                robustness.resampled_mean_over_sigma(value, clean, data.codes, data.multiplicities)
+                if spread
+                else np.empty(0),
+            )
+            for value, clean in zip(values, scorer.clean, strict=True)
+        ]
+
+    pushed = robustness.push(scorer.clean, outcome.attacked, sign)
+    row |= _figure("shift_over_sigma", over_sigma(pushed) if ok else [], data.clusters)
+    rounded = robustness.push(scorer.clean, outcome.attacked_8bit, sign)
+    row["shift_over_sigma_8bit"] = _mean_of(over_sigma(rounded, spread=False)) if ok else np.nan
+    own = np.full(sign.shape, np.nan)
+    for name, way in ((RAISING_CONTROL, 1), (LOWERING_CONTROL, -1)):
+        control = scorer.control(name, setting)
+        compared = ok and control.state == "ok" and not setting.control
+        alone = robustness.push(scorer.clean, control.attacked, sign)
+        if (sign > 0).any() and (sign < 0).any():
+            alone = np.where(sign == way, alone, np.nan)
+        row[f"{name}_over_sigma"] = _mean_of(over_sigma(alone, spread=False)) if compared else np.nan
+        beyond = robustness.excess(scorer.clean, outcome.attacked, control.attacked, sign, way)
+        figures = over_sigma(beyond) if compared and (sign == way).any() else []
+        row |= _figure(f"excess_over_{name}", figures, data.clusters)
+        own = np.where(sign == way, beyond if compared else np.nan, own)
+        row[f"{name}_state"] = control.state
+    complete = not np.isnan(own).any()
+    row |= _figure("excess_over_own_control", over_sigma(own) if complete else [], data.clusters)
+    row["raw_shift"] = float(pushed.mean()) if ok else np.nan
+    row["start_share"] = float(outcome.started.mean()) if ok and not setting.control else np.nan
+    row["forwards"] = float(outcome.forwards.mean()) if ok else np.nan
+    row["backwards"] = float(outcome.backwards.mean()) if ok else np.nan
+    row["milliseconds"] = 1000 * float(outcome.seconds.mean()) if ok else np.nan
+    return row
+
+
+def _choose(data: Evaluated, scorer: Scorer, setting: Setting, direction: str) -> Chosen:
+    # A control has no direction of its own; "up" makes its change of quality count with its own sign.
+    way = "up" if direction == CONTROL else direction
+    chosen: Chosen = _once(data, ("choice", scorer, setting, way), lambda: data.choose(scorer, setting, way))
+    if scorer.state == "failed" and chosen.state == "ok":
+        return Chosen("failed", chosen.sign, chosen.outcome)
+    return chosen
+
+
+def _once(data: Evaluated, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    name = tuple(id(part) if isinstance(part, Scorer) else part for part in key)
+    if name not in data.memory:
+        data.memory[name] = make()
+    return data.memory[name]
+
+
+def _worst(*chosen: Chosen) -> State:
+    states = {one.state for one in chosen}
+    return "failed" if "failed" in states else "missing" if "missing" in states else "ok"
+
+
+def _level_pairs(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
+    found: tuple[bootstrap.Ints, bootstrap.Ints] = _once(
+        data, ("levels",), lambda: ordering.level_pairs(data.codes, np.array(data.groups), data.levels)
+    )
+    return found
+
+
+def _patches(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
+    place = {(sample, patch): i for i, (sample, patch) in enumerate(zip(data.samples, data.patches, strict=True))}
+    whole = [sample for sample, patch in place if patch == "p0" and (sample, "p1") in place]
+    return (
+        np.array([place[sample, "p0"] for sample in whole], dtype=np.int64),
+        np.array([place[sample, "p1"] for sample in whole], dtype=np.int64),
+    )
+
+
+def _mean(values: Floats, codes: bootstrap.Ints, multiplicities: bootstrap.Ints) -> Measured:
+    known = values[~np.isnan(values)]
+    value = float(known.mean()) if known.size else float("nan")
+    return value, bootstrap.resampled_mean(values, codes, multiplicities)
+
+
+def _mean_of(figures: list[Measured]) -> float:
+    return float(np.mean([value for value, _ in figures])) if figures else float("nan")
+
+
+def _figure(name: str, draws: Sequence[Measured], clusters: int) -> Row:
+    """Mean over draws, its interval, and the spread over draws; nan for no draws."""
+    if not draws:
+        return {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"{name}_draw_sd": np.nan}
+    values = [value for value, _ in draws]
+    interval = bootstrap.percentile_interval(np.mean([spread for _, spread in draws], axis=0), clusters)
+    return {
+        name: float(np.mean(values)),
+        f"{name}_low": interval.low,
+        f"{name}_high": interval.high,
+        f"{name}_draw_sd": float(np.std(values, ddof=1)) if len(values) > 1 else np.nan,
+    }
+
+
+def _row(data: Evaluated, scorer: Scorer, setting: Setting | None, direction: str, state: State, **extra: str) -> Row:
+    return {
+        "dataset": data.name,
+        "metric": scorer.metric,
+        "defense": scorer.defense,
+        "threat": scorer.threat,
+        "source": scorer.source,
+        "attack": setting.attack if setting else "",
+        "control": setting.control if setting else False,
+        "norm": setting.norm if setting else "",
+        "eps": setting.eps if setting else np.nan,
+        "direction": direction,
+        **extra,
+        "state": state,
+        "labels": data.facts.labels,
+        "images": len(data.items) if data.facts.kind == "pairs" else len(set(data.samples)),
+        "references": data.clusters,
+        "draws": len(scorer.clean),
+        "interval": "descriptive" if data.clusters < bootstrap.DESCRIPTIVE_BELOW else "95 % percentile",
+    }

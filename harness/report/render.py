@@ -1,0 +1,148 @@
+"""Tables to the terminal, Markdown, CSV and one HTML page."""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from harness.report.build import Layout, Table, build_tables
+from harness.report.data import RunData
+from harness.report.summary import sentences
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def write_report(data: RunData, folder: Path) -> list[Table]:
+    """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png`` and ``index.html``; return the tables.
+
+    Every file is written under a temporary name and renamed, so that a reader never sees half of one.
+
+    Args:
+        data: The run.
+        folder: Where to write; made if need be.
+    """
+    from harness.report.figures import draw_figures
+
+    tables = build_tables(data)
+    for name in dict.fromkeys(table.name for table in tables):
+        mine = [table for table in tables if table.name == name]
+        _write(folder / "tables" / f"{name}.csv", csv_text(mine).encode())
+        _write(folder / "tables" / f"{name}.md", "\n".join(markdown(table) for table in mine).encode())
+    figures = draw_figures(tables)
+    for dataset, png in figures.items():
+        _write(folder / "figures" / f"{file_name(dataset)}.png", png)
+    _write(folder / "index.html", html(data, tables, figures).encode())
+    return tables
+
+
+def csv_text(tables: Sequence[Table]) -> str:
+    """Every figure of the tables of one name as CSV, all data sets one under the other."""
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return str(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+
+
+def markdown(table: Table) -> str:
+    """One table as Markdown, with its explanation above and its protocol line below."""
+    layout = table.full
+    lines = [f"## {table.title}", "", table.explanation, ""]
+    lines.append(_markdown_row(layout.header))
+    lines.append("|" + "---|" * layout.labels + "---:|" * (len(layout.header) - layout.labels))
+    lines += [_markdown_row(row) for row in layout.rows]
+    lines += ["", *(f"{note}\n" for note in (layout.note, *table.notes) if note), table.protocol, ""]
+    return "\n".join(lines)
+
+
+def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes]) -> str:
+    """The whole report as one page that needs no other file."""
+    import jinja2
+
+    source = resources.files("harness.report").joinpath("templates", "report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source).render(
+        data=data,
+        tables=[table for table in tables if table.name != "failures"],
+        failures=data.failures,
+        figures={name: (base64.b64encode(png).decode(), _png_width(png)) for name, png in figures.items()},
+        summary=sentences(tables),
+        starts=_starts,
+        file_name=file_name,
+    )
+
+
+def print_tables(tables: Sequence[Table], console: Console) -> None:
+    """Print the compact form of every table, its protocol line, and a summary in plain words at the end."""
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    for table in tables:
+        layout = table.compact
+        console.print()
+        console.print(Text(table.title, style="bold"))
+        console.print(Text(table.explanation))
+        grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
+        for place, name in enumerate(layout.header):
+            right = place >= layout.labels
+            grid.add_column(
+                Text(name), justify="right" if right else "left", no_wrap=right, overflow="fold", ratio=None
+            )
+        starts = _starts(layout)
+        for place, row in enumerate(layout.rows):
+            if starts[place] and place:
+                grid.add_section()
+            first = row[0] if starts[place] or table.name == "failures" else ""
+            grid.add_row(*(Text(cell) for cell in (first, *row[1:])))
+        console.print(grid)
+        for line in (layout.note, *table.notes, table.protocol):
+            if line:
+                console.print(Text(line, style="dim"))
+    summary = sentences(tables)
+    if summary:
+        console.print()
+        console.print(Text("In short", style="bold"))
+        for sentence in summary:
+            console.print(Text(f"• {sentence}"))
+
+
+def file_name(name: str) -> str:
+    """A name with everything but letters, digits, dots, dashes and underscores replaced."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+
+
+def _png_width(png: bytes) -> int:
+    """Width in pixels, from the header."""
+    return int.from_bytes(png[16:20], "big")
+
+
+def _starts(layout: Layout) -> list[bool]:
+    """Whether each row is the first of a new scorer."""
+    before = [None, *(row[0] for row in layout.rows)]
+    return [row[0] != previous for row, previous in zip(layout.rows, before, strict=False)]
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    clean = (cell.replace("\n", "; ").replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(clean) + " |"
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)  # noqa: PTH105 (the house writes files this way)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

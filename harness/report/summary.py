@@ -1,0 +1,133 @@
+"""A few sentences a stranger understands, made from the tables' own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL
+from harness.report.build import Table
+from harness.report.measure import CONTROL
+from harness.report.words import attack_text, base_name, budget_text, number, scorer_text
+
+USUAL_BUDGET = 8 / 255
+"""The budget sentences are about when it was run; otherwise the largest."""
+
+_SCORERS = 3
+"""Scorers that get a sentence of their own."""
+
+
+def sentences(tables: Sequence[Table]) -> list[str]:
+    """At most six sentences: shifts, ranks, pairs, two-alternative choices, failures."""
+    out: list[str] = []
+    by_name = {name: [table for table in tables if table.name == name] for name in ("srocc", "shift", "two_afc")}
+    pairs = [table for table in by_name["shift"] if "pair" not in set(table.frame["direction"])]
+    for table in pairs[:1]:
+        out += _shifts(table.frame)
+    for table in by_name["srocc"][:1]:
+        out += _ranks(table)
+    for table in by_name["two_afc"][:1]:
+        out += _choices(table)
+    out = out[:5]
+    out += [f"{len(t.frame)} failure(s): see the list of failures." for t in tables if t.name == "failures"]
+    return out
+
+
+def _shifts(frame: pd.DataFrame) -> list[str]:
+    rows = _attacked(frame)
+    rows = [row for row in rows if row["direction"] == "up"] or rows
+    best: dict[str, dict[str, Any]] = {}
+    for row in _at_usual_budget(rows):
+        name = _name(row)
+        if name not in best or row["shift_over_sigma"] > best[name]["shift_over_sigma"]:
+            best[name] = row
+    strongest = sorted(best.values(), key=lambda row: (row["defense"] != "base", -row["shift_over_sigma"]))[:_SCORERS]
+    return [_shift_sentence(row) for row in strongest]
+
+
+def _shift_sentence(row: dict[str, Any]) -> str:
+    direction = row["direction"]
+    moved = {"up": "quality rises", "down": "quality falls"}.get(direction, "quality moves the attacker's way by")
+    text = f"{_name(row)} under {_attack(row)} {direction} at {_budget(row)}: {moved} "
+    text += f"{number(row['shift_over_sigma'], 1)}σ"
+    beside, excess = [], []
+    for control, doing in (
+        (RAISING_CONTROL, "restoring the reference inside the same budget"),
+        (LOWERING_CONTROL, "random noise"),
+    ):
+        if pd.notna(row[f"{control}_over_sigma"]):
+            beside.append(f"{doing} gives {number(row[f'{control}_over_sigma'], 1)}")
+        if pd.notna(row[f"excess_over_{control}"]):
+            excess.append(f"{number(row[f'excess_over_{control}'], 1)}σ is excess over {control}")
+    if beside:
+        text += "; " + ", ".join(beside)
+    if excess:
+        text += ": " + ", ".join(excess)
+    return text + "."
+
+
+def _ranks(table: Table) -> list[str]:
+    rows = [row for row in _at_usual_budget(_attacked(table.frame)) if pd.notna(row["srocc"])]
+    if not rows:
+        clean = table.frame.drop_duplicates(["metric", "defense", "threat", "source"]).to_dict("records")
+        known = [f"{_name(row)} {number(row['clean_srocc'])}" for row in clean if pd.notna(row["clean_srocc"])]
+        return [f"Clean SROCC on {table.dataset}: {', '.join(known[:6])}."] if known else []
+    lowest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name = _name(row)
+        if name not in lowest or row["srocc"] < lowest[name]["srocc"]:
+            lowest[name] = row
+    ordered = sorted(lowest.values(), key=lambda row: -row["srocc"])
+    parts = [
+        f"{_name(row)} {number(row['clean_srocc'])} → {number(row['srocc'])} ({_attack(row)} {row['direction']})"
+        for row in ordered[: _SCORERS + 1]
+    ]
+    what = "SROCC with proxy quality" if "proxy" in table.title else "SROCC with opinions"
+    return [f"{what} on {table.dataset} at {_budget(ordered[0])}, clean → worst attack: {'; '.join(parts)}."]
+
+
+def _choices(table: Table) -> list[str]:
+    frame = table.frame
+    rows = _attacked(frame[(frame["kind"] == "hard") & (frame["subset"] == "all") & (frame["attacked"] == "both")])
+    lowest: dict[str, dict[str, Any]] = {}
+    for row in _at_usual_budget(rows):
+        name = _name(row)
+        if pd.notna(row["accuracy"]) and (name not in lowest or row["accuracy"] < lowest[name]["accuracy"]):
+            lowest[name] = row
+    parts = [
+        f"{_name(row)} {number(row['clean_accuracy'])} → {number(row['accuracy'])} ({_attack(row)})"
+        for row in sorted(lowest.values(), key=lambda row: -row["accuracy"])[: _SCORERS + 1]
+    ]
+    if not parts:
+        return []
+    budget = _budget(next(iter(lowest.values())))
+    proxy = "proxy " if "proxy" in table.title else ""
+    return [f"2AFC {proxy}accuracy on {table.dataset} at {budget}, clean → worst attack: {'; '.join(parts)}."]
+
+
+def _attacked(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    kept = frame[(frame["state"] == "ok") & (frame["attack"] != "") & (frame["direction"] != CONTROL)]
+    return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
+
+
+def _at_usual_budget(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    linf = [row for row in rows if row["norm"] == "linf"] or rows
+    radii = {row["eps"] for row in linf}
+    chosen = min(radii, key=lambda eps: (abs(eps - USUAL_BUDGET) > 1e-6, -eps))
+    return [row for row in linf if row["eps"] == chosen]
+
+
+def _name(row: dict[Any, Any]) -> str:
+    return scorer_text(row["metric"], row["defense"], row["threat"], row["source"])
+
+
+def _attack(row: dict[str, Any]) -> str:
+    return attack_text(base_name(row["attack"]), row["norm"])
+
+
+def _budget(row: dict[str, Any]) -> str:
+    return budget_text(row["norm"], row["eps"])

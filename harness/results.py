@@ -1,0 +1,142 @@
+"""Stored records -> what the report is made from. Runs no metric and no attack."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness import __version__
+from harness.identity import PROTOCOL
+from harness.plan import Cell, Plan
+from harness.registry import Registry
+from harness.report import DatasetFacts, Failure, RunData, cell_label
+from harness.report.data import COLUMNS
+from harness.store import RunFolder
+from harness.suite import RANDOM_WEIGHTS, MetricUse
+
+_PACKAGES = ("torch", "numpy", "scipy", "kornia", "pillow", "scikit-image")
+
+
+def collect(plan: Plan, store: RunFolder, registry: Registry, notices: Sequence[str] = ()) -> RunData:
+    """Gather a run's records under its suite's limit.
+
+    Args:
+        plan: The suite's plan.
+        store: Its run folder.
+        registry: For descriptions of weights.
+        notices: Lines a reader must see, such as images that differ from those labelled.
+
+    Raises:
+        UserError: Records are damaged.
+    """
+    frames = [frame for cell in plan.cells if (frame := _records(cell, plan, store)) is not None]
+    records = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    return RunData(
+        name=plan.suite.name,
+        records=records.reindex(columns=[*COLUMNS, *(c for c in records.columns if c not in COLUMNS)]),
+        datasets={cell.split.dataset.label: _dataset_facts(cell, plan) for cell in plan.cells},
+        medians=_medians(plan, store),
+        directions=plan.suite.directions,
+        tables=plan.suite.tables,
+        seed=plan.suite.seed,
+        slice_size=plan.suite.slice_size,
+        limit=plan.suite.limit,
+        versions=versions(),
+        notices=list(dict.fromkeys(notices)),
+        failures=_failures(plan, store),
+        weights={metric.label: _weights_text(metric, registry) for metric in plan.suite.metrics},
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide numbers."""
+    found = {"robustiqa": __version__, "protocol": str(PROTOCOL), "python": platform.python_version()}
+    for package in _PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _records(cell: Cell, plan: Plan, store: RunFolder) -> pd.DataFrame | None:
+    wanted = range(plan.slices[cell.split.key])
+    there = store.slices(cell.id)
+    frames = [store.read_records(cell.id, i).to_pandas() for i in wanted if i in there]
+    frames = [f for f in frames if len(f)]
+    if not frames:
+        return None
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame[frame["sample"].isin({entry.id for entry in plan.limited(cell.split)})]
+    names = {
+        "dataset": cell.split.dataset.label,
+        "metric": cell.scorer.metric.label,
+        "defense": cell.defense if cell.scorer.purifiers else "base",
+        "threat": cell.threat,
+        "source": cell.source.label,
+        "attack": cell.attack.label if cell.attack else "clean",
+        "control": cell.attack.control if cell.attack else False,
+    }
+    labelled: pd.DataFrame = frame.assign(**names)
+    return labelled
+
+
+def _dataset_facts(cell: Cell, plan: Plan) -> DatasetFacts:
+    use, entries = cell.split.dataset, plan.entries[cell.split.key]
+    opinions = [entry.opinion for entry in entries if entry.opinion is not None]
+    return DatasetFacts(
+        name=use.label,
+        split=cell.split.split,
+        labels=use.labels,
+        kind=use.shape,
+        items=len(entries),
+        references=len({entry.reference_id for entry in entries}),
+        mean_opinion=sum(opinions) / len(opinions) if opinions else None,
+    )
+
+
+def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:
+    """(data set, metric, defense) -> median clean quality on the first samples of the evaluated split."""
+    facts: dict[tuple[str, str], Mapping[str, Any]] = {
+        (fact.split.key, fact.scorer.key): store.read_fact(fact.id) for fact in plan.facts if store.has_fact(fact.id)
+    }
+    return {
+        (c.split.dataset.label, c.scorer.metric.label, c.defense if c.scorer.purifiers else "base"): float(
+            facts[c.split.key, c.scorer.key]["median"]
+        )
+        for c in plan.cells
+        if (c.split.key, c.scorer.key) in facts
+    }
+
+
+def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
+    cells = {cell.id: cell for cell in plan.cells}
+    found = []
+    for failure in store.failures():
+        cell = cells.get(failure.cell)
+        if cell is not None and failure.slice < plan.slices[cell.split.key]:
+            found.append(Failure(label_of(cell), failure.sample, failure.message))
+    return found
+
+
+def label_of(cell: Cell) -> str:
+    """The cell's name in tables and messages."""
+    return cell_label(
+        cell.split.dataset.label,
+        cell.scorer.metric.label,
+        cell.defense if cell.scorer.purifiers else "base",
+        cell.threat,
+        cell.source.label,
+        cell.attack.label if cell.attack else "clean",
+        cell.sign,
+        cell.norm,
+        cell.eps,
+    )
+
+
+def _weights_text(metric: MetricUse, registry: Registry) -> str:
+    description = (registry.metric(metric.name).cls.__doc__ or metric.name).strip().splitlines()[0]
+    if metric.weights == RANDOM_WEIGHTS:
+        return f"{description} RANDOM weights: its scores mean nothing."
+    return f"{description} Weights sha256 {metric.weights[:12]}." if metric.weights else description

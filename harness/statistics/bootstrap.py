@@ -1,0 +1,104 @@
+"""Cluster bootstrap: whole references are resampled, because images of one reference are not independent.
+
+One matrix of multiplicities serves every row of a table, so differences between rows are paired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RESAMPLES = 1000
+DESCRIPTIVE_BELOW = 10
+"""With fewer clusters an interval describes the sample and claims no coverage."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % percentile interval."""
+
+    low: float
+    high: float
+    descriptive: bool
+    """True when there were fewer than `DESCRIPTIVE_BELOW` clusters."""
+
+
+def cluster_codes(clusters: ArrayLike) -> tuple[Ints, int]:
+    """Number the clusters 0 .. C-1 in sorted order.
+
+    Args:
+        clusters: Cluster of each sample (names or numbers), shape [N].
+
+    Returns:
+        The number of each sample's cluster, shape [N], and C.
+    """
+    names, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    return codes.astype(np.int64), len(names)
+
+
+def cluster_multiplicities(clusters: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Ints:
+    """How often each cluster is drawn in each resample of C clusters with replacement.
+
+    Args:
+        clusters: Cluster of each sample, shape [N].
+        resamples: Number of resamples B.
+        seed: Seed; the order of samples does not matter.
+
+    Returns:
+        Whole numbers of shape [B, C]; every row adds up to C. Columns follow `cluster_codes`.
+    """
+    count = cluster_codes(clusters)[1]
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count)) if count else np.empty((resamples, 0))
+    offsets = np.arange(resamples)[:, None] * count
+    counts = np.bincount((drawn + offsets).ravel().astype(np.int64), minlength=resamples * count)
+    return counts.reshape(resamples, count).astype(np.int64)
+
+
+def sample_weights(multiplicities: Ints, codes: Ints) -> Ints:
+    """Multiplicity of each sample in each resample, shape [B, N], from those of its cluster [B, C]."""
+    # Indexing the transpose keeps one sample's multiplicities contiguous, which the rank sums run along.
+    return np.ascontiguousarray(multiplicities.T)[codes].T
+
+
+def resampled_mean(values: ArrayLike, codes: Ints, multiplicities: Ints) -> Floats:
+    """Mean over the samples of each resample; nan values are left out.
+
+    Args:
+        values: One value per sample, shape [N].
+        codes: Cluster number of each sample, shape [N].
+        multiplicities: Shape [B, C].
+
+    Returns:
+        Means of shape [B]; nan where a resample has no sample with a value.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    there = ~np.isnan(numbers)
+    m = multiplicities.astype(np.float64)
+    sums = np.bincount(codes[there], weights=numbers[there], minlength=m.shape[1])
+    counts = np.bincount(codes[there], minlength=m.shape[1]).astype(np.float64)
+    return ratio(m @ sums, m @ counts)
+
+
+def percentile_interval(distribution: ArrayLike, clusters: int) -> Interval:
+    """The 2.5 and 97.5 percentiles of a resampled statistic; resamples where it is nan are left out.
+
+    Args:
+        distribution: Statistic of each resample, shape [B].
+        clusters: Number of clusters it came from.
+    """
+    numbers = np.asarray(distribution, dtype=np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    low, high = np.percentile(numbers, [2.5, 97.5]) if numbers.size else (np.nan, np.nan)
+    return Interval(float(low), float(high), clusters < DESCRIPTIVE_BELOW)
+
+
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Elementwise quotient of shape [B]; nan where the denominator is 0."""
+    out = np.full(np.shape(denominator), np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator != 0)
+    return out

@@ -1,0 +1,98 @@
+"""Correlation of quality with opinion scores, on a sample and on many resamples of it at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+Floats = NDArray[np.float64]
+
+_BLOCK = 4_000_000
+"""Elements of a resamples x samples array worked on at a time, so that large data sets stay within memory."""
+
+
+def plcc(x: ArrayLike, y: ArrayLike) -> float:
+    """Pearson's linear correlation of two samples of shape [N].
+
+    Returns:
+        A number in [-1, 1]; nan when N < 3, when either sample is constant or when a value is not finite.
+    """
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
+    a, b = a - a.mean(), b - b.mean()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def srocc(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank-order correlation of two samples of shape [N], ties at average ranks.
+
+    Returns:
+        A number in [-1, 1]; nan when N < 3, when either sample is constant or when a value is nan. Infinities rank.
+    """
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if a.size < 3 or np.isnan(a).any() or np.isnan(b).any():
+        return float("nan")
+    return plcc(rankdata(a), rankdata(b))
+
+
+def weighted_ranks(x: ArrayLike, weights: ArrayLike) -> Floats:
+    """Average ranks of a sample within each of B resamples given by multiplicities.
+
+    The sample is sorted once; in resample b a value's rank is the mean position of its copies and of those tied to it.
+
+    Args:
+        x: Sample of shape [N], no nan.
+        weights: How often each sample occurs in each resample, shape [B, N], whole numbers >= 0.
+
+    Returns:
+        Ranks of shape [B, N], from 1; at multiplicity 0 the rank is a position that no sum uses.
+    """
+    copies = np.asarray(weights, dtype=np.float64).T
+    values, inverse = np.unique(np.asarray(x, dtype=np.float64), return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    sorted_copies = copies[order]
+    if len(values) < len(inverse):
+        starts = np.searchsorted(inverse[order], np.arange(len(values)))
+        sorted_copies = np.add.reduceat(sorted_copies, starts, axis=0)
+    middle = np.cumsum(sorted_copies, axis=0)
+    middle -= (sorted_copies - 1) / 2
+    return np.asarray(middle[inverse].T, dtype=np.float64)
+
+
+def weighted_srocc(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> Floats:
+    """Spearman's correlation of each of B resamples, its ranks recomputed within the resample.
+
+    Args:
+        x: Sample of shape [N].
+        y: Sample of shape [N].
+        weights: How often each sample occurs in each resample, shape [B, N], whole numbers >= 0.
+
+    Returns:
+        Correlations of shape [B]; nan where a resample has fewer than 3 samples or a constant side.
+    """
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    copies = np.asarray(weights)
+    if np.isnan(a).any() or np.isnan(b).any() or a.size == 0:
+        return np.full(len(copies), np.nan)
+    rows = max(1, _BLOCK // a.size)
+    parts = [_block_srocc(a, b, copies[start : start + rows]) for start in range(0, len(copies), rows)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _block_srocc(x: Floats, y: Floats, weights: NDArray[np.generic]) -> Floats:
+    copies = np.asarray(weights, dtype=np.float64).T
+    size = copies.sum(axis=0)
+    middle = (size + 1) / 2
+    rank_x = weighted_ranks(x, copies.T).T - middle
+    rank_y = weighted_ranks(y, copies.T).T - middle
+    weighted_x = copies * rank_x
+    covariance = np.einsum("nb,nb->b", weighted_x, rank_y)
+    variance_x = np.einsum("nb,nb->b", weighted_x, rank_x)
+    variance_y = np.einsum("nb,nb,nb->b", copies, rank_y, rank_y)
+    product = variance_x * variance_y
+    valid = (size >= 3) & (product > 0)
+    out = np.full(copies.shape[1], np.nan)
+    out[valid] = np.clip(covariance[valid] / np.sqrt(product[valid]), -1.0, 1.0)
+    return out

@@ -1,0 +1,219 @@
+"""The run folder: the state of a run, and the only module that reads or writes it.
+
+Every file is written to a temporary name, fsynced and renamed, so it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.suite import Suite
+
+_TEXT = ("item", "sample", "patch", "reference", "group", "attack", "norm", "source", "scorer", "status")
+_REAL = (
+    "level",
+    "opinion",
+    "judge",
+    "eps",
+    "clean",
+    "pristine",
+    "attacked",
+    "attacked_8bit",
+    "linf",
+    "l2",
+    "seconds",
+)
+_WHOLE = ("sign", "draw", "forwards", "backwards", "queries", "batch")
+COLUMNS = (
+    *("item", "sample", "patch", "reference", "group", "level", "opinion", "judge", "sign", "attack", "norm", "eps"),
+    *("source", "scorer", "draw", "clean", "pristine", "attacked", "attacked_8bit", "linf", "l2"),
+    *("forwards", "backwards", "queries", "seconds", "batch", "status"),
+)
+"""Columns of a record, one row per item and draw; an attack's notes follow them."""
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """One cell and slice that could not be computed."""
+
+    cell: str
+    slice: int
+    sample: str
+    message: str
+
+
+class RunFolder:
+    """A run folder.
+
+    Args:
+        path: The folder; created by `open`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, suite: Suite) -> None:
+        """Create or resume the folder for a suite.
+
+        Raises:
+            UserError: It belongs to a suite of another name, or cannot be written.
+        """
+        saved = self.path / "suite.yaml"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if saved.exists():
+                name = self._saved_name(saved)
+                if name != suite.name:
+                    raise UserError(
+                        f"{self.path}: the run folder of another suite ('{name}', not '{suite.name}'). "
+                        "Give another folder with --out, or rename the suite."
+                    )
+            elif any(self.path.iterdir()):
+                raise UserError(
+                    f"{self.path}: not empty and no run folder (no suite.yaml). Give another folder with --out."
+                )
+            for name in ("provenance", "facts", "fits", "records", "failures"):
+                (self.path / name).mkdir(exist_ok=True)
+            self._write_text(saved, yaml.safe_dump(dict(suite.raw), sort_keys=False))
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or self.path}: cannot be written ({error.strerror}). "
+                "Choose a writable folder with --out."
+            ) from None
+
+    def _saved_name(self, saved: Path) -> str:
+        try:
+            value = yaml.safe_load(saved.read_text(encoding="utf-8"))
+            return str(value["name"])
+        except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
+            raise UserError(f"{saved}: damaged. Give another folder with --out, or remove this one.") from None
+
+    def slices(self, cell: str) -> frozenset[int]:
+        """Slices of a cell that have records."""
+        try:
+            names = [path.name for path in (self.path / "records" / cell).iterdir()]
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(int(n.removesuffix(".parquet")) for n in names if re.fullmatch(r"\d+\.parquet", n))
+
+    def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
+        """Store the records of one cell and slice, and forget that they ever failed."""
+        table = _table(columns)
+        self._write(self.path / "records" / cell / f"{index:05d}.parquet", lambda f: pq.write_table(table, f))
+        self.forget_failure(cell, index)
+
+    def read_records(self, cell: str, index: int) -> pa.Table:
+        """The records of one cell and slice.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        path = self.path / "records" / cell / f"{index:05d}.parquet"
+        try:
+            return pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path}: damaged records ({error}). Remove the file and run again.") from None
+
+    def write_failure(self, failure: FailureRecord) -> None:
+        """Note that a cell and slice failed; the next run tries it again."""
+        self._write_text(self._failure(failure.cell, failure.slice), json.dumps(asdict(failure), indent=1))
+
+    def forget_failure(self, cell: str, index: int) -> None:
+        """What failed before has been done since."""
+        self._failure(cell, index).unlink(missing_ok=True)
+
+    def failures(self) -> Iterator[FailureRecord]:
+        """Every noted failure."""
+        for path in sorted((self.path / "failures").glob("*.json")):
+            yield FailureRecord(**json.loads(path.read_text(encoding="utf-8")))
+
+    def has_fact(self, fact: str) -> bool:
+        """Whether a fact is known."""
+        return (self.path / "facts" / f"{fact}.json").is_file()
+
+    def write_fact(self, fact: str, value: Mapping[str, Any]) -> None:
+        """Store a fact."""
+        self._write_text(self.path / "facts" / f"{fact}.json", json.dumps(value, indent=1))
+
+    def read_fact(self, fact: str) -> dict[str, Any]:
+        """A stored fact."""
+        value: dict[str, Any] = json.loads((self.path / "facts" / f"{fact}.json").read_text(encoding="utf-8"))
+        return value
+
+    def has_fit(self, fit: str) -> bool:
+        """Whether a fit is stored."""
+        return (self.path / "fits" / f"{fit}.safetensors").is_file()
+
+    def write_fit(self, fit: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store what an attack learnt."""
+        from safetensors.torch import save
+
+        data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        self._write(self.path / "fits" / f"{fit}.safetensors", lambda f: f.write(data))
+
+    def read_fit(self, fit: str) -> dict[str, Tensor]:
+        """What an attack learnt."""
+        from safetensors.torch import load_file
+
+        tensors: dict[str, Tensor] = load_file(self.path / "fits" / f"{fit}.safetensors")
+        return tensors
+
+    def write_provenance(self, name: str, value: Mapping[str, Any]) -> None:
+        """Store one page of provenance."""
+        self._write_text(self.path / "provenance" / f"{name}.json", json.dumps(value, indent=1, default=str))
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.path / "report"
+
+    def _failure(self, cell: str, index: int) -> Path:
+        return self.path / "failures" / f"{cell}-{index:05d}.json"
+
+    def _write_text(self, path: Path, text: str) -> None:
+        self._write(path, lambda f: f.write(text.encode()))
+
+    def _write(self, path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _table(columns: Mapping[str, list[Any]]) -> pa.Table:
+    """Columns of fixed types in a fixed order, then the attack's notes sorted by name."""
+    types = {**dict.fromkeys(_TEXT, pa.string()), **dict.fromkeys(_REAL, pa.float64())}
+    types.update(dict.fromkeys(_WHOLE, pa.int64()))
+    arrays = {name: pa.array(columns[name], type=types[name]) for name in COLUMNS}
+    notes = {name: pa.array(columns[name]) for name in sorted(set(columns) - set(COLUMNS))}
+    return pa.table({**arrays, **notes})

@@ -1,0 +1,534 @@
+"""A declared suite: YAML in, a validated `Suite` out. Every problem is found at once, before anything is loaded."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from harness.contracts import Norm
+from harness.errors import DataError, UserError
+from harness.located import Document, Problem, YamlPath, parse
+from harness.registry import Kind, Plugin, PluginError, Registry, did_you_mean
+from harness.weights import resolve as resolve_weights
+
+DIRECTIONS = ("up", "down", "mos_split", "self_split")
+TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc")
+THREATS = ("oblivious", "adaptive")
+RANDOM_WEIGHTS = "random"
+
+
+@dataclass(frozen=True)
+class Use:
+    """A plugin as a suite uses it, with every parameter spelled out."""
+
+    kind: Kind
+    name: str
+    parameters: Mapping[str, Any]
+    version: int
+    code: str
+    label: str
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides results; the label does not."""
+        return {"name": self.name, "parameters": dict(self.parameters), "version": self.version, "code": self.code}
+
+
+@dataclass(frozen=True)
+class DatasetUse(Use):
+    """A data set and the split to evaluate."""
+
+    split: str
+    splits: tuple[str, ...]
+    labels: Literal["human", "proxy", "none"]
+    shape: Literal["pairs", "triplets"]
+
+    @property
+    def calibration_split(self) -> str:
+        """The split that facts about scorers come from."""
+        return "train" if "train" in self.splits else self.split
+
+
+@dataclass(frozen=True)
+class MetricUse(Use):
+    """A metric and its weights."""
+
+    weights: str
+    """sha256 of the weight file, "random", or empty for metrics without weights."""
+    weights_file: Path | None
+
+    def identity(self) -> dict[str, Any]:
+        """Adds the weights' hash."""
+        return {**super().identity(), "weights": self.weights}
+
+
+@dataclass(frozen=True)
+class AttackUse(Use):
+    """An attack or a control."""
+
+    control: bool
+    fits: bool
+    norms: frozenset[Norm]
+
+
+@dataclass(frozen=True)
+class DefenseUse:
+    """Purifiers before the metric, and what the attacker knows of them."""
+
+    label: str
+    purifiers: tuple[Use, ...]
+    threat: Literal["none", "oblivious", "adaptive"]
+    eot: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite."""
+
+    name: str
+    seed: int
+    datasets: tuple[DatasetUse, ...]
+    metrics: tuple[MetricUse, ...]
+    defenses: tuple[DefenseUse, ...]
+    attacks: tuple[AttackUse, ...]
+    budgets: tuple[tuple[Norm, float], ...]
+    directions: tuple[str, ...]
+    tables: tuple[str, ...]
+    transfer: tuple[tuple[str, str], ...]
+    """(label of the attacked metric, label of the judging metric)."""
+    limit: int | None
+    slice_size: int
+    raw: Mapping[str, Any]
+    """The suite as plain values, as saved with the run."""
+
+
+class _Entry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow", strict=True)
+    name: str
+    label: Annotated[str, pydantic.Field(pattern=r"^[^/\\]+$", max_length=60)] | None = None
+
+
+class _Transfer(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    source: str
+    scorer: str
+
+
+def _as_entry(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+_Entries = list[Annotated[_Entry, pydantic.BeforeValidator(_as_entry)]]
+_Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0, le=1)]], pydantic.Field(min_length=1)]
+
+
+class _File(pydantic.BaseModel):
+    """The keys of a suite file."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+    datasets: Annotated[_Entries, pydantic.Field(min_length=1)]
+    metrics: Annotated[_Entries, pydantic.Field(min_length=1)]
+    defenses: Annotated[_Entries, pydantic.Field(min_length=1)] = [_Entry(name="base")]
+    attacks: _Entries = []
+    budgets: dict[Literal["linf", "l2"], _Budgets] = {}
+    directions: Annotated[list[str], pydantic.Field(min_length=1)] = ["up", "mos_split"]
+    tables: list[str] = list(TABLES)
+    transfer: list[_Transfer] = []
+    limit: Annotated[int, pydantic.Field(ge=1)] | None = None
+    slice: Annotated[int, pydantic.Field(ge=1, le=4096)] = 8
+
+
+def load_suite(path: Path, registry: Registry, overrides: Mapping[str, Any] | None = None) -> Suite:
+    """Read and validate a suite file.
+
+    Args:
+        path: The YAML file.
+        registry: Where its plugin names are looked up.
+        overrides: Top-level keys set on the command line (``{"limit": 32}``).
+
+    Raises:
+        LocatedError: Everything wrong with it, each with file, line and column.
+    """
+    document = parse(path)
+    if isinstance(document.value, dict):
+        document.value = {**document.value, **(overrides or {})}
+    return validate(document, registry)
+
+
+def validate(document: Document, registry: Registry) -> Suite:
+    """Turn a parsed document into a suite.
+
+    Raises:
+        LocatedError: Everything wrong with it.
+    """
+    problems = list(document.problems)
+    if not isinstance(document.value, dict):
+        if not problems:
+            problems.append(Problem((), "a suite is a mapping with the keys name, datasets, metrics, ..."))
+        raise document.report(problems)
+    file, structural = _read_file(document.value)
+    resolver = _Resolver(registry, document.value, problems, {p.path for p in structural})
+    problems += structural
+    suite = resolver.resolve(file)
+    if problems or suite is None:
+        raise document.report(problems)
+    return suite
+
+
+def _read_file(value: dict[str, Any]) -> tuple[_File | None, list[Problem]]:
+    try:
+        return _File.model_validate(value), []
+    except pydantic.ValidationError as error:
+        return None, [_problem(e, value) for e in error.errors()]
+
+
+_KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "string_type": lambda c: "should be text",
+    "int_type": lambda c: "should be a whole number",
+    "int_from_float": lambda c: "should be a whole number",
+    "float_type": lambda c: "should be a number, such as 8/255 or 0.03",
+    "bool_type": lambda c: "should be true or false",
+    "list_type": lambda c: "should be a list: [a, b]",
+    "dict_type": lambda c: "should be a mapping: {key: value}",
+    "model_type": lambda c: "should be a name or a mapping with a name",
+    "model_attributes_type": lambda c: "should be a name or a mapping with a name",
+    "too_short": lambda c: "should not be empty",
+    "greater_than": lambda c: f"should be above {c['gt']:g}",
+    "greater_than_equal": lambda c: f"should be at least {c['ge']:g}",
+    "less_than_equal": lambda c: f"should be at most {c['le']:g}",
+    "less_than": lambda c: f"should be below {c['lt']:g}",
+    "string_pattern_mismatch": lambda c: "should be letters, digits, '.', '_' and '-' only, starting with a letter",
+    "literal_error": lambda c: f"should be {c['expected']}",
+}
+
+
+def _problem(error: Any, value: Any) -> Problem:
+    path: YamlPath = tuple(error["loc"])
+    if path and path[-1] == "[key]":
+        path = path[:-1]
+        near = did_you_mean(str(path[-1]), ["linf", "l2"])
+        return Problem(path, f"unknown key '{path[-1]}'.{near}", on_key=True)
+    if error["type"] == "extra_forbidden":
+        known = list(_File.model_fields) if len(path) == 1 else ["source", "scorer"]
+        return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
+    if error["type"] == "missing":
+        return Problem(path[:-1], f"the key '{path[-1]}' is missing.")
+    return Problem(path, f"{_worded(error)}, got {_shown(error['input'])}.")
+
+
+def _worded(error: Any) -> str:
+    worded = _KNOWN_MESSAGES.get(error["type"])
+    if worded is not None:
+        return worded(error.get("ctx", {}))
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Resolver:
+    """Looks up plugins and checks parameters and combinations, collecting problems."""
+
+    def __init__(
+        self, registry: Registry, value: Mapping[str, Any], problems: list[Problem], broken: set[YamlPath]
+    ) -> None:
+        self._registry = registry
+        self._value = value
+        self._problems = problems
+        self._broken = broken
+
+    def resolve(self, file: _File | None) -> Suite | None:
+        """The suite, or None where a problem prevents one; finds plugin problems even if the structure is wrong."""
+        datasets = self._each("datasets", self._dataset)
+        metrics = self._each("metrics", self._metric)
+        defenses = self._each("defenses", self._defense) or [_BASE]
+        attacks = self._each("attacks", self._attack)
+        directions = self._choices("directions", DIRECTIONS)
+        tables = self._choices("tables", TABLES)
+        for key, uses in (("datasets", datasets), ("metrics", metrics), ("attacks", attacks), ("defenses", defenses)):
+            self._distinct(key, uses)
+        if file is None:
+            return None
+        budgets = [(norm, eps) for norm, values in file.budgets.items() for eps in values]
+        self._combinations(datasets, metrics, attacks, budgets, file.directions)
+        labels = [m.label for m in metrics]
+        for i, pair in enumerate(file.transfer):
+            for key, label in (("source", pair.source), ("scorer", pair.scorer)):
+                if label not in labels:
+                    self._add(("transfer", i, key), f"no metric '{label}' in this suite.{did_you_mean(label, labels)}")
+            if pair.source == pair.scorer:
+                self._add(("transfer", i), "source and scorer are the same metric; that is the ordinary attack.")
+        if self._problems:
+            return None
+        return Suite(
+            name=file.name,
+            seed=file.seed,
+            datasets=tuple(datasets),
+            metrics=tuple(metrics),
+            defenses=tuple(defenses),
+            attacks=tuple(attacks),
+            budgets=tuple(dict.fromkeys(budgets)),
+            directions=tuple(directions or file.directions),
+            tables=tuple(tables or file.tables),
+            transfer=tuple((p.source, p.scorer) for p in file.transfer),
+            limit=file.limit,
+            slice_size=file.slice,
+            raw=dict(self._value),
+        )
+
+    def _add(self, path: YamlPath, message: str, *, on_key: bool = False) -> None:
+        self._problems.append(Problem(path, message, on_key))
+
+    def _each(self, key: str, resolve: Callable[[YamlPath, Mapping[str, Any]], Any]) -> list[Any]:
+        found = []
+        values = self._value.get(key)
+        for i, value in enumerate(values if isinstance(values, list) else []):
+            entry = _as_entry(value)
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                use = resolve((key, i), entry)
+                if use is not None:
+                    found.append(use)
+        return found
+
+    def _choices(self, key: str, known: Sequence[str]) -> list[str]:
+        values = self._value.get(key)
+        values = values if isinstance(values, list) else []
+        for i, value in enumerate(values):
+            if isinstance(value, str) and value not in known:
+                self._add((key, i), f"unknown {key.removesuffix('s')} '{value}'.{did_you_mean(value, known)}")
+        return [v for v in dict.fromkeys(v for v in values if isinstance(v, str)) if v in known]
+
+    def _distinct(self, key: str, uses: Sequence[Any]) -> None:
+        seen: set[tuple[str, str]] = set()
+        for i, use in enumerate(uses):
+            who = (use.label, getattr(use, "threat", getattr(use, "split", "")))
+            if who in seen:
+                self._add((key, i), f"'{use.label}' is listed twice. Remove one, or tell them apart with 'label:'.")
+            seen.add(who)
+
+    def _plugin(self, kind: Kind, path: YamlPath, name: str) -> Plugin[Any] | None:
+        try:
+            return self._registry.get(kind, name)
+        except PluginError as error:
+            self._add(path if path in self._broken else (*path, "name"), str(error))
+            return None
+
+    def _parameters(
+        self, plugin: Plugin[Any], path: YamlPath, entry: Mapping[str, Any], own_keys: Sequence[str]
+    ) -> dict[str, Any] | None:
+        """Every parameter with its value, or None where one is wrong."""
+        parameters = {p.name: p for p in plugin.parameters()}
+        given = {k: v for k, v in entry.items() if k not in ("name", "label", *own_keys)}
+        fine = True
+        for key in given:
+            if key not in parameters:
+                known = [*parameters, *own_keys, "label"]
+                self._add(
+                    (*path, key), f"'{plugin.name}' has no parameter '{key}'.{did_you_mean(key, known)}", on_key=True
+                )
+                fine = False
+        values: dict[str, Any] = {}
+        for name, parameter in parameters.items():
+            if name in given:
+                try:
+                    values[name] = _check(parameter.annotation, given[name])
+                except pydantic.ValidationError as error:
+                    detail = error.errors()[0]
+                    self._add((*path, name, *detail["loc"]), f"{_worded(detail)}, got {_shown(detail['input'])}.")
+                    fine = False
+            elif parameter.default is inspect.Parameter.empty:
+                self._add(path, f"'{plugin.name}' needs the parameter '{name}'.")
+                fine = False
+            else:
+                values[name] = parameter.default
+        return values if fine else None
+
+    def _build(self, plugin: Plugin[Any], path: YamlPath, values: Mapping[str, Any]) -> Any | None:
+        """An instance, so that a plugin's own checks of its parameters (ValueError) are heard now."""
+        try:
+            return plugin.build(values)
+        except (ValueError, TypeError, UserError) as error:
+            self._add(path, f"'{plugin.name}': {error}")
+            return None
+
+    def _dataset(self, path: YamlPath, entry: Mapping[str, Any]) -> DatasetUse | None:
+        plugin = self._plugin("datasets", path, entry["name"])
+        values = self._parameters(plugin, path, entry, ["split"]) if plugin else None
+        if plugin is None or values is None:
+            return None
+        splits = tuple(plugin.cls.splits)
+        split = entry.get("split", "test" if "test" in splits else splits[0])
+        if split not in splits:
+            self._add((*path, "split"), f"'{plugin.name}' has no split '{split}'.{did_you_mean(str(split), splits)}")
+            return None
+        dataset = self._build(plugin, path, values)
+        if dataset is None:
+            return None
+        try:
+            dataset.entries(split)
+        except DataError as error:
+            self._add(path, str(error))
+            return None
+        use = _use("datasets", plugin, values, entry)
+        return DatasetUse(**use, split=split, splits=splits, labels=plugin.cls.labels, shape=plugin.cls.kind)
+
+    def _metric(self, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:
+        plugin = self._plugin("metrics", path, entry["name"])
+        values = self._parameters(plugin, path, entry, ["weights"]) if plugin else None
+        if plugin is None or values is None:
+            return None
+        weights = entry.get("weights")
+        if weights is not None and not isinstance(weights, str):
+            self._add((*path, "weights"), f"should be a name in the manifest or a path, got {_shown(weights)}.")
+            return None
+        if weights == RANDOM_WEIGHTS:
+            return MetricUse(**_use("metrics", plugin, values, entry), weights=RANDOM_WEIGHTS, weights_file=None)
+        if weights is not None and not plugin.cls.needs_weights:
+            self._add((*path, "weights"), f"'{plugin.name}' has no weights. Remove the key.", on_key=True)
+            return None
+        if not plugin.cls.needs_weights:
+            return MetricUse(**_use("metrics", plugin, values, entry), weights="", weights_file=None)
+        try:
+            file = resolve_weights(plugin.name, weights, plugin.weights)
+        except UserError as error:
+            self._add((*path, "weights") if weights else path, str(error))
+            return None
+        if file is None:
+            self._add(
+                path, f"'{plugin.name}' needs weights. Name a file with 'weights:', or ask for 'weights: random'."
+            )
+            return None
+        return MetricUse(**_use("metrics", plugin, values, entry), weights=file.sha256, weights_file=file.path)
+
+    def _attack(self, path: YamlPath, entry: Mapping[str, Any]) -> AttackUse | None:
+        plugin = self._plugin("attacks", path, entry["name"])
+        values = self._parameters(plugin, path, entry, []) if plugin else None
+        if plugin is None or values is None or self._build(plugin, path, values) is None:
+            return None
+        use = _use("attacks", plugin, values, entry)
+        if use["label"] == "clean":
+            self._add(path, "'clean' is always measured; do not list or label an attack so.")
+        return AttackUse(**use, control=plugin.cls.control, fits=plugin.cls.fits, norms=plugin.cls.norms)
+
+    def _defense(self, path: YamlPath, entry: Mapping[str, Any]) -> DefenseUse | None:
+        if entry["name"] == "base":
+            extra = [k for k in entry if k not in ("name", "label")]
+            for key in extra:
+                self._add((*path, key), f"'base' is no defense and has no parameter '{key}'. Remove it.", on_key=True)
+            return DefenseUse(str(entry.get("label") or "base"), (), "none", 1, 1)
+        if entry["name"] not in self._registry.names("purifiers"):
+            known = ["base", *self._registry.names("purifiers")]
+            self._add((*path, "name"), f"unknown defense '{entry['name']}'.{did_you_mean(entry['name'], known)}")
+            return None
+        plugin = self._plugin("purifiers", path, entry["name"])
+        values = self._parameters(plugin, path, entry, ["threat", "eot", "draws"]) if plugin else None
+        if plugin is None or values is None or self._build(plugin, path, values) is None:
+            return None
+        threat = entry.get("threat", "oblivious")
+        if threat not in THREATS:
+            self._add((*path, "threat"), f"unknown threat '{threat}'.{did_you_mean(str(threat), THREATS)}")
+            return None
+        randomised = bool(plugin.cls.randomised)
+        counts = {"eot": 20 if threat == "adaptive" and randomised else 1, "draws": 1}
+        for key in counts:
+            value = entry.get(key, counts[key])
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                self._add((*path, key), f"should be a whole number of at least 1, got {_shown(value)}.")
+                return None
+            counts[key] = value
+        if threat == "oblivious" and "eot" in entry:
+            self._add(
+                (*path, "eot"),
+                "an oblivious attacker does not see the defense, so 'eot' has no effect. Remove it, "
+                "or set 'threat: adaptive'.",
+                on_key=True,
+            )
+            return None
+        use = Use(**_use("purifiers", plugin, values, entry))
+        return DefenseUse(use.label, (use,), threat, counts["eot"], counts["draws"])
+
+    def _combinations(
+        self,
+        datasets: Sequence[DatasetUse],
+        metrics: Sequence[MetricUse],
+        attacks: Sequence[AttackUse],
+        budgets: Sequence[tuple[Norm, float]],
+        directions: Sequence[str],
+    ) -> None:
+        if attacks and not budgets:
+            self._add(("attacks",), "attacks need budgets. Add 'budgets: {linf: [8/255]}'.", on_key=True)
+        norms = {norm for norm, _ in budgets}
+        for use in attacks if budgets else []:
+            i = _index(self._value["attacks"], use)
+            if not use.norms & norms:
+                wanted = ", ".join(sorted(use.norms))
+                self._add(("attacks", i), f"'{use.name}' works in {wanted}, and the suite has no budget in that norm.")
+            if not self._registry.attack(use.name).cls.needs_gradient or use.control:
+                continue
+            for metric in metrics:
+                if not self._registry.metric(metric.name).cls.differentiable:
+                    self._add(
+                        ("attacks", i),
+                        f"'{use.name}' needs gradients and the metric '{metric.label}' is not differentiable. "
+                        "Take a black-box attack, or leave the metric out.",
+                    )
+        for d, use_d in enumerate(datasets):
+            if use_d.labels == "none" and use_d.shape == "pairs" and "mos_split" in directions and attacks:
+                self._add(
+                    ("datasets", d),
+                    f"'{use_d.name}' has no opinions, so the direction 'mos_split' cannot be had. Use 'self_split'.",
+                )
+
+
+_BASE = DefenseUse("base", (), "none", 1, 1)
+
+
+def _index(entries: Sequence[Any], use: Use) -> int:
+    for i, entry in enumerate(entries):
+        value = _as_entry(entry)
+        if isinstance(value, dict) and value.get("name") == use.name and value.get("label") in (None, use.label):
+            return i
+    return 0
+
+
+def _check(annotation: Any, value: Any) -> Any:
+    """The value in its annotated type, strictly: no text for a number; a list serves for a tuple."""
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
+    return adapter.validate_json(json.dumps(value), strict=True)
+
+
+def _use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {p.name: p.default for p in plugin.parameters()}
+    changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
+    label = entry.get("label") or (f"{plugin.name}({', '.join(changed)})" if changed else plugin.name)
+    return {
+        "kind": kind,
+        "name": plugin.name,
+        "parameters": dict(values),
+        "version": int(plugin.cls.version),
+        "code": plugin.code,
+        "label": re.sub(r"[/\\]", "|", str(label)),
+    }
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        scaled = value * 255
+        if value < 1 and abs(scaled - round(scaled, 2)) < 1e-9:
+            return f"{scaled:g}:255"
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "+".join(_short(v) for v in value)
+    return str(value)

@@ -1,0 +1,238 @@
+"""What one worker process keeps between jobs: data sets, scorers, the run folder; and how it does each kind of job."""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.contracts import Attack, Dataset, Entry, Metric, Purifier
+from harness.errors import UserError
+from harness.evaluate import BlockRun, SampleError, Tools, compute_fact, load_batches, run_fit
+from harness.plan import Block, Fact, Fit, ScorerSpec, SplitSpec, in_hash_order
+from harness.registry import Registry
+from harness.scorer import Scorer
+from harness.store import FailureRecord, RunFolder
+from harness.suite import RANDOM_WEIGHTS, Use
+from harness.weights import WeightFile, load
+
+Job = Block | Fact | Fit
+_SCORERS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a worker must know to start; travels to spawned processes."""
+
+    folder: Path
+    plugins: tuple[Path, ...]
+    seed: int
+    slice_size: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a job."""
+
+    label: str
+    cells: int = 0
+    failed: int = 0
+    notices: tuple[str, ...] = ()
+
+
+@dataclass
+class Worker:
+    """Does jobs, one after the other, on one torch thread when on a CPU."""
+
+    context: Context
+    registry: Registry = field(init=False)
+    store: RunFolder = field(init=False)
+    device: torch.device = field(init=False)
+    _datasets: dict[str, Dataset] = field(default_factory=dict)
+    _entries: dict[str, list[Entry]] = field(default_factory=dict)
+    _scorers: OrderedDict[str, Scorer] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.registry = Registry(self.context.plugins)
+        self.store = RunFolder(self.context.folder)
+        self.device = torch.device(self.context.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)
+
+    def execute(self, job: Job) -> Done:
+        """Do one job; what fails in it is recorded in the run folder.
+
+        Raises:
+            OSError: The run folder cannot be written.
+        """
+        if isinstance(job, Block):
+            done = self._block(job)
+        elif isinstance(job, Fact):
+            done = self._guarded(job.id, f"calibrate {job.scorer.label} on {job.split.label}", lambda: self._fact(job))
+        else:
+            done = self._guarded(job.id, f"fit {job.attack.label} to {job.source.label}", lambda: self._fit(job))
+        return Done(done.label, done.cells, done.failed, self._notices())
+
+    def fail(self, job: Job, message: str) -> Done:
+        """Record a whole job as failed: what the parent does for a job that killed its worker twice."""
+        return record_failure(self.store, job, message)
+
+    def _block(self, block: Block) -> Done:
+        size = self.context.slice_size
+        entries = self._split(block.split)[block.slice * size : (block.slice + 1) * size]
+        try:
+            batches = load_batches(self._dataset(block.split.dataset), entries, self.device)
+        except (UserError, SampleError) as error:
+            samples = error.sample if isinstance(error, SampleError) else ", ".join(e.id for e in entries)
+            return record_failure(self.store, block, str(error), samples)
+        done, failed = BlockRun(block, batches, self._tools()).run()
+        return Done(block.label, done, failed)
+
+    def _fact(self, fact: Fact) -> None:
+        scorer, dataset = self._scorer(fact.scorer), self._dataset(fact.split.dataset)
+        value = compute_fact(
+            fact, self._split(fact.split), dataset, scorer, self.context.seed, self.device, self.context.slice_size
+        )
+        self.store.write_fact(fact.id, value)
+
+    def _fit(self, fit: Fit) -> None:
+        scorer, dataset = self._scorer(fit.source), self._dataset(fit.split.dataset)
+        attack = self._attack(fit.attack)
+        entries = self._split(fit.split)
+        learnt = run_fit(fit, entries, dataset, scorer, attack, self._tools(), self.context.slice_size)
+        self.store.write_fit(fit.id, learnt)
+
+    def _guarded(self, name: str, label: str, work: Any) -> Done:
+        try:
+            work()
+        except OSError:
+            raise
+        except Exception as error:
+            sample = error.sample if isinstance(error, SampleError) else ""
+            message = str(error) if isinstance(error, SampleError | UserError) else f"{type(error).__name__}: {error}"
+            self.store.write_failure(FailureRecord(name, 0, sample, f"{label}: {message}"))
+            return Done(label, 0, 1)
+        self.store.forget_failure(name, 0)
+        return Done(label, 1, 0)
+
+    def _tools(self) -> Tools:
+        return Tools(
+            scorer=self._scorer,
+            attack=self._attack,
+            build=self._plain_metric,
+            fact=self._read_fact,
+            fit=self._read_fit,
+            write=self.store.write_records,
+            fail=self.store.write_failure,
+            device=self.device,
+            seed=self.context.seed,
+        )
+
+    def _read_fact(self, name: str) -> Mapping[str, Any]:
+        if not self.store.has_fact(name):
+            raise self._earlier(name, "its calibration is missing; run again")
+        return self.store.read_fact(name)
+
+    def _read_fit(self, name: str) -> Mapping[str, Tensor]:
+        if not self.store.has_fit(name):
+            raise self._earlier(name, "its fit is missing; run again")
+        return self.store.read_fit(name)
+
+    def _earlier(self, name: str, otherwise: str) -> SampleError:
+        for failure in self.store.failures():
+            if failure.cell == name:
+                return SampleError(failure.sample, failure.message)
+        return SampleError("", otherwise)
+
+    def _dataset(self, use: Use) -> Dataset:
+        if use.label not in self._datasets:
+            self._datasets[use.label] = self.registry.dataset(use.name).build(use.parameters)
+        return self._datasets[use.label]
+
+    def _split(self, split: SplitSpec) -> Sequence[Entry]:
+        if split.key not in self._entries:
+            self._entries[split.key] = in_hash_order(self._dataset(split.dataset).entries(split.split))
+        return self._entries[split.key]
+
+    def _scorer(self, spec: ScorerSpec) -> Scorer:
+        if spec.key not in self._scorers:
+            self._scorers[spec.key] = build_scorer(spec, self.registry, self.device)
+            while len(self._scorers) > _SCORERS_KEPT:
+                self._scorers.popitem(last=False)
+        self._scorers.move_to_end(spec.key)
+        return self._scorers[spec.key]
+
+    def _attack(self, use: Use) -> Attack:
+        return self.registry.attack(use.name).build(use.parameters)
+
+    @functools.cached_property
+    def _plain_metrics(self) -> dict[str, Metric]:
+        return {}
+
+    def _plain_metric(self, name: str) -> Metric:
+        """A registered metric with default parameters and weights, for an attack's own use."""
+        if name not in self._plain_metrics:
+            self._plain_metrics[name] = default_metric(name, self.registry, self.device)
+        return self._plain_metrics[name]
+
+    def _notices(self) -> tuple[str, ...]:
+        return tuple(n for d in self._datasets.values() for n in getattr(d, "notices", tuple)())
+
+
+def record_failure(store: RunFolder, job: Job, message: str, samples: str = "") -> Done:
+    """Note every cell of a job as failed."""
+    if isinstance(job, Block):
+        for cell in job.cells:
+            store.write_failure(FailureRecord(cell.id, job.slice, samples, message))
+        return Done(job.label, 0, len(job.cells))
+    store.write_failure(FailureRecord(job.id, 0, samples, message))
+    return Done(f"{type(job).__name__.lower()} {job.id}", 0, 1)
+
+
+def build_scorer(spec: ScorerSpec, registry: Registry, device: torch.device) -> Scorer:
+    """A scorer ready to be attacked: weights loaded and verified, evaluation mode, frozen, on the device.
+
+    Raises:
+        UserError: The weights cannot be loaded.
+    """
+    use = spec.metric
+    metric = _fresh(registry, use.name, use.parameters)
+    if use.weights_file is not None and use.weights != RANDOM_WEIGHTS:
+        load(metric, WeightFile(use.name, use.weights_file, use.weights))
+    purifiers: list[Purifier] = [registry.purifier(p.name).build(p.parameters) for p in spec.purifiers]
+    return Scorer(_frozen(metric, device), purifiers)
+
+
+def default_metric(name: str, registry: Registry, device: torch.device) -> Metric:
+    """A registered metric with its default parameters and weights.
+
+    Raises:
+        UserError: It is unknown, or has no weights.
+    """
+    from harness.weights import resolve
+
+    plugin = registry.metric(name)
+    metric = _fresh(registry, name, {})
+    if plugin.cls.needs_weights:
+        file = resolve(name, None, plugin.weights)
+        if file is None:
+            raise UserError(f"metric '{name}' has no default weights, so an attack cannot use it.")
+        load(metric, file)
+    return _frozen(metric, device)
+
+
+def _fresh(registry: Registry, name: str, parameters: Mapping[str, Any]) -> Metric:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return registry.metric(name).build(parameters)
+
+
+def _frozen(metric: Metric, device: torch.device) -> Metric:
+    return metric.eval().requires_grad_(False).to(device)

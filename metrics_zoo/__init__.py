@@ -1,0 +1,1 @@
+"""Full-reference image-quality metrics, one plugin per registered name."""

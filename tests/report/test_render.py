@@ -1,0 +1,120 @@
+import dataclasses
+import html as escaping
+import io
+import re
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from harness.report import Failure, build_tables, print_tables, write_report
+from harness.report.render import csv_text, markdown
+from harness.report.summary import sentences
+
+
+@pytest.fixture(scope="module")
+def tables(run):
+    return build_tables(run)
+
+
+def test_files_are_complete_and_nothing_is_left_behind(run, tmp_path):
+    write_report(run, tmp_path)
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    names = ("ordering", "pair_accuracy", "shift", "srocc", "two_afc")
+    expected = [f"tables/{name}.{kind}" for name in names for kind in ("csv", "md")]
+    assert found == sorted(["index.html", "figures/mini.png", "figures/mini_2afc.png", *expected])
+    assert (tmp_path / "figures/mini.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_stands_alone_and_escapes(run, tmp_path):
+    failure = Failure("mini / psnr / clean", "i000", "<script>alert(1)</script>")
+    write_report(dataclasses.replace(run, failures=[failure], notices=["a < b"]), tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page and "a &lt; b" in page
+    assert not re.search(r'(?:src|href)="https?:', page)
+    assert page.count("data:image/png;base64,") == 2
+    targets = set(re.findall(r'href="#([^"]+)"', page))
+    assert targets <= set(re.findall(r'id="([^"]+)"', page))
+    for table in build_tables(run):
+        assert escaping.escape(table.protocol, quote=False).split(";")[0] in page
+
+
+def test_csv_gives_the_numbers_back(tables):
+    mine = [table for table in tables if table.name == "shift"]
+    read = pd.read_csv(io.StringIO(csv_text(mine)))
+    whole = pd.concat([table.frame for table in mine], ignore_index=True)
+    assert len(mine) == 2 and set(read["dataset"]) == {"mini", "mini_2afc"}
+    for name in ("shift_over_sigma", "eps", "excess_over_restore_low"):
+        pd.testing.assert_series_equal(read[name], whole[name], rtol=1e-6)
+
+
+def test_markdown_rows_have_as_many_cells_as_the_heading(tables):
+    for table in tables:
+        rows = [line for line in markdown(table).splitlines() if line.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
+        assert len(rows) == 2 + len(table.full.rows)
+        assert table.protocol in markdown(table)
+
+
+def printed(tables, width=100):
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    print_tables(tables, console)
+    return console.file.getvalue()
+
+
+def test_terminal_fits_a_hundred_columns_without_cutting_a_figure(tables):
+    text = printed(tables)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    for table in tables:
+        assert all(row[-1] in text for row in table.compact.rows)
+    wide = printed(tables, 2000)
+    assert all(table.protocol in wide for table in tables)
+
+
+def test_the_summary_comes_last_and_repeats_the_tables(run, tables):
+    told = sentences(tables)
+    assert 3 <= len(told) <= 6
+    wide = printed(tables, 2000).rstrip().splitlines()
+    assert wide[-len(told) :] == [f"• {sentence}" for sentence in told]
+    frame = next(table.frame for table in tables if table.name == "shift")
+    row = frame[(frame.metric == "psnr") & (frame.attack == "pgd(steps=10)") & (frame.direction == "up")].iloc[2]
+    assert told[0] == (
+        f"psnr under pgd up at 8/255: quality rises {row.shift_over_sigma:.1f}σ; restoring the reference inside the "
+        f"same budget gives {row.restore_over_sigma:.1f}, random noise gives −{-row.noise_over_sigma:.1f}: "
+        f"{row.excess_over_restore:.1f}σ is excess over restore."
+    )
+
+
+def test_failures_are_printed_and_counted(run):
+    failure = Failure("mini / psnr / clean", "i000", "score is not finite")
+    text = printed(build_tables(dataclasses.replace(run, failures=[failure])), 200)
+    assert "score is not finite" in text and "1 failure(s)" in text
+
+
+def test_a_run_without_attacks_is_reported(run, tmp_path):
+    clean = dataclasses.replace(run, records=run.records[run.records.attack == "clean"])
+    assert "Clean SROCC on mini" in printed(write_report(clean, tmp_path))
+    assert not (tmp_path / "figures").exists()
+
+
+def test_an_empty_run_is_reported(run, tmp_path):
+    assert write_report(dataclasses.replace(run, records=run.records.iloc[:0]), tmp_path) == []
+    assert (tmp_path / "index.html").exists()
+
+
+def test_importing_the_report_is_light():
+    code = "import sys, harness.report; print([m for m in ('torch', 'matplotlib', 'jinja2') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_report_of_the_default_size_takes_seconds(run, tmp_path):
+    taken = []
+    for _ in range(2):  # the better of two, since the first one also imports matplotlib and others use the machine
+        start = time.perf_counter()
+        write_report(run, tmp_path)
+        taken.append(time.perf_counter() - start)
+    assert min(taken) < 4

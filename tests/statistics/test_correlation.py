@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import pearsonr, spearmanr
+
+from harness.statistics.correlation import plcc, srocc, weighted_ranks, weighted_srocc
+
+
+def test_srocc_and_plcc_equal_scipy_with_ties():
+    rng = np.random.default_rng(0)
+    x, y = np.round(rng.normal(size=300), 1), np.round(rng.normal(size=300), 1)
+    y = y + x
+    assert srocc(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-14)
+    assert plcc(x, y) == pytest.approx(pearsonr(x, y).statistic, abs=1e-14)
+
+
+def test_closed_forms():
+    # rho = 1 - 6 sum d^2 / (n (n^2 - 1)) with d = (0, 1, -1, 0)
+    assert srocc([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert srocc([1, 2, 3], [1, 8, 27]) == 1.0
+    assert plcc([0, 1, 2], [5, 3, 1]) == -1.0
+
+
+@pytest.mark.parametrize("x", [[1.0, 2.0], [3.0, 3.0, 3.0], [1.0, np.nan, 2.0]])
+def test_undefined_is_nan(x):
+    y = list(range(len(x)))
+    assert np.isnan(srocc(x, y))
+    assert np.isnan(plcc(x, y))
+    assert np.isnan(weighted_srocc(x, y, np.ones((2, len(x)), dtype=int))).all()
+
+
+def test_infinite_scores_still_rank():
+    assert srocc([1.0, 2.0, np.inf], [1, 2, 3]) == 1.0
+
+
+def test_ranks_of_a_resample_by_hand():
+    # The sample 5, 7, 7, 9 taken 2, 1, 1, 0 times is 5 5 7 7: ranks 1.5 and 3.5.
+    ranks = weighted_ranks([5, 7, 7, 9], [[2, 1, 1, 0]])
+    np.testing.assert_allclose(ranks[0, :3], [1.5, 3.5, 3.5])
+
+
+values = st.integers(-4, 4).map(float)
+
+
+@given(
+    st.integers(3, 12).flatmap(
+        lambda n: st.tuples(
+            arrays(float, n, elements=values),
+            arrays(float, n, elements=values),
+            arrays(int, n, elements=st.integers(0, 3)),
+        )
+    )
+)
+def test_weighted_srocc_is_spearman_of_the_repeated_sample(case):
+    x, y, times = case
+    got = weighted_srocc(x, y, times[None, :])[0]
+    long_x, long_y = np.repeat(x, times), np.repeat(y, times)
+    if len(long_x) < 3 or np.ptp(long_x) == 0 or np.ptp(long_y) == 0:
+        assert np.isnan(got)
+    else:
+        assert got == pytest.approx(spearmanr(long_x, long_y).statistic, abs=1e-12)
+
+
+def test_blocks_do_not_change_the_result(monkeypatch):
+    rng = np.random.default_rng(3)
+    x, y, times = rng.normal(size=20), rng.normal(size=20), rng.integers(0, 3, (50, 20))
+    whole = weighted_srocc(x, y, times)
+    monkeypatch.setattr("harness.statistics.correlation._BLOCK", 60)
+    np.testing.assert_array_equal(weighted_srocc(x, y, times), whole)

@@ -1,0 +1,112 @@
+"""The command line as a person meets it: exit codes, one message a mistake, JSON and nothing else, and no slow imports."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+SUITE = """
+name: toy
+datasets: [toy]
+metrics: [{metric}]
+attacks: [fgsm]
+budgets: {{linf: [8/255]}}
+limit: 8
+"""
+
+
+@pytest.fixture
+def robustiqa(tmp_path, toy_file):
+    def call(*arguments, plugin=True):
+        extra = ["--plugin", str(toy_file)] if plugin else []
+        command = [sys.executable, "-m", "harness", *map(str, arguments), *extra]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    return call
+
+
+@pytest.fixture
+def suite(tmp_path):
+    def write(metric="linear", change=("", "")):
+        path = tmp_path / "suite.yaml"
+        path.write_text(SUITE.format(metric=metric).replace(*change) if change[0] else SUITE.format(metric=metric))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["run", "--help"], ["list", "attacks", "--json"]])
+def test_list_and_help_import_neither_torch_nor_a_plugin(arguments):
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit as end: assert not end.code\n"
+        "loaded = [m for m in sys.modules if m.split('.')[0] in ('torch', 'metrics_zoo', 'attacks', 'defenses', 'pandas')]\n"
+        "assert [m for m in loaded if m not in ('metrics_zoo', 'attacks', 'defenses')] == [], loaded\n"
+    )
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - began < 5, "far above the second it takes, so that a busy machine does not fail it"
+
+
+def test_list_show_and_json(robustiqa):
+    attacks = json.loads(robustiqa("list", "attacks", "--json", plugin=False).stdout)["attacks"]
+    assert {"fgsm", "pgd", "noise", "restore"} <= {row["name"] for row in attacks}
+    assert "linear" in robustiqa("list", "metrics").stdout
+    assert "linear" in robustiqa("list", "plugins").stdout
+    page = json.loads(robustiqa("show", "pgd", "--json", plugin=False).stdout)[0]
+    assert {p["name"]: p["default"] for p in page["parameters"]}["steps"] == 10
+    assert "steps" in robustiqa("show", "pgd", plugin=False).stdout
+    unknown = robustiqa("show", "pgdd", plugin=False)
+    assert unknown.returncode == 2 and "Did you mean 'pgd'?" in unknown.stderr and "Traceback" not in unknown.stderr
+
+
+def test_validate(robustiqa, suite):
+    assert robustiqa("validate", suite()).returncode == 0
+    path = suite(change=("attacks", "atacks"))
+    wrong = robustiqa("validate", path)
+    assert wrong.returncode == 2 and f"{path}:5:1: atacks: unknown key 'atacks'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr and wrong.stdout == ""
+    as_json = robustiqa("validate", path, "--json")
+    assert as_json.returncode == 2 and json.loads(as_json.stdout)["valid"] is False
+
+
+def test_run_ends_with_tables_and_runs_once(robustiqa, suite, tmp_path):
+    path = suite()
+    planned = json.loads(robustiqa("plan", path, "--json").stdout)
+    assert planned["pending"]["blocks"] == 1 and planned["folder"] == "results/runs/toy"
+    first = robustiqa("run", path)
+    assert first.returncode == 0, first.stderr
+    assert "SROCC" in first.stdout and "1 blocks run" in first.stdout
+    folder = tmp_path / "results" / "runs" / "toy"
+    assert (folder / "report" / "index.html").is_file() and list((folder / "report" / "tables").glob("*.csv"))
+    again = robustiqa("run", path)
+    assert again.returncode == 0 and "nothing left to run" in again.stdout
+    assert json.loads(robustiqa("plan", path, "--json").stdout)["pending"]["blocks"] == 0
+    again = robustiqa("report", folder)
+    assert again.returncode == 0 and "SROCC" in again.stdout
+
+
+def test_failed_cells_exit_1_and_name_the_sample(robustiqa, suite):
+    done = robustiqa("run", suite("{name: nan_at, below: 2}"), "--executor", "serial")
+    assert done.returncode == 1 and "NaN" in done.stderr and "test/r" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "none.yaml: no such file"),
+        (["report", "nowhere"], "nowhere: no run folder"),
+        (["run", "suite.yaml", "--device", "warp"], "--device warp: not to be had"),
+        (["run", "suite.yaml", "--workers", "0"], "--workers"),
+        (["run"], "SUITE"),
+        (["lisst"], "lisst"),
+    ],
+)
+def test_mistakes_exit_2_with_one_message(robustiqa, suite, arguments, message):
+    suite()
+    done = robustiqa(*arguments, plugin=arguments != ["lisst"])
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,102 @@
+"""Finding plugins: shipped, from files, from installed packages; what cannot be used is refused by name."""
+
+import importlib
+import textwrap
+
+import pytest
+
+from harness.registry import PluginError, Registry
+
+METRIC = """
+from harness.contracts import Metric, register
+
+@register("{name}")
+class Mine(Metric):
+    \"\"\"Mine.\"\"\"
+    higher_is_better = True
+    def __init__(self, *, gain: float = 2.0): super().__init__()
+    def score(self, reference, dist): return dist.flatten(1).mean(1)
+"""
+
+
+@pytest.fixture
+def plugin_file(tmp_path):
+    def write(text, name="mine.py"):
+        file = tmp_path / name
+        file.write_text(textwrap.dedent(text))
+        return file
+
+    return write
+
+
+def test_shipped_names_are_known_without_importing_them():
+    registry = Registry()
+    assert {"psnr", "ssim", "birqa", "birqa-tiny"} <= set(registry.names("metrics"))
+    assert {"fgsm", "pgd", "noise", "restore"} <= set(registry.names("attacks"))
+    assert "flip" in registry.names("purifiers")
+    assert {"mini", "mini_2afc", "tid2013"} <= set(registry.names("datasets"))
+
+
+def test_every_shipped_name_loads_as_what_it_says():
+    registry = Registry()
+    for kind in ("metrics", "attacks", "purifiers", "datasets", "recipes"):
+        for name in registry.names(kind):
+            plugin = registry.get(kind, name)
+            assert plugin.name == name and plugin.cls.__doc__, name
+            assert all(p.annotation is not None for p in plugin.parameters())
+
+
+def test_presets_are_defaults_that_can_be_overridden(plugin_file):
+    text = METRIC.format(name="one").replace('@register("one")', '@register("two", gain=3.0)\n@register("one")')
+    registry = Registry([plugin_file(text)])
+    assert [registry.metric(n).parameters()[0].default for n in ("one", "two")] == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0", r"line 1: ZeroDivisionError"),
+        ("def broken(:", r"line 1: SyntaxError"),
+        ("import not_installed_anywhere", r"ModuleNotFoundError.*not_installed_anywhere"),
+        ("x = 1", r"registers nothing"),
+        (METRIC.format(name="psnr"), r"'psnr' is already taken by metrics_zoo"),
+        ("from harness.contracts import register\n@register('odd')\nclass Odd: pass", r"Odd is registered but is no"),
+    ],
+)
+def test_files_that_cannot_be_used(plugin_file, text, message):
+    with pytest.raises(PluginError, match=message) as caught:
+        Registry([plugin_file(text)])
+    assert "mine.py" in str(caught.value)
+
+
+def test_a_missing_file_and_an_unknown_name(tmp_path):
+    with pytest.raises(PluginError, match="no such file"):
+        Registry([tmp_path / "none.py"])
+    with pytest.raises(PluginError, match=r"unknown data set 'minni'. Did you mean 'mini'\?"):
+        Registry().source("datasets", "minni")
+
+
+def test_editing_a_plugin_file_changes_identity(plugin_file):
+    one = Registry([plugin_file(METRIC.format(name="m"), "a.py")]).metric("m").code
+    two = Registry([plugin_file(METRIC.format(name="m") + "\n# edited\n", "b.py")]).metric("m").code
+    assert one and two and one != two
+
+
+def test_entry_points_are_found_and_can_be_switched_off(plugin_file, tmp_path, monkeypatch):
+    plugin_file(METRIC.format(name="outside"), "outside_metric.py")
+    info = tmp_path / "outside-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[robustiqa.metrics]\noutside = outside_metric:Mine\n[robustiqa.attacks]\ngone = no_such_module:X\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    registry = Registry()
+    assert registry.source("metrics", "outside").origin == "outside (outside_metric:Mine)"
+    assert registry.metric("outside").build({}) is not None
+    with pytest.raises(PluginError, match=r"'gone' from outside \(no_such_module:X\) cannot be imported"):
+        registry.attack("gone")
+    assert registry.attack("fgsm") is not None, "the rest works"
+    monkeypatch.setenv("ROBUSTIQA_NO_PLUGINS", "1")
+    assert "outside" not in Registry().names("metrics")

@@ -1,0 +1,312 @@
+"""The engine end to end on toy plugins: what is recorded, what is kept, what fails and what is never run twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from harness.errors import UserError
+from harness.plan import in_hash_order, make_plan
+from harness.run import Options, run_suite
+
+BASIC = """
+name: toy
+datasets: [toy]
+metrics: [{metrics}]
+attacks: [{attacks}]
+budgets: {{linf: [{budgets}]}}
+directions: [up, mos_split]
+"""
+
+
+def basic(metrics="linear", attacks="noise, fgsm", budgets="4/255", more=""):
+    return BASIC.format(metrics=metrics, attacks=attacks, budgets=budgets) + more
+
+
+def records(result, **where):
+    frame = result.data.records
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def stored(folder, times=False):
+    """Every record file as a frame without times, by path."""
+    drop = [] if times else ["seconds"]
+    return {
+        str(path.relative_to(folder)): pd.read_parquet(path).drop(columns=drop)
+        for path in sorted(Path(folder).glob("records/*/*.parquet"))
+    }
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, frame in one.items():
+        pd.testing.assert_frame_equal(frame, other[name], check_exact=True, obj=name)
+
+
+def test_one_step_reaches_the_closed_form_on_a_linear_metric(run_toy, tmp_path):
+    result = run_toy(basic(attacks="fgsm, pgd"), tmp_path / "run")
+    for sign in (1, -1):
+        for attack in ("fgsm", "pgd"):
+            rows = records(result, attack=attack, sign=sign)
+            moved = rows["attacked"] - rows["clean"]
+            assert len(rows) == 20
+            assert np.allclose(moved, sign * 4 / 255, atol=2e-4), "clipping to [0, 1] costs a few pixels at most"
+            assert rows["linf"].max() <= 4 / 255 + 1e-6
+    assert records(result, attack="fgsm")["forwards"].eq(1).all()
+    assert records(result, attack="pgd")["backwards"].eq(10).all()
+
+
+def test_lower_is_better_mirrors_higher_is_better(run_toy, tmp_path):
+    result = run_toy(basic("linear, linear_lower", "fgsm"), tmp_path / "run")
+    one, other = records(result, metric="linear"), records(result, metric="linear_lower")
+    assert np.allclose(one["clean"].to_numpy(), -other["clean"].to_numpy(), atol=1e-7)
+    up, down = one[one["sign"] == 1], other[other["sign"] == -1]
+    assert np.allclose(up["attacked"].to_numpy(), -down["attacked"].to_numpy(), atol=1e-6)
+
+
+def test_the_engine_projects_what_an_attack_leaves_outside(run_toy, tmp_path):
+    result = run_toy(basic(attacks="far"), tmp_path / "run")
+    rows = records(result, attack="far")
+    assert rows["linf"].max() <= 4 / 255 + 1e-6
+    assert np.allclose((rows["attacked"] - rows["clean"]) * rows["sign"], 4 / 255, atol=2e-4)
+
+
+def test_keep_the_better_keeps_the_start_but_never_touches_a_control(run_toy, tmp_path):
+    result = run_toy(basic("negative_mse", "worse, worse_control"), tmp_path / "run")
+    attack = records(result, attack="worse", sign=1)
+    assert attack["status"].eq("start").all() and attack["attacked"].equals(attack["clean"])
+    control = records(result, attack="worse_control")
+    assert control["status"].eq("ok").all() and (control["attacked"] < control["clean"]).all()
+    assert control["sign"].eq(0).all()
+
+
+def test_restore_is_the_best_move_for_a_pixelwise_metric(run_toy, tmp_path):
+    result = run_toy(basic("negative_mse", "restore, pgd", "8/255"), tmp_path / "run")
+    restore = records(result, attack="restore").set_index("item")["attacked"]
+    pgd = records(result, attack="pgd", sign=1).set_index("item")["attacked"]
+    assert (restore[pgd.index] >= pgd - 1e-7).all()
+
+
+def test_fit_select_restarts_black_box_and_notes(run_toy, tmp_path):
+    text = basic(attacks="learnt, restarts, guess", budgets="4/255", more="slice: 4\nlimit: 8\n")
+    result = run_toy(text, tmp_path / "run")
+    learnt = records(result, attack="learnt")
+    moved = (learnt["attacked"] - learnt["clean"]) * learnt["sign"]
+    assert np.allclose(moved, 4 / 255, atol=2e-4), "one universal direction is optimal for a linear metric"
+    restarts = records(result, attack="restarts")
+    assert set(restarts["member"]) <= {"restart 0", "restart 1", "restart 2"} and restarts["winner"].notna().all()
+    assert restarts["forwards"].eq(6).all() and restarts["backwards"].eq(3).all()
+    guess = records(result, attack="guess")
+    assert guess["queries"].eq(7).all() and guess["backwards"].eq(0).all()
+    assert ((guess["attacked"] - guess["clean"]) * guess["sign"] >= 0).all()
+    assert len(list((tmp_path / "run" / "fits").glob("*.safetensors"))) == 2, "one fit per sign"
+
+
+def test_a_gradient_asked_for_in_a_black_box_fails_that_cell_only(run_toy, tmp_path):
+    result = run_toy(basic(attacks="cheat, fgsm"), tmp_path / "run")
+    assert result.failed == 6 and len(records(result, attack="fgsm")) == 40
+    assert {"black-box" in f.message for f in result.data.failures} == {True}
+
+
+def test_triplets_become_two_items_with_opposite_signs(run_toy, tmp_path):
+    text = basic(attacks="fgsm").replace("[toy]", "[{name: toy_triplets, references: 6}]")
+    result = run_toy(text, tmp_path / "run")
+    rows = records(result, attack="fgsm").set_index("item")
+    assert sorted(rows.index) == sorted(f"t{i}#p{p}" for i in range(6) for p in (0, 1))
+    for i in range(6):
+        preferred, rejected = (1, 0) if i % 2 else (0, 1)
+        assert rows.loc[f"t{i}#p{preferred}", "sign"] == -1
+        assert rows.loc[f"t{i}#p{rejected}", "sign"] == 1
+
+
+def test_transfer_scores_one_attack_with_another_metric(run_toy, tmp_path):
+    text = basic("linear, negative_mse", "fgsm", more="transfer: [{source: linear, scorer: negative_mse}]\n")
+    result = run_toy(text, tmp_path / "run")
+    moved = records(result, threat="transfer", attack="fgsm").set_index(["item", "sign"])
+    direct = records(result, metric="linear", attack="fgsm").set_index(["item", "sign"])
+    assert set(moved["metric"]) == {"negative_mse"} and set(moved["source"]) == {"linear"}
+    assert np.allclose(moved["l2"], direct.loc[moved.index, "l2"]), "the same attacked images"
+    assert result.blocks == 6, "the attack on linear is shared: three slices of two sources"
+
+
+def test_oblivious_and_adaptive_purification(run_toy, tmp_path):
+    adaptive = "{name: flip, threat: adaptive, eot: 8, draws: 2}"
+    text = basic("linear", "pgd", more=f"defenses: [base, flip, {adaptive}]\n")
+    result = run_toy(text, tmp_path / "run")
+    rows = records(result, attack="pgd", sign=1)
+    gain = (rows["attacked"] - rows["clean"]).groupby([rows["threat"]]).mean()
+    assert gain["none"] == pytest.approx(4 / 255, abs=2e-4)
+    assert gain["oblivious"] < 0.6 * gain["none"], "the attack did not know of the flip"
+    assert gain["oblivious"] < gain["adaptive"] < gain["none"]
+    assert set(rows[rows["threat"] == "adaptive"]["draw"]) == {0, 1}
+    assert rows[rows["threat"] == "adaptive"]["backwards"].eq(80).all()
+
+
+def test_eot_averages_what_an_attacker_with_one_draw_overfits(run_toy, tmp_path):
+    def gain(eot, attack):
+        defense = f"defenses: [{{name: jitter, strength: 1.0, threat: adaptive, eot: {eot}, draws: 16}}]\n"
+        text = basic("linear", attack, more=defense + "datasets: [{name: toy, size: 8}]\n").replace(
+            "datasets: [toy]\n", ""
+        )
+        rows = records(run_toy(text, tmp_path / f"{attack}{eot}"), attack=attack, sign=1)
+        assert rows["draw"].nunique() == 16
+        assert rows.groupby("item")["attacked"].nunique().min() > 1, "scoring draws afresh each time"
+        return float((rows["attacked"] - rows["clean"]).mean())
+
+    one, many = gain(1, "one_draw"), gain(32, "one_draw")
+    assert many > 1.2 * one, "fresh draws in scoring show what the one-draw attacker overfitted"
+
+
+def test_a_sample_is_attacked_alike_in_a_run_of_8_and_of_all(run_toy, tmp_path):
+    few = run_toy(basic(attacks="pgd, noise", more="limit: 8\n"), tmp_path / "few")
+    many = run_toy(basic(attacks="pgd, noise"), tmp_path / "many")
+    columns = ["sign", "attacked", "attacked_8bit", "linf", "l2", "clean"]
+    keys = ["item", "attack", "sign"]
+    left = few.data.records.set_index(keys, drop=False)[columns]
+    right = many.data.records.set_index(keys, drop=False)[columns].loc[left.index]
+    assert few.data.records["item"].nunique() == 8
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+    assert few.data.datasets["toy"].mean_opinion == many.data.datasets["toy"].mean_opinion
+
+
+def test_a_finished_run_runs_nothing_and_an_extended_one_only_what_is_new(run_toy, tmp_path):
+    first = run_toy(basic(), tmp_path / "run")
+    before = stored(tmp_path / "run", times=True)
+    assert (first.blocks, first.cells) == (3, 12), "3 slices x (clean, noise, fgsm up, fgsm down)"
+    again = run_toy(basic(), tmp_path / "run")
+    assert (again.jobs, again.blocks) == (0, 0)
+    budget = run_toy(basic(budgets="4/255, 8/255"), tmp_path / "run")
+    assert (budget.blocks, budget.cells) == (3, 9), "noise and fgsm up and down at the new budget"
+    metric = run_toy(basic("linear, negative_mse", budgets="4/255, 8/255"), tmp_path / "run")
+    assert (metric.blocks, metric.cells) == (3, 21), "everything of the new metric, nothing of the old"
+    after = stored(tmp_path / "run", times=True)
+    same(before, {name: after[name] for name in before})
+    whole = run_toy(basic("linear, negative_mse", budgets="4/255, 8/255"), tmp_path / "whole")
+    assert whole.cells == 42
+    same(stored(tmp_path / "run"), stored(tmp_path / "whole"))
+
+
+def test_one_and_two_workers_and_serial_give_the_same_bytes(run_toy, tmp_path):
+    text = basic("linear, negative_mse", "noise, pgd, restarts")
+    run_toy(text, tmp_path / "serial")
+    for workers in (1, 2):
+        run_toy(text, tmp_path / f"w{workers}", executor="processes", workers=workers)
+        same(stored(tmp_path / "serial"), stored(tmp_path / f"w{workers}"))
+
+
+def test_killed_at_random_moments_and_resumed_equals_uninterrupted(run_toy, toy_file, tmp_path):
+    text = basic("linear, negative_mse", "noise, {name: pgd, steps: 60}, restarts", "2/255, 4/255, 8/255")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(text)
+    run_toy(text, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        str(suite),
+        "--plugin",
+        str(toy_file),
+        "--out",
+        str(folder),
+        "-q",
+    ]
+    moments = random.Random(7)
+    killed = 0
+    for _ in range(5):
+        process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True)
+        time.sleep(moments.uniform(2.5, 9))
+        killed += process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run([*command, "--workers", "2"], check=False).returncode == 0
+    assert killed >= 1
+    same(stored(tmp_path / "whole"), stored(folder))
+
+
+@pytest.mark.parametrize("metric", ["nan_at", "raises_at"])
+def test_a_failing_metric_fails_its_cells_names_the_sample_and_the_rest_goes_on(run_toy, tmp_path, suite_of, metric):
+    text = basic(f"linear, {{name: {metric}, below: 0.35}}", "noise, fgsm")
+    result = run_toy(text, tmp_path / "run")
+    assert result.failed > 0 and len(records(result, metric="linear", attack="fgsm")) == 40
+    named = {f.sample for f in result.data.failures if "clean" in f.cell}
+    from harness.registry import Registry  # the same pixels decide which sample it is
+
+    dataset = Registry([Path(__file__).parent / "plugins" / "toy.py"]).dataset("toy").build({})
+    bad = {e.id for e in dataset.entries("test") if dataset.load(e)["ref"][0, 0, 0] < 0.35}
+    assert named and named <= bad
+    wording = "NaN" if metric == "nan_at" else "planted failure"
+    assert all(wording in f.message for f in result.data.failures)
+    again = run_toy(text, tmp_path / "run")
+    assert again.cells == 0 and again.failed > 0, "a failed cell is tried again, a finished one is not"
+
+
+def test_an_attack_that_returns_nan_fails_its_cell(run_toy, tmp_path):
+    result = run_toy(basic(attacks="nan_attack, fgsm"), tmp_path / "run")
+    assert {f.message for f in result.data.failures if "nan_attack" in f.cell} != set()
+    assert all("pixels that are not finite" in f.message for f in result.data.failures)
+    assert len(records(result, attack="fgsm")) == 40
+
+
+def test_a_dead_workers_block_is_tried_once_more(run_toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FLAG", str(tmp_path / "flag"))
+    text = basic("dies_once", "noise")
+    result = run_toy(text, tmp_path / "run", executor="processes", workers=1)
+    assert result.failed == 0 and len(records(result, attack="noise")) == 20
+
+
+def test_a_block_that_kills_its_worker_twice_is_failed_and_the_rest_goes_on(run_toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FLAG", str(tmp_path / "flag"))
+    text = basic("dies_always, linear", "noise", more="limit: 8\n")
+    result = run_toy(text, tmp_path / "run", executor="processes", workers=1)
+    assert result.failed == 2 and len(records(result, metric="linear", attack="noise")) == 8
+    assert all("worker process died 2 times" in f.message for f in result.data.failures)
+
+
+def test_a_folder_of_another_suite_and_a_folder_that_is_no_run_are_refused(run_toy, tmp_path):
+    run_toy(basic(attacks="noise"), tmp_path / "run")
+    before = sorted(str(p) for p in (tmp_path / "run").rglob("*"))
+    with pytest.raises(UserError, match=r"another suite \('toy', not 'other'\).*--out"):
+        run_toy(basic().replace("name: toy", "name: other"), tmp_path / "run")
+    assert sorted(str(p) for p in (tmp_path / "run").rglob("*")) == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="not empty and no run folder"):
+        run_toy(basic(), tmp_path / "mine")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        run_toy(basic(), tmp_path / "file")
+
+
+def test_slices_are_nested_prefixes_in_hash_order(registry, suite_of):
+    plan = make_plan(suite_of(basic()), registry)
+    few = make_plan(suite_of(basic(more="limit: 9\n")), registry)
+    (key,) = plan.entries
+    order = [e.id for e in plan.entries[key]]
+    assert order == [e.id for e in in_hash_order(list(reversed(plan.entries[key])))] and order != sorted(order)
+    assert (plan.slices[key], few.slices[key]) == (3, 2)
+    assert [c.id for c in plan.cells] == [c.id for c in few.cells], "the limit is no part of identity"
+
+
+def test_provenance_and_suite_are_saved(run_toy, tmp_path):
+    run_toy(basic(attacks="noise"), tmp_path / "run")
+    provenance = json.loads((tmp_path / "run" / "provenance" / "run.json").read_text())
+    assert provenance["versions"]["torch"] == torch.__version__
+    from harness.registry import Registry
+    from harness.suite import load_suite
+
+    registry = Registry([Path(__file__).parent / "plugins" / "toy.py"])
+    saved = load_suite(tmp_path / "run" / "suite.yaml", registry)
+    assert run_suite(saved, registry, Options(out=tmp_path / "run", executor="serial")).jobs == 0
