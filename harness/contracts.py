@@ -387,6 +387,10 @@ class Dataset:
         """Hash of the label file, names and sizes; part of identity, reads no pixel."""
         raise NotImplementedError
 
+    def notices(self) -> Sequence[str]:
+        """What a reader of the results must know of the images loaded so far; one line each."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -1,7 +1,7 @@
 """Suite -> facts, fits, cells and blocks. Pure: it reads label files, never a pixel, and runs nothing.
 
 * A *cell* is one condition (data set, source, scorer, attack, sign, budget, ...); its records are stored by slice.
-* A *slice* is a fixed cut of the split ordered by hash(sample id): the batch, and with the cell the unit of resume.
+* A *slice* is a fixed cut of the split in hash order: the batch, and with the cell the unit of resume.
 * A *block* is one slice of one (data set, split, source) with every pending cell: the unit of work.
 * A *fact* is what a slice cannot know (clean qualities on the calibration samples); a *fit* is what an attack learns.
 """
@@ -199,8 +199,23 @@ def _attack_key(attack: AttackUse) -> str:
 
 
 def in_hash_order(entries: Sequence[Entry]) -> list[Entry]:
-    """Entries in the order of slices and limits."""
-    return sorted(entries, key=lambda entry: order_key(entry.id))
+    """Entries in the order of slices and limits: fair, nested, and the same whatever order they come in.
+
+    References take turns, each giving one *series* a turn: all levels of one distortion (a sample without a level is a
+    series of its own). So a short prefix covers many references and still holds whole series, which the test of level
+    order needs; samples drawn one by one would hardly ever share one. References, series and levels are ordered by hash.
+    """
+    series: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        own = entry.group if entry.level is not None else entry.id
+        series.setdefault((entry.reference_id, own), []).append(entry)
+    turns: dict[str, list[tuple[str, str]]] = {}
+    for key in sorted(series, key=lambda key: order_key("/".join(key))):
+        turns.setdefault(key[0], []).append(key)
+    order = [
+        (turn, order_key("/".join(key)), key) for keys in turns.values() for turn, key in enumerate(keys)
+    ]
+    return [e for _, _, key in sorted(order) for e in sorted(series[key], key=lambda entry: order_key(entry.id))]
 
 
 def make_plan(suite: Suite, registry: Registry) -> Plan:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness import __version__
 from harness.identity import PROTOCOL
@@ -33,8 +35,8 @@ def collect(plan: Plan, store: RunFolder, registry: Registry, notices: Sequence[
     Raises:
         UserError: Records are damaged.
     """
-    frames = [frame for cell in plan.cells if (frame := _records(cell, plan, store)) is not None]
-    records = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    found = [table for cell in plan.cells if (table := _records(cell, plan, store)) is not None]
+    records = pa.concat_tables(found, promote_options="default").to_pandas() if found else pd.DataFrame()
     return RunData(
         name=plan.suite.name,
         records=records.reindex(columns=[*COLUMNS, *(c for c in records.columns if c not in COLUMNS)]),
@@ -60,16 +62,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _records(cell: Cell, plan: Plan, store: RunFolder) -> pd.DataFrame | None:
+def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
+    """The records of a cell under the limit, with the labels that people know it by."""
     wanted = range(plan.slices[cell.split.key])
     there = store.slices(cell.id)
-    frames = [store.read_records(cell.id, i).to_pandas() for i in wanted if i in there]
-    frames = [f for f in frames if len(f)]
-    if not frames:
+    tables = [table for i in wanted if i in there and len(table := store.read_records(cell.id, i))]
+    if not tables:
         return None
-    frame = pd.concat(frames, ignore_index=True)
-    frame = frame[frame["sample"].isin({entry.id for entry in plan.limited(cell.split)})]
-    names = {
+    table = pa.concat_tables(tables, promote_options="default")
+    samples = pa.array([entry.id for entry in plan.limited(cell.split)], pa.string())
+    table = table.filter(pc.is_in(table["sample"], samples))
+    labels = {
         "dataset": cell.split.dataset.label,
         "metric": cell.scorer.metric.label,
         "defense": cell.defense if cell.scorer.purifiers else "base",
@@ -78,8 +81,11 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pd.DataFrame | None:
         "attack": cell.attack.label if cell.attack else "clean",
         "control": cell.attack.control if cell.attack else False,
     }
-    labelled: pd.DataFrame = frame.assign(**names)
-    return labelled
+    for name, value in labels.items():
+        if name in table.column_names:
+            table = table.drop_columns(name)
+        table = table.append_column(name, pa.repeat(value, len(table)))
+    return table
 
 
 def _dataset_facts(cell: Cell, plan: Plan) -> DatasetFacts:

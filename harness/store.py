@@ -126,7 +126,8 @@ class RunFolder:
         """
         path = self.path / "records" / cell / f"{index:05d}.parquet"
         try:
-            return pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                return file.read()
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{path}: damaged records ({error}). Remove the file and run again.") from None
 

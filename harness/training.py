@@ -20,12 +20,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pydantic
 import torch
-import yaml
 from safetensors import safe_open
 from safetensors.torch import save
 from scipy import stats
@@ -33,8 +32,11 @@ from torch import Tensor
 
 import harness
 from harness.contracts import Dataset, Entry, Metric, Recipe, UserError
-from harness.registry import Registry, did_you_mean
+from harness.located import Problem, parse
+from harness.registry import Plugin, Registry, did_you_mean
 from harness.weights import MANIFEST, SUFFIX, read_manifest
+
+T = TypeVar("T")
 
 COLLAPSE = 0.2
 """Alarm below this std(prediction) / std(label) on the validation split: the metric is turning into a constant."""
@@ -131,30 +133,30 @@ def read_recipe(path: Path) -> RecipeFile:
     """Read and check a recipe file.
 
     Raises:
-        TrainingError: The file is missing or no YAML, or has unknown keys or wrong values; all of them are named.
+        UserError: The file is missing or no YAML, or has unknown keys or wrong values; all of them with their lines.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(f"recipe file {path}: {error.strerror or error}. Give the path of a YAML file.") from error
-    except yaml.YAMLError as error:
-        raise TrainingError(f"recipe file {path}: not valid YAML: {error}. Mend the file.") from error
-    if not isinstance(values, dict):
-        raise TrainingError(f"recipe file {path}: must be a mapping with keys {', '.join(RecipeFile.model_fields)}.")
-    try:
-        return RecipeFile.model_validate(values)
-    except pydantic.ValidationError as error:
-        lines = [f"recipe file {path}: {_explain(problem)}" for problem in error.errors()]
-        raise TrainingError("\n".join(lines)) from error
+    document = parse(path)
+    problems = list(document.problems)
+    if isinstance(document.value, dict):
+        try:
+            file = RecipeFile.model_validate(document.value)
+        except pydantic.ValidationError as error:
+            problems += [_explained(problem) for problem in error.errors()]
+    elif not problems:
+        problems.append(Problem((), f"must be a mapping with the keys {', '.join(RecipeFile.model_fields)}."))
+    if problems:
+        raise document.report(problems)
+    return file
 
 
-def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+def _explained(problem: Any) -> Problem:
+    place = tuple(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'.{did_you_mean(where, list(RecipeFile.model_fields))}"
+        message = f"unknown key '{place[-1]}'.{did_you_mean(str(place[-1]), list(RecipeFile.model_fields))}"
+        return Problem(place, message, on_key=True)
     if problem["type"] == "missing":
-        return f"the key '{where}' is missing."
-    return f"{where}: {problem['msg']}, got {problem['input']!r}."
+        return Problem(place[:-1], f"the key '{place[-1]}' is missing.")
+    return Problem(place, f"{problem['msg']}, got {problem['input']!r}.")
 
 
 def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) -> TrainResult:
@@ -172,34 +174,41 @@ def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) 
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe_file.threads)
     try:
-        return _Training(recipe_file, out or RUNS / f"train-{recipe_file.name}", plugins).run()
+        return _Training(recipe_file, path, out or RUNS / f"train-{recipe_file.name}", plugins).run()
     finally:
         torch.set_num_threads(threads)
 
 
-def _build(file: RecipeFile, plugins: Sequence[Path]) -> tuple[Metric, Dataset, Recipe]:
+def _build(file: RecipeFile, path: Path, plugins: Sequence[Path]) -> tuple[Metric, Dataset, Recipe]:
     """The metric (untrained), the data set and the recipe a recipe file names."""
     registry = Registry(plugins)
     return (
-        _instance(registry.metric(file.metric.name).build, "metric", file.metric.parameters()),
-        _instance(registry.dataset(file.dataset.name).build, "dataset", file.dataset.parameters()),
-        _instance(registry.recipe(file.recipe.name).build, "recipe", {"batch": file.batch, **file.recipe.parameters()}),
+        _instance(registry.metric(file.metric.name), path, file.metric.parameters()),
+        _instance(registry.dataset(file.dataset.name), path, file.dataset.parameters()),
+        _instance(registry.recipe(file.recipe.name), path, {"batch": file.batch, **file.recipe.parameters()}),
     )
 
 
-def _instance(build: Callable[[Mapping[str, Any]], Any], key: str, parameters: Mapping[str, Any]) -> Any:
-    try:
-        return build(parameters)
-    except TypeError as error:
-        raise TrainingError(f"recipe file, {key}: {error}. Correct its parameters.") from error
+def _instance(plugin: Plugin[T], path: Path, parameters: Mapping[str, Any]) -> T:
+    known = [parameter.name for parameter in plugin.parameters()]
+    for name in parameters:
+        if name not in known:
+            raise TrainingError(
+                f"recipe file {path}: '{plugin.name}' has no parameter '{name}'.{did_you_mean(name, known)}"
+            )
+    return plugin.build(parameters)
 
 
 class _Training:
     """One run: its objects, its state, its folder."""
 
-    def __init__(self, file: RecipeFile, folder: Path, plugins: Sequence[Path]) -> None:
+    def __init__(self, file: RecipeFile, path: Path, folder: Path, plugins: Sequence[Path]) -> None:
         self.file, self.folder = file, folder
-        self.metric, self.data, self.recipe = _build(file, plugins)
+        self.metric, self.data, self.recipe = _build(file, path, plugins)
+        if not any(True for _ in self.metric.parameters()):
+            raise TrainingError(
+                f"recipe file {path}: the metric '{file.metric.name}' has nothing to train. Choose another."
+            )
         self.quality = 1.0 if self.metric.higher_is_better else -1.0
         self.entries = _labelled(self.data, file.dataset.name, file.dataset.train)
         self.validation = _labelled(self.data, file.dataset.name, file.dataset.val)
@@ -242,7 +251,9 @@ class _Training:
         self.optimiser.zero_grad(set_to_none=True)
         loss, _ = self.recipe.loss(self.metric, self._batch(indices, attacked))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.metric.parameters(), self.file.gradient_clip, error_if_nonfinite=True)
+        norm = torch.nn.utils.clip_grad_norm_(self.metric.parameters(), self.file.gradient_clip)
+        if not bool(norm.isfinite()):
+            raise TrainingError(f"the gradient is not finite at step {self.step}. Lower the learning rate.")
         self.optimiser.step()
         return float(loss.detach())
 

@@ -38,10 +38,10 @@ class WeightsError(UserError):
 class WeightFile:
     """A weight file whose contents were verified once, and are verified again when loaded."""
 
+    name: str
+    """Name in the manifest, or the path as the user gave it; for messages."""
     path: Path
     sha256: str
-    name: str = ""
-    """Name in the manifest, or the path as the user gave it."""
 
 
 def zoo() -> Path:
@@ -100,7 +100,7 @@ def resolve(metric_name: str, weights: str | None, default: str | None) -> Weigh
             f"not read. Convert the state dict with safetensors.torch.save_file and give the {SUFFIX} file."
         )
     if path.suffix.lower() == SUFFIX:
-        return WeightFile(path, hashlib.sha256(_read(metric_name, path)).hexdigest(), wanted)
+        return WeightFile(wanted, path, hashlib.sha256(_read(metric_name, path)).hexdigest())
     return _from_manifest(metric_name, wanted)
 
 
@@ -111,7 +111,7 @@ def _from_manifest(metric_name: str, name: str) -> WeightFile:
             f"metric '{metric_name}': no weights are called '{name}'.{did_you_mean(name, sorted(manifest))} "
             f"Give a name of the manifest, or a path ending in {SUFFIX}."
         )
-    file = WeightFile(_locate(str(manifest[name]["file"])), str(manifest[name]["sha256"]), name)
+    file = WeightFile(name, _locate(str(manifest[name]["file"])), str(manifest[name]["sha256"]))
     _verified(file, metric_name)
     return file
 

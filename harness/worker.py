@@ -183,7 +183,7 @@ class Worker:
         return self._plain_metrics[name]
 
     def _notices(self) -> tuple[str, ...]:
-        return tuple(n for d in self._datasets.values() for n in getattr(d, "notices", tuple)())
+        return tuple(n for d in self._datasets.values() for n in d.notices())
 
 
 def record_failure(store: RunFolder, job: Job, message: str, samples: str = "") -> Done:

@@ -21,8 +21,8 @@ _LEAST_GAP, _LARGEST_GAP = 0.08, 0.35
 class Mini2AFC(Dataset):
     """Two distortion types of one photograph crop each; ``judge`` is 1 if p1 has the higher proxy quality, else 0.
 
-    The gap in proxy quality lies between .08 and .35: neither a coin toss nor obvious. Which pairs are taken, and which
-    image is p1, follows from hashes of the image names.
+    The gap in proxy quality lies between .08 and .35: neither a coin toss nor obvious. Which pairs are taken
+    follows from hashes of the image names; p1 is the better one in every other triplet.
     """
 
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
@@ -71,17 +71,18 @@ class Mini2AFC(Dataset):
         for entry in self._mini.entries("test"):
             by_reference.setdefault(entry.reference_id, []).append(entry)
         chosen = sorted(sorted(by_reference, key=_hash)[:_COUNT])
-        return {f"{name}/000": _pair(by_reference[name]) for name in chosen}
+        return {f"{name}/000": _pair(by_reference[name], i % 2 == 0) for i, name in enumerate(chosen)}
 
 
-def _pair(entries: Sequence[Entry]) -> tuple[Entry, Entry]:
+def _pair(entries: Sequence[Entry], better_last: bool) -> tuple[Entry, Entry]:
     """The first two images in hash order whose types differ and whose gap in quality is moderate."""
     in_order = itertools.combinations(sorted(entries, key=lambda entry: _hash(entry.id)), 2)
-    return next(
-        (p0, p1)
-        for p0, p1 in in_order
-        if p0.group != p1.group and _LEAST_GAP <= abs(_quality(p0) - _quality(p1)) <= _LARGEST_GAP
+    first, second = next(
+        pair
+        for pair in in_order
+        if pair[0].group != pair[1].group and _LEAST_GAP <= abs(_quality(pair[0]) - _quality(pair[1])) <= _LARGEST_GAP
     )
+    return (first, second) if (_quality(second) > _quality(first)) == better_last else (second, first)
 
 
 def _quality(entry: Entry) -> float:

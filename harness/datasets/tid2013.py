@@ -95,20 +95,16 @@ class TID2013(Dataset):
 
     def fingerprint(self) -> str:
         """Hash of the label file and of the names and sizes of all images; reads no pixel."""
-        digest = hashlib.sha256(self._label_path.read_bytes())
+        digest = hashlib.sha256(_content(self._find(LABEL_FILE)))
         for folder in ("reference_images", "distorted_images"):
             for name, path in sorted(self._listing(self._find(folder)).items()):
                 digest.update(f"{folder}/{name} {path.stat().st_size}\n".encode())
         return digest.hexdigest()
 
-    @property
-    def _label_path(self) -> Path:
-        return self._find(LABEL_FILE)
-
     @cached_property
     def _all(self) -> Sequence[Entry]:
-        path = self._label_path
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        path = self._find(LABEL_FILE)
+        lines = _content(path).decode("utf-8", errors="replace").splitlines()
         entries = [_entry(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
         if not entries:
             raise DataError(f"Label file {shown(path)} of data set tid2013 is empty. Unpack TID2013 again.")
@@ -138,6 +134,14 @@ class TID2013(Dataset):
                     f"Data set tid2013: folder {shown(folder)} cannot be read ({reason}). {_GET_IT}"
                 ) from error
         return self._listings[folder]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise DataError(f"Label file {shown(path)} of data set tid2013 cannot be read ({reason}). {_GET_IT}") from error
 
 
 def _entry(path: Path, number: int, line: str) -> Entry:
@@ -172,6 +176,6 @@ def _checked(chosen: Sequence[int] | None, highest: int, name: str) -> frozenset
         return None
     if wrong := [value for value in chosen if not 1 <= value <= highest]:
         raise DataError(
-            f"Data set tid2013, {name}: {', '.join(map(str, wrong))} does not exist. Choose numbers from 1 to {highest}."
+            f"Data set tid2013, {name}: {', '.join(map(str, wrong))} does not exist. Choose from 1 to {highest}."
         )
     return frozenset(chosen)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def write_report(data: RunData, folder: Path) -> list[Table]:
     """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png`` and ``index.html``; return the tables.
 
-    Every file is written under a temporary name and renamed, so that a reader never sees half of one.
+    Every file is written under a temporary name and renamed, so that a reader never sees half of one. Figures are drawn
+    again only if a table has changed.
 
     Args:
         data: The run.
@@ -32,13 +33,19 @@ def write_report(data: RunData, folder: Path) -> list[Table]:
     from harness.report.figures import draw_figures
 
     tables = build_tables(data)
+    pages: dict[Path, bytes] = {}
     for name in dict.fromkeys(table.name for table in tables):
         mine = [table for table in tables if table.name == name]
-        _write(folder / "tables" / f"{name}.csv", csv_text(mine).encode())
-        _write(folder / "tables" / f"{name}.md", "\n".join(markdown(table) for table in mine).encode())
-    figures = draw_figures(tables)
-    for dataset, png in figures.items():
-        _write(folder / "figures" / f"{file_name(dataset)}.png", png)
+        pages[folder / "tables" / f"{name}.csv"] = csv_text(mine).encode()
+        pages[folder / "tables" / f"{name}.md"] = "\n".join(markdown(table) for table in mine).encode()
+    drawn = {dataset: folder / "figures" / f"{file_name(dataset)}.png" for dataset in data.datasets}
+    if all(path.is_file() and path.read_bytes() == page for path, page in pages.items()):
+        figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}
+    else:
+        figures = draw_figures(tables)
+        pages.update({drawn[dataset]: png for dataset, png in figures.items()})
+        for path, page in pages.items():
+            _write(path, page)
     _write(folder / "index.html", html(data, tables, figures).encode())
     return tables
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +33,8 @@ def srocc(x: ArrayLike, y: ArrayLike) -> float:
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.size < 3 or np.isnan(a).any() or np.isnan(b).any():
         return float("nan")
-    return plcc(rankdata(a), rankdata(b))
+    once = np.ones((1, a.size))
+    return plcc(weighted_ranks(a, once)[0], weighted_ranks(b, once)[0])
 
 
 def weighted_ranks(x: ArrayLike, weights: ArrayLike) -> Floats:

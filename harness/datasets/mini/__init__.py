@@ -125,7 +125,12 @@ class Mini(Dataset):
         if name in self._recent:
             self._recent.move_to_end(name)
             return self._recent[name]
-        sha, path = self._reference_hashes[name], self._folder / split / f"{name}.png"
+        sha, path = self._reference_hashes.get(name), self._folder / split / f"{name}.png"
+        if sha is None:
+            raise DataError(
+                f"Data set mini: reference {name} is missing in {shown(REFERENCES)}. "
+                "Restore the file, or make it with python -m harness.datasets.mini.labels."
+            )
         pixels = _cached(path, sha)
         if pixels is None:
             pixels = reference(name)

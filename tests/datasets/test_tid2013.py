@@ -1,0 +1,128 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import spearmanr
+
+from harness.contracts import DataError
+from harness.datasets.tid2013 import TID2013
+
+TEST_DATA = os.environ.get("ROBUSTIQA_TEST_DATA")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Two references, two types, two levels, with names in mixed case."""
+    root = tmp_path / "tid"
+    lines = []
+    for folder in ("Reference_Images", "distorted_images"):
+        (root / folder).mkdir(parents=True)
+    for reference in (1, 25):
+        Image.new("RGB", (8, 6), (90, 80, 70)).save(root / f"Reference_Images/{'iI'[reference < 9]}{reference:02}.BMP")
+        for kind in (8, 24):
+            for level in (1, 2):
+                Image.new("RGB", (8, 6), (90 + level, kind, 70)).save(
+                    root / f"distorted_images/{'Ii'[level % 2]}{reference:02}_{kind:02}_{level}.bmp"
+                )
+                lines.append(f"{9 / level:.5f} I{reference:02}_{kind:02}_{level}.bmp")
+    (root / "MOS_with_names.TXT").write_text("\r\n".join(lines) + "\r\n")
+    return root
+
+
+def test_entries_and_images_whatever_the_case_of_names(small: Path) -> None:
+    data = TID2013(root=str(small))
+    entries = data.entries("all")
+    assert [e.id for e in entries[:3]] == ["i01_08_1", "i01_08_2", "i01_24_1"]
+    assert (entries[1].reference_id, entries[1].group, entries[1].level) == ("I01", "08", 2)
+    assert (entries[1].raw, entries[1].opinion) == (4.5, 0.5)
+    for entry in entries:
+        images = data.load(entry)
+        assert images["ref"].shape == images["dist"].shape == (3, 6, 8)
+        assert images["dist"][0, 0, 0].item() * 255 == pytest.approx(90 + (entry.level or 0), abs=1e-4)
+
+
+def test_filters(small: Path) -> None:
+    assert len(TID2013(root=str(small)).entries("all")) == 8
+    kept = TID2013(root=str(small), types=[24], references=[25]).entries("all")
+    assert [e.id for e in kept] == ["i25_24_1", "i25_24_2"]
+    with pytest.raises(DataError, match=r"no image is left.*types 8, 24 and references 1, 25; choose"):
+        TID2013(root=str(small), types=[3]).entries("all")
+    with pytest.raises(DataError, match=r"types: 0, 25 does not exist\. Choose from 1 to 24"):
+        TID2013(root=str(small), types=[0, 8, 25])
+    with pytest.raises(DataError, match=r"references: 26 does not exist\. Choose from 1 to 25"):
+        TID2013(root=str(small), references=[26])
+
+
+def test_default_root_is_in_the_data_folder(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.rename(small.with_name("tid2013"))
+    monkeypatch.setenv("ROBUSTIQA_DATA_DIR", str(small.parent))
+    assert len(TID2013().entries("all")) == 8
+    monkeypatch.setenv("HOME", str(small.parent))
+    assert len(TID2013(root="~/tid2013").entries("all")) == 8
+
+
+def test_missing_parts_name_place_and_cure(small: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.*no such file.*Download TID2013"):
+        TID2013(root=str(small / "nowhere")).entries("all")
+    with pytest.raises(DataError, match=r"no split 'test'.*all"):
+        TID2013(root=str(small)).entries("test")
+    data = TID2013(root=str(small))
+    entry = data.entries("all")[0]
+    (small / "distorted_images/i01_08_1.bmp").unlink()
+    with pytest.raises(DataError, match=r"i01_08_1\.bmp is missing in .*distorted_images"):
+        data.load(entry)
+    (small / "MOS_with_names.TXT").unlink()
+    with pytest.raises(DataError, match=r"mos_with_names\.txt is missing in .*tid\. Download"):
+        TID2013(root=str(small)).entries("all")
+
+
+@pytest.mark.parametrize("line", ["5.1", "good I01_08_1.bmp", "5.1 I01_08.bmp", "nan I01_08_1.bmp", "9.5 I01_08_1.bmp"])
+def test_malformed_label_line_is_named(small: Path, line: str) -> None:
+    with (small / "MOS_with_names.TXT").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DataError, match=r"MOS_with_names\.TXT of data set tid2013, line 9: .*Unpack"):
+        TID2013(root=str(small)).entries("all")
+
+
+def test_damaged_and_unequal_images_are_refused(small: Path) -> None:
+    data = TID2013(root=str(small))
+    first, second = data.entries("all")[:2]
+    path = small / "distorted_images/i01_08_1.bmp"
+    path.write_bytes(path.read_bytes()[:70])
+    with pytest.raises(DataError, match=r"i01_08_1\.bmp cannot be read.*truncated"):
+        data.load(first)
+    Image.new("RGB", (9, 6)).save(small / "distorted_images/I01_08_2.bmp")
+    with pytest.raises(DataError, match=r"differ in size \(8 x 6 and 9 x 6\)"):
+        data.load(second)
+
+
+def test_fingerprint_follows_labels_names_and_sizes(small: Path) -> None:
+    before = TID2013(root=str(small)).fingerprint()
+    assert TID2013(root=str(small)).fingerprint() == before
+    Image.new("RGB", (9, 6)).save(small / "distorted_images/I01_08_2.bmp")
+    after = TID2013(root=str(small)).fingerprint()
+    assert after != before
+    with (small / "MOS_with_names.TXT").open("a") as file:
+        file.write("1.0 I25_08_3.bmp\n")
+    assert TID2013(root=str(small)).fingerprint() not in (before, after)
+
+
+@pytest.mark.skipif(TEST_DATA is None, reason="ROBUSTIQA_TEST_DATA is not set")
+def test_psnr_agrees_with_people_as_published(tmp_path: Path) -> None:
+    build = Path(TEST_DATA or "") / "tid2013_subset/build.py"
+    subprocess.run([sys.executable, str(build), str(tmp_path)], check=True, capture_output=True)
+    data = TID2013(root=str(tmp_path))
+    entries = data.entries("all")
+    assert len(entries) == 360 and {e.group for e in entries} == {"08", "16", "17"}
+
+    def psnr(entry_index: int) -> float:
+        images = data.load(entries[entry_index])
+        error = np.square(images["ref"].double().numpy() - images["dist"].double().numpy()).mean()
+        return float(-10 * np.log10(error))
+
+    scores = [psnr(i) for i in range(360)]
+    assert spearmanr(scores, [e.raw for e in entries]).statistic == pytest.approx(0.404, abs=0.003)
