@@ -15,6 +15,7 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.registry import Kind, Plugin, Registry
+    from harness.store import FailureRecord
 
 app = typer.Typer(
     name="robustiqa",
@@ -33,6 +34,9 @@ PluginFiles = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
 SuiteFile = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate the first n samples of each split only.")]
+
+
+_FAILURES_SHOWN = 10
 
 
 class What(StrEnum):
@@ -304,12 +308,22 @@ def run(
         print_tables(result.tables, console)
         did = f"{result.blocks} blocks run" if result.jobs else "nothing left to run"
         console.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
-    if result.data.failures or result.failed:
-        for failure in result.data.failures[:20]:
-            print(f"failed: {failure.cell}: {failure.sample}: {failure.message}", file=sys.stderr)
-        count = len(result.data.failures) or result.failed
-        print(f"{count} slice(s) of cells failed; run again to retry them.", file=sys.stderr)
-        raise typer.Exit(1)
+    if result.failures:
+        _print_failures(result.failures)
+        raise typer.Exit(2 if any(failure.bad_input for failure in result.failures) else 1)
+
+
+def _print_failures(failures: Sequence[FailureRecord]) -> None:
+    """One line for each thing that went wrong, however many cells it took down."""
+    groups: dict[tuple[str, str], int] = {}
+    for failure in failures:
+        groups[failure.sample, failure.message] = groups.get((failure.sample, failure.message), 0) + 1
+    for (sample, message), count in list(groups.items())[:_FAILURES_SHOWN]:
+        where = f"{sample}: " if sample else ""
+        print(f"failed: {where}{message} [{count} cell(s)]", file=sys.stderr)
+    if len(groups) > _FAILURES_SHOWN:
+        print(f"... and {len(groups) - _FAILURES_SHOWN} more; the report lists them all.", file=sys.stderr)
+    print("What was finished is kept; mend the cause and run the same command again.", file=sys.stderr)
 
 
 @app.command()
@@ -344,7 +358,12 @@ def train(
     from harness.training import train as train_
 
     result = train_(recipe, out, plugins=plugin or ())
-    _console().print(str(result), soft_wrap=True)
+    warning = " COLLAPSED: its predictions hardly vary; do not use it." if result.collapsed else ""
+    _console().print(
+        f"validation SROCC {result.validation_srocc:.3f} at step {result.best_step}.{warning}\n"
+        f"Weights: {result.weights} (sha256 {result.sha256[:12]}...), listed in the manifest beside them.",
+        soft_wrap=True,
+    )
 
 
 def _check_device(device: str | None) -> None:

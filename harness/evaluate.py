@@ -17,7 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Attack, Budget, Dataset, Entry, Metric, Norm, QueryLimit, SampleRng, Tree, map_tree
+from harness.contracts import (
+    Attack,
+    Budget,
+    DataError,
+    Dataset,
+    Entry,
+    Metric,
+    Norm,
+    QueryLimit,
+    SampleRng,
+    Tree,
+    map_tree,
+)
+from harness.errors import UserError
 from harness.objective import ScorerObjective
 from harness.plan import CALIBRATION_SAMPLES, Block, Cell, Fact, Fit
 from harness.scorer import Scorer
@@ -64,11 +77,18 @@ class Batch:
 
 
 class SampleError(Exception):
-    """Something failed at one sample."""
+    """Something failed at one sample.
 
-    def __init__(self, sample: str, message: str) -> None:
+    Args:
+        sample: Its id.
+        message: What failed.
+        bad_input: Whether the sample itself is at fault, and not what was done with it.
+    """
+
+    def __init__(self, sample: str, message: str, *, bad_input: bool = False) -> None:
         super().__init__(message)
         self.sample = sample
+        self.bad_input = bad_input
 
 
 @dataclass(frozen=True)
@@ -99,17 +119,20 @@ def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.devic
     """Load a slice: one batch per image size, in order of first appearance.
 
     Raises:
-        DataError: An image cannot be read.
-        SampleError: The images of an item do not fit together.
+        SampleError: An image cannot be read, or the images of an item do not fit together.
     """
     groups: dict[tuple[int, ...], list[tuple[Item, Tensor, Tensor]]] = defaultdict(list)
     for entry in entries:
-        images = dataset.load(entry)
+        try:
+            images = dataset.load(entry)
+        except DataError as error:
+            raise SampleError(entry.id, str(error), bad_input=True) from error
         for item in items_of(entry, dataset.kind):
             ref, dist = images["ref"], images[item.patch or "dist"]
             if ref.shape != dist.shape:
                 sizes = f"{tuple(ref.shape)} and {tuple(dist.shape)}"
-                raise SampleError(item.id, f"reference and distorted image differ in size: {sizes}. Mend the data set.")
+                message = f"reference and distorted image differ in size: {sizes}. Mend the data set."
+                raise SampleError(item.id, message, bad_input=True)
             groups[tuple(ref.shape)].append((item, ref, dist))
     return [
         Batch(
@@ -170,10 +193,14 @@ class BlockRun:
         yield from groups.values()
 
     def _fail(self, cells: Sequence[Cell], error: Exception) -> int:
-        sample = error.sample if isinstance(error, SampleError) else ", ".join(self._samples())
-        message = str(error) if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, SampleError):
+            cause = (error.sample, str(error), error.bad_input)
+        elif isinstance(error, UserError):
+            cause = ("", str(error), True)
+        else:
+            cause = (", ".join(self._samples()), f"{type(error).__name__}: {error}", False)
         for cell in cells:
-            self._tools.fail(FailureRecord(cell.id, self._block.slice, sample, message))
+            self._tools.fail(FailureRecord(cell.id, self._block.slice, *cause))
         return len(cells)
 
     def _samples(self) -> list[str]:

@@ -203,7 +203,7 @@ def in_hash_order(entries: Sequence[Entry]) -> list[Entry]:
 
     References take turns, each giving one *series* a turn: all levels of one distortion (a sample without a level is a
     series of its own). So a short prefix covers many references and still holds whole series, which the test of level
-    order needs; samples drawn one by one would hardly ever share one. References, series and levels are ordered by hash.
+    order needs; samples drawn one by one would hardly ever share one. References, series, levels: each in hash order.
     """
     series: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
@@ -212,9 +212,7 @@ def in_hash_order(entries: Sequence[Entry]) -> list[Entry]:
     turns: dict[str, list[tuple[str, str]]] = {}
     for key in sorted(series, key=lambda key: order_key("/".join(key))):
         turns.setdefault(key[0], []).append(key)
-    order = [
-        (turn, order_key("/".join(key)), key) for keys in turns.values() for turn, key in enumerate(keys)
-    ]
+    order = [(turn, order_key("/".join(key)), key) for keys in turns.values() for turn, key in enumerate(keys)]
     return [e for _, _, key in sorted(order) for e in sorted(series[key], key=lambda entry: order_key(entry.id))]
 
 

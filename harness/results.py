@@ -17,7 +17,7 @@ from harness.plan import Cell, Plan
 from harness.registry import Registry
 from harness.report import DatasetFacts, Failure, RunData, cell_label
 from harness.report.data import COLUMNS
-from harness.store import RunFolder
+from harness.store import FailureRecord, RunFolder
 from harness.suite import RANDOM_WEIGHTS, MetricUse
 
 _PACKAGES = ("torch", "numpy", "scipy", "kornia", "pillow", "scikit-image")
@@ -118,12 +118,18 @@ def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:
 
 def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
     cells = {cell.id: cell for cell in plan.cells}
-    found = []
-    for failure in store.failures():
-        cell = cells.get(failure.cell)
-        if cell is not None and failure.slice < plan.slices[cell.split.key]:
-            found.append(Failure(label_of(cell), failure.sample, failure.message))
-    return found
+    return [
+        Failure(label_of(cells[failure.cell]), failure.sample, failure.message)
+        for failure in relevant_failures(plan, store)
+        if failure.cell in cells
+    ]
+
+
+def relevant_failures(plan: Plan, store: RunFolder) -> list[FailureRecord]:
+    """Noted failures of the plan's cells (in slices under its limit), facts and fits."""
+    last = {cell.id: plan.slices[cell.split.key] for cell in plan.cells}
+    last |= {fact.id: 1 for fact in plan.facts} | {fit.id: 1 for fit in plan.fits}
+    return [failure for failure in store.failures() if failure.slice < last.get(failure.cell, 0)]
 
 
 def label_of(cell: Cell) -> str:

@@ -13,8 +13,8 @@ from harness.errors import UserError
 from harness.plan import Plan, make_plan
 from harness.registry import Registry
 from harness.report import RunData, Table, write_report
-from harness.results import collect, versions
-from harness.store import RunFolder
+from harness.results import collect, relevant_failures, versions
+from harness.store import FailureRecord, RunFolder
 from harness.suite import Suite
 from harness.worker import Context, Done, Job
 
@@ -61,6 +61,7 @@ class RunResult:
         blocks: Blocks executed.
         cells: (cell, slice) pairs executed in them.
         failed: Jobs and (cell, slice) pairs that failed in this run.
+        failures: Every noted failure of the suite's cells, facts and fits.
     """
 
     folder: RunFolder
@@ -70,6 +71,7 @@ class RunResult:
     blocks: int
     cells: int
     failed: int
+    failures: Sequence[FailureRecord]
 
 
 def run_suite(
@@ -90,7 +92,9 @@ def run_suite(
     if any(pending):
         execute(pending, suite, registry, store, options, tally, plan)
     data = collect(plan, store, registry, list(tally.notices))
-    return RunResult(store, data, write_report(data, store.report), tally.jobs, tally.blocks, tally.cells, tally.failed)
+    tables = write_report(data, store.report)
+    failures = relevant_failures(plan, store)
+    return RunResult(store, data, tables, tally.jobs, tally.blocks, tally.cells, tally.failed, failures)
 
 
 def report_run(folder: Path, registry: Registry) -> tuple[RunData, Sequence[Table]]:

@@ -56,6 +56,8 @@ class FailureRecord:
     slice: int
     sample: str
     message: str
+    bad_input: bool = False
+    """True: an image or label the user can mend (exit code 2), not a fault of a metric or an attack (exit code 1)."""
 
 
 class RunFolder:

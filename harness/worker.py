@@ -80,18 +80,13 @@ class Worker:
             done = self._guarded(job.id, f"fit {job.attack.label} to {job.source.label}", lambda: self._fit(job))
         return Done(done.label, done.cells, done.failed, self._notices())
 
-    def fail(self, job: Job, message: str) -> Done:
-        """Record a whole job as failed: what the parent does for a job that killed its worker twice."""
-        return record_failure(self.store, job, message)
-
     def _block(self, block: Block) -> Done:
         size = self.context.slice_size
         entries = self._split(block.split)[block.slice * size : (block.slice + 1) * size]
         try:
             batches = load_batches(self._dataset(block.split.dataset), entries, self.device)
-        except (UserError, SampleError) as error:
-            samples = error.sample if isinstance(error, SampleError) else ", ".join(e.id for e in entries)
-            return record_failure(self.store, block, str(error), samples)
+        except SampleError as error:
+            return record_failure(self.store, block, str(error), error.sample, bad_input=error.bad_input)
         done, failed = BlockRun(block, batches, self._tools()).run()
         return Done(block.label, done, failed)
 
@@ -116,8 +111,9 @@ class Worker:
             raise
         except Exception as error:
             sample = error.sample if isinstance(error, SampleError) else ""
+            bad_input = isinstance(error, UserError) or getattr(error, "bad_input", False)
             message = str(error) if isinstance(error, SampleError | UserError) else f"{type(error).__name__}: {error}"
-            self.store.write_failure(FailureRecord(name, 0, sample, f"{label}: {message}"))
+            self.store.write_failure(FailureRecord(name, 0, sample, message, bad_input))
             return Done(label, 0, 1)
         self.store.forget_failure(name, 0)
         return Done(label, 1, 0)
@@ -148,7 +144,7 @@ class Worker:
     def _earlier(self, name: str, otherwise: str) -> SampleError:
         for failure in self.store.failures():
             if failure.cell == name:
-                return SampleError(failure.sample, failure.message)
+                return SampleError(failure.sample, failure.message, bad_input=failure.bad_input)
         return SampleError("", otherwise)
 
     def _dataset(self, use: Use) -> Dataset:
@@ -186,13 +182,13 @@ class Worker:
         return tuple(n for d in self._datasets.values() for n in d.notices())
 
 
-def record_failure(store: RunFolder, job: Job, message: str, samples: str = "") -> Done:
+def record_failure(store: RunFolder, job: Job, message: str, sample: str = "", *, bad_input: bool = False) -> Done:
     """Note every cell of a job as failed."""
     if isinstance(job, Block):
         for cell in job.cells:
-            store.write_failure(FailureRecord(cell.id, job.slice, samples, message))
+            store.write_failure(FailureRecord(cell.id, job.slice, sample, message, bad_input))
         return Done(job.label, 0, len(job.cells))
-    store.write_failure(FailureRecord(job.id, 0, samples, message))
+    store.write_failure(FailureRecord(job.id, 0, sample, message, bad_input))
     return Done(f"{type(job).__name__.lower()} {job.id}", 0, 1)
 
 

@@ -110,3 +110,55 @@ def test_mistakes_exit_2_with_one_message(robustiqa, suite, arguments, message):
     suite()
     done = robustiqa(*arguments, plugin=arguments != ["lisst"])
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_truncated_image_is_one_message_naming_it_exit_2_and_the_rest_is_kept(robustiqa, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path / "tid"
+    for folder in ("reference_images", "distorted_images"):
+        (root / folder).mkdir(parents=True)
+    lines = []
+    for ref in range(1, 4):
+        pixels = np.random.default_rng(ref).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "reference_images" / f"I{ref:02d}.BMP")
+        for level in range(1, 6):
+            name = f"i{ref:02d}_08_{level}.bmp"
+            Image.fromarray(np.clip(pixels // 2 + level, 0, 255).astype(np.uint8)).save(
+                root / "distorted_images" / name
+            )
+            lines.append(f"{9 - level} {name}\n")
+    (root / "mos_with_names.txt").write_text("".join(lines))
+    bad = root / "distorted_images" / "i02_08_3.bmp"
+    bad.write_bytes(bad.read_bytes()[:500])
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        SUITE.format(metric="psnr").replace("[toy]", f"[{{name: tid2013, root: {root}}}]").replace("8\n", "15\n")
+    )
+    done = robustiqa("run", path)
+    assert done.returncode == 2 and done.stderr.count("i02_08_3.bmp") == 1 and "Traceback" not in done.stderr
+    assert list((tmp_path / "results" / "runs" / "toy" / "records").glob("*/*.parquet")), "the other slice is kept"
+    (root / "mos_with_names.txt").unlink()
+    missing = robustiqa("run", path)
+    assert missing.returncode == 2 and "mos_with_names.txt" in missing.stderr and "Traceback" not in missing.stderr
+
+
+def test_weights_that_were_changed_are_refused_before_anything_runs(robustiqa, tmp_path, monkeypatch):
+    import shutil
+    from pathlib import Path
+
+    import metrics_zoo
+
+    copy = tmp_path / "birqa.safetensors"
+    shutil.copy(Path(metrics_zoo.__path__[0]) / "weights" / "birqa-tiny.safetensors", copy)
+    path = tmp_path / "suite.yaml"
+    path.write_text(SUITE.format(metric=f"{{name: birqa, weights: {copy}}}"))
+    wrong = robustiqa("run", path)
+    assert wrong.returncode != 0 and "does not fit" in wrong.stderr and "Traceback" not in wrong.stderr
+    path.write_text(SUITE.format(metric="{name: birqa-tiny, weights: nothing.pth}"))
+    pickle = robustiqa("run", path)
+    assert pickle.returncode == 2 and "pickles" in pickle.stderr
+    path.write_text(SUITE.format(metric="birqa"))
+    none = robustiqa("run", path)
+    assert none.returncode == 2 and "'birqa' needs weights" in none.stderr
