@@ -1,9 +1,7 @@
 """The engine end to end on toy plugins: what is recorded, what is kept, what fails and what is never run twice."""
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -206,7 +204,7 @@ def test_one_and_two_workers_and_serial_give_the_same_bytes(run_toy, tmp_path):
 
 
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(run_toy, toy_file, tmp_path):
-    text = basic("linear, negative_mse", "noise, {name: pgd, steps: 60}, restarts", "2/255, 4/255, 8/255")
+    text = basic("linear, negative_mse", "noise, {name: pgd, steps: 700}, restarts", "2/255, 4/255, 8/255")
     suite = tmp_path / "suite.yaml"
     suite.write_text(text)
     run_toy(text, tmp_path / "whole")
@@ -227,10 +225,14 @@ def test_killed_at_random_moments_and_resumed_equals_uninterrupted(run_toy, toy_
     killed = 0
     for _ in range(5):
         process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True)
-        time.sleep(moments.uniform(2.5, 9))
+        enough = len(stored(folder)) + moments.randint(1, 15)
+        while process.poll() is None and len(list(folder.glob("records/*/*.parquet"))) < enough:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.1))
         killed += process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
+    assert killed >= 4 and 0 < len(stored(folder)) < len(stored(tmp_path / "whole"))
     assert subprocess.run([*command, "--workers", "2"], check=False).returncode == 0
     assert killed >= 1
     same(stored(tmp_path / "whole"), stored(folder))
