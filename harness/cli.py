@@ -65,10 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except UserError as error:
         _complain(str(error))
         code = 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted. What was finished is kept; run the same command again to go on.")
-        code = 130
-    except typer.Abort:
         code = 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -86,6 +84,23 @@ def _complain(message: str) -> None:
     lines = message.splitlines()
     more = f"{len(lines)} problems:\n" if len(lines) > 1 else ""
     print(f"error: {more}{message}", file=sys.stderr)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from harness import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Measure how robust full-reference image-quality metrics are to adversarial attack."""
 
 
 @app.command("list")
@@ -117,7 +132,11 @@ def list_(
 
 def _listed(what: What, registry: Registry) -> list[dict[str, str]]:
     if what is What.suites:
-        return [{"name": str(path), "from": "this folder"} for path in sorted(Path("suites").rglob("*.yaml"))]
+        return [
+            {"name": str(path), "from": "this folder"}
+            for path in sorted(Path("suites").rglob("*.yaml"))
+            if path.parent.name != "train"
+        ]
     kinds: dict[What, list[Kind]] = {
         What.metrics: ["metrics"],
         What.attacks: ["attacks"],
@@ -306,15 +325,15 @@ def run(
         result = run_suite(found, registry, options, progress)
     if not quiet:
         print_tables(result.tables, console)
-        did = f"{result.blocks} blocks run" if result.jobs else "nothing left to run"
+        did = f"{result.blocks} blocks run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
         console.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
-    if result.failures:
-        _print_failures(result.failures)
-        raise typer.Exit(2 if any(failure.bad_input for failure in result.failures) else 1)
+    _end(result.failures)
 
 
-def _print_failures(failures: Sequence[FailureRecord]) -> None:
-    """One line for each thing that went wrong, however many cells it took down."""
+def _end(failures: Sequence[FailureRecord]) -> None:
+    """Say what failed, one line for each thing that went wrong however many cells it took down, and exit by it."""
+    if not failures:
+        return
     groups: dict[tuple[str, str], int] = {}
     for failure in failures:
         groups[failure.sample, failure.message] = groups.get((failure.sample, failure.message), 0) + 1
@@ -324,6 +343,7 @@ def _print_failures(failures: Sequence[FailureRecord]) -> None:
     if len(groups) > _FAILURES_SHOWN:
         print(f"... and {len(groups) - _FAILURES_SHOWN} more; the report lists them all.", file=sys.stderr)
     print("What was finished is kept; mend the cause and run the same command again.", file=sys.stderr)
+    raise typer.Exit(2 if any(failure.bad_input for failure in failures) else 1)
 
 
 @app.command()
@@ -338,11 +358,10 @@ def report(
     from harness.report import print_tables
     from harness.run import report_run
 
-    data, tables = report_run(folder, _registry(plugin))
+    _, tables, failures = report_run(folder, _registry(plugin))
     print_tables(tables, _console())
     _console().print(f"\nReport: {folder / 'report' / 'index.html'}", soft_wrap=True)
-    if data.failures:
-        raise typer.Exit(1)
+    _end(failures)
 
 
 @app.command()

@@ -272,7 +272,7 @@ class Objective(ABC):
         """J of each image, shape [N]; follows torch's grad mode. Counts a forward per sample, and backwards by a hook.
 
         Raises:
-            QueryLimit: In a black-box view, when a sample would exceed its queries.
+            QueryLimit: In a black-box view, when every sample has spent its queries; a single spent one scores -inf.
         """
 
     @abstractmethod
@@ -347,7 +347,7 @@ class Entry:
     id: str
     reference_id: str
     opinion: float | None = None
-    """Opinion score, higher is better, normalised to [0, 1] by the range of the train split."""
+    """Opinion score, higher is better, in [0, 1]: by the range of the train split, or the nominal scale without one."""
     raw: float | None = None
     """Opinion score as published."""
     judge: float | None = None
@@ -401,7 +401,10 @@ class Recipe:
     def batches(
         self, entries: Sequence[Entry], rng: np.random.Generator
     ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
-        """Endless batches: (indices into entries, whether each of them is attacked)."""
+        """Endless batches: (indices into entries, whether each of them is attacked).
+
+        The size of a batch is a field ``batch`` of the recipe, filled from the recipe file's key of that name.
+        """
         raise NotImplementedError
 
     def loss(self, metric: Metric, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import operator
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -31,10 +33,10 @@ from harness.contracts import (
     map_tree,
 )
 from harness.errors import UserError
-from harness.objective import ScorerObjective
+from harness.objective import ScorerObjective, within
 from harness.plan import CALIBRATION_SAMPLES, Block, Cell, Fact, Fit
 from harness.scorer import Scorer
-from harness.store import FailureRecord
+from harness.store import COLUMNS, FailureRecord, StoreError
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class Batch:
         if not keep:
             return None
         return Batch(tuple(self.items[i] for i in keep), self.ref[keep], self.dist[keep])
+
+
+_RESERVED = frozenset(COLUMNS) | {"dataset", "metric", "defense", "threat", "plugin", "control"}
 
 
 class SampleError(Exception):
@@ -127,6 +132,8 @@ def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.devic
             images = dataset.load(entry)
         except DataError as error:
             raise SampleError(entry.id, str(error), bad_input=True) from error
+        except Exception as error:
+            raise SampleError(entry.id, f"the data set cannot load it: {told(error)}") from error
         for item in items_of(entry, dataset.kind):
             ref, dist = images["ref"], images[item.patch or "dist"]
             if ref.shape != dist.shape:
@@ -180,7 +187,7 @@ class BlockRun:
             for cell in cells:
                 try:
                     self._tools.write(cell.id, self._block.slice, self._records(cell, attacked))
-                except OSError:
+                except StoreError:
                     raise
                 except Exception as error:
                     failed += self._fail([cell], error)
@@ -198,7 +205,7 @@ class BlockRun:
         elif isinstance(error, UserError):
             cause = ("", str(error), True)
         else:
-            cause = (", ".join(self._samples()), f"{type(error).__name__}: {error}", False)
+            cause = (", ".join(self._samples()), told(error), False)
         for cell in cells:
             self._tools.fail(FailureRecord(cell.id, self._block.slice, *cause))
         return len(cells)
@@ -229,15 +236,20 @@ class BlockRun:
             eot=cell.eot,
             white_box=attack.needs_gradient,
             query_limit=getattr(attack, "queries", None) if not attack.needs_gradient else None,
-            scale=1.0 if attack.control else float(tools.fact(self._block.facts[cell.source.key])["range"]),
-            fitted=self._fitted(cell) if attack.fits else None,
+            scale=1.0 if attack.control else float(tools.fact(cell.fact)["range"]),
+            fitted={cell.sign: map_tree(lambda t: t.to(device), dict(tools.fit(cell.fit)))} if attack.fits else None,
             build=tools.build,
         )
         rng = SampleRng.for_samples(tools.seed, batch.ids, cell.attack.name, device)
-        images = self._perturb(attack, objective, batch, budget, rng)
-        status = ["ok"] * count
-        if not attack.control:
-            images, status = self._keep_better(cell, scorer, batch, index, images, sign)
+        try:
+            images = self._perturb(attack, objective, batch, budget, rng)
+            status = ["ok"] * count
+            if not attack.control:
+                images, status = self._keep_better(cell, scorer, batch, index, images, sign)
+        except (SampleError, UserError):
+            raise
+        except Exception as error:
+            raise blame(scorer, batch, error, f"{cell.attack.label} on {cell.source.label}", tools.seed) from error
         seconds = time.perf_counter() - began
         ledger = objective.ledger
         return _Attacked(
@@ -268,7 +280,10 @@ class BlockRun:
             raise ValueError(f"perturb() returned {got}; it must return images of shape {tuple(batch.dist.shape)}")
         images = images.detach().clone().to(batch.dist)
         _refuse_nan(batch, images.flatten(1).sum(1), "the attack returned pixels that are not finite")
-        return budget.project(images, batch.dist)
+        images = budget.project(images, batch.dist)
+        if not bool(within(images, batch.dist, budget).all()):
+            raise AssertionError("projected images lie outside the budget or the box")
+        return images
 
     def _keep_better(
         self, cell: Cell, scorer: Scorer, batch: Batch, index: int, images: Tensor, sign: Tensor
@@ -289,18 +304,6 @@ class BlockRun:
             images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
         return images, ["start" if w else "ok" for w in worse.tolist()]
 
-    def _fitted(self, cell: Cell) -> dict[int, Mapping[str, Tensor]]:
-        assert cell.attack is not None
-        from harness.identity import identity
-
-        key = identity("attack", cell.attack.identity())
-        device = self._tools.device
-        return {
-            sign: map_tree(lambda t: t.to(device), dict(self._tools.fit(fit)))
-            for (attack, sign), fit in self._block.fits.items()
-            if attack == key
-        }
-
     def _encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
         """The encoded reference of a scorer that is not randomised, once per block (full batches only)."""
         if len(batch.items) != len(self._batches[index].items):
@@ -310,7 +313,7 @@ class BlockRun:
         return self._encoded[key, index]
 
     def _records(self, cell: Cell, attacked: Sequence[_Attacked]) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {name: [] for name in _columns()}
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         scorer = self._tools.scorer(cell.scorer)
         for result in attacked:
             for draw in range(cell.draws):
@@ -322,15 +325,22 @@ class BlockRun:
         batch, device = result.batch, result.batch.dist.device
         with torch.no_grad():
             rng = SampleRng.for_samples(self._tools.seed, batch.samples, f"defense/score/{draw}", device)
-            encoded = (
-                scorer.encode(batch.ref, rng)
-                if scorer.randomised
-                else self._encode(cell.scorer.key, scorer, batch, result.index)
-            )
+            try:
+                encoded = (
+                    scorer.encode(batch.ref, rng)
+                    if scorer.randomised
+                    else self._encode(cell.scorer.key, scorer, batch, result.index)
+                )
+            except UserError:
+                raise
+            except Exception as error:
+                raise blame(scorer, batch, error, cell.scorer.label, self._tools.seed) from error
             clean = self._clean_quality(cell, scorer, result, draw, encoded)
             if cell.attack is None:
                 attacked = clean
-                pristine = self._quality(cell, scorer, encoded, batch, batch.ref, "its reference against itself")
+                pristine = self._quality(
+                    cell, scorer, encoded, batch, batch.ref, "its reference against itself", finite=False
+                )
                 eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
             else:
                 attacked = self._quality(cell, scorer, encoded, batch, result.images, "an attacked image")
@@ -367,9 +377,14 @@ class BlockRun:
             "batch": [count] * count,
             "status": result.status,
         }
+        taken = set(result.notes) & _RESERVED
+        if taken:
+            raise ValueError(f"note() cannot be called '{min(taken)}': that is a column of every record")
         before = len(columns["item"])
         for name, values in {**rows, **result.notes}.items():
             columns.setdefault(name, [None] * before).extend(values)
+        for name in columns.keys() - rows.keys() - result.notes.keys():
+            columns[name].extend([None] * count)
 
     def _clean_quality(self, cell: Cell, scorer: Scorer, result: _Attacked, draw: int, encoded: Tree) -> Tensor:
         """Clean quality, computed once per scorer, batch and draw."""
@@ -382,20 +397,31 @@ class BlockRun:
             self._clean[key] = clean
         return clean
 
-    def _quality(self, cell: Cell, scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, what: str) -> Tensor:
-        """Quality of a batch.
+    def _quality(
+        self,
+        cell: Cell,
+        scorer: Scorer,
+        encoded: Tree,
+        batch: Batch,
+        images: Tensor,
+        what: str,
+        *,
+        finite: bool = True,
+    ) -> Tensor:
+        """Quality of a batch; `finite` False lets infinities pass (an unbounded metric on identical images).
 
         Raises:
             SampleError: The metric raised, or returned a number that is not finite; names the first such sample.
         """
         try:
             quality = scorer.quality(encoded, images)
+        except UserError:
+            raise
         except Exception as error:
             sample, cause = _culprit(scorer, encoded, batch, images, error)
-            raise SampleError(
-                sample, f"{cell.scorer.label} failed on {what}: {type(cause).__name__}: {cause}"
-            ) from error
-        _refuse_nan(batch, quality, f"{cell.scorer.label} scored {what} as NaN or infinite")
+            raise SampleError(sample, f"{cell.scorer.label} failed on {what}: {told(cause)}") from error
+        checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
+        _refuse_nan(batch, checked, f"{cell.scorer.label} scored {what} as NaN or infinite")
         return quality
 
 
@@ -412,12 +438,6 @@ class _Attacked:
     seconds: float
     status: list[str]
     notes: Mapping[str, list[Any]]
-
-
-def _columns() -> Sequence[str]:
-    from harness.store import COLUMNS
-
-    return COLUMNS
 
 
 def _plain_name(spec: Any) -> str:
@@ -443,6 +463,25 @@ def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error:
         except Exception as alone:
             return batch.items[i].id, alone
     return ", ".join(batch.ids), error
+
+
+def told(error: Exception) -> str:
+    """An error of a plugin in one line, with the place in its file that raised it."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def blame(scorer: Scorer, batch: Batch, error: Exception, who: str, seed: int) -> SampleError:
+    """An error of a whole batch as one of the first sample whose clean pair fails alone; of all if none does."""
+    with torch.no_grad():
+        for i, item in enumerate(batch.items):
+            try:
+                rng = SampleRng.for_samples(seed, [item.entry.id], "blame", batch.dist.device)
+                scorer.quality(scorer.encode(batch.ref[i : i + 1], rng), batch.dist[i : i + 1])
+            except Exception as alone:
+                return SampleError(item.id, f"{who} failed: {told(alone)}")
+    return SampleError(", ".join(batch.ids), f"{who} failed: {told(error)}")
 
 
 def compute_fact(
@@ -476,7 +515,12 @@ def compute_fact(
         for batch in load_batches(dataset, chosen[start : start + slice_size], device):
             with torch.no_grad():
                 rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
-                values = scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
+                try:
+                    values = scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
+                except UserError:
+                    raise
+                except Exception as error:
+                    raise blame(scorer, batch, error, fact.scorer.label, seed) from error
             _refuse_nan(batch, values, f"{fact.scorer.label} scored a clean image as NaN or infinite")
             ids += batch.ids
             quality += values.tolist()

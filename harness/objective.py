@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
-from harness.scorer import Scorer
+from harness.scorer import MetricError, Scorer
 
 TOLERANCE = 1e-6
 """How far outside budget or box an image may be, in [0, 1] units, before it counts as outside."""
@@ -119,10 +119,10 @@ class ScorerObjective(Objective):
     def __call__(self, images: Tensor) -> Tensor:  # noqa: D102
         shared = self._shared
         if not shared.white_box:
-            self._spend(shared.eot)
+            allowed = self._spend(shared.eot)
             with torch.inference_mode():
                 value = torch.stack([self._evaluate(images) for _ in range(shared.eot)]).mean(0)
-            value = value.clone()
+            value = torch.where(allowed, value.clone(), -torch.inf)
         else:
             value = torch.stack([self._evaluate(images) for _ in range(shared.eot)]).mean(0)
             if value.requires_grad:
@@ -139,6 +139,11 @@ class ScorerObjective(Objective):
             leaf = images.detach().requires_grad_(True)
             with torch.enable_grad():
                 value = self._evaluate(leaf)
+                if not value.requires_grad:
+                    raise MetricError(
+                        "its score does not follow the image by differentiable operations (detach, numpy, rounding?). "
+                        "Mend it, or set differentiable = False and take black-box attacks"
+                    )
                 value.register_hook(lambda _: self._count(shared.ledger.backwards))
                 (step,) = torch.autograd.grad(value.sum(), leaf)
             total = total + value.detach()
@@ -183,15 +188,23 @@ class ScorerObjective(Objective):
         self._count(shared.ledger.forwards)
         return self.sign * shared.scorer.quality(encoded, images)
 
-    def _spend(self, count: int) -> None:
-        """Charge queries before they are made; a sample that would exceed its limit stops the attack."""
-        queries = self._shared.ledger.queries
-        before = queries.clone()
-        self._count(queries, count)
-        limit = self._shared.query_limit
-        if limit is not None and bool((queries > limit).any()):
-            queries.copy_(before)
-            raise QueryLimit(f"a sample has spent its {limit} queries")
+    def _spend(self, count: int) -> Tensor:
+        """Charge queries before they are made; says which rows still had enough, bool of shape [n].
+
+        A row without queries left is scored -inf and is not remembered, so what a sample reaches does not depend on the
+        others in its batch.
+        """
+        queries, limit = self._shared.ledger.queries, self._shared.query_limit
+        rows = list(range(len(self.sign))) if self._rows is None else self._rows.tolist()
+        spent = queries.tolist()
+        allowed = []
+        for row in rows:
+            allowed.append(limit is None or spent[row] + count <= limit)
+            spent[row] += count if allowed[-1] else 0
+        if not any(allowed):
+            raise QueryLimit(f"every sample has spent its {limit} queries")
+        queries.copy_(torch.tensor(spent))
+        return torch.tensor(allowed, device=queries.device)
 
     def _count(self, column: Tensor, amount: int = 1) -> None:
         if self._rows is None:
@@ -209,7 +222,7 @@ class ScorerObjective(Objective):
             rows = self._rows
             start = shared.start if rows is None else shared.start[rows]
             budget = shared.budget if rows is None else shared.budget.select(rows)
-            value = torch.where(_inside(images, start, budget), value, -torch.inf).nan_to_num(nan=-torch.inf)
+            value = torch.where(within(images, start, budget), value, -torch.inf).nan_to_num(nan=-torch.inf)
             if rows is None:
                 better = value > shared.best_value
                 shared.best_value = torch.where(better, value, shared.best_value)
@@ -225,7 +238,8 @@ class ScorerObjective(Objective):
             shared.best_images = torch.where(better.view(-1, 1, 1, 1), chosen, shared.best_images)
 
 
-def _inside(images: Tensor, start: Tensor, budget: Budget) -> Tensor:
+def within(images: Tensor, start: Tensor, budget: Budget) -> Tensor:
+    """Whether each image is inside ball and box up to `TOLERANCE`, bool of shape [N]."""
     delta = (images - start).flatten(1)
     length = delta.abs().amax(1) if budget.norm == "linf" else delta.norm(dim=1)
     flat = images.flatten(1)

@@ -13,15 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.contracts import Entry, Norm
+from harness.contracts import Entry
 from harness.identity import identity, order_key
 from harness.registry import Registry
 from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
 
 CALIBRATION_SAMPLES = 64
 """Samples, first in hash order, on which a scorer's clean quality is ranged. Part of a fact's identity."""
-
-EOT_BASE = 1
 
 
 @dataclass(frozen=True)
@@ -110,6 +108,10 @@ class Cell:
     defense: str
     eot: int
     draws: int
+    fact: str
+    """Id of the fact that ranges the source's clean quality; empty for clean cells and controls."""
+    fit: str
+    """Id of what the attack learnt of this source in this direction; empty where it learns nothing."""
 
     @property
     def label(self) -> str:
@@ -124,8 +126,9 @@ class Cell:
 
     @property
     def attack_key(self) -> tuple[Any, ...]:
-        """Cells equal in this share one attack."""
-        return (self.attack and identity("attack", self.attack.identity()), self.sign, self.norm, self.eps, self.eot)
+        """Cells of one block that are equal in this share one attack."""
+        attack = self.attack and identity("attack", self.attack.identity())
+        return (attack, self.sign, self.norm, self.eps, self.eot, self.fact, self.fit)
 
 
 @dataclass(frozen=True)
@@ -136,10 +139,6 @@ class Block:
     source: ScorerSpec
     slice: int
     cells: tuple[Cell, ...]
-    facts: Mapping[str, str]
-    """Fact of the source, by its key."""
-    fits: Mapping[tuple[str, int], str]
-    """(attack identity, sign) -> fit id."""
 
     @property
     def label(self) -> str:
@@ -160,6 +159,11 @@ class Plan:
     entries: Mapping[str, Sequence[Entry]] = field(repr=False)
     """Split key -> every entry of the split in hash order."""
 
+    @property
+    def splits(self) -> tuple[SplitSpec, ...]:
+        """The evaluated splits."""
+        return tuple({cell.split.key: cell.split for cell in self.cells}.values())
+
     def limited(self, split: SplitSpec) -> Sequence[Entry]:
         """The entries that tables are made from."""
         return self.entries[split.key][: self.suite.limit]
@@ -173,29 +177,13 @@ class Plan:
         groups: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.cells:
             groups.setdefault((cell.split.key, cell.source.key), []).append(cell)
-        facts = {(f.split.dataset.label, f.scorer.key): f.id for f in self.facts if _calibrates(f)}
-        fits = {(f.split.dataset.label, f.source.key, _attack_key(f.attack), f.sign): f.id for f in self.fits}
         blocks = []
         for cells in groups.values():
-            first = cells[0]
-            source, dataset = first.source.key, first.split.dataset.label
-            for index in range(self.slices[first.split.key]):
+            for index in range(self.slices[cells[0].split.key]):
                 pending = tuple(c for c in cells if index not in done.get(c.id, frozenset()))
                 if pending:
-                    own_fits = {
-                        (attack, sign): fit for (d, s, attack, sign), fit in fits.items() if (d, s) == (dataset, source)
-                    }
-                    own_facts = {source: facts[dataset, source]} if (dataset, source) in facts else {}
-                    blocks.append(Block(first.split, first.source, index, pending, own_facts, own_fits))
+                    blocks.append(Block(cells[0].split, cells[0].source, index, pending))
         return sorted(blocks, key=lambda b: b.slice)
-
-
-def _calibrates(fact: Fact) -> bool:
-    return fact.split.split == fact.split.dataset.calibration_split
-
-
-def _attack_key(attack: AttackUse) -> str:
-    return identity("attack", attack.identity())
 
 
 def in_hash_order(entries: Sequence[Entry]) -> list[Entry]:
@@ -234,48 +222,86 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
         entries[split.key] = in_hash_order(dataset.entries(use.split))
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
         slices[split.key] = math.ceil(evaluated / suite.slice_size)
-        for cell in _cells(suite, split):
-            cells.setdefault(cell.id, cell)
-            if cell.attack is not None and not cell.attack.control:
-                fact = _fact(calibration, cell.source)
-                facts.setdefault(fact.id, fact)
-                if cell.attack.fits:
-                    fit = _fit(suite, calibration, cell, fact.id)
-                    fits.setdefault(fit.id, fit)
-            if "self_split" in suite.directions and cell.attack is None and use.shape == "pairs":
-                fact = _fact(split, cell.scorer)
+        for source, scorer, defense in _pairs(suite):
+            for part in _cells(suite, split, calibration, source, scorer, defense):
+                if isinstance(part, Cell):
+                    cells.setdefault(part.id, part)
+                elif isinstance(part, Fact):
+                    facts.setdefault(part.id, part)
+                else:
+                    fits.setdefault(part.id, part)
+            if "self_split" in suite.directions and use.shape == "pairs":
+                fact = _fact(suite, split, scorer)
                 facts.setdefault(fact.id, fact)
     return Plan(suite, tuple(facts.values()), tuple(fits.values()), tuple(cells.values()), slices, entries)
 
 
-def _fact(split: SplitSpec, scorer: ScorerSpec) -> Fact:
-    parts = {"split": split.identity(), "scorer": scorer.identity(), "samples": CALIBRATION_SAMPLES}
+def _fact(suite: Suite, split: SplitSpec, scorer: ScorerSpec) -> Fact:
+    parts = {
+        "split": split.identity(),
+        "scorer": scorer.identity(),
+        "samples": CALIBRATION_SAMPLES,
+        "seed": suite.seed if scorer.purifiers else None,
+        "slice": suite.slice_size,
+    }
     return Fact(identity("fact", parts), split, scorer)
 
 
-def _fit(suite: Suite, split: SplitSpec, cell: Cell, fact: str) -> Fit:
-    assert cell.attack is not None
+def _fit(suite: Suite, split: SplitSpec, source: ScorerSpec, attack: AttackUse, sign: int, eot: int, fact: Fact) -> Fit:
     parts = {
         "split": split.identity(),
-        "source": cell.source.identity(),
-        "attack": cell.attack.identity(),
-        "sign": cell.sign,
-        "eot": cell.eot,
+        "source": source.identity(),
+        "attack": attack.identity(),
+        "sign": sign,
+        "eot": eot,
+        "fact": fact.id,
         "seed": suite.seed,
         "slice": suite.slice_size,
     }
-    return Fit(identity("fit", parts), split, cell.source, cell.attack, cell.sign, cell.eot, fact)
+    return Fit(identity("fit", parts), split, source, attack, sign, eot, fact.id)
 
 
-def _cells(suite: Suite, split: SplitSpec) -> Iterator[Cell]:
-    for source, scorer, defense in _pairs(suite):
-        threat = defense.threat if source.metric is scorer.metric else "transfer"
-        yield _cell(suite, split, scorer, scorer, None, 0, "", 0.0, "none", defense)
-        for attack in suite.attacks:
+def _cells(
+    suite: Suite,
+    split: SplitSpec,
+    calibration: SplitSpec,
+    source: ScorerSpec,
+    scorer: ScorerSpec,
+    defense: DefenseUse,
+) -> Iterator[Fact | Fit | Cell]:
+    """The clean cell of a scorer, then the attacked ones of (source, scorer), after the facts and fits they need."""
+    threat = defense.threat if source.metric is scorer.metric else "transfer"
+    yield _cell(suite, split, scorer, scorer, defense)
+    for attack in suite.attacks:
+        eot = defense.eot if threat == "adaptive" and not attack.control else 1
+        fact = None if attack.control else _fact(suite, calibration, source)
+        if fact is not None:
+            yield fact
+        for sign in _signs(suite, split.dataset, attack):
+            fit = _fit(suite, calibration, source, attack, sign, eot, fact) if attack.fits and fact else None
+            if fit is not None:
+                yield fit
             for norm, eps in suite.budgets:
                 if norm in attack.norms:
-                    for sign in _signs(suite, split.dataset, attack):
-                        yield _cell(suite, split, source, scorer, attack, sign, norm, eps, threat, defense)
+                    condition = _Condition(attack, sign, norm, eps, threat, eot, fact, fit)
+                    yield _cell(suite, split, source, scorer, defense, condition)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What an attacked cell has beyond a clean one."""
+
+    attack: AttackUse | None = None
+    sign: int = 0
+    norm: str = ""
+    eps: float = 0.0
+    threat: str = "none"
+    eot: int = 1
+    fact: Fact | None = None
+    fit: Fit | None = None
+
+
+_CLEAN = _Condition()
 
 
 def _pairs(suite: Suite) -> Iterator[tuple[ScorerSpec, ScorerSpec, DefenseUse]]:
@@ -304,27 +330,25 @@ def _cell(
     split: SplitSpec,
     source: ScorerSpec,
     scorer: ScorerSpec,
-    attack: AttackUse | None,
-    sign: int,
-    norm: Norm | str,
-    eps: float,
-    threat: str,
     defense: DefenseUse,
+    condition: _Condition = _CLEAN,
 ) -> Cell:
-    adaptive = attack is not None and threat == "adaptive" and not attack.control
-    eot = defense.eot if adaptive else EOT_BASE
+    c = condition
+    fact, fit = c.fact.id if c.fact else "", c.fit.id if c.fit else ""
     parts = {
         "split": split.identity(),
         "source": source.identity(),
         "scorer": scorer.identity(),
-        "attack": attack.identity() if attack else "clean",
-        "sign": sign,
-        "norm": norm,
-        "eps": eps,
-        "threat": threat,
-        "eot": eot,
+        "attack": c.attack.identity() if c.attack else "clean",
+        "sign": c.sign,
+        "norm": c.norm,
+        "eps": c.eps,
+        "threat": c.threat,
+        "eot": c.eot,
         "draws": defense.draws,
         "precision": "fp32",
+        "fact": fact,
+        "fit": fit,
         "seed": suite.seed,
         "slice": suite.slice_size,
     }
@@ -333,12 +357,14 @@ def _cell(
         split,
         source,
         scorer,
-        attack,
-        sign,
-        norm,
-        eps,
-        threat,
+        c.attack,
+        c.sign,
+        c.norm,
+        c.eps,
+        c.threat,
         defense.label,
-        eot,
+        c.eot,
         defense.draws,
+        fact,
+        fit,
     )

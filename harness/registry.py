@@ -69,6 +69,8 @@ class Source:
     """What a person is told: a module, a distribution, or a file."""
     file: Path | None = None
     """Set for ``--plugin`` files: loaded from here, and its hash is part of identity."""
+    version: str = ""
+    """Distribution and version of an installed plugin; part of identity."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Plugin(Generic[T]):
     weights: str | None
     origin: str
     code: str
-    """Hash of the file for ``--plugin`` files, so that editing one re-runs its cells; empty for installed code."""
+    """What changes when its code does: hash of a ``--plugin`` file, version of an installed package; empty for ours."""
 
     def parameters(self) -> list[Parameter]:
         """Its YAML parameters with defaults, presets applied."""
@@ -148,7 +150,9 @@ class Registry:
         try:
             return self._sources[kind][name]
         except KeyError:
-            raise PluginError(f"unknown {singular(kind)} '{name}'.{did_you_mean(name, self.names(kind))}") from None
+            message = f"unknown {singular(kind)} '{name}'.{did_you_mean(name, self.names(kind))}"
+            hint = "" if "Did you mean" in message else " A plugin of your own is given with --plugin FILE.py."
+            raise PluginError(message + hint) from None
 
     def get(self, kind: Kind, name: str) -> Plugin[Any]:
         """Load a plugin.
@@ -238,7 +242,8 @@ def _entry_points() -> Iterator[Source]:
     for kind in KINDS:
         for point in importlib.metadata.entry_points(group=f"robustiqa.{kind}"):
             package = point.dist.name if point.dist else "an installed package"
-            yield Source(point.name, kind, point.module, f"{package} ({point.value})")
+            version = f"{package} {point.dist.version}" if point.dist else package
+            yield Source(point.name, kind, point.module, f"{package} ({point.value})", version=version)
 
 
 @functools.cache
@@ -252,15 +257,31 @@ def _load(source: Source) -> Plugin[Any]:
             f"{singular(source.kind)} '{source.name}' from {source.origin} cannot be imported: "
             f"{type(error).__name__}: {error}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
         ) from error
-    code = hashlib.sha256(source.file.read_bytes()).hexdigest() if source.file else ""
+    code = hashlib.sha256(source.file.read_bytes()).hexdigest() if source.file else source.version
     for kind, cls in _plugins_in(module):
         for registration in cls.__dict__["registrations"]:
             if kind == source.kind and registration.name == source.name:
+                _check_class(kind, cls, source)
                 return Plugin(source.name, cls, dict(registration.preset), registration.weights, source.origin, code)
     raise PluginError(
         f"{source.origin}: no {KINDS[source.kind][1]} is registered as '{source.name}' there. "
         f"Put @register('{source.name}') over the class."
     )
+
+
+def _check_class(kind: Kind, cls: type, source: Source) -> None:
+    """What a plugin's class must state before anything is built from it."""
+    problem = ""
+    if kind == "metrics" and not isinstance(getattr(cls, "higher_is_better", None), bool):
+        problem = "must say higher_is_better = True or False"
+    elif not dataclasses.is_dataclass(cls) and isinstance(cls.__init__, types.FunctionType):  # type: ignore[misc]
+        extra = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+        if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in extra):
+            problem = "must have keyword-only parameters: def __init__(self, *, ...)"
+    elif kind in ("attacks", "purifiers", "recipes") and not dataclasses.is_dataclass(cls):
+        problem = "must be a frozen dataclass: @dataclass(frozen=True) under @register"
+    if problem:
+        raise PluginError(f"{singular(kind)} '{source.name}' from {source.origin}: class {cls.__name__} {problem}.")
 
 
 def _plugins_in(module: types.ModuleType) -> Iterator[tuple[Kind, type]]:

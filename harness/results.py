@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -13,50 +14,72 @@ import pyarrow.compute as pc
 
 from harness import __version__
 from harness.identity import PROTOCOL
-from harness.plan import Cell, Plan
+from harness.plan import Cell, Plan, SplitSpec
 from harness.registry import Registry
 from harness.report import DatasetFacts, Failure, RunData, cell_label
 from harness.report.data import COLUMNS
 from harness.store import FailureRecord, RunFolder
 from harness.suite import RANDOM_WEIGHTS, MetricUse
 
-_PACKAGES = ("torch", "numpy", "scipy", "kornia", "pillow", "scikit-image")
+_PACKAGES = ("torch", "numpy", "scipy", "pillow", "scikit-image")
 
 
-def collect(plan: Plan, store: RunFolder, registry: Registry, notices: Sequence[str] = ()) -> RunData:
+def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
     """Gather a run's records under its suite's limit.
 
     Args:
         plan: The suite's plan.
         store: Its run folder.
         registry: For descriptions of weights.
-        notices: Lines a reader must see, such as images that differ from those labelled.
 
     Raises:
         UserError: Records are damaged.
     """
     found = [table for cell in plan.cells if (table := _records(cell, plan, store)) is not None]
-    records = pa.concat_tables(found, promote_options="default").to_pandas() if found else pd.DataFrame()
+    records = pa.concat_tables(found, promote_options="permissive").to_pandas() if found else pd.DataFrame()
     return RunData(
         name=plan.suite.name,
         records=records.reindex(columns=[*COLUMNS, *(c for c in records.columns if c not in COLUMNS)]),
-        datasets={cell.split.dataset.label: _dataset_facts(cell, plan) for cell in plan.cells},
+        datasets={split.dataset.label: _dataset_facts(plan, split) for split in plan.splits},
         medians=_medians(plan, store),
         directions=plan.suite.directions,
         tables=plan.suite.tables,
         seed=plan.suite.seed,
         slice_size=plan.suite.slice_size,
         limit=plan.suite.limit,
-        versions=versions(),
-        notices=list(dict.fromkeys(notices)),
+        versions=_versions_of(store),
+        notices=[*_unfinished(plan, store), *store.read_provenance("notices")],
         failures=_failures(plan, store),
         weights={metric.label: _weights_text(metric, registry) for metric in plan.suite.metrics},
     )
 
 
-def versions() -> dict[str, str]:
-    """Versions that decide numbers."""
-    found = {"robustiqa": __version__, "protocol": str(PROTOCOL), "python": platform.python_version()}
+def _unfinished(plan: Plan, store: RunFolder) -> list[str]:
+    """A line for a run that is not done, so that nobody takes its tables for the whole."""
+    pending = len(plan.blocks({cell.id: store.slices(cell.id) for cell in plan.cells}))
+    total = len(plan.blocks({}))
+    if not pending:
+        return []
+    return [
+        f"NOT FINISHED: {pending} of {total} blocks have cells without records; tables are made from what is there."
+    ]
+
+
+def _versions_of(store: RunFolder) -> dict[str, str]:
+    """Versions the records were made with; where several took part, all of them."""
+    pages: list[dict[str, str]] = store.read_provenance("versions")
+    names = dict.fromkeys(name for page in pages for name in page)
+    return {name: " and ".join(dict.fromkeys(page[name] for page in pages if name in page)) for name in names}
+
+
+def versions(device: str) -> dict[str, str]:
+    """Versions and the device type that decide numbers."""
+    found = {
+        "device": device.partition(":")[0],
+        "robustiqa": __version__,
+        "protocol": str(PROTOCOL),
+        "python": platform.python_version(),
+    }
     for package in _PACKAGES:
         found[package] = importlib.metadata.version(package)
     return found
@@ -69,7 +92,7 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
     tables = [table for i in wanted if i in there and len(table := store.read_records(cell.id, i))]
     if not tables:
         return None
-    table = pa.concat_tables(tables, promote_options="default")
+    table = pa.concat_tables(tables, promote_options="permissive")
     samples = pa.array([entry.id for entry in plan.limited(cell.split)], pa.string())
     table = table.filter(pc.is_in(table["sample"], samples))
     labels = {
@@ -79,6 +102,7 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
         "threat": cell.threat,
         "source": cell.source.label,
         "attack": cell.attack.label if cell.attack else "clean",
+        "plugin": cell.attack.name if cell.attack else "clean",
         "control": cell.attack.control if cell.attack else False,
     }
     for name, value in labels.items():
@@ -88,18 +112,23 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
     return table
 
 
-def _dataset_facts(cell: Cell, plan: Plan) -> DatasetFacts:
-    use, entries = cell.split.dataset, plan.entries[cell.split.key]
+def _dataset_facts(plan: Plan, split: SplitSpec) -> DatasetFacts:
+    use, entries = split.dataset, plan.entries[split.key]
     opinions = [entry.opinion for entry in entries if entry.opinion is not None]
     return DatasetFacts(
         name=use.label,
-        split=cell.split.split,
+        split=split.split,
         labels=use.labels,
         kind=use.shape,
         items=len(entries),
         references=len({entry.reference_id for entry in entries}),
         mean_opinion=sum(opinions) / len(opinions) if opinions else None,
     )
+
+
+def describe_split(plan: Plan, split: SplitSpec) -> dict[str, Any]:
+    """What provenance keeps of an evaluated split: its size, its mean opinion before any limit, its fingerprint."""
+    return {**asdict(_dataset_facts(plan, split)), "fingerprint": split.fingerprint}
 
 
 def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.located import LocatedError
 from harness.plan import Plan, make_plan
 from harness.registry import Registry
 from harness.report import RunData, Table, write_report
-from harness.results import collect, relevant_failures, versions
+from harness.results import collect, describe_split, relevant_failures, versions
 from harness.store import FailureRecord, RunFolder
 from harness.suite import Suite
 from harness.worker import Context, Done, Job
@@ -86,18 +87,33 @@ def run_suite(
     plan = make_plan(suite, registry)
     store = RunFolder(options.out or RUNS / suite.name)
     store.open(suite)
-    store.write_provenance("run", {"command": sys.argv, "versions": versions(), "seed": suite.seed})
     tally = _Tally(progress)
     pending = pending_jobs(plan, store)
     if any(pending):
-        execute(pending, suite, registry, store, options, tally, plan)
-    data = collect(plan, store, registry, list(tally.notices))
-    tables = write_report(data, store.report)
+        device = options.device or default_device()
+        store.add_provenance("versions", [versions(device)])
+        store.add_provenance("commands", [sys.argv])
+        store.add_provenance("plugins", [[str(file) for file in registry.files]])
+        store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
+        execute(pending, suite, registry, store, options, device, tally)
+        store.add_provenance("notices", list(tally.notices))
+    data = collect(plan, store, registry)
+    tables = _written(data, store)
     failures = relevant_failures(plan, store)
     return RunResult(store, data, tables, tally.jobs, tally.blocks, tally.cells, tally.failed, failures)
 
 
-def report_run(folder: Path, registry: Registry) -> tuple[RunData, Sequence[Table]]:
+def _written(data: RunData, store: RunFolder) -> Sequence[Table]:
+    try:
+        return write_report(data, store.report)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or store.report}: the report cannot be written ({error.strerror or error}). The records "
+            f"are kept; make the folder writable and run 'robustiqa report {store.path}'."
+        ) from error
+
+
+def report_run(folder: Path, registry: Registry) -> tuple[RunData, Sequence[Table], Sequence[FailureRecord]]:
     """Make the report of a run folder again from its records, running nothing.
 
     Raises:
@@ -107,21 +123,26 @@ def report_run(folder: Path, registry: Registry) -> tuple[RunData, Sequence[Tabl
 
     if not (folder / "suite.yaml").is_file():
         raise UserError(f"{folder}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
-    suite = load_suite(folder / "suite.yaml", registry)
+    try:
+        suite = load_suite(folder / "suite.yaml", registry)
+    except LocatedError as error:
+        files = [file for page in RunFolder(folder).read_provenance("plugins") for file in page]
+        if registry.files or not files:
+            raise
+        hint = f"The run was made with {' '.join(f'--plugin {file}' for file in files)}; give them again."
+        raise UserError(f"{error}\n{hint}") from error
     store = RunFolder(folder)
-    data = collect(make_plan(suite, registry), store, registry)
-    return data, write_report(data, store.report)
+    plan = make_plan(suite, registry)
+    data = collect(plan, store, registry)
+    return data, _written(data, store), relevant_failures(plan, store)
 
 
 def pending_jobs(plan: Plan, store: RunFolder) -> tuple[list[Job], list[Job], list[Job]]:
     """Facts, fits and blocks that have no result yet."""
     done = {cell.id: store.slices(cell.id) for cell in plan.cells}
     blocks = plan.blocks(done)
-    needed = {fact for block in blocks for fact in block.facts.values()} | {fit.fact for fit in plan.fits}
-    medians = {fact.id for fact in plan.facts if "self_split" in plan.suite.directions}
-    facts: list[Job] = [f for f in plan.facts if f.id in needed | medians and not store.has_fact(f.id)]
-    wanted = {fit for block in blocks for fit in block.fits.values()}
-    fits: list[Job] = [f for f in plan.fits if f.id in wanted and not store.has_fit(f.id)]
+    facts: list[Job] = [fact for fact in plan.facts if not store.has_fact(fact.id)]
+    fits: list[Job] = [fit for fit in plan.fits if not store.has_fit(fit.id)]
     return facts, fits, list(blocks)
 
 
@@ -149,30 +170,22 @@ def execute(
     registry: Registry,
     store: RunFolder,
     options: Options,
+    device: str,
     tally: _Tally,
-    plan: Plan,
 ) -> None:
     """Run facts, then fits, then blocks: each stage needs the one before.
 
     Raises:
-        UserError: The run folder cannot be written.
+        StoreError: The run folder cannot be written.
     """
-    device = options.device or default_device()
-    context = Context(
-        store.path.resolve(), tuple(f.resolve() for f in registry.files), suite.seed, suite.slice_size, device
-    )
-    executor = make_executor(context, options)
+    files = tuple(file.resolve() for file in registry.files)
+    executor = make_executor(Context(store.path.resolve(), files, suite.seed, suite.slice_size, device), options)
     try:
         for stage, jobs in zip(("calibration", "fits", "blocks"), pending, strict=True):
             if jobs:
                 tally.progress.stage(stage, len(jobs))
                 for result in executor.run(jobs):
                     tally.add(result, stage)
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or store.path}: cannot be written ({error.strerror or error}). What was finished is "
-            "kept; make room or choose another folder, and run the same command again."
-        ) from error
     finally:
         executor.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.contracts import Metric, Purifier, SampleRng, Tree
+from harness.contracts import DataError, Metric, Purifier, SampleRng, Tree
 
 
 class MetricError(Exception):
@@ -34,7 +34,16 @@ class Scorer:
         Args:
             ref: Reference images, N x 3 x H x W in [0, 1].
             rng: One generator per sample, from which the purifiers draw.
+
+        Raises:
+            DataError: The images are smaller than the metric can score.
         """
+        height, width = ref.shape[-2:]
+        if min(height, width) < self.metric.minimum_size:
+            raise DataError(
+                f"{type(self.metric).__name__} needs images of at least {self.metric.minimum_size} px a side, and "
+                f"these have {width} x {height}. Leave the metric out, or take larger images."
+            )
         draws = []
         with torch.no_grad():
             for purifier in self.purifiers:

@@ -5,20 +5,20 @@ Every file is written to a temporary name, fsynced and renamed, so it is there w
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from harness.errors import UserError
+from harness.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +46,10 @@ COLUMNS = (
     *("forwards", "backwards", "queries", "seconds", "batch", "status"),
 )
 """Columns of a record, one row per item and draw; an attack's notes follow them."""
+
+
+class StoreError(UserError):
+    """The run folder cannot be used or written; work stops, what was finished is kept."""
 
 
 @dataclass(frozen=True)
@@ -82,29 +86,27 @@ class RunFolder:
             if saved.exists():
                 name = self._saved_name(saved)
                 if name != suite.name:
-                    raise UserError(
+                    raise StoreError(
                         f"{self.path}: the run folder of another suite ('{name}', not '{suite.name}'). "
                         "Give another folder with --out, or rename the suite."
                     )
-            elif any(self.path.iterdir()):
-                raise UserError(
+            elif any(not path.name.startswith(".suite.yaml.") for path in self.path.iterdir()):
+                raise StoreError(
                     f"{self.path}: not empty and no run folder (no suite.yaml). Give another folder with --out."
                 )
-            for name in ("provenance", "facts", "fits", "records", "failures"):
-                (self.path / name).mkdir(exist_ok=True)
-            self._write_text(saved, yaml.safe_dump(dict(suite.raw), sort_keys=False))
         except OSError as error:
-            raise UserError(
+            raise StoreError(
                 f"{error.filename or self.path}: cannot be written ({error.strerror}). "
                 "Choose a writable folder with --out."
             ) from None
+        self._write_text(saved, yaml.safe_dump(dict(suite.resolved()), sort_keys=False))
 
     def _saved_name(self, saved: Path) -> str:
         try:
             value = yaml.safe_load(saved.read_text(encoding="utf-8"))
             return str(value["name"])
         except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
-            raise UserError(f"{saved}: damaged. Give another folder with --out, or remove this one.") from None
+            raise StoreError(f"{saved}: damaged. Give another folder with --out, or remove this one.") from None
 
     def slices(self, cell: str) -> frozenset[int]:
         """Slices of a cell that have records."""
@@ -116,8 +118,9 @@ class RunFolder:
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
-        table = _table(columns)
-        self._write(self.path / "records" / cell / f"{index:05d}.parquet", lambda f: pq.write_table(table, f))
+        buffer = io.BytesIO()
+        pq.write_table(_table(columns), buffer)
+        self._write(self.path / "records" / cell / f"{index:05d}.parquet", buffer.getvalue())
         self.forget_failure(cell, index)
 
     def read_records(self, cell: str, index: int) -> pa.Table:
@@ -131,7 +134,7 @@ class RunFolder:
             with pq.ParquetFile(path) as file:
                 return file.read()
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path}: damaged records ({error}). Remove the file and run again.") from None
+            raise StoreError(f"{path}: damaged records ({error}). Remove the file and run again.") from None
 
     def write_failure(self, failure: FailureRecord) -> None:
         """Note that a cell and slice failed; the next run tries it again."""
@@ -142,9 +145,14 @@ class RunFolder:
         self._failure(cell, index).unlink(missing_ok=True)
 
     def failures(self) -> Iterator[FailureRecord]:
-        """Every noted failure."""
+        """Every noted failure of something that has not been done since."""
         for path in sorted((self.path / "failures").glob("*.json")):
-            yield FailureRecord(**json.loads(path.read_text(encoding="utf-8")))
+            failure = FailureRecord(**json.loads(path.read_text(encoding="utf-8")))
+            done = (
+                failure.slice in self.slices(failure.cell) or self.has_fact(failure.cell) or self.has_fit(failure.cell)
+            )
+            if not done:
+                yield failure
 
     def has_fact(self, fact: str) -> bool:
         """Whether a fact is known."""
@@ -168,7 +176,7 @@ class RunFolder:
         from safetensors.torch import save
 
         data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-        self._write(self.path / "fits" / f"{fit}.safetensors", lambda f: f.write(data))
+        self._write(self.path / "fits" / f"{fit}.safetensors", data)
 
     def read_fit(self, fit: str) -> dict[str, Tensor]:
         """What an attack learnt."""
@@ -177,9 +185,24 @@ class RunFolder:
         tensors: dict[str, Tensor] = load_file(self.path / "fits" / f"{fit}.safetensors")
         return tensors
 
-    def write_provenance(self, name: str, value: Mapping[str, Any]) -> None:
+    def write_provenance(self, name: str, value: Any) -> None:
         """Store one page of provenance."""
         self._write_text(self.path / "provenance" / f"{name}.json", json.dumps(value, indent=1, default=str))
+
+    def add_provenance(self, name: str, values: Sequence[Any]) -> None:
+        """Add to a page that is a list; what stands there already is not repeated."""
+        known = self.read_provenance(name)
+        added = [value for value in values if value not in known]
+        if added or not known:
+            self.write_provenance(name, [*known, *added])
+
+    def read_provenance(self, name: str) -> list[Any]:
+        """A page that is a list; empty where there is none."""
+        path = self.path / "provenance" / f"{name}.json"
+        if not path.is_file():
+            return []
+        page: list[Any] = json.loads(path.read_text(encoding="utf-8"))
+        return page
 
     @property
     def report(self) -> Path:
@@ -190,27 +213,16 @@ class RunFolder:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
 
     def _write_text(self, path: Path, text: str) -> None:
-        self._write(path, lambda f: f.write(text.encode()))
+        self._write(path, text.encode())
 
-    def _write(self, path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    def _write(self, path: Path, content: bytes) -> None:
         try:
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+            write_whole(path, content)
+        except OSError as error:
+            raise StoreError(
+                f"{error.filename or path}: cannot be written ({error.strerror or error}). What was finished is kept; "
+                "make room or choose another folder with --out, and run the same command again."
+            ) from error
 
 
 def _table(columns: Mapping[str, list[Any]]) -> pa.Table:

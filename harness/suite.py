@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
+import torch
 
 from harness.contracts import Norm
 from harness.errors import DataError, UserError
 from harness.located import Document, Problem, YamlPath, parse
 from harness.registry import Kind, Plugin, PluginError, Registry, did_you_mean
+from harness.weights import check as check_weights
 from harness.weights import resolve as resolve_weights
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split")
@@ -48,6 +50,10 @@ class DatasetUse(Use):
     splits: tuple[str, ...]
     labels: Literal["human", "proxy", "none"]
     shape: Literal["pairs", "triplets"]
+
+    def identity(self) -> dict[str, Any]:
+        """Adds the split; the plan adds the fingerprint."""
+        return {**super().identity(), "split": self.split}
 
     @property
     def calibration_split(self) -> str:
@@ -87,6 +93,11 @@ class DefenseUse:
     eot: int
     draws: int
 
+    def identity(self) -> dict[str, Any]:
+        """What of it decides results; the label does not."""
+        purifiers = [purifier.identity() for purifier in self.purifiers]
+        return {"purifiers": purifiers, "threat": self.threat, "eot": self.eot, "draws": self.draws}
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -105,8 +116,39 @@ class Suite:
     """(label of the attacked metric, label of the judging metric)."""
     limit: int | None
     slice_size: int
-    raw: Mapping[str, Any]
-    """The suite as plain values, as saved with the run."""
+
+    def resolved(self) -> dict[str, Any]:
+        """The suite as a file would say it with nothing left to defaults; reading it gives this suite again."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "datasets": [{**_written(use), "split": use.split} for use in self.datasets],
+            "metrics": [{**_written(use), **_weights_written(use)} for use in self.metrics],
+            "defenses": [_defense_written(use) for use in self.defenses],
+            "attacks": [_written(use) for use in self.attacks],
+            "budgets": {norm: [eps for other, eps in self.budgets if other == norm] for norm in dict(self.budgets)},
+            "directions": list(self.directions),
+            "tables": list(self.tables),
+            "transfer": [{"source": source, "scorer": scorer} for source, scorer in self.transfer],
+            "limit": self.limit,
+            "slice": self.slice_size,
+        }
+
+
+def _written(use: Use) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps({"name": use.name, "label": use.label, **use.parameters}))
+    return plain
+
+
+def _weights_written(use: MetricUse) -> dict[str, str]:
+    return {"weights": str(use.weights_file) if use.weights_file else use.weights} if use.weights else {}
+
+
+def _defense_written(use: DefenseUse) -> dict[str, Any]:
+    if not use.purifiers:
+        return {"name": "base", "label": use.label}
+    eot = {"eot": use.eot} if use.threat == "adaptive" else {}
+    return {**_written(use.purifiers[0]), "label": use.label, "threat": use.threat, "draws": use.draws, **eot}
 
 
 class _Entry(pydantic.BaseModel):
@@ -125,6 +167,8 @@ def _as_entry(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+_Placed = list[tuple[YamlPath, Any]]
+"""What a suite lists under one key, each with its place in the file."""
 _Entries = list[Annotated[_Entry, pydantic.BeforeValidator(_as_entry)]]
 _Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0, le=1)]], pydantic.Field(min_length=1)]
 
@@ -251,18 +295,22 @@ class _Resolver:
 
     def resolve(self, file: _File | None) -> Suite | None:
         """The suite, or None where a problem prevents one; finds plugin problems even if the structure is wrong."""
-        datasets = self._each("datasets", self._dataset)
-        metrics = self._each("metrics", self._metric)
-        defenses = self._each("defenses", self._defense) or [_BASE]
-        attacks = self._each("attacks", self._attack)
+        placed = {
+            "datasets": self._each("datasets", self._dataset),
+            "metrics": self._each("metrics", self._metric),
+            "defenses": self._each("defenses", self._defense),
+            "attacks": self._each("attacks", self._attack),
+        }
+        for uses in placed.values():
+            self._distinct(uses)
+        datasets, metrics, defenses, attacks = ([use for _, use in uses] for uses in placed.values())
+        defenses = defenses or [_BASE]
         directions = self._choices("directions", DIRECTIONS)
         tables = self._choices("tables", TABLES)
-        for key, uses in (("datasets", datasets), ("metrics", metrics), ("attacks", attacks), ("defenses", defenses)):
-            self._distinct(key, uses)
         if file is None:
             return None
         budgets = [(norm, eps) for norm, values in file.budgets.items() for eps in values]
-        self._combinations(datasets, metrics, attacks, budgets, file.directions)
+        self._combinations(placed, budgets, file.directions)
         labels = [m.label for m in metrics]
         for i, pair in enumerate(file.transfer):
             for key, label in (("source", pair.source), ("scorer", pair.scorer)):
@@ -285,21 +333,20 @@ class _Resolver:
             transfer=tuple((p.source, p.scorer) for p in file.transfer),
             limit=file.limit,
             slice_size=file.slice,
-            raw=dict(self._value),
         )
 
     def _add(self, path: YamlPath, message: str, *, on_key: bool = False) -> None:
         self._problems.append(Problem(path, message, on_key))
 
-    def _each(self, key: str, resolve: Callable[[YamlPath, Mapping[str, Any]], Any]) -> list[Any]:
-        found = []
+    def _each(self, key: str, resolve: Callable[[YamlPath, Mapping[str, Any]], Any]) -> _Placed:
+        found: _Placed = []
         values = self._value.get(key)
         for i, value in enumerate(values if isinstance(values, list) else []):
             entry = _as_entry(value)
             if isinstance(entry, dict) and isinstance(entry.get("name"), str):
                 use = resolve((key, i), entry)
                 if use is not None:
-                    found.append(use)
+                    found.append(((key, i), use))
         return found
 
     def _choices(self, key: str, known: Sequence[str]) -> list[str]:
@@ -310,13 +357,19 @@ class _Resolver:
                 self._add((key, i), f"unknown {key.removesuffix('s')} '{value}'.{did_you_mean(value, known)}")
         return [v for v in dict.fromkeys(v for v in values if isinstance(v, str)) if v in known]
 
-    def _distinct(self, key: str, uses: Sequence[Any]) -> None:
-        seen: set[tuple[str, str]] = set()
-        for i, use in enumerate(uses):
-            who = (use.label, getattr(use, "threat", getattr(use, "split", "")))
-            if who in seen:
-                self._add((key, i), f"'{use.label}' is listed twice. Remove one, or tell them apart with 'label:'.")
-            seen.add(who)
+    def _distinct(self, uses: _Placed) -> None:
+        """Two of one label cannot be told apart in tables, and two that are equal but for the label are one."""
+        labels: set[tuple[str, str]] = set()
+        equals: dict[str, str] = {}
+        for path, use in uses:
+            who = (use.label, getattr(use, "threat", ""))
+            what = json.dumps(use.identity(), sort_keys=True, default=sorted)
+            if who in labels:
+                self._add(path, f"'{use.label}' is listed twice. Remove one, or tell them apart with 'label:'.")
+            elif what in equals:
+                self._add(path, f"'{use.label}' is '{equals[what]}' under another label. Remove one.")
+            labels.add(who)
+            equals.setdefault(what, use.label)
 
     def _plugin(self, kind: Kind, path: YamlPath, name: str) -> Plugin[Any] | None:
         try:
@@ -343,7 +396,7 @@ class _Resolver:
         for name, parameter in parameters.items():
             if name in given:
                 try:
-                    values[name] = _check(parameter.annotation, given[name])
+                    values[name] = check_parameter(parameter.annotation, given[name])
                 except pydantic.ValidationError as error:
                     detail = error.errors()[0]
                     self._add((*path, name, *detail["loc"]), f"{_worded(detail)}, got {_shown(detail['input'])}.")
@@ -358,8 +411,16 @@ class _Resolver:
     def _build(self, plugin: Plugin[Any], path: YamlPath, values: Mapping[str, Any]) -> Any | None:
         """An instance, so that a plugin's own checks of its parameters (ValueError) are heard now."""
         try:
-            return plugin.build(values)
-        except (ValueError, TypeError, UserError) as error:
+            json.dumps(dict(values), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            self._add(
+                path, f"'{plugin.name}': its parameters must be plain finite values (text, numbers, lists): {error}."
+            )
+            return None
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return plugin.build(values)
+        except (ValueError, TypeError, RuntimeError, UserError) as error:
             self._add(path, f"'{plugin.name}': {error}")
             return None
 
@@ -369,7 +430,8 @@ class _Resolver:
         if plugin is None or values is None:
             return None
         splits = tuple(plugin.cls.splits)
-        split = entry.get("split", "test" if "test" in splits else splits[0])
+        default = "test" if "test" in splits else splits[0]
+        split = entry.get("split", default)
         if split not in splits:
             self._add((*path, "split"), f"'{plugin.name}' has no split '{split}'.{did_you_mean(str(split), splits)}")
             return None
@@ -377,11 +439,17 @@ class _Resolver:
         if dataset is None:
             return None
         try:
-            dataset.entries(split)
+            if not dataset.entries(split):
+                self._add(
+                    path, f"'{plugin.name}' has no items in the split '{split}'. Choose another split or other filters."
+                )
+                return None
         except DataError as error:
             self._add(path, str(error))
             return None
         use = _use("datasets", plugin, values, entry)
+        if "label" not in entry and split != default:
+            use["label"] += f" {split}"
         return DatasetUse(**use, split=split, splits=splits, labels=plugin.cls.labels, shape=plugin.cls.kind)
 
     def _metric(self, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:
@@ -393,15 +461,19 @@ class _Resolver:
         if weights is not None and not isinstance(weights, str):
             self._add((*path, "weights"), f"should be a name in the manifest or a path, got {_shown(weights)}.")
             return None
-        if weights == RANDOM_WEIGHTS:
-            return MetricUse(**_use("metrics", plugin, values, entry), weights=RANDOM_WEIGHTS, weights_file=None)
         if weights is not None and not plugin.cls.needs_weights:
             self._add((*path, "weights"), f"'{plugin.name}' has no weights. Remove the key.", on_key=True)
             return None
-        if not plugin.cls.needs_weights:
-            return MetricUse(**_use("metrics", plugin, values, entry), weights="", weights_file=None)
+        use = _use("metrics", plugin, values, entry)
+        metric = self._build(plugin, path, values)
+        if metric is None:
+            return None
+        if weights == RANDOM_WEIGHTS or not plugin.cls.needs_weights:
+            return MetricUse(**use, weights=weights or "", weights_file=None)
         try:
             file = resolve_weights(plugin.name, weights, plugin.weights)
+            if file is not None:
+                check_weights(metric, file)
         except UserError as error:
             self._add((*path, "weights") if weights else path, str(error))
             return None
@@ -410,7 +482,7 @@ class _Resolver:
                 path, f"'{plugin.name}' needs weights. Name a file with 'weights:', or ask for 'weights: random'."
             )
             return None
-        return MetricUse(**_use("metrics", plugin, values, entry), weights=file.sha256, weights_file=file.path)
+        return MetricUse(**use, weights=file.sha256, weights_file=file.path.resolve())
 
     def _attack(self, path: YamlPath, entry: Mapping[str, Any]) -> AttackUse | None:
         plugin = self._plugin("attacks", path, entry["name"])
@@ -461,49 +533,40 @@ class _Resolver:
 
     def _combinations(
         self,
-        datasets: Sequence[DatasetUse],
-        metrics: Sequence[MetricUse],
-        attacks: Sequence[AttackUse],
+        placed: Mapping[str, _Placed],
         budgets: Sequence[tuple[Norm, float]],
         directions: Sequence[str],
     ) -> None:
+        attacks = placed["attacks"]
         if attacks and not budgets:
             self._add(("attacks",), "attacks need budgets. Add 'budgets: {linf: [8/255]}'.", on_key=True)
         norms = {norm for norm, _ in budgets}
-        for use in attacks if budgets else []:
-            i = _index(self._value["attacks"], use)
+        for norm in sorted(norms - {norm for _, use in attacks for norm in use.norms}) if attacks else ():
+            self._add(("budgets", norm), f"no attack of this suite works in {norm}. Remove the budget.", on_key=True)
+        for path, use in attacks if budgets else ():
             if not use.norms & norms:
                 wanted = ", ".join(sorted(use.norms))
-                self._add(("attacks", i), f"'{use.name}' works in {wanted}, and the suite has no budget in that norm.")
+                self._add(path, f"'{use.name}' works in {wanted}, and the suite has no budget in that norm.")
             if not self._registry.attack(use.name).cls.needs_gradient or use.control:
                 continue
-            for metric in metrics:
+            for _, metric in placed["metrics"]:
                 if not self._registry.metric(metric.name).cls.differentiable:
                     self._add(
-                        ("attacks", i),
+                        path,
                         f"'{use.name}' needs gradients and the metric '{metric.label}' is not differentiable. "
                         "Take a black-box attack, or leave the metric out.",
                     )
-        for d, use_d in enumerate(datasets):
-            if use_d.labels == "none" and use_d.shape == "pairs" and "mos_split" in directions and attacks:
+        for path, use in placed["datasets"]:
+            if use.labels == "none" and use.shape == "pairs" and "mos_split" in directions and attacks:
                 self._add(
-                    ("datasets", d),
-                    f"'{use_d.name}' has no opinions, so the direction 'mos_split' cannot be had. Use 'self_split'.",
+                    path, f"'{use.name}' has no opinions, so the direction 'mos_split' cannot be had. Use 'self_split'."
                 )
 
 
 _BASE = DefenseUse("base", (), "none", 1, 1)
 
 
-def _index(entries: Sequence[Any], use: Use) -> int:
-    for i, entry in enumerate(entries):
-        value = _as_entry(entry)
-        if isinstance(value, dict) and value.get("name") == use.name and value.get("label") in (None, use.label):
-            return i
-    return 0
-
-
-def _check(annotation: Any, value: Any) -> Any:
+def check_parameter(annotation: Any, value: Any) -> Any:
     """The value in its annotated type, strictly: no text for a number; a list serves for a tuple."""
     adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
     return adapter.validate_json(json.dumps(value), strict=True)

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import platform
 import sys
 import time
@@ -32,8 +31,10 @@ from torch import Tensor
 
 import harness
 from harness.contracts import Dataset, Entry, Metric, Recipe, UserError
+from harness.files import write_whole
 from harness.located import Problem, parse
 from harness.registry import Plugin, Registry, did_you_mean
+from harness.suite import check_parameter
 from harness.weights import MANIFEST, SUFFIX, read_manifest
 
 T = TypeVar("T")
@@ -175,6 +176,11 @@ def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) 
     torch.set_num_threads(recipe_file.threads)
     try:
         return _Training(recipe_file, path, out or RUNS / f"train-{recipe_file.name}", plugins).run()
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or out}: cannot be used ({error.strerror or error}). "
+            "Choose a writable run folder with --out, and a writable 'output'; the same command goes on from there."
+        ) from error
     finally:
         torch.set_num_threads(threads)
 
@@ -190,13 +196,24 @@ def _build(file: RecipeFile, path: Path, plugins: Sequence[Path]) -> tuple[Metri
 
 
 def _instance(plugin: Plugin[T], path: Path, parameters: Mapping[str, Any]) -> T:
-    known = [parameter.name for parameter in plugin.parameters()]
-    for name in parameters:
+    known = {parameter.name: parameter for parameter in plugin.parameters()}
+    values = {}
+    for name, value in parameters.items():
         if name not in known:
             raise TrainingError(
-                f"recipe file {path}: '{plugin.name}' has no parameter '{name}'.{did_you_mean(name, known)}"
+                f"recipe file {path}: '{plugin.name}' has no parameter '{name}'.{did_you_mean(name, list(known))}"
             )
-    return plugin.build(parameters)
+        try:
+            values[name] = check_parameter(known[name].annotation, value)
+        except pydantic.ValidationError as error:
+            detail = error.errors()[0]
+            raise TrainingError(
+                f"recipe file {path}: '{plugin.name}' parameter '{name}': {detail['msg']}, got {detail['input']!r}."
+            ) from error
+    try:
+        return plugin.build(values)
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"recipe file {path}: '{plugin.name}': {error}") from error
 
 
 class _Training:
@@ -209,6 +226,12 @@ class _Training:
             raise TrainingError(
                 f"recipe file {path}: the metric '{file.metric.name}' has nothing to train. Choose another."
             )
+        if file.crop is not None and file.crop < self.metric.minimum_size:
+            raise TrainingError(
+                f"recipe file {path}: crop {file.crop} is below the {self.metric.minimum_size} px that "
+                f"'{file.metric.name}' needs. Raise it."
+            )
+        self.code = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in plugins]
         self.quality = 1.0 if self.metric.higher_is_better else -1.0
         self.entries = _labelled(self.data, file.dataset.name, file.dataset.train)
         self.validation = _labelled(self.data, file.dataset.name, file.dataset.val)
@@ -301,7 +324,12 @@ class _Training:
 
     def _identity(self) -> str:
         """What a checkpoint must agree with to be continued."""
-        content = {"recipe": self.file.model_dump(mode="json", exclude={"output"}), "data": self.data.fingerprint()}
+        content = {
+            "recipe": self.file.model_dump(mode="json", exclude={"output", "cache_images"}),
+            "data": self.data.fingerprint(),
+            "versions": [type(part).version for part in (self.metric, self.data, self.recipe)],
+            "code": self.code,
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _checkpoint(self) -> None:
@@ -316,9 +344,9 @@ class _Training:
             **moments,
         }
         figures = {"identity": self._identity(), "step": self.step, "history": self.history, "seconds": self.seconds}
-        _write(self.folder / "checkpoint.safetensors", save(tensors, {"training": json.dumps(figures)}))
+        write_whole(self.folder / "checkpoint.safetensors", save(tensors, {"training": json.dumps(figures)}))
         lines = [json.dumps(point._asdict()) for point in self.history]
-        _write(self.folder / "history.jsonl", ("\n".join(lines) + "\n").encode())
+        write_whole(self.folder / "history.jsonl", ("\n".join(lines) + "\n").encode())
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.safetensors"
@@ -349,10 +377,10 @@ class _Training:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = save(self.best)
         sha256 = hashlib.sha256(content).hexdigest()
-        _write(path, content)
+        write_whole(path, content)
         manifest = read_manifest(path.parent)
         manifest[output.name] = self._entry(path.name, content, sha256, best)
-        _write(path.parent / MANIFEST, (json.dumps(dict(sorted(manifest.items())), indent=2) + "\n").encode())
+        write_whole(path.parent / MANIFEST, (json.dumps(dict(sorted(manifest.items())), indent=2) + "\n").encode())
         return TrainResult(path, sha256, self.folder, best.step, best.srocc, best.collapsed, tuple(self.history))
 
     def _entry(self, file: str, content: bytes, sha256: str, best: Progress) -> dict[str, Any]:
@@ -457,16 +485,6 @@ def _copied(metric: Metric) -> dict[str, Tensor]:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 class _reporter:  # noqa: N801 (used as a function)

@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +149,25 @@ def _verified(file: WeightFile, metric_name: str) -> bytes:
     return content
 
 
+def check(metric: Metric, weight_file: WeightFile) -> None:
+    """Whether a weight file fits a metric, from the file's header alone.
+
+    Raises:
+        WeightsError: It is no safetensors file, or has missing, unexpected or differently shaped tensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weight_file.path, framework="pt") as file:
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"weight file {weight_file.path}: not a safetensors file ({error}). Download or convert it again."
+        ) from error
+    expected = {key: tuple(tensor.shape) for key, tensor in metric.state_dict().items()}
+    _refuse(_differences(expected, found), weight_file, type(metric).__name__)
+
+
 def load(metric: Metric, weight_file: WeightFile) -> None:
     """Verify a weight file and copy its tensors into a metric.
 
@@ -171,25 +190,29 @@ def load(metric: Metric, weight_file: WeightFile) -> None:
         raise WeightsError(
             f"weight file {weight_file.path}: not a safetensors file ({error}). Download or convert it again."
         ) from error
-    differences = _differences(metric.state_dict(), tensors)
+    state = {key: tuple(tensor.shape) for key, tensor in metric.state_dict().items()}
+    differences = _differences(state, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    broken = [f"{key} is not finite" for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    _refuse([*differences, *broken], weight_file, name)
+    metric.load_state_dict(tensors)
+
+
+def _refuse(differences: Sequence[str], weight_file: WeightFile, metric: str) -> None:
     if differences:
         more = len(differences) - _SHOWN_DIFFERENCES
         listed = "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
         raise WeightsError(
-            f"weight file {weight_file.path} does not fit {name}: {listed}. "
+            f"weight file {weight_file.path} does not fit {metric}: {listed}. "
             "Build the metric with the parameters the weights were trained with."
         )
-    metric.load_state_dict(tensors)
 
 
-def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
     missing = [f"{key} is missing" for key in expected if key not in found]
     unexpected = [f"{key} is not part of the metric" for key in found if key not in expected]
-    both = [key for key in expected if key in found]
     shapes = [
-        f"{key} has shape {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"
-        for key in both
-        if found[key].shape != expected[key].shape
+        f"{key} has shape {found[key]}, expected {shape}"
+        for key, shape in expected.items()
+        if key in found and found[key] != shape
     ]
-    broken = [f"{key} is not finite" for key in both if not bool(found[key].isfinite().all())]
-    return [*missing, *unexpected, *shapes, *broken]
+    return [*missing, *unexpected, *shapes]

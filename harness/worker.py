@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +14,11 @@ from torch import Tensor
 from harness.contracts import Attack, Dataset, Entry, Metric, Purifier
 from harness.errors import UserError
 from harness.evaluate import BlockRun, SampleError, Tools, compute_fact, load_batches, run_fit
+from harness.identity import identity
 from harness.plan import Block, Fact, Fit, ScorerSpec, SplitSpec, in_hash_order
 from harness.registry import Registry
 from harness.scorer import Scorer
-from harness.store import FailureRecord, RunFolder
+from harness.store import FailureRecord, RunFolder, StoreError
 from harness.suite import RANDOM_WEIGHTS, Use
 from harness.weights import WeightFile, load
 
@@ -58,6 +58,7 @@ class Worker:
     _datasets: dict[str, Dataset] = field(default_factory=dict)
     _entries: dict[str, list[Entry]] = field(default_factory=dict)
     _scorers: OrderedDict[str, Scorer] = field(default_factory=OrderedDict)
+    _plain_metrics: dict[str, Metric] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.registry = Registry(self.context.plugins)
@@ -70,7 +71,7 @@ class Worker:
         """Do one job; what fails in it is recorded in the run folder.
 
         Raises:
-            OSError: The run folder cannot be written.
+            StoreError: The run folder cannot be written.
         """
         if isinstance(job, Block):
             done = self._block(job)
@@ -107,13 +108,16 @@ class Worker:
     def _guarded(self, name: str, label: str, work: Any) -> Done:
         try:
             work()
-        except OSError:
+        except StoreError:
             raise
+        except SampleError as error:
+            message = str(error) if error.bad_input else f"{label}: {error}"
+            self.store.write_failure(FailureRecord(name, 0, error.sample, message, error.bad_input))
+            return Done(label, 0, 1)
         except Exception as error:
-            sample = error.sample if isinstance(error, SampleError) else ""
-            bad_input = isinstance(error, UserError) or getattr(error, "bad_input", False)
-            message = str(error) if isinstance(error, SampleError | UserError) else f"{type(error).__name__}: {error}"
-            self.store.write_failure(FailureRecord(name, 0, sample, message, bad_input))
+            bad_input = isinstance(error, UserError)
+            message = str(error) if bad_input else f"{label}: {type(error).__name__}: {error}"
+            self.store.write_failure(FailureRecord(name, 0, "", message, bad_input))
             return Done(label, 0, 1)
         self.store.forget_failure(name, 0)
         return Done(label, 1, 0)
@@ -148,9 +152,10 @@ class Worker:
         return SampleError("", otherwise)
 
     def _dataset(self, use: Use) -> Dataset:
-        if use.label not in self._datasets:
-            self._datasets[use.label] = self.registry.dataset(use.name).build(use.parameters)
-        return self._datasets[use.label]
+        key = identity("dataset", {**use.identity(), "root": str(use.parameters.get("root"))})
+        if key not in self._datasets:
+            self._datasets[key] = self.registry.dataset(use.name).build(use.parameters)
+        return self._datasets[key]
 
     def _split(self, split: SplitSpec) -> Sequence[Entry]:
         if split.key not in self._entries:
@@ -168,10 +173,6 @@ class Worker:
     def _attack(self, use: Use) -> Attack:
         return self.registry.attack(use.name).build(use.parameters)
 
-    @functools.cached_property
-    def _plain_metrics(self) -> dict[str, Metric]:
-        return {}
-
     def _plain_metric(self, name: str) -> Metric:
         """A registered metric with default parameters and weights, for an attack's own use."""
         if name not in self._plain_metrics:
@@ -183,11 +184,12 @@ class Worker:
 
 
 def record_failure(store: RunFolder, job: Job, message: str, sample: str = "", *, bad_input: bool = False) -> Done:
-    """Note every cell of a job as failed."""
+    """Note what a job has not finished as failed."""
     if isinstance(job, Block):
-        for cell in job.cells:
+        lost = [cell for cell in job.cells if job.slice not in store.slices(cell.id)]
+        for cell in lost:
             store.write_failure(FailureRecord(cell.id, job.slice, sample, message, bad_input))
-        return Done(job.label, 0, len(job.cells))
+        return Done(job.label, len(job.cells) - len(lost), len(lost))
     store.write_failure(FailureRecord(job.id, 0, sample, message, bad_input))
     return Done(f"{type(job).__name__.lower()} {job.id}", 0, 1)
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -42,13 +41,12 @@ def test_list_and_help_import_neither_torch_nor_a_plugin(arguments):
     code = (
         "import sys\nfrom harness.cli import main\n"
         f"try: main({arguments!r})\nexcept SystemExit as end: assert not end.code\n"
-        "loaded = [m for m in sys.modules if m.split('.')[0] in ('torch', 'metrics_zoo', 'attacks', 'defenses', 'pandas')]\n"
-        "assert [m for m in loaded if m not in ('metrics_zoo', 'attacks', 'defenses')] == [], loaded\n"
+        "ours = ('metrics_zoo.', 'attacks.', 'defenses.purifiers.', 'defenses.recipes.', 'harness.datasets.')\n"
+        "slow = [m for m in sys.modules if m.split('.')[0] in ('torch', 'pandas', 'scipy') or m.startswith(ours)]\n"
+        "assert not slow, slow\n"
     )
-    began = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - began < 5, "far above the second it takes, so that a busy machine does not fail it"
 
 
 def test_list_show_and_json(robustiqa):

@@ -131,12 +131,21 @@ def test_black_box_has_no_gradient_counts_queries_and_stops_hard(setting):
     assert not value.requires_grad and not value.is_inference()
     objective(dist)
     objective.select(torch.tensor([0])).__call__(dist[:1])
+    better = dist + 0.05 * (objective.reference - dist) * objective.sign.view(-1, 1, 1, 1)
+    value = objective(better)
+    assert value[0] == -torch.inf and torch.isfinite(value[1:]).all(), "a spent sample learns nothing more"
+    assert torch.equal(objective.best()[0], dist[0]) and torch.equal(objective.best()[1:], better[1:])
+    assert objective.ledger.queries.tolist() == [3, 3, 3, 3]
     with pytest.raises(QueryLimit):
         objective(dist)
-    assert objective.ledger.queries.tolist() == [3, 2, 2, 2]
-    assert probe.forward_rows == 9 and probe.backward_rows == 0
-    objective.select(torch.tensor([1, 2, 3]))(dist[1:])
-    assert objective.ledger.queries.tolist() == [3, 3, 3, 3]
+    assert objective.ledger.queries.tolist() == [3, 3, 3, 3] and probe.backward_rows == 0
+
+
+def test_repeated_rows_share_the_queries_of_their_sample(setting):
+    objective, dist, _, _ = setting(white_box=False, query_limit=3)
+    value = objective.select(torch.tensor([0, 0, 1, 0, 0]))(dist[[0, 0, 1, 0, 0]])
+    assert torch.isfinite(value).tolist() == [True, True, True, True, False]
+    assert objective.ledger.queries.tolist() == [3, 1, 0, 0]
 
 
 def test_a_black_box_call_does_not_spoil_the_next_white_box_one(setting):

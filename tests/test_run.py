@@ -1,5 +1,6 @@
 """The engine end to end on toy plugins: what is recorded, what is kept, what fails and what is never run twice."""
 
+import importlib.metadata
 import json
 import random
 import subprocess
@@ -12,9 +13,14 @@ import pandas as pd
 import pytest
 import torch
 
+from harness.contracts import SampleRng
 from harness.errors import UserError
 from harness.plan import in_hash_order, make_plan
-from harness.run import Options, run_suite
+from harness.registry import Registry
+from harness.run import Options, report_run, run_suite
+from harness.suite import load_suite
+
+TOY = Path(__file__).parent / "plugins" / "toy.py"
 
 BASIC = """
 name: toy
@@ -107,7 +113,7 @@ def test_fit_select_restarts_black_box_and_notes(run_toy, tmp_path):
     assert restarts["forwards"].eq(6).all() and restarts["backwards"].eq(3).all()
     guess = records(result, attack="guess")
     assert guess["queries"].eq(7).all() and guess["backwards"].eq(0).all()
-    assert ((guess["attacked"] - guess["clean"]) * guess["sign"] >= 0).all()
+    assert ((guess["attacked"] - guess["clean"]) * guess["sign"] > 0).mean() > 0.9, "the best corner is kept"
     assert len(list((tmp_path / "run" / "fits").glob("*.safetensors"))) == 2, "one fit per sign"
 
 
@@ -244,9 +250,7 @@ def test_a_failing_metric_fails_its_cells_names_the_sample_and_the_rest_goes_on(
     result = run_toy(text, tmp_path / "run")
     assert result.failed > 0 and len(records(result, metric="linear", attack="fgsm")) == 40
     named = {f.sample for f in result.data.failures if "clean" in f.cell}
-    from harness.registry import Registry  # the same pixels decide which sample it is
-
-    dataset = Registry([Path(__file__).parent / "plugins" / "toy.py"]).dataset("toy").build({})
+    dataset = Registry([TOY]).dataset("toy").build({})
     bad = {e.id for e in dataset.entries("test") if dataset.load(e)["ref"][0, 0, 0] < 0.35}
     assert named and named <= bad
     wording = "NaN" if metric == "nan_at" else "planted failure"
@@ -302,13 +306,120 @@ def test_slices_are_nested_prefixes_in_hash_order(registry, suite_of):
     assert [c.id for c in plan.cells] == [c.id for c in few.cells], "the limit is no part of identity"
 
 
-def test_provenance_and_suite_are_saved(run_toy, tmp_path):
-    run_toy(basic(attacks="noise"), tmp_path / "run")
-    provenance = json.loads((tmp_path / "run" / "provenance" / "run.json").read_text())
-    assert provenance["versions"]["torch"] == torch.__version__
-    from harness.registry import Registry
-    from harness.suite import load_suite
-
-    registry = Registry([Path(__file__).parent / "plugins" / "toy.py"])
+def test_provenance_and_the_resolved_suite_are_saved(run_toy, tmp_path, monkeypatch):
+    run_toy(
+        basic(attacks="noise, {name: pgd, label: mine}", more="defenses: [base, {name: flip, threat: adaptive}]\n"),
+        tmp_path / "run",
+    )
+    provenance = tmp_path / "run" / "provenance"
+    (versions,) = json.loads((provenance / "versions.json").read_text())
+    assert versions["torch"] == torch.__version__ and versions["device"] == "cpu"
+    (split,) = json.loads((provenance / "splits.json").read_text())
+    assert split["mean_opinion"] == pytest.approx(0.5 + 0.015) and split["items"] == 20
+    registry = Registry([TOY])
     saved = load_suite(tmp_path / "run" / "suite.yaml", registry)
+    assert saved.attacks[1].parameters["steps"] == 10 and saved.attacks[1].label == "mine"
     assert run_suite(saved, registry, Options(out=tmp_path / "run", executor="serial")).jobs == 0
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.9")
+    again = run_suite(saved, registry, Options(out=tmp_path / "run", executor="serial"))
+    assert again.data.versions["torch"] == torch.__version__, "the report tells what made the records"
+
+
+def test_streams_of_attack_keep_and_score_are_apart_and_a_defense_draws_per_sample(run_toy, tmp_path, monkeypatch):
+    used = []
+    original = SampleRng.for_samples.__func__
+
+    def spy(cls, seed, ids, purpose, device="cpu"):
+        used.append((purpose, tuple(ids)))
+        return original(cls, seed, ids, purpose, device)
+
+    monkeypatch.setattr(SampleRng, "for_samples", classmethod(spy))
+    text = basic("linear", "fgsm", more="defenses: [{name: jitter, threat: adaptive, eot: 2, draws: 2}]\n")
+    run_toy(text.replace("[toy]", "[{name: toy_triplets, references: 3}]"), tmp_path / "run")
+    purposes = {purpose for purpose, _ in used}
+    assert {"fgsm", "defense/attack/fgsm", "defense/keep", "defense/score/0", "defense/score/1"} <= purposes
+    assert all("#" not in i for purpose, ids in used if purpose.startswith("defense/") for i in ids), (
+        "patches share a draw"
+    )
+    assert all("#" in i for purpose, ids in used if purpose == "fgsm" for i in ids)
+
+
+def test_an_attack_sees_the_range_of_clean_quality(run_toy, tmp_path):
+    result = run_toy(basic("negative_mse", "tell_scale"), tmp_path / "run")
+    (fact,) = [json.loads(f.read_text()) for f in (tmp_path / "run" / "facts").glob("*.json")]
+    told = records(result, attack="tell_scale")["scale"]
+    assert np.allclose(told, max(fact["quality"]) - min(fact["quality"])) and told.iloc[0] != 1.0
+
+
+def test_a_fact_of_a_randomised_scorer_follows_the_seed(registry, suite_of):
+    def facts(seed, defense):
+        text = basic(more=f"seed: {seed}\ndefenses: [{defense}]\n")
+        return {fact.id for fact in make_plan(suite_of(text), registry).facts}
+
+    adaptive = "{name: jitter, threat: adaptive}"
+    assert facts(0, adaptive) != facts(1, adaptive) and facts(0, "base") == facts(1, "base")
+
+
+def test_two_fits_that_differ_in_eot_alone_are_kept_apart(run_toy, tmp_path):
+    a, b = (f"{{name: jitter, threat: adaptive, eot: {eot}, label: e{eot}}}" for eot in (2, 5))
+    result = run_toy(basic("linear", "learnt", more=f"defenses: [{a}, {b}]\nlimit: 8\n"), tmp_path / "run")
+    assert result.failed == 0 and len(list((tmp_path / "run" / "fits").glob("*.safetensors"))) == 4
+
+
+def test_two_splits_of_one_data_set_are_two_data_sets(run_toy, tmp_path):
+    text = basic(attacks="noise", more="limit: 8\n").replace("[toy]", "[toy, {name: toy, split: train}]")
+    result = run_toy(text, tmp_path / "run")
+    assert set(result.data.datasets) == {"toy", "toy train"}
+    assert result.data.records.groupby("dataset")["item"].nunique().to_dict() == {"toy": 8, "toy train": 8}
+
+
+def test_a_failure_is_forgotten_once_the_cause_is_mended(run_toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FLAG", str(tmp_path / "flag"))
+    text = basic("needs_flag, linear", "noise, fgsm")
+    broken = run_toy(text, tmp_path / "run")
+    assert broken.failed > 0 and broken.failures
+    (tmp_path / "flag").touch()
+    mended = run_toy(text, tmp_path / "run")
+    assert mended.failed == 0 and not mended.failures and not list((tmp_path / "run" / "failures").iterdir())
+
+
+def test_what_a_dying_block_had_finished_counts(run_toy, tmp_path):
+    result = run_toy(
+        basic(attacks="noise, dies_here", more="limit: 8\n"), tmp_path / "run", executor="processes", workers=1
+    )
+    assert {f.cell for f in result.data.failures} == {
+        "toy / linear / dies_here up eps 4/255",
+        "toy / linear / dies_here down eps 4/255",
+    }
+    assert len(records(result, attack="noise")) == 8
+
+
+def test_images_below_a_metrics_minimum_are_refused(run_toy, tmp_path):
+    result = run_toy(basic("{name: birqa-tiny}, linear", "noise"), tmp_path / "run")
+    assert all(f.bad_input and "at least 64 px" in f.message for f in result.failures) and result.failures
+    assert len(records(result, metric="linear", attack="noise")) == 20
+
+
+def test_a_run_killed_while_opening_its_folder_can_go_on(run_toy, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".suite.yaml.abc.tmp").write_text("name: t")
+    assert run_toy(basic(attacks="noise"), tmp_path / "run").failed == 0
+
+
+def test_notes_cannot_overwrite_a_column(run_toy, tmp_path):
+    result = run_toy(basic(attacks="overwrites, noise"), tmp_path / "run")
+    assert all("note() cannot be called 'attacked'" in f.message for f in result.failures) and result.failures
+
+
+def test_a_data_set_that_raises_fails_its_slice_only(run_toy, tmp_path):
+    text = basic(attacks="noise").replace("[toy]", "[{name: toy_broken}]")
+    result = run_toy(text, tmp_path / "run")
+    assert result.failures and all("planted" in f.message and f.sample == "test/r1/n/2" for f in result.failures)
+    assert 0 < records(result, attack="noise")["item"].nunique() < 20
+
+
+def test_an_unfinished_run_says_so(run_toy, suite_of, registry, tmp_path):
+    run_toy(basic(attacks="noise", more="limit: 8\n"), tmp_path / "run")
+    (tmp_path / "run" / "suite.yaml").write_text(basic(attacks="noise"))
+    data, _, _ = report_run(tmp_path / "run", registry)
+    assert any("2 of 3 blocks" in notice for notice in data.notices)

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness.errors import UserError
 from harness.store import RunFolder
 from harness.worker import Context, Done, Job, Worker, record_failure
 
@@ -51,7 +52,7 @@ class ProcessExecutor:
         """Run the jobs, yielding each as it ends.
 
         Raises:
-            OSError: A worker could not write the run folder.
+            UserError: A worker could not write the run folder, or read a label file.
         """
         waiting: deque[Job] = deque(jobs)
         tries: dict[int, int] = {}
@@ -142,7 +143,7 @@ def _work(pipe: Connection, context: Context) -> None:
             try:
                 worker = worker or Worker(context)
                 answer: Any = worker.execute(job)
-            except OSError as error:
+            except UserError as error:
                 answer = error
             except Exception as error:
                 answer = RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")

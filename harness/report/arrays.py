@@ -34,6 +34,8 @@ class Setting:
     control: bool
     norm: str
     eps: float
+    plugin: str
+    """Registered name behind the label: what tells one control from another."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Scorer:
         """The control of that name at the budget of a setting."""
         for other in self.settings:
             same = (other.norm, other.eps) == (setting.norm, setting.eps)
-            if other.control and same and base_name(other.attack) == name:
+            if other.control and same and other.plugin == name:
                 return self.of(other, 0)
         return _absent("missing", self.clean.shape)
 
@@ -223,7 +225,9 @@ def _scorers(
     draw = table["draw"].to_numpy(dtype=np.int64)
     attack = np.array(_words(table["attack"]), dtype=object)
     place = {name: number for number, name in reversed(list(enumerate(attack)))}
-    ran = {(_setting(key), int(key[4])) for key, index in _groups(table, _SETTING) if str(key[0]) != "clean"}
+    names = _words(table["plugin"]) if "plugin" in table else [base_name(label) for label in attack]
+    plugin = dict(zip(attack, names, strict=True))
+    ran = {(_setting(key, plugin), int(key[4])) for key, index in _groups(table, _SETTING) if str(key[0]) != "clean"}
     groups = [(_Who(*map(str, key)), index) for key, index in _groups(table, list(_Who._fields))]
     attacked = {who[:2] for who, index in groups if (attack[index] != "clean").any()}
     scorers = []
@@ -244,7 +248,7 @@ def _scorers(
             if str(key[0]) != "clean":
                 partial_is_whole = triplets and not key[1]
                 one = _finished(values, index[local], draw, rows, shape, partial_is_whole)
-                finished[_setting(key), int(key[4])] = one
+                finished[_setting(key, plugin), int(key[4])] = one
         for setting, sign in ran:
             if cell_label(dataset, *who, setting.attack, sign, setting.norm, setting.eps) in failed:
                 finished[setting, sign] = _absent("failed", shape)
@@ -279,8 +283,8 @@ class _Who(NamedTuple):
 _SETTING = ["attack", "control", "norm", "eps", "sign"]
 
 
-def _setting(key: tuple[Any, ...]) -> Setting:
-    return Setting(str(key[0]), bool(key[1]), str(key[2]), round(float(key[3]), 9))
+def _setting(key: tuple[Any, ...], plugin: Mapping[str, str]) -> Setting:
+    return Setting(str(key[0]), bool(key[1]), str(key[2]), round(float(key[3]), 9), plugin[str(key[0])])
 
 
 def _groups(table: pd.DataFrame, keys: list[str]) -> list[tuple[tuple[Any, ...], Ints]]:

@@ -45,7 +45,7 @@ _DIRECTIONS = {
     "mos_split": "mos_split = raised where {labels} is at or below the mean of the whole split, lowered above it",
     "self_split": "self_split = raised where the metric's own clean score is at or below its median, lowered above it",
     "random_sign": "random_sign = raised or lowered by a fair coin per sample",
-    "pair": "pair = the patch people rejected raised, the one they preferred lowered",
+    "pair": "pair = the patch that the judge rejected raised, the one it preferred lowered",
 }
 _THREATS = {
     "oblivious": "oblivious = attacked without the defense, scored with it",
@@ -341,7 +341,7 @@ def _table(
     if any(row["state"] == "failed" for row in rows):
         extra.append("failed: see Failures.")
     if any(row["draws"] > 1 for row in rows):
-        extra.append("Randomised defenses: mean over draws; draw sd = standard deviation between draws.")
+        extra.append("Randomised defenses: mean over draws; the standard deviation between draws is in the CSV.")
     return Table(
         name,
         one.name,

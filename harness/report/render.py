@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from harness.files import write_whole
 from harness.report.build import Layout, Table, build_tables
 from harness.report.data import RunData
 from harness.report.summary import sentences
@@ -45,8 +44,8 @@ def write_report(data: RunData, folder: Path) -> list[Table]:
         figures = draw_figures(tables)
         pages.update({drawn[dataset]: png for dataset, png in figures.items()})
         for path, page in pages.items():
-            _write(path, page)
-    _write(folder / "index.html", html(data, tables, figures).encode())
+            write_whole(path, page)
+    write_whole(folder / "index.html", html(data, tables, figures).encode())
     return tables
 
 
@@ -138,18 +137,3 @@ def _starts(layout: Layout) -> list[bool]:
 def _markdown_row(cells: Sequence[str]) -> str:
     clean = (cell.replace("\n", "; ").replace("|", "\\|") for cell in cells)
     return "| " + " | ".join(clean) + " |"
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)  # noqa: PTH105 (the house writes files this way)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

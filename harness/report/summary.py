@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL
 from harness.report.build import Table
 from harness.report.measure import CONTROL
 from harness.report.words import attack_text, base_name, budget_text, number, scorer_text
@@ -20,7 +19,7 @@ _SCORERS = 3
 
 
 def sentences(tables: Sequence[Table]) -> list[str]:
-    """At most six sentences: shifts, ranks, pairs, two-alternative choices, failures."""
+    """At most seven sentences: shifts, ranks, two-alternative choices, failures."""
     out: list[str] = []
     by_name = {name: [table for table in tables if table.name == name] for name in ("srocc", "shift", "two_afc")}
     pairs = [table for table in by_name["shift"] if "pair" not in set(table.frame["direction"])]
@@ -30,42 +29,39 @@ def sentences(tables: Sequence[Table]) -> list[str]:
         out += _ranks(table)
     for table in by_name["two_afc"][:1]:
         out += _choices(table)
-    out = out[:5]
+    out = out[:6]
     out += [f"{len(t.frame)} failure(s): see the list of failures." for t in tables if t.name == "failures"]
     return out
 
 
 def _shifts(frame: pd.DataFrame) -> list[str]:
-    rows = _attacked(frame)
-    rows = [row for row in rows if row["direction"] == "up"] or rows
-    best: dict[str, dict[str, Any]] = {}
-    for row in _at_usual_budget(rows):
-        name = _name(row)
-        if name not in best or row["shift_over_sigma"] > best[name]["shift_over_sigma"]:
-            best[name] = row
-    strongest = sorted(best.values(), key=lambda row: (row["defense"] != "base", -row["shift_over_sigma"]))[:_SCORERS]
-    return [_shift_sentence(row) for row in strongest]
+    """For each scorer, what raising its scores achieved and the strongest of the other directions."""
+    rows = [row for row in _at_usual_budget(_attacked(frame)) if pd.notna(row["shift_over_sigma"])]
+    names = list(dict.fromkeys(_name(row) for row in sorted(rows, key=lambda row: row["defense"] != "base")))
+    told = []
+    for name in names[:_SCORERS]:
+        own = [row for row in rows if _name(row) == name]
+        up = [row for row in own if row["direction"] == "up"]
+        other = [row for row in own if row["direction"] != "up"]
+        strongest = [max(part, key=lambda row: row["shift_over_sigma"]) for part in (up, other) if part]
+        told.append(f"{name} at {_budget(strongest[0])}: " + "; ".join(_moved(row) for row in strongest) + ".")
+    if len(names) > _SCORERS:
+        told.append(f"{len(names) - _SCORERS} more scorers are in the tables.")
+    return told
 
 
-def _shift_sentence(row: dict[str, Any]) -> str:
-    direction = row["direction"]
-    moved = {"up": "quality rises", "down": "quality falls"}.get(direction, "quality moves the attacker's way by")
-    text = f"{_name(row)} under {_attack(row)} {direction} at {_budget(row)}: {moved} "
-    text += f"{number(row['shift_over_sigma'], 1)}σ"
-    beside, excess = [], []
-    for control, doing in (
-        (RAISING_CONTROL, "restoring the reference inside the same budget"),
-        (LOWERING_CONTROL, "random noise"),
-    ):
-        if pd.notna(row[f"{control}_over_sigma"]):
-            beside.append(f"{doing} gives {number(row[f'{control}_over_sigma'], 1)}")
-        if pd.notna(row[f"excess_over_{control}"]):
-            excess.append(f"{number(row[f'excess_over_{control}'], 1)}σ is excess over {control}")
-    if beside:
-        text += "; " + ", ".join(beside)
-    if excess:
-        text += ": " + ", ".join(excess)
-    return text + "."
+def _moved(row: dict[str, Any]) -> str:
+    """'pgd up moves it 0.57σ, 0.13σ less than the honest control (restoring the reference)'."""
+    text = f"{_attack(row)} {row['direction']} moves it {number(row['shift_over_sigma'])}σ"
+    excess = row["excess_over_own_control"]
+    if pd.isna(excess):
+        return text + " (no control was run beside it: add noise and restore)"
+    controls = {
+        "up": "restoring the reference inside the same budget does",
+        "down": "random noise of the same size does",
+    }
+    control = controls.get(row["direction"], "restoring and random noise do")
+    return f"{text}, {number(abs(excess))}σ {'more' if excess > 0 else 'less'} than {control}"
 
 
 def _ranks(table: Table) -> list[str]:
@@ -79,13 +75,14 @@ def _ranks(table: Table) -> list[str]:
         name = _name(row)
         if name not in lowest or row["srocc"] < lowest[name]["srocc"]:
             lowest[name] = row
-    ordered = sorted(lowest.values(), key=lambda row: -row["srocc"])
+    ordered = sorted(lowest.values(), key=lambda row: (row["defense"] != "base", -row["srocc"]))
     parts = [
         f"{_name(row)} {number(row['clean_srocc'])} → {number(row['srocc'])} ({_attack(row)} {row['direction']})"
         for row in ordered[: _SCORERS + 1]
     ]
     what = "SROCC with proxy quality" if "proxy" in table.title else "SROCC with opinions"
-    return [f"{what} on {table.dataset} at {_budget(ordered[0])}, clean → worst attack: {'; '.join(parts)}."]
+    more = f"; {len(ordered) - len(parts)} more in the table" if len(ordered) > len(parts) else ""
+    return [f"{what} on {table.dataset} at {_budget(ordered[0])}, clean → worst attack: {'; '.join(parts)}{more}."]
 
 
 def _choices(table: Table) -> list[str]:
@@ -98,8 +95,9 @@ def _choices(table: Table) -> list[str]:
             lowest[name] = row
     parts = [
         f"{_name(row)} {number(row['clean_accuracy'])} → {number(row['accuracy'])} ({_attack(row)})"
-        for row in sorted(lowest.values(), key=lambda row: -row["accuracy"])[: _SCORERS + 1]
+        for row in sorted(lowest.values(), key=lambda row: (row["defense"] != "base", -row["accuracy"]))[: _SCORERS + 1]
     ]
+    parts += [f"{len(lowest) - len(parts)} more in the table"] if len(lowest) > len(parts) else []
     if not parts:
         return []
     budget = _budget(next(iter(lowest.values())))

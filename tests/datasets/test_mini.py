@@ -189,7 +189,7 @@ def test_a_codec_that_changes_pixels_is_reported_once(monkeypatch: pytest.Monkey
                 data.load(entry)
     assert len(caught) == 1
     (line,) = data.notices()
-    assert line.startswith("mini: 5 of 11 images differ from those labelled (jpeg 5)")
+    assert line.startswith("mini: images of type jpeg differ from those labelled")
 
 
 def test_draws_depend_on_the_name_alone() -> None:

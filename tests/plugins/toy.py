@@ -294,3 +294,54 @@ class OneDraw(Attack):
     def perturb(self, objective, images, budget, rng):
         _, gradient = objective.gradient(images)
         return images + budget.eps.view(-1, 1, 1, 1) * gradient.sign()
+
+
+@register("tell_scale")
+@dataclass(frozen=True)
+class TellScale(Attack):
+    """Notes the scale it is shown."""
+
+    def perturb(self, objective, images, budget, rng):
+        objective.note(scale=torch.full((len(images),), objective.scale, dtype=torch.float64))
+        return images
+
+
+@register("overwrites")
+@dataclass(frozen=True)
+class Overwrites(Attack):
+    """Tries to forge its result."""
+
+    def perturb(self, objective, images, budget, rng):
+        objective.note(attacked=torch.ones(len(images)))
+        return images
+
+
+@register("dies_here")
+@dataclass(frozen=True)
+class DiesHere(Attack):
+    """Kills its process."""
+
+    def perturb(self, objective, images, budget, rng):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@register("needs_flag")
+class NeedsFlag(NegativeMse):
+    """Raises until the flag file named by the environment exists."""
+
+    def score(self, reference, dist):
+        if not Path(os.environ["TOY_FLAG"]).exists():
+            raise RuntimeError("planted: no flag")
+        return super().score(reference, dist)
+
+
+@register("toy_broken")
+class ToyBroken(Toy):
+    """Cannot load one of its items, and not in the way the contract asks for."""
+
+    splits = ("test",)
+
+    def load(self, entry):
+        if entry.id == "test/r1/n/2":
+            raise ValueError("planted")
+        return super().load(entry)

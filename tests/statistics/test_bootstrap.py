@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,15 +85,3 @@ def test_clusters_widen_the_interval_of_dependent_samples():
     by_reference = resampled_mean(values, codes, cluster_multiplicities(codes, 4000, 0)).std()
     by_image = resampled_mean(values, np.arange(96), cluster_multiplicities(np.arange(96), 4000, 0)).std()
     assert by_reference / by_image == pytest.approx(2, abs=0.1)
-
-
-def test_a_thousand_resamples_of_96_samples_are_fast():
-    rng = np.random.default_rng(0)
-    x, y, codes = rng.normal(size=96), rng.normal(size=96), np.repeat(np.arange(24), 4)
-    weights = sample_weights(cluster_multiplicities(codes), codes)
-    taken = []
-    for _ in range(5):
-        start = time.perf_counter()
-        weighted_srocc(x, y, weights)
-        taken.append(time.perf_counter() - start)
-    assert min(taken) < 0.1

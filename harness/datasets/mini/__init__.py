@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import os
-import tempfile
+import io
 import warnings
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from harness.contracts import DataError, Dataset, Entry, Split, register
 from harness.datasets.images import Pixels, read_pixels, to_tensor
 from harness.datasets.mini.distortions import distort
 from harness.datasets.mini.references import reference
+from harness.files import write_whole
 from harness.paths import cache_dir, shown
 
 LABELS = Path(__file__).with_name("labels.csv")
@@ -62,8 +62,7 @@ class Mini(Dataset):
 
     def __init__(self) -> None:
         self._recent: OrderedDict[str, Pixels] = OrderedDict()
-        self._loaded: set[str] = set()
-        self._differing: dict[str, str] = {}
+        self._differing: set[str] = set()
 
     def entries(self, split: Split) -> Sequence[Entry]:
         """Every distorted image of a split; reads the label file alone.
@@ -100,12 +99,10 @@ class Mini(Dataset):
 
     def notices(self) -> Sequence[str]:
         """What a report has to say about the images loaded so far; empty if all are those that were labelled."""
-        if not self._differing:
-            return []
-        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(self._differing.values()).items()))
         return [
-            f"mini: {len(self._differing)} of {len(self._loaded)} images differ from those labelled ({kinds}): a codec "
-            "or library build here changes pixels, and the proxy labels may not fit them."
+            f"mini: images of type {kind} differ from those labelled: a codec or library build here changes pixels, "
+            "and the proxy labels may not fit them."
+            for kind in sorted(self._differing)
         ]
 
     @cached_property
@@ -142,12 +139,8 @@ class Mini(Dataset):
         return pixels
 
     def _compare(self, name: str, kind: str, pixels: Pixels, sha: str) -> None:
-        self._loaded.add(name)
-        if pixel_hash(pixels) == sha:
-            return
-        new_kind = kind not in self._differing.values()
-        self._differing[name] = kind
-        if new_kind:
+        if pixel_hash(pixels) != sha and kind not in self._differing:
+            self._differing.add(kind)
             warnings.warn(
                 f"Data set mini: image {name!r} ({kind}) differs from the one that was labelled. A codec or library "
                 "build here changes pixels; the proxy label may not fit. Runs on it compare with runs made here only.",
@@ -166,16 +159,10 @@ def _cached(path: Path, sha: str) -> Pixels | None:
 
 def _keep(path: Path, pixels: Pixels) -> None:
     """Put an image into the cache in one step; a cache that cannot be written is done without."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                Image.fromarray(pixels).save(file, "PNG")
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, buffer.getvalue())
 
 
 def _content(path: Path) -> bytes:
