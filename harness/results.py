@@ -50,7 +50,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         versions=_versions_of(store),
         notices=[*_unfinished(plan, store), *store.read_provenance("notices")],
         failures=_failures(plan, store),
-        weights={metric.label: _weights_text(metric, registry) for metric in plan.suite.metrics},
+        weights={m.label: _weights_text(m, registry) for m in plan.suite.metrics if m.weights},
     )
 
 
@@ -177,7 +177,9 @@ def label_of(cell: Cell) -> str:
 
 
 def _weights_text(metric: MetricUse, registry: Registry) -> str:
-    description = (registry.metric(metric.name).cls.__doc__ or metric.name).strip().splitlines()[0]
+    """What a metric with weights is, and which weights: 'BiRQA (reimplementation, stem stride 4), weights ab12...'."""
+    about = (registry.metric(metric.name).cls.__doc__ or metric.name).strip().splitlines()[0]
+    about = about.partition(";")[0].rstrip(".")
     if metric.weights == RANDOM_WEIGHTS:
-        return f"{description} RANDOM weights: its scores mean nothing."
-    return f"{description} Weights sha256 {metric.weights[:12]}." if metric.weights else description
+        return f"{about}, RANDOM weights: its scores mean nothing"
+    return f"{about}, weights sha256 {metric.weights[:12]}"

@@ -69,6 +69,20 @@ def test_files_that_cannot_be_used(plugin_file, text, message):
     assert "mine.py" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    higher_is_better = True\n", "", r"class Mine must say higher_is_better = True or False"),
+        ("*, gain: float = 2.0", "gain: float = 2.0", r"class Mine must have keyword-only parameters"),
+    ],
+)
+def test_classes_that_break_the_contract_are_refused_by_name_and_origin(plugin_file, old, new, message):
+    registry = Registry([plugin_file(METRIC.format(name="odd").replace(old, new))])
+    with pytest.raises(PluginError, match=r"metric 'odd' from .*mine\.py: " + message):
+        registry.metric("odd")
+    assert registry.metric("psnr") is not None
+
+
 def test_a_missing_file_and_an_unknown_name(tmp_path):
     with pytest.raises(PluginError, match="no such file"):
         Registry([tmp_path / "none.py"])

@@ -351,7 +351,7 @@ def _table(
         full,
         compact,
         _protocol(data, one, rows, directions),
-        (*notes, *extra),
+        (*notes, *extra, *data.notices),
     )
 
 
@@ -370,6 +370,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     labels = "proxy quality" if facts.labels == "proxy" else "the opinion score"
     meant = [_DIRECTIONS.get(name, name).format(labels=labels) for name in directions]
     resamples = len(one.multiplicities)
+    metrics = {row["metric"] for row in rows}
     parts = [
         f"{facts.name}, split {facts.split}",
         f"{count} {'triplets' if triplets else 'images'}{limit}, {one.clusters} references",
@@ -378,6 +379,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *(["directions: " + ", ".join(meant)] if meant and attacks else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
         *threats,
+        *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
         f"95 % intervals from {resamples} resamples of references, shared by all rows",
         f"slices of {data.slice_size}",
         f"seed {data.seed}",

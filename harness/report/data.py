@@ -90,7 +90,7 @@ class RunData:
     notices: Sequence[str]
     failures: Sequence[Failure]
     weights: Mapping[str, str]
-    """Metric -> short description of its weights."""
+    """Metric -> what it is and which weights it has; metrics without weights are left out."""
 
 
 def cell_label(

@@ -51,6 +51,9 @@ class BiRQA(Metric):
 
     def __init__(self, *, channels: int = 256, stem_channels: int = 64, head: int = 128) -> None:
         super().__init__()
+        for name, value, unit in (("channels", channels, 4), ("stem_channels", stem_channels, 1), ("head", head, 2)):
+            if value < unit or value % unit:
+                raise ValueError(f"{name} should be a positive multiple of {unit}, got {value}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.network = Network(
