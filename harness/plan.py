@@ -169,7 +169,7 @@ class Plan:
         return self.entries[split.key][: self.suite.limit]
 
     def blocks(self, done: Mapping[str, frozenset[int]]) -> list[Block]:
-        """Blocks of the pending work.
+        """Blocks of the pending work, all slices of one source before the next, so that a worker loads a model once.
 
         Args:
             done: Cell id -> slices that have records.
@@ -183,7 +183,7 @@ class Plan:
                 pending = tuple(c for c in cells if index not in done.get(c.id, frozenset()))
                 if pending:
                     blocks.append(Block(cells[0].split, cells[0].source, index, pending))
-        return sorted(blocks, key=lambda b: b.slice)
+        return blocks
 
 
 def in_hash_order(entries: Sequence[Entry]) -> list[Entry]:
