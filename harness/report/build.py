@@ -218,8 +218,8 @@ def _pair_accuracy(data: RunData, one: Evaluated) -> Table | None:
         f"Robust pair accuracy against {_labels(one)}",
         "Of two images, how often does the one with the better "
         + ("proxy label" if one.facts.labels == "proxy" else "opinion score")
-        + " keep the higher score when the attacker lowers it and raises the other (both), or does only one of the "
-        "two? 1 is always, 0.5 a coin; a lift common to all images changes nothing.",
+        + " keep the higher score when the attacker lowers it and raises the other (both)? 1 is always, 0.5 a coin; a "
+        "lift common to all images changes nothing. The page and the CSV also have only one of the two attacked.",
         rows,
         full,
         compact,
