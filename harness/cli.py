@@ -66,7 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _complain(str(error))
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted. What was finished is kept; run the same command again to go on.")
         code = 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -77,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         show()
         code = int(getattr(error, "exit_code", 2))
+    if code == 130:  # typer may also return it for a KeyboardInterrupt of its own accord
+        _complain("interrupted. What was finished is kept; run the same command again to go on.")
     sys.exit(code or 0)
 
 
@@ -303,6 +304,10 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")] = None,
     limit: Limit = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do every N-th block from the I-th on (0/4 ... 3/4), for job arrays."),
+    ] = None,
     plugin: PluginFiles = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
@@ -320,7 +325,7 @@ def run(
     found = load_suite(suite, registry, {"limit": limit} if limit else None)
     _check_device(device)
     console = _console()
-    options = Options(out, executor.value if executor else None, workers, device)
+    options = Options(out, executor.value if executor else None, workers, device, _shard(shard))
     with SilentProgress() if quiet else ConsoleProgress(_console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:
@@ -365,6 +370,116 @@ def report(
 
 
 @app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run folder; it may be running.", metavar="RUN")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a run is, from its folder alone; safe while it runs.
+
+    Example: robustiqa status results/runs/quickstart
+    """
+    from harness.run import run_status
+
+    found = run_status(folder, _registry(plugin))
+    if as_json:
+        _print_json(found)
+        return
+    from rich.table import Table
+
+    table = Table("attacked", "blocks done", title=f"{found['name']} in {folder}", title_justify="left")
+    for row in found["sources"]:
+        table.add_row(row["source"], f"{row['done']} of {row['blocks']}")
+    _console().print(table)
+    state = "finished" if found["done"] == found["blocks"] else "not finished: run the same suite again to go on"
+    _console().print(f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures; {state}.")
+
+
+@app.command("compare")
+def compare_(
+    run_a: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(help="Another; differences are B minus A.", metavar="RUN_B")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs where both measured the same condition on the same images, with paired intervals.
+
+    Example: robustiqa compare results/runs/before results/runs/after
+    """
+    from harness.compare import compare
+    from harness.run import read_run
+
+    registry = _registry(plugin)
+    frame = compare(read_run(run_a, registry), read_run(run_b, registry))
+    if as_json:
+        _print_json(json.loads(frame.to_json(orient="records")))
+        return
+    if frame.empty:
+        raise UserError(
+            f"{run_a} and {run_b}: no condition was measured on the same images in both. Compare other runs."
+        )
+    from rich.table import Table
+
+    from harness.report.words import budget_text, number, scorer_text, with_interval
+
+    header = (
+        "data set",
+        "metric",
+        "attack",
+        "budget",
+        "n",
+        "SROCC A",
+        "SROCC B",
+        "change [95 %]",
+        "quality change [95 %]",
+    )
+    table = Table(*header, title=f"{run_b} minus {run_a}", title_justify="left")
+    for row in frame.to_dict("records"):
+        direction = {1: " up", -1: " down"}.get(row["sign"], "")
+        table.add_row(
+            row["dataset"],
+            scorer_text(row["metric"], row["defense"], row["threat"], row["source"]),
+            row["attack"] + direction,
+            budget_text(row["norm"], row["eps"]) if row["norm"] else "",
+            str(row["images"]),
+            number(row["srocc_a"]),
+            number(row["srocc_b"]),
+            *(
+                with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, True)
+                for name in ("srocc_change", "quality_change")
+            ),
+        )
+    _console().print(table)
+    _console().print("Paired bootstrap over references, the same resamples for both runs; images that both runs have.")
+
+
+@app.command()
+def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
+    """Examine the installation: versions, devices, folders, name collisions, plugins, weights, data sets.
+
+    Example: robustiqa doctor
+    """
+    from dataclasses import asdict
+
+    from harness.doctor import examine
+
+    findings = list(examine(_registry(plugin)))
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(show_header=False, box=None, padding=(0, 2))
+        style = {"ok": "green", "note": "yellow", "problem": "bold red"}
+        for finding in findings:
+            table.add_row(f"[{style[finding.verdict]}]{finding.verdict}[/]", finding.subject, escape(finding.detail))
+        _console().print(table)
+    if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, such as suites/train/birqa_tiny_mini.yaml.")],
     out: Annotated[Path | None, typer.Option(help="The training's run folder.")] = None,
@@ -383,6 +498,15 @@ def train(
         f"Weights: {result.weights} (sha256 {result.sha256[:12]}...), listed in the manifest beside them.",
         soft_wrap=True,
     )
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
+    return int(index), int(count)
 
 
 def _check_device(device: str | None) -> None:

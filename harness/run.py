@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from harness.errors import UserError
 from harness.located import LocatedError
-from harness.plan import Plan, make_plan
+from harness.plan import Block, Plan, make_plan
 from harness.registry import Registry
 from harness.report import RunData, Table, write_report
 from harness.results import collect, describe_split, relevant_failures, versions
@@ -42,12 +44,14 @@ class Options:
         executor: "serial" or "processes"; None takes processes on a CPU, serial on a GPU.
         workers: Worker processes; None for one per core.
         device: "cpu", "cuda", ...; None takes a GPU where there is one.
+        shard: (i, n): do every n-th block from the i-th on, for job arrays on a shared folder.
     """
 
     out: Path | None = None
     executor: str | None = None
     workers: int | None = None
     device: str | None = None
+    shard: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def run_suite(
     store = RunFolder(options.out or RUNS / suite.name)
     store.open(suite)
     tally = _Tally(progress)
-    pending = pending_jobs(plan, store)
+    facts, fits, blocks = pending_jobs(plan, store)
+    pending = (facts, fits, _own_shard(blocks, plan, options.shard))
     if any(pending):
         device = options.device or default_device()
         store.add_provenance("versions", [versions(device)])
@@ -119,22 +124,60 @@ def report_run(folder: Path, registry: Registry) -> tuple[RunData, Sequence[Tabl
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
+    plan, store = _reopened(folder, registry)
+    data = collect(plan, store, registry)
+    return data, _written(data, store), relevant_failures(plan, store)
+
+
+def read_run(folder: Path, registry: Registry) -> RunData:
+    """The records of a run folder, running and writing nothing.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
+    plan, store = _reopened(folder, registry)
+    return collect(plan, store, registry)
+
+
+def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
+    """How far a run is: blocks and blocks done, in all and for each attacked scorer, and failures noted.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
+    plan, store = _reopened(folder, registry)
+    pending = {_block_key(block) for block in plan.blocks({c.id: store.slices(c.id) for c in plan.cells})}
+    sources: dict[str, dict[str, Any]] = {}
+    for block in plan.blocks({}):
+        name = f"{block.split.label} / {block.source.label}"
+        row = sources.setdefault(name, {"source": name, "blocks": 0, "done": 0})
+        row["blocks"] += 1
+        row["done"] += _block_key(block) not in pending
+    return {
+        "name": plan.suite.name,
+        "blocks": sum(row["blocks"] for row in sources.values()),
+        "done": sum(row["done"] for row in sources.values()),
+        "failures": len(relevant_failures(plan, store)),
+        "sources": list(sources.values()),
+    }
+
+
+def _reopened(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
+    """The plan of a run folder's own suite."""
     from harness.suite import load_suite
 
+    store = RunFolder(folder)
     if not (folder / "suite.yaml").is_file():
         raise UserError(f"{folder}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
     try:
         suite = load_suite(folder / "suite.yaml", registry)
     except LocatedError as error:
-        files = [file for page in RunFolder(folder).read_provenance("plugins") for file in page]
+        files = [file for page in store.read_provenance("plugins") for file in page]
         if registry.files or not files:
             raise
         hint = f"The run was made with {' '.join(f'--plugin {file}' for file in files)}; give them again."
         raise UserError(f"{error}\n{hint}") from error
-    store = RunFolder(folder)
-    plan = make_plan(suite, registry)
-    data = collect(plan, store, registry)
-    return data, _written(data, store), relevant_failures(plan, store)
+    return make_plan(suite, registry), store
 
 
 def pending_jobs(plan: Plan, store: RunFolder) -> tuple[list[Job], list[Job], list[Job]]:
@@ -144,6 +187,17 @@ def pending_jobs(plan: Plan, store: RunFolder) -> tuple[list[Job], list[Job], li
     facts: list[Job] = [fact for fact in plan.facts if not store.has_fact(fact.id)]
     fits: list[Job] = [fit for fit in plan.fits if not store.has_fit(fit.id)]
     return facts, fits, list(blocks)
+
+
+def _own_shard(blocks: Sequence[Job], plan: Plan, shard: tuple[int, int]) -> Sequence[Job]:
+    """The blocks of one shard, by their place among all blocks of the plan: the same whatever is done already."""
+    index, count = shard
+    place = {_block_key(block): number for number, block in enumerate(plan.blocks({}))}
+    return [block for block in blocks if isinstance(block, Block) and place[_block_key(block)] % count == index]
+
+
+def _block_key(block: Block) -> tuple[str, str, int]:
+    return block.split.key, block.source.key, block.slice
 
 
 class _Tally:
@@ -181,13 +235,39 @@ def execute(
     files = tuple(file.resolve() for file in registry.files)
     executor = make_executor(Context(store.path.resolve(), files, suite.seed, suite.slice_size, device), options)
     try:
-        for stage, jobs in zip(("calibration", "fits", "blocks"), pending, strict=True):
-            if jobs:
-                tally.progress.stage(stage, len(jobs))
-                for result in executor.run(jobs):
-                    tally.add(result, stage)
+        with _Interrupt() as interrupt:
+            for stage, jobs in zip(("calibration", "fits", "blocks"), pending, strict=True):
+                if jobs and not interrupt.asked:
+                    tally.progress.stage(stage, len(jobs))
+                    for result in executor.run(jobs, lambda: interrupt.asked):
+                        tally.add(result, stage)
+        if interrupt.asked:
+            raise KeyboardInterrupt
     finally:
         executor.close()
+
+
+class _Interrupt:
+    """The first Ctrl-C asks to stop after the blocks begun, the second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._answer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _answer(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("stopping after the blocks begun; Ctrl-C again stops at once.", file=sys.stderr)
 
 
 def make_executor(context: Context, options: Options) -> Any:

@@ -100,6 +100,7 @@ def test_failed_cells_exit_1_and_name_the_sample(robustiqa, suite):
         (["report", "nowhere"], "nowhere: no run folder"),
         (["run", "suite.yaml", "--device", "warp"], "--device warp: not to be had"),
         (["run", "suite.yaml", "--workers", "0"], "--workers"),
+        (["run", "suite.yaml", "--shard", "2/2"], "--shard 2/2: should be I/N"),
         (["run"], "SUITE"),
         (["lisst"], "lisst"),
     ],

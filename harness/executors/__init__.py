@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from harness.worker import Done, Job
@@ -11,8 +11,8 @@ from harness.worker import Done, Job
 class Executor(Protocol):
     """Runs jobs in any order and yields what became of each."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
-        """Run every job; the caller may stop early."""
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Done]:
+        """Run every job; once `stop` says so, finish the ones begun and begin no other."""
         ...
 
     def close(self) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing as mp
 import os
+import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -48,8 +49,8 @@ class ProcessExecutor:
         self._spawn = mp.get_context("spawn")
         self._hands: list[_Hand] = []
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
-        """Run the jobs, yielding each as it ends.
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Done]:
+        """Run the jobs, yielding each as it ends; once told to stop, only those that workers have begun.
 
         Raises:
             UserError: A worker could not write the run folder, or read a label file.
@@ -60,6 +61,9 @@ class ProcessExecutor:
         while len(self._hands) < min(self._count, len(jobs)):
             self._hands.append(self._hire())
         while left:
+            if stop():
+                left -= len(waiting)
+                waiting.clear()
             for hand in self._hands:
                 if hand.job is None and waiting:
                     hand.job = waiting.popleft()
@@ -72,7 +76,7 @@ class ProcessExecutor:
                     self._replace(hand)
                     if job is None:
                         continue
-                    if tries[id(job)] < _TRIES:
+                    if tries[id(job)] < _TRIES and not stop():
                         waiting.append(job)
                         continue
                     result = record_failure(
@@ -118,7 +122,7 @@ class ProcessExecutor:
 
     def _ready(self) -> list[_Hand]:
         busy = [hand for hand in self._hands if hand.job is not None]
-        ready: list[Any] = wait([hand.pipe for hand in busy])
+        ready: list[Any] = wait([hand.pipe for hand in busy]) if busy else []
         return [hand for hand in busy if hand.pipe in ready]
 
     def _receive(self, hand: _Hand) -> Done | None:
@@ -134,7 +138,8 @@ class ProcessExecutor:
 
 
 def _work(pipe: Connection, context: Context) -> None:
-    """A worker's life: do jobs until the parent hangs up."""
+    """A worker's life: do jobs until the parent hangs up; Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     worker: Worker | None = None
     try:

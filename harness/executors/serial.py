@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.worker import Context, Done, Job, Worker
 
@@ -17,9 +17,11 @@ class SerialExecutor:
     def __init__(self, context: Context) -> None:
         self._worker = Worker(context)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
-        """Run the jobs in order."""
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Done]:
+        """Run the jobs in order, until told to stop."""
         for job in jobs:
+            if stop():
+                return
             yield self._worker.execute(job)
 
     def close(self) -> None:

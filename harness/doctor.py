@@ -1,0 +1,123 @@
+"""What a person needs when something is wrong: versions, devices, folders, name collisions, weights, data sets."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import UserError
+from harness.paths import cache_dir, data_dir
+from harness.registry import NO_PLUGINS, Registry
+from harness.weights import read_manifest, resolve
+
+PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses")
+Verdict = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+
+
+def examine(registry: Registry) -> Iterator[Finding]:
+    """Look at everything in turn; cheap checks only, no image is read."""
+    yield from _versions()
+    yield from _devices()
+    yield from _folders()
+    yield from _collisions()
+    yield from _plugins(registry)
+    yield from _weights()
+    yield from _datasets(registry)
+
+
+def _versions() -> Iterator[Finding]:
+    from harness.results import versions
+
+    for name, version in versions("").items():
+        if name != "device":
+            yield Finding(name, "ok", version)
+    for extra in ("torchattacks", "pyautoattack", "adversarial-robustness-toolbox", "diffusers", "ray"):
+        try:
+            yield Finding(extra, "ok", importlib.metadata.version(extra))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(extra, "note", "not installed (optional)")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from harness.run import cores
+
+    yield Finding("cpu", "ok", f"{cores()} cores; one worker process of one torch thread on each")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Finding("cuda", "ok", ", ".join(names))
+    else:
+        yield Finding("cuda", "note", "none; everything runs on the CPU")
+
+
+def _folders() -> Iterator[Finding]:
+    for subject, folder, variable in (
+        ("cache", cache_dir(), "ROBUSTIQA_CACHE_DIR"),
+        ("data", data_dir(), "ROBUSTIQA_DATA_DIR"),
+    ):
+        if not folder.exists():
+            yield Finding(subject, "note", f"{folder} is not there yet; {variable} names another place")
+        elif subject == "cache" and not os.access(folder, os.W_OK):
+            yield Finding(subject, "problem", f"{folder} cannot be written, so images are made anew; set {variable}")
+        else:
+            yield Finding(subject, "ok", str(folder))
+
+
+def _collisions() -> Iterator[Finding]:
+    owners = importlib.metadata.packages_distributions()
+    for package in PACKAGES:
+        others = sorted({name for name in owners.get(package, []) if name != "robustiqa"})
+        if others:
+            detail = f"{', '.join(others)} also installs a top-level package '{package}'; uninstall one of them"
+            yield Finding(f"package {package}", "problem", detail)
+        else:
+            yield Finding(f"package {package}", "ok", "no other distribution installs it")
+
+
+def _plugins(registry: Registry) -> Iterator[Finding]:
+    off = " (installed plugins are switched off)" if os.environ.get(NO_PLUGINS) == "1" else ""
+    for kind in ("metrics", "attacks", "purifiers", "datasets", "recipes"):
+        bad = []
+        for name in registry.names(kind):
+            try:
+                registry.get(kind, name)
+            except UserError as error:
+                bad.append(str(error))
+        known = f"{len(registry.names(kind))} registered{off}"
+        yield Finding(kind, "problem" if bad else "ok", "; ".join(bad) or known)
+
+
+def _weights() -> Iterator[Finding]:
+    for name, entry in read_manifest().items():
+        try:
+            file = resolve(str(entry["metric"]), name, None)
+            yield Finding(
+                f"weights {name}", "ok", f"{Path(entry['file']).name}, sha256 {file.sha256[:12]}" if file else ""
+            )
+        except UserError as error:
+            yield Finding(f"weights {name}", "problem", str(error))
+
+
+def _datasets(registry: Registry) -> Iterator[Finding]:
+    for name in registry.names("datasets"):
+        try:
+            plugin = registry.dataset(name)
+            dataset = plugin.build({})
+            items = ", ".join(f"{split} {len(dataset.entries(split))}" for split in plugin.cls.splits)
+            yield Finding(f"data set {name}", "ok", f"{items} items, fingerprint {dataset.fingerprint()[:12]}")
+        except (UserError, TypeError) as error:
+            yield Finding(f"data set {name}", "note", str(error))

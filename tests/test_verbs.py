@@ -1,0 +1,138 @@
+"""Verbs that look at runs and at the installation: status, compare, doctor; shards and Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from harness.compare import compare
+from harness.doctor import examine
+from harness.run import read_run, run_status
+
+SUITE = """
+name: toy
+datasets: [toy]
+metrics: [{metrics}]
+attacks: [{attacks}]
+budgets: {{linf: [4/255, 8/255]}}
+directions: [up]
+"""
+
+
+def suite(metrics="negative_mse", attacks="noise, fgsm", more=""):
+    return SUITE.format(metrics=metrics, attacks=attacks) + more
+
+
+def stored(folder):
+    return {
+        str(path.relative_to(folder)): pd.read_parquet(path).drop(columns="seconds")
+        for path in sorted(folder.glob("records/*/*.parquet"))
+    }
+
+
+def test_status_counts_blocks_and_failures(run_toy, registry, tmp_path):
+    run_toy(suite(), tmp_path / "run")
+    assert run_status(tmp_path / "run", registry) | {"sources": []} == {
+        "name": "toy", "blocks": 3, "done": 3, "failures": 0, "sources": [],
+    }  # fmt: skip
+    next(iter((tmp_path / "run").glob("records/*/00001.parquet"))).unlink()
+    assert run_status(tmp_path / "run", registry)["done"] == 2
+
+
+def test_two_shards_make_the_whole_and_share_no_block(run_toy, tmp_path):
+    whole = run_toy(suite("linear, negative_mse"), tmp_path / "whole")
+    first = run_toy(suite("linear, negative_mse"), tmp_path / "shared", shard=(0, 2))
+    assert any("NOT FINISHED" in notice for notice in first.data.notices)
+    second = run_toy(suite("linear, negative_mse"), tmp_path / "shared", shard=(1, 2))
+    assert first.blocks + second.blocks == whole.blocks and first.cells + second.cells == whole.cells
+    assert not second.data.notices
+    one, other = stored(tmp_path / "whole"), stored(tmp_path / "shared")
+    assert one.keys() == other.keys()
+    for name, frame in one.items():
+        pd.testing.assert_frame_equal(frame, other[name], check_exact=True)
+
+
+def test_compare_is_the_difference_on_shared_images_with_paired_intervals(run_toy, registry, tmp_path):
+    run_toy(suite(attacks="{name: pgd, steps: 1, label: pgd}"), tmp_path / "a")
+    run_toy(suite(attacks="{name: pgd, steps: 8, label: pgd}", more="limit: 8\n"), tmp_path / "b")
+    a, b = read_run(tmp_path / "a", registry), read_run(tmp_path / "b", registry)
+    frame = compare(a, b)
+    row = frame[(frame["attack"] == "pgd") & (frame["eps"] > 0.03)].iloc[0]
+    assert row["images"] == 8
+    records = [r.records[(r.records["attack"] == "pgd") & (r.records["eps"] > 0.03)].set_index("item") for r in (a, b)]
+    shared = records[1].index
+    change = records[1]["attacked"] - records[0].loc[shared, "attacked"]
+    assert row["quality_change"] == pytest.approx(change.mean())
+    expected = [scipy.stats.spearmanr(r.loc[shared, "attacked"], r.loc[shared, "opinion"]).statistic for r in records]
+    assert np.allclose([row["srocc_a"], row["srocc_b"]], expected)
+    assert row["quality_change_low"] <= row["quality_change"] <= row["quality_change_high"]
+    clean = frame[frame["attack"] == "clean"].iloc[0]
+    assert clean["quality_change"] == clean["srocc_change"] == clean["srocc_change_high"] == 0
+    assert (compare(a, a)["quality_change"] == 0).all()
+
+
+def test_doctor_finds_the_installation_sound(registry):
+    findings = {finding.subject: finding for finding in examine(registry)}
+    assert {"torch", "cpu", "cache", "package attacks", "metrics", "weights birqa-tiny", "data set mini"} <= set(
+        findings
+    )
+    assert findings["weights birqa-tiny"].verdict == "ok" and "2800" in findings["data set mini"].detail
+    assert findings["data set tid2013"].verdict in ("ok", "note")
+
+
+def test_doctor_tells_damaged_weights(registry, monkeypatch):
+    import harness.weights
+
+    manifest = harness.weights.read_manifest()
+    wrong = {"birqa-tiny": {**manifest["birqa-tiny"], "sha256": "0" * 64}}
+    monkeypatch.setattr("harness.doctor.read_manifest", lambda: wrong)
+    monkeypatch.setattr("harness.weights.read_manifest", lambda folder=None: wrong)
+    (finding,) = [f for f in examine(registry) if f.subject == "weights birqa-tiny"]
+    assert finding.verdict == "problem" and "sha256" in finding.detail
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_ctrl_c_finishes_the_block_says_how_to_resume_and_exits_130(run_toy, toy_file, tmp_path, executor):
+    text = suite("linear, negative_mse", "noise, {name: pgd, steps: 700}")
+    path = tmp_path / "suite.yaml"
+    path.write_text(text)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "harness", "run", str(path), "--plugin", str(toy_file), "--out", str(folder), "-q"]
+    process = subprocess.Popen([*command, "--executor", executor], stderr=subprocess.PIPE, text=True)
+    while not list(folder.glob("records/*/*.parquet")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "run the same command again" in said and "Traceback" not in said
+    slices = {}
+    for file in folder.glob("records/*/*.parquet"):
+        slices.setdefault(file.stem, []).append(file)
+    assert 0 < len(stored(folder)) < len(stored(run_toy(text, tmp_path / "whole").folder.path))
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    one, other = stored(tmp_path / "whole"), stored(folder)
+    assert one.keys() == other.keys()
+    for name, frame in one.items():
+        pd.testing.assert_frame_equal(frame, other[name], check_exact=True)
+
+
+def test_the_verbs_on_the_command_line(run_toy, toy_file, tmp_path):
+    run_toy(suite(), tmp_path / "run")
+
+    def call(*arguments, code=0):
+        command = [sys.executable, "-m", "harness", *map(str, arguments), "--plugin", str(toy_file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+        return done
+
+    assert "3 of 3 blocks" in call("status", tmp_path / "run").stdout
+    assert json.loads(call("status", tmp_path / "run", "--json").stdout)["done"] == 3
+    assert "SROCC A" in call("compare", tmp_path / "run", tmp_path / "run").stdout
+    assert any(row["subject"] == "torch" for row in json.loads(call("doctor", "--json").stdout))
+    assert "no run folder" in call("status", tmp_path / "nowhere", code=2).stderr
