@@ -14,6 +14,7 @@ from typing import Any, Self
 from harness.errors import UserError
 from harness.located import LocatedError
 from harness.plan import Block, Plan, make_plan
+from harness.provenance import describe_session
 from harness.registry import Registry
 from harness.report import RunData, Table, write_report
 from harness.results import collect, describe_split, relevant_failures, versions
@@ -97,8 +98,10 @@ def run_suite(
     if any(pending):
         device = options.device or default_device()
         store.add_provenance("versions", [versions(device)])
-        store.add_provenance("commands", [sys.argv])
-        store.add_provenance("plugins", [[str(file) for file in registry.files]])
+        plugins = [str(file) for file in registry.files]
+        workers = 1 if executor_name(device, options) == "serial" else options.workers or cores()
+        session = describe_session(plan, device, executor_name(device, options), workers, plugins)
+        store.add_provenance("sessions", [session])
         store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
         execute(pending, suite, registry, store, options, device, tally)
         store.add_provenance("notices", list(tally.notices))
@@ -172,7 +175,7 @@ def _reopened(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
     try:
         suite = load_suite(folder / "suite.yaml", registry)
     except LocatedError as error:
-        files = [file for page in store.read_provenance("plugins") for file in page]
+        files = list(dict.fromkeys(file for page in store.read_provenance("sessions") for file in page["plugins"]))
         if registry.files or not files:
             raise
         hint = f"The run was made with {' '.join(f'--plugin {file}' for file in files)}; give them again."
@@ -272,14 +275,18 @@ class _Interrupt:
 
 def make_executor(context: Context, options: Options) -> Any:
     """The executor asked for, or the default of the device."""
-    name = options.executor or ("processes" if context.device == "cpu" else "serial")
-    if name == "serial":
+    if executor_name(context.device, options) == "serial":
         from harness.executors.serial import SerialExecutor
 
         return SerialExecutor(context)
     from harness.executors.processes import ProcessExecutor
 
     return ProcessExecutor(context, options.workers or cores())
+
+
+def executor_name(device: str, options: Options) -> str:
+    """The executor asked for; without one, processes on a CPU and this process on a GPU."""
+    return options.executor or ("processes" if device == "cpu" else "serial")
 
 
 def cores() -> int:

@@ -1,0 +1,55 @@
+"""Who made these records: code, versions, machine, seeds, weights and data, as plain values for the run folder."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.plan import Plan
+from harness.results import versions
+
+
+def describe_session(plan: Plan, device: str, executor: str, workers: int, plugins: list[str]) -> dict[str, Any]:
+    """One session of running a suite; a run folder keeps every one of them.
+
+    Args:
+        plan: What is run.
+        device: "cpu", "cuda", ...
+        executor: "serial" or "processes".
+        workers: Worker processes.
+        plugins: ``--plugin`` files.
+    """
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "plugins": plugins,
+        "git": git_state(Path(__file__).parents[1]),
+        "versions": versions(device),
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "device": device},
+        "executor": executor,
+        "workers": workers,
+        "torch_threads_per_worker": 1 if device == "cpu" else None,
+        "seed": plan.suite.seed,
+        "weights": {metric.label: metric.weights for metric in plan.suite.metrics if metric.weights},
+        "fingerprints": {split.label: split.fingerprint for split in plan.splits},
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of a checkout and whether its tracked files were changed; None where it is none or git is missing."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        top = Path(git("rev-parse", "--show-toplevel"))
+        if top.resolve() != folder.resolve():
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
