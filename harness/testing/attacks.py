@@ -1,0 +1,384 @@
+"""Does an attack keep its contract?"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.contracts import (
+    Attack,
+    Budget,
+    Metric,
+    Norm,
+    Purifier,
+    QueryLimit,
+    SampleRng,
+    Tree,
+)
+from harness.objective import ScorerObjective, within
+from harness.scorer import Scorer
+from harness.store import COLUMNS
+from harness.testing.common import (
+    RADII,
+    Report,
+    Small,
+    as_text,
+    identical,
+    image_pairs,
+    largest_gap,
+    watching_randomness,
+)
+
+
+class _Formula(Metric):
+    """Without parameters: minus the mean squared error, of which every other value counts double."""
+
+    higher_is_better: ClassVar[bool] = True
+
+    def score(self, reference: Tensor, dist: Tensor) -> Tensor:
+        weight = 1 + (torch.arange(dist[0].numel(), device=dist.device) % 2).view(dist.shape[1:])
+        error: Tensor = (weight * (dist - reference).square()).flatten(1).mean(1)
+        return -error
+
+
+@dataclass(frozen=True)
+class _Turn(Purifier):
+    """A randomised defense: mirrors an image or leaves it."""
+
+    def draw(self, images: Tensor, rng: SampleRng) -> Tree:
+        return rng.integers(2) > 0
+
+    def apply(self, images: Tensor, draw: Tree) -> Tensor:
+        return torch.where(draw.view(-1, 1, 1, 1), images.flip(-1), images)
+
+
+class _Watched(dict[int, Mapping[str, Tensor]]):
+    """What an attack has learnt, and whether it was looked at."""
+
+    used = False
+
+    def __getitem__(self, sign: int) -> Mapping[str, Tensor]:
+        self.used = True
+        return super().__getitem__(sign)
+
+    def get(self, sign: int, default: Any = None) -> Any:
+        self.used = True
+        return super().get(sign, default)
+
+    def values(self) -> Any:
+        self.used = True
+        return super().values()
+
+    def items(self) -> Any:
+        self.used = True
+        return super().items()
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One run of an attack."""
+
+    scorer: Scorer
+    sign: int
+    norm: Norm
+    radius: Literal["usual", "tiny", "large"] = "usual"
+    rows: tuple[int, ...] = (0, 1, 2, 3)
+    label: str = "a metric without parameters"
+
+    def __str__(self) -> str:
+        eps = RADII[self.norm][self.radius]
+        return f"{self.label}, sign {self.sign:+d}, {self.norm} {eps:.3g}"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    images: Tensor
+    """Projected, the better of result and start kept (not for controls)."""
+    start: Tensor
+    fitted: _Watched
+
+
+def check_attack(
+    attack: Attack,
+    *,
+    name: str | None = None,
+    size: int = 32,
+    build: Callable[[str], Metric] | None = None,
+    queries: int = 64,
+    fit_limit: int = 2000,
+) -> None:
+    """Check an attack against its contract, on the engine's own objective.
+
+    Args:
+        attack: With the parameters to check.
+        name: What messages call it; its registered name unless given.
+        size: Height of the images in pixels; they are 8 px wider.
+        build: Makes the metrics the attack asks for by `Objective.plugin`; registered ones unless given.
+        queries: A black-box attack that allows itself more queries is checked with these.
+        fit_limit: Batches after which a `fit` that goes on is at fault.
+
+    Raises:
+        ConformanceError: A rule is broken; lists every one.
+    """
+    report = Report("attack", attack, name)
+    probe = _AttackProbe(attack, report, size, build or _registered, queries, fit_limit)
+    if probe.declares():
+        probe.probe()
+    report.settle()
+
+
+def _registered(name: str) -> Metric:
+    from harness.registry import Registry
+    from harness.worker import default_metric
+
+    return default_metric(name, Registry(), torch.device("cpu"))
+
+
+class _AttackProbe:
+    def __init__(
+        self,
+        attack: Attack,
+        report: Report,
+        size: int,
+        build: Callable[[str], Metric],
+        queries: int,
+        fit_limit: int,
+    ) -> None:
+        self._attack, self._report, self._build, self._fit_limit = attack, report, build, fit_limit
+        self._ref, self._dist = image_pairs(size, size + 8)
+        self._queries = queries
+        self._fits: dict[tuple[int, int], Mapping[str, Tensor]] = {}
+
+    def declares(self) -> bool:
+        """Norms known; a hard limit for a black-box attack."""
+        attack, expect = self._attack, self._report.expect
+        unknown = set(attack.norms) - set(RADII)
+        expect(
+            bool(attack.norms) and not unknown,
+            "norms are some of linf and l2",
+            f"norms = {sorted(attack.norms)}",
+            "state them on the class: norms: ClassVar[frozenset[Norm]] = frozenset({'linf'})",
+        )
+        black_box = not attack.needs_gradient and not attack.control
+        limit = getattr(attack, "queries", None)
+        limited = not black_box or (isinstance(limit, int) and limit >= 1)
+        expect(
+            limited,
+            "a black-box attack has a field `queries`",
+            f"queries = {limit!r}",
+            "add the field queries: int, the most evaluations per sample",
+        )
+        if black_box and isinstance(limit, int) and limit > self._queries:
+            with contextlib.suppress(ValueError):  # Refused by its own __post_init__: then as many as it says.
+                self._attack = dataclasses.replace(attack, queries=self._queries)  # type: ignore[call-arg]
+        return bool(attack.norms) and not unknown and limited
+
+    def probe(self) -> None:
+        """Every norm, sign and size of budget; then order, batch, seed and a randomised defense."""
+        formula, small = Scorer(_Formula()), Scorer(Small().eval().requires_grad_(False))
+        defended = Scorer(_Formula(), [_Turn()])
+        signs = (0,) if self._attack.control else (1, -1)
+        for norm in sorted(self._attack.norms):
+            for sign in signs:
+                case = _Case(formula, sign, norm)
+                base = self._run(case)
+                if base is None:
+                    continue
+                self._run(dataclasses.replace(case, radius="tiny"))
+                self._run(dataclasses.replace(case, radius="large"))
+                self._run(dataclasses.replace(case, scorer=small, label="a metric with parameters"))
+                self._run(dataclasses.replace(case, scorer=defended, label="a randomised defense"))
+                self._same_again(case, base)
+
+    def _same_again(self, case: _Case, base: _Outcome) -> None:
+        alone = "the same bytes whatever else is in the batch"
+        no_coupling = "no maximum, mean, norm or early stop over the batch: one per row"
+        for label, rows, rule, cure in (
+            ("run again", (0, 1, 2, 3), "equal seeds give equal bytes", "take all randomness from rng, keep no state"),
+            (
+                "in another order",
+                (2, 0, 3, 1),
+                "the same bytes whatever the order of samples",
+                "draw per sample from rng, and let row i depend on row i alone",
+            ),
+            ("without the strongly distorted", (0, 1), alone, no_coupling),
+            ("without the slightly distorted", (2, 3), alone, no_coupling),
+        ):
+            again = self._run(dataclasses.replace(case, rows=rows))
+            if again is not None:
+                expected = base.images[list(rows)]
+                changed = int((again.images != expected).flatten(1).any(1).sum())
+                self._report.expect(
+                    changed == 0,
+                    rule,
+                    f"{case}: {label}, {changed} of {len(rows)} images differ, by up to "
+                    f"{largest_gap(again.images, expected):g}",
+                    cure,
+                )
+
+    def _run(self, case: _Case) -> _Outcome | None:
+        """One run as the engine does it; None if it failed, which is noted."""
+        rule, cure = "perturb() works", "see the place named; every case here is one that suites may ask for"
+        outcome: _Outcome | None = None
+        with self._report.probing(rule, str(case), cure):
+            outcome = self._perturbed(case)
+        return outcome
+
+    def _perturbed(self, case: _Case) -> _Outcome | None:
+        attack, report, rows = self._attack, self._report, list(case.rows)
+        count, ids = len(rows), [f"sample {row}" for row in rows]
+        ref, dist = self._ref[rows], self._dist[rows]
+        budget = Budget(case.norm, torch.full((count,), RADII[case.norm][case.radius]))
+        fitted = _Watched({case.sign: self._fitted(case)}) if attack.fits else _Watched()
+        sign = torch.full((count,), float(case.sign))
+        given = (ref.clone(), dist.clone(), budget.eps.clone(), sign.clone())
+        limit = getattr(attack, "queries", None) if not attack.needs_gradient else None
+        objective = ScorerObjective(
+            case.scorer,
+            ref,
+            dist,
+            sign,
+            budget,
+            SampleRng.for_samples(0, ids, "defense"),
+            eot=2,
+            white_box=attack.needs_gradient,
+            query_limit=limit,
+            scale=1.0,
+            fitted=fitted,
+            build=self._build,
+        )
+        handed = dist.clone()
+        free = attack.needs_gradient or attack.control
+        with watching_randomness(report, "perturb()"), contextlib.nullcontext() if free else torch.no_grad():
+            try:
+                images = attack.perturb(objective, handed, budget, SampleRng.for_samples(0, ids, "attack"))
+            except QueryLimit:
+                images = objective.best()
+        moved = not identical((ref, dist, budget.eps, sign), given)
+        report.expect(
+            not moved and identical(handed, given[1]),
+            "inputs are left as they are",
+            f"{case}: perturb() moved the images it was given by up to {largest_gap(handed, given[1]):g}"
+            + (" and changed the objective or the budget" if moved else ""),
+            "start from images.clone(), and use no in-place operations on the arguments",
+        )
+        if attack.fits:
+            report.expect(
+                fitted.used,
+                "what fit() learnt is used",
+                f"{case}: perturb() never looked at objective.fitted",
+                "take it from objective.fitted[sign], or set fits = False",
+            )
+        if limit is not None:
+            spent = int(objective.ledger.queries.max())
+            report.expect(
+                spent <= limit, "queries are kept", f"{case}: {spent} of {limit}", "stop when queries are spent"
+            )
+        taken = sorted(set(objective.notes) & set(COLUMNS))
+        report.expect(
+            not taken,
+            "note() adds columns of its own",
+            f"{case}: {taken} are columns of every record",
+            "give them other names",
+        )
+        if not self._sound(case, images, dist):
+            return None
+        return self._kept(case, images.detach().clone(), dist, ref, budget, fitted)
+
+    def _sound(self, case: _Case, images: Any, dist: Tensor) -> bool:
+        """Shape, type and finiteness of what perturb() returned."""
+        good = isinstance(images, Tensor) and images.shape == dist.shape and images.dtype == dist.dtype
+        got = f"{images.dtype} of shape {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        self._report.expect(
+            good,
+            "perturb() returns images like those it got",
+            f"{case}: {got} in place of {dist.dtype} of shape {list(dist.shape)}",
+            "return a float32 tensor of shape N x 3 x H x W",
+        )
+        if not good:
+            return False
+        wrong = int((~images.isfinite()).sum())
+        self._report.expect(
+            wrong == 0,
+            "perturb() returns finite pixels",
+            f"{case}: {wrong} of {images.numel()} pixels are not finite",
+            "guard divisions by a norm that can be 0 (the gradient may vanish)",
+        )
+        return wrong == 0
+
+    def _kept(
+        self, case: _Case, images: Tensor, dist: Tensor, ref: Tensor, budget: Budget, fitted: _Watched
+    ) -> _Outcome:
+        """Project, and keep the better of result and start, as the engine does."""
+        images = budget.project(images, dist)
+        outside = int((~within(images, dist, budget)).sum())
+        self._report.expect(
+            outside == 0,
+            "inside budget and box after projection",
+            f"{case}: {outside} of {len(images)} images lie outside",
+            "return pixels of moderate size (float32 cannot project what is astronomically far)",
+        )
+        if self._attack.control:
+            return _Outcome(images, dist, fitted)
+        with torch.no_grad():
+            encoded = case.scorer.encode(ref, SampleRng.for_samples(0, [f"sample {r}" for r in case.rows], "keep"))
+            before = case.sign * case.scorer.quality(encoded, dist)
+            gain = case.sign * case.scorer.quality(encoded, images) - before
+            images = torch.where((gain < 0).view(-1, 1, 1, 1), dist, images)
+            left = case.sign * case.scorer.quality(encoded, images) - before
+        self._report.expect(
+            bool((left >= 0).all()),
+            "never worse than the start after keep-the-better",
+            f"{case}: gains {as_text(left)}",
+            "return one image per row, in the order of the rows",
+        )
+        return _Outcome(images, dist, fitted)
+
+    def _fitted(self, case: _Case) -> Mapping[str, Tensor]:
+        key = (id(case.scorer), case.sign)
+        if key not in self._fits:
+            with watching_randomness(self._report, "fit()"):
+                first = self._attack.fit(self._batches(case), np.random.default_rng(0))
+            good = isinstance(first, Mapping) and all(isinstance(v, Tensor) for v in first.values())
+            if not good:
+                raise TypeError(f"fit() returned {type(first).__name__}; it must return a mapping of names to tensors")
+            wrong = [name for name, value in first.items() if not bool(value.isfinite().all())]
+            self._report.expect(
+                not wrong, "fit() learns finite numbers", f"{case}: {wrong} are not", "guard against a zero gradient"
+            )
+            second = self._attack.fit(self._batches(case), np.random.default_rng(0))
+            self._report.expect(
+                identical(dict(first), dict(second)),
+                "fit() is deterministic",
+                f"{case}: the same batches and seed taught it something else",
+                "take all randomness from rng, keep no state",
+            )
+            self._fits[key] = first
+        return self._fits[key]
+
+    def _batches(self, case: _Case) -> Iterator[tuple[ScorerObjective, Tensor]]:
+        count = len(self._dist)
+        for visit in range(self._fit_limit):
+            rng = SampleRng.for_samples(visit, [f"train {i}" for i in range(count)], "defense")
+            sign = torch.full((count,), float(case.sign))
+            yield (
+                ScorerObjective(
+                    case.scorer,
+                    self._ref.flip(-1),
+                    self._dist.flip(-1),
+                    sign,
+                    None,
+                    rng,
+                    eot=2,
+                    build=self._build,
+                ),
+                self._dist.flip(-1),
+            )
+        raise RuntimeError(f"fit() took {self._fit_limit} batches and wants more; the iterator is endless")
