@@ -34,6 +34,15 @@ PluginFiles = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
 SuiteFile = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate the first n samples of each split only.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="The suite's seed.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a value, such as attacks.pgd.steps=20; may be repeated.", metavar="KEY=VALUE"),
+]
+Only = Annotated[
+    str | None,
+    typer.Option(help="Only these metrics and attacks: two shell patterns on labels.", metavar="METRIC/ATTACK"),
+]
 
 
 _FAILURES_SHOWN = 10
@@ -227,16 +236,25 @@ def _type_text(annotation: Any) -> str:
 
 
 @app.command()
-def validate(suite: SuiteFile, plugin: PluginFiles = None, as_json: AsJson = False) -> None:
+def validate(
+    suite: SuiteFile,
+    sets: Sets = None,
+    only: Only = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
     """Check a suite and say everything that is wrong with it, before anything is loaded.
 
     Example: robustiqa validate suites/quickstart.yaml
     """
+    from harness.compose import Overrides
     from harness.located import LocatedError
     from harness.suite import load_suite
 
     try:
-        found = load_suite(suite, _registry(plugin))
+        found = load_suite(suite, _registry(plugin), Overrides(tuple(sets or ()), only, limit, seed))
     except LocatedError as error:
         if as_json:
             _print_json({"suite": str(suite), "valid": False, "errors": error.lines})
@@ -255,7 +273,10 @@ def validate(suite: SuiteFile, plugin: PluginFiles = None, as_json: AsJson = Fal
 def plan(
     suite: SuiteFile,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    sets: Sets = None,
+    only: Only = None,
     limit: Limit = None,
+    seed: Seed = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
@@ -263,6 +284,7 @@ def plan(
 
     Example: robustiqa plan suites/quickstart.yaml
     """
+    from harness.compose import Overrides
     from harness.plan import make_plan
     from harness.results import label_of
     from harness.run import RUNS, pending_jobs
@@ -270,7 +292,7 @@ def plan(
     from harness.suite import load_suite
 
     registry = _registry(plugin)
-    found = load_suite(suite, registry, {"limit": limit} if limit else None)
+    found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     made = make_plan(found, registry)
     store = RunFolder(out or RUNS / found.name)
     facts, fits, blocks = pending_jobs(made, store)
@@ -302,7 +324,10 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
     executor: Annotated[ExecutorName | None, typer.Option(help="Default: processes on a CPU, serial on a GPU.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")] = None,
+    sets: Sets = None,
+    only: Only = None,
     limit: Limit = None,
+    seed: Seed = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
     shard: Annotated[
         str | None,
@@ -316,13 +341,14 @@ def run(
     The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
     is new. Example: robustiqa run suites/quickstart.yaml --limit 16
     """
+    from harness.compose import Overrides
     from harness.progress import ConsoleProgress, SilentProgress
     from harness.report import print_tables
     from harness.run import Options, run_suite
     from harness.suite import load_suite
 
     registry = _registry(plugin)
-    found = load_suite(suite, registry, {"limit": limit} if limit else None)
+    found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     _check_device(device)
     console = _console()
     options = Options(out, executor.value if executor else None, workers, device, _shard(shard))

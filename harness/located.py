@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,20 @@ _PLAIN_TAGS = {"null", "bool", "int", "float", "str", "seq", "map", "timestamp",
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a value was written: a line of a file, or an option of the command line (line 0)."""
+
+    shown: str
+    line: int
+    column: int
+    path: YamlPath
+    """The value's path in that file."""
+
+    def __str__(self) -> str:
+        return f"{self.shown}:{self.line}:{self.column}" if self.line else self.shown
+
+
+@dataclass(frozen=True)
 class Problem:
     """One thing wrong with a file, and where."""
 
@@ -36,6 +50,8 @@ class Problem:
     message: str
     on_key: bool = False
     """Point at the key of the mapping entry and not at its value."""
+    place: Place | None = None
+    """Where it is, if known already."""
 
 
 class LocatedError(UserError):
@@ -53,27 +69,41 @@ class Document:
     shown: str
     value: Any = None
     problems: list[Problem] = field(default_factory=list)
-    _values: dict[YamlPath, tuple[int, int]] = field(default_factory=dict)
-    _keys: dict[YamlPath, tuple[int, int]] = field(default_factory=dict)
+    values: dict[YamlPath, Place] = field(default_factory=dict)
+    """Where each value stands."""
+    keys: dict[YamlPath, Place] = field(default_factory=dict)
+    """Where the key of each mapping entry stands."""
 
     def report(self, problems: Sequence[Problem]) -> LocatedError:
         """One error naming file, line and column of every problem, in the order of the file."""
-        placed = sorted(((self._place(p), p) for p in problems), key=lambda item: item[0])
+        placed = [(self._place(problem), problem.message) for problem in problems]
         lines = []
-        for (line, column), problem in placed:
-            where = ".".join(str(part) for part in problem.path)
-            text = f"{self.shown}:{line}:{column}: {f'{where}: ' if where else ''}{problem.message}"
+        for place, message in sorted(placed, key=lambda item: self._order(item[0])):
+            where = ".".join(str(part) for part in place.path) if place.line else ""
+            text = f"{place}: {f'{where}: ' if where else ''}{message}"
             if text not in lines:
                 lines.append(text)
         return LocatedError(lines)
 
-    def _place(self, problem: Problem) -> tuple[int, int]:
-        if problem.on_key and problem.path in self._keys:
-            return self._keys[problem.path]
+    def settled(self, problems: Sequence[Problem] | None = None) -> list[Problem]:
+        """Problems (the document's own if left out) bound to their places, to be carried into another document."""
+        own = self.problems if problems is None else problems
+        return [replace(problem, place=self._place(problem)) for problem in own]
+
+    def _order(self, place: Place) -> tuple[bool, bool, str, int, int]:
+        """This file first, then other files, then options."""
+        return place.line == 0, place.shown != self.shown, place.shown if place.line else "", place.line, place.column
+
+    def _place(self, problem: Problem) -> Place:
+        if problem.place is not None:
+            return problem.place
+        if problem.on_key and problem.path in self.keys:
+            return self.keys[problem.path]
         path = problem.path
-        while path and path not in self._values:
+        while path and path not in self.values:
             path = path[:-1]
-        return self._values.get(path, (1, 1))
+        place = self.values.get(path, Place(self.shown, 1, 1, ()))
+        return replace(place, path=(*place.path, *problem.path[len(path) :]))
 
 
 def parse(path: Path) -> Document:
@@ -122,7 +152,7 @@ class _Builder:
         self._open: set[int] = set()
 
     def build(self, node: yaml.Node, path: YamlPath) -> Any:
-        self._document._values[path] = _position(node)
+        self._document.values[path] = self._position(node, path)
         self._count += 1
         if self._count > _MOST_NODES or id(node) in self._open:
             raise yaml.YAMLError("aliases expand without end")
@@ -143,16 +173,16 @@ class _Builder:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str) or key == "<<":
-                self._document._values[(*path, "?")] = _position(key_node)
+                self._document.values[(*path, "?")] = self._position(key_node, (*path, "?"))
                 self._problem((*path, "?"), "keys are plain words here; write the mapping out.")
                 continue
             here = (*path, key)
             if key in result:
-                line = self._document._keys[here][0]
-                self._document._keys[here] = _position(key_node)
+                line = self._document.keys[here].line
+                self._document.keys[here] = self._position(key_node, here)
                 self._problem(here, f"duplicate key '{key}', first given on line {line}. Remove one.", on_key=True)
                 continue
-            self._document._keys[here] = _position(key_node)
+            self._document.keys[here] = self._position(key_node, here)
             result[key] = self.build(value_node, here)
         return result
 
@@ -181,6 +211,5 @@ class _Builder:
     def _problem(self, path: YamlPath, message: str, *, on_key: bool = False) -> None:
         self._document.problems.append(Problem(path, message, on_key))
 
-
-def _position(node: yaml.Node) -> tuple[int, int]:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+    def _position(self, node: yaml.Node, path: YamlPath) -> Place:
+        return Place(self._document.shown, node.start_mark.line + 1, node.start_mark.column + 1, path)

@@ -16,6 +16,7 @@ from typing import Any
 from harness.contracts import Entry
 from harness.identity import identity, order_key
 from harness.registry import Registry
+from harness.select import Condition
 from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
 
 CALIBRATION_SAMPLES = 64
@@ -223,6 +224,8 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
         slices[split.key] = math.ceil(evaluated / suite.slice_size)
         for source, scorer, defense in _pairs(suite):
+            if suite.excludes(_condition(split, source, scorer, defense)):
+                continue
             for part in _cells(suite, split, calibration, source, scorer, defense):
                 if isinstance(part, Cell):
                     cells.setdefault(part.id, part)
@@ -273,6 +276,14 @@ def _cells(
     threat = defense.threat if source.metric is scorer.metric else "transfer"
     yield _cell(suite, split, scorer, scorer, defense)
     for attack in suite.attacks:
+        wanted = [
+            (norm, eps)
+            for norm, eps in suite.budgets
+            if norm in attack.norms
+            and not suite.excludes(_condition(split, source, scorer, defense, attack.label, norm, eps))
+        ]
+        if not wanted:
+            continue
         eot = defense.eot if threat == "adaptive" and not attack.control else 1
         fact = None if attack.control else _fact(suite, calibration, source)
         if fact is not None:
@@ -281,10 +292,22 @@ def _cells(
             fit = _fit(suite, calibration, source, attack, sign, eot, fact) if attack.fits and fact else None
             if fit is not None:
                 yield fit
-            for norm, eps in suite.budgets:
-                if norm in attack.norms:
-                    condition = _Condition(attack, sign, norm, eps, threat, eot, fact, fit)
-                    yield _cell(suite, split, source, scorer, defense, condition)
+            for norm, eps in wanted:
+                condition = _Condition(attack, sign, norm, eps, threat, eot, fact, fit)
+                yield _cell(suite, split, source, scorer, defense, condition)
+
+
+def _condition(
+    split: SplitSpec,
+    source: ScorerSpec,
+    scorer: ScorerSpec,
+    defense: DefenseUse,
+    attack: str = "",
+    norm: str = "",
+    eps: float = 0.0,
+) -> Condition:
+    labels = (split.dataset.label, source.metric.label, scorer.metric.label, defense.label)
+    return Condition(*labels, attack, norm, eps)
 
 
 @dataclass(frozen=True)

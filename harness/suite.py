@@ -8,20 +8,21 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 import torch
 
+from harness.compose import Overrides, expand, override, read
 from harness.contracts import Norm
 from harness.errors import DataError, UserError
-from harness.located import Document, Problem, YamlPath, parse
+from harness.located import Document, Problem, YamlPath
 from harness.registry import Kind, Plugin, PluginError, Registry, did_you_mean
+from harness.select import Condition, Exclusion, conditions_of, select, shown_pattern
+from harness.suite_file import DIRECTIONS, TABLES, SuiteFile, as_entry, read_file, shown, worded
 from harness.weights import check as check_weights
 from harness.weights import resolve as resolve_weights
 
-DIRECTIONS = ("up", "down", "mos_split", "self_split")
-TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc")
 THREATS = ("oblivious", "adaptive")
 RANDOM_WEIGHTS = "random"
 
@@ -116,6 +117,11 @@ class Suite:
     """(label of the attacked metric, label of the judging metric)."""
     limit: int | None
     slice_size: int
+    exclude: tuple[Exclusion, ...] = ()
+
+    def excludes(self, condition: Condition) -> bool:
+        """Whether a cell is left out."""
+        return any(exclusion.removes(condition) for exclusion in self.exclude)
 
     def resolved(self) -> dict[str, Any]:
         """The suite as a file would say it with nothing left to defaults; reading it gives this suite again."""
@@ -130,6 +136,7 @@ class Suite:
             "directions": list(self.directions),
             "tables": list(self.tables),
             "transfer": [{"source": source, "scorer": scorer} for source, scorer in self.transfer],
+            "exclude": [exclusion.written() for exclusion in self.exclude],
             "limit": self.limit,
             "slice": self.slice_size,
         }
@@ -151,61 +158,38 @@ def _defense_written(use: DefenseUse) -> dict[str, Any]:
     return {**_written(use.purifiers[0]), "label": use.label, "threat": use.threat, "draws": use.draws, **eot}
 
 
-class _Entry(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="allow", strict=True)
-    name: str
-    label: Annotated[str, pydantic.Field(pattern=r"^[^/\\]+$", max_length=60)] | None = None
-
-
-class _Transfer(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-    source: str
-    scorer: str
-
-
-def _as_entry(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 _Placed = list[tuple[YamlPath, Any]]
 """What a suite lists under one key, each with its place in the file."""
-_Entries = list[Annotated[_Entry, pydantic.BeforeValidator(_as_entry)]]
-_Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0, le=1)]], pydantic.Field(min_length=1)]
 
 
-class _File(pydantic.BaseModel):
-    """The keys of a suite file."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
-    seed: Annotated[int, pydantic.Field(ge=0)] = 0
-    datasets: Annotated[_Entries, pydantic.Field(min_length=1)]
-    metrics: Annotated[_Entries, pydantic.Field(min_length=1)]
-    defenses: Annotated[_Entries, pydantic.Field(min_length=1)] = [_Entry(name="base")]
-    attacks: _Entries = []
-    budgets: dict[Literal["linf", "l2"], _Budgets] = {}
-    directions: Annotated[list[str], pydantic.Field(min_length=1)] = ["up", "mos_split"]
-    tables: list[str] = list(TABLES)
-    transfer: list[_Transfer] = []
-    limit: Annotated[int, pydantic.Field(ge=1)] | None = None
-    slice: Annotated[int, pydantic.Field(ge=1, le=4096)] = 8
-
-
-def load_suite(path: Path, registry: Registry, overrides: Mapping[str, Any] | None = None) -> Suite:
+def load_suite(path: Path, registry: Registry, overrides: Overrides | None = None) -> Suite:
     """Read and validate a suite file.
 
     Args:
         path: The YAML file.
         registry: Where its plugin names are looked up.
-        overrides: Top-level keys set on the command line (``{"limit": 32}``).
+        overrides: What the command line changes.
 
     Raises:
         LocatedError: Everything wrong with it, each with file, line and column.
     """
-    document = parse(path)
-    if isinstance(document.value, dict):
-        document.value = {**document.value, **(overrides or {})}
-    return validate(document, registry)
+    overrides = overrides or Overrides()
+    document = read(path)
+    override(document, overrides, lambda key, entry: _automatic_labels(registry, key, entry))
+    suite = validate(document, registry)
+    return select(suite, overrides.only) if overrides.only is not None else suite
+
+
+def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) -> set[str]:
+    """What an entry without a label is called in tables, such as 'pgd(steps=5)'."""
+    kind: Kind = "purifiers" if key == "defenses" else key  # type: ignore[assignment]
+    if "label" in entry or entry.get("name") not in registry.names(kind):
+        return set()
+    try:
+        plugin = registry.get(kind, entry["name"])
+    except PluginError:
+        return set()
+    return {_use(kind, plugin, {p.name: entry.get(p.name, p.default) for p in plugin.parameters()}, entry)["label"]}
 
 
 def validate(document: Document, registry: Registry) -> Suite:
@@ -214,72 +198,21 @@ def validate(document: Document, registry: Registry) -> Suite:
     Raises:
         LocatedError: Everything wrong with it.
     """
+    document = expand(document)
     problems = list(document.problems)
     if not isinstance(document.value, dict):
         if not problems:
             problems.append(Problem((), "a suite is a mapping with the keys name, datasets, metrics, ..."))
         raise document.report(problems)
-    file, structural = _read_file(document.value)
+    file, structural = read_file(document.value)
+    if any(problem.path == ("extends",) for problem in problems):
+        structural = [problem for problem in structural if problem.path]  # what is missing may stand in the other file
     resolver = _Resolver(registry, document.value, problems, {p.path for p in structural})
     problems += structural
     suite = resolver.resolve(file)
     if problems or suite is None:
         raise document.report(problems)
     return suite
-
-
-def _read_file(value: dict[str, Any]) -> tuple[_File | None, list[Problem]]:
-    try:
-        return _File.model_validate(value), []
-    except pydantic.ValidationError as error:
-        return None, [_problem(e, value) for e in error.errors()]
-
-
-_KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "string_type": lambda c: "should be text",
-    "int_type": lambda c: "should be a whole number",
-    "int_from_float": lambda c: "should be a whole number",
-    "float_type": lambda c: "should be a number, such as 8/255 or 0.03",
-    "bool_type": lambda c: "should be true or false",
-    "list_type": lambda c: "should be a list: [a, b]",
-    "dict_type": lambda c: "should be a mapping: {key: value}",
-    "model_type": lambda c: "should be a name or a mapping with a name",
-    "model_attributes_type": lambda c: "should be a name or a mapping with a name",
-    "too_short": lambda c: "should not be empty",
-    "greater_than": lambda c: f"should be above {c['gt']:g}",
-    "greater_than_equal": lambda c: f"should be at least {c['ge']:g}",
-    "less_than_equal": lambda c: f"should be at most {c['le']:g}",
-    "less_than": lambda c: f"should be below {c['lt']:g}",
-    "string_pattern_mismatch": lambda c: "should be letters, digits, '.', '_' and '-' only, starting with a letter",
-    "literal_error": lambda c: f"should be {c['expected']}",
-}
-
-
-def _problem(error: Any, value: Any) -> Problem:
-    path: YamlPath = tuple(error["loc"])
-    if path and path[-1] == "[key]":
-        path = path[:-1]
-        near = did_you_mean(str(path[-1]), ["linf", "l2"])
-        return Problem(path, f"unknown key '{path[-1]}'.{near}", on_key=True)
-    if error["type"] == "extra_forbidden":
-        known = list(_File.model_fields) if len(path) == 1 else ["source", "scorer"]
-        return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
-    if error["type"] == "missing":
-        return Problem(path[:-1], f"the key '{path[-1]}' is missing.")
-    return Problem(path, f"{_worded(error)}, got {_shown(error['input'])}.")
-
-
-def _worded(error: Any) -> str:
-    worded = _KNOWN_MESSAGES.get(error["type"])
-    if worded is not None:
-        return worded(error.get("ctx", {}))
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return message[:1].lower() + message[1:]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class _Resolver:
@@ -293,7 +226,7 @@ class _Resolver:
         self._problems = problems
         self._broken = broken
 
-    def resolve(self, file: _File | None) -> Suite | None:
+    def resolve(self, file: SuiteFile | None) -> Suite | None:
         """The suite, or None where a problem prevents one; finds plugin problems even if the structure is wrong."""
         placed = {
             "datasets": self._each("datasets", self._dataset),
@@ -310,7 +243,6 @@ class _Resolver:
         if file is None:
             return None
         budgets = [(norm, eps) for norm, values in file.budgets.items() for eps in values]
-        self._combinations(placed, budgets, file.directions)
         labels = [m.label for m in metrics]
         for i, pair in enumerate(file.transfer):
             for key, label in (("source", pair.source), ("scorer", pair.scorer)):
@@ -318,9 +250,7 @@ class _Resolver:
                     self._add(("transfer", i, key), f"no metric '{label}' in this suite.{did_you_mean(label, labels)}")
             if pair.source == pair.scorer:
                 self._add(("transfer", i), "source and scorer are the same metric; that is the ordinary attack.")
-        if self._problems:
-            return None
-        return Suite(
+        suite = Suite(
             name=file.name,
             seed=file.seed,
             datasets=tuple(datasets),
@@ -333,7 +263,11 @@ class _Resolver:
             transfer=tuple((p.source, p.scorer) for p in file.transfer),
             limit=file.limit,
             slice_size=file.slice,
+            exclude=tuple(Exclusion(**pattern.model_dump()) for pattern in file.exclude),
         )
+        self._combinations(placed, suite)
+        self._exclusions(suite)
+        return None if self._problems else suite
 
     def _add(self, path: YamlPath, message: str, *, on_key: bool = False) -> None:
         self._problems.append(Problem(path, message, on_key))
@@ -342,7 +276,7 @@ class _Resolver:
         found: _Placed = []
         values = self._value.get(key)
         for i, value in enumerate(values if isinstance(values, list) else []):
-            entry = _as_entry(value)
+            entry = as_entry(value)
             if isinstance(entry, dict) and isinstance(entry.get("name"), str):
                 use = resolve((key, i), entry)
                 if use is not None:
@@ -399,7 +333,7 @@ class _Resolver:
                     values[name] = check_parameter(parameter.annotation, given[name])
                 except pydantic.ValidationError as error:
                     detail = error.errors()[0]
-                    self._add((*path, name, *detail["loc"]), f"{_worded(detail)}, got {_shown(detail['input'])}.")
+                    self._add((*path, name, *detail["loc"]), f"{worded(detail)}, got {shown(detail['input'])}.")
                     fine = False
             elif parameter.default is inspect.Parameter.empty:
                 self._add(path, f"'{plugin.name}' needs the parameter '{name}'.")
@@ -459,7 +393,7 @@ class _Resolver:
             return None
         weights = entry.get("weights")
         if weights is not None and not isinstance(weights, str):
-            self._add((*path, "weights"), f"should be a name in the manifest or a path, got {_shown(weights)}.")
+            self._add((*path, "weights"), f"should be a name in the manifest or a path, got {shown(weights)}.")
             return None
         if weights is not None and not plugin.cls.needs_weights:
             self._add((*path, "weights"), f"'{plugin.name}' has no weights. Remove the key.", on_key=True)
@@ -517,7 +451,7 @@ class _Resolver:
         for key in counts:
             value = entry.get(key, counts[key])
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                self._add((*path, key), f"should be a whole number of at least 1, got {_shown(value)}.")
+                self._add((*path, key), f"should be a whole number of at least 1, got {shown(value)}.")
                 return None
             counts[key] = value
         if threat == "oblivious" and "eot" in entry:
@@ -534,10 +468,10 @@ class _Resolver:
     def _combinations(
         self,
         placed: Mapping[str, _Placed],
-        budgets: Sequence[tuple[Norm, float]],
-        directions: Sequence[str],
+        suite: Suite,
     ) -> None:
-        attacks = placed["attacks"]
+        attacks, budgets = placed["attacks"], suite.budgets
+        left = {(c.source, c.attack) for c in conditions_of(suite) if not suite.excludes(c)} if suite.exclude else None
         if attacks and not budgets:
             self._add(("attacks",), "attacks need budgets. Add 'budgets: {linf: [8/255]}'.", on_key=True)
         norms = {norm for norm, _ in budgets}
@@ -550,6 +484,8 @@ class _Resolver:
             if not self._registry.attack(use.name).cls.needs_gradient or use.control:
                 continue
             for _, metric in placed["metrics"]:
+                if left is not None and (metric.label, use.label) not in left:
+                    continue
                 if not self._registry.metric(metric.name).cls.differentiable:
                     self._add(
                         path,
@@ -557,10 +493,25 @@ class _Resolver:
                         "Take a black-box attack, or leave the metric out.",
                     )
         for path, use in placed["datasets"]:
-            if use.labels == "none" and use.shape == "pairs" and "mos_split" in directions and attacks:
+            if use.labels == "none" and use.shape == "pairs" and "mos_split" in suite.directions and attacks:
                 self._add(
                     path, f"'{use.name}' has no opinions, so the direction 'mos_split' cannot be had. Use 'self_split'."
                 )
+
+    def _exclusions(self, suite: Suite) -> None:
+        """A pattern that leaves nothing out is a mistake, and so are patterns that leave nothing."""
+        if not suite.exclude or self._problems:
+            return
+        cells = conditions_of(suite)
+        for i, exclusion in enumerate(suite.exclude):
+            unknown = list(exclusion.unknown(cells))
+            for key, known in unknown:
+                pattern = shown_pattern(exclusion.written()[key])
+                self._add(("exclude", i, key), f"no {key} '{pattern}' in this suite.{did_you_mean(pattern, known)}")
+            if not unknown and not any(exclusion.removes(cell) for cell in cells):
+                self._add(("exclude", i), "no cell matches all of this together. Remove it, or change one of its keys.")
+        if all(suite.excludes(cell) for cell in cells):
+            self._add(("exclude",), "nothing is left of the suite. Exclude less.", on_key=True)
 
 
 _BASE = DefenseUse("base", (), "none", 1, 1)
