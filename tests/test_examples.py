@@ -52,3 +52,13 @@ def test_what_the_examples_compute(run_toy, tmp_path, toy_file):
     assert abs(mae["clean"] / expected - 1).max() < 0.1, "quality is minus the mean of |0.1 level u|, u uniform in +-.5"
     shifted = frame[(frame["metric"] == "mae") & (frame["attack"] == "clean") & (frame["defense"] == "shift")]
     assert abs(shifted["clean"].to_numpy() - mae["clean"].to_numpy()).max() < 1e-4, "rolling both changes no mean error"
+
+
+def test_the_examples_keep_their_contracts():
+    from harness.registry import Registry
+    from harness.testing import check_attack, check_metric, check_purifier
+
+    registry = Registry(sorted(EXAMPLES.glob("*.py")))
+    check_metric(registry.metric("mae").build({}))
+    check_attack(registry.attack("momentum").build({}))
+    check_purifier(registry.purifier("shift").build({}))
