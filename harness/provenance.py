@@ -13,8 +13,8 @@ from harness.plan import Plan
 from harness.results import versions
 
 
-def describe_session(plan: Plan, device: str, executor: str, workers: int, plugins: list[str]) -> dict[str, Any]:
-    """One session of running a suite; a run folder keeps every one of them.
+def describe_invocation(plan: Plan, device: str, executor: str, workers: int, plugins: list[str]) -> dict[str, Any]:
+    """One invocation of a suite that ran something; a run folder keeps every one of them.
 
     Args:
         plan: What is run.

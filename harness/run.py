@@ -14,7 +14,7 @@ from typing import Any, Self
 from harness.errors import UserError
 from harness.located import LocatedError
 from harness.plan import Block, Plan, make_plan
-from harness.provenance import describe_session
+from harness.provenance import describe_invocation
 from harness.registry import Registry
 from harness.report import RunData, Table, write_report
 from harness.results import collect, describe_split, relevant_failures, versions
@@ -100,8 +100,8 @@ def run_suite(
         store.add_provenance("versions", [versions(device)])
         plugins = [str(file) for file in registry.files]
         workers = 1 if executor_name(device, options) == "serial" else options.workers or cores()
-        session = describe_session(plan, device, executor_name(device, options), workers, plugins)
-        store.add_provenance("sessions", [session])
+        invocation = describe_invocation(plan, device, executor_name(device, options), workers, plugins)
+        store.add_provenance("invocations", [invocation])
         store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
         execute(pending, suite, registry, store, options, device, tally)
         store.add_provenance("notices", list(tally.notices))
@@ -175,7 +175,7 @@ def _reopened(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
     try:
         suite = load_suite(folder / "suite.yaml", registry)
     except LocatedError as error:
-        files = list(dict.fromkeys(file for page in store.read_provenance("sessions") for file in page["plugins"]))
+        files = list(dict.fromkeys(file for page in store.read_provenance("invocations") for file in page["plugins"]))
         if registry.files or not files:
             raise
         hint = f"The run was made with {' '.join(f'--plugin {file}' for file in files)}; give them again."

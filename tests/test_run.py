@@ -314,12 +314,16 @@ def test_provenance_and_the_resolved_suite_are_saved(run_toy, tmp_path, monkeypa
     provenance = tmp_path / "run" / "provenance"
     (versions,) = json.loads((provenance / "versions.json").read_text())
     assert versions["torch"] == torch.__version__ and versions["device"] == "cpu"
-    (session,) = json.loads((provenance / "sessions.json").read_text())
-    assert session["executor"] == "serial" and session["workers"] == 1 and session["torch_threads_per_worker"] == 1
+    (invocation,) = json.loads((provenance / "invocations.json").read_text())
     assert (
-        session["fingerprints"] == {"toy test": "toy 4 5 16"}
-        and session["command"]
-        and "commit" in (session["git"] or {"commit": 0})
+        invocation["executor"] == "serial"
+        and invocation["workers"] == 1
+        and invocation["torch_threads_per_worker"] == 1
+    )
+    assert (
+        invocation["fingerprints"] == {"toy test": "toy 4 5 16"}
+        and invocation["command"]
+        and "commit" in (invocation["git"] or {"commit": 0})
     )
     (split,) = json.loads((provenance / "splits.json").read_text())
     assert split["mean_opinion"] == pytest.approx(0.5 + 0.015) and split["items"] == 20
