@@ -480,16 +480,23 @@ def compare_(
 
 
 @app.command()
-def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
+def doctor(
+    metric: Annotated[
+        str | None, typer.Option(help="Probe one metric's contract instead: gradients, batches, flat pairs, ...")
+    ] = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
     """Examine the installation: versions, devices, folders, name collisions, plugins, weights, data sets.
 
-    Example: robustiqa doctor
+    Example: robustiqa doctor --metric birqa-tiny
     """
     from dataclasses import asdict
 
-    from harness.doctor import examine
+    from harness.doctor import examine, probe_metric
 
-    findings = list(examine(_registry(plugin)))
+    registry = _registry(plugin)
+    findings = list(probe_metric(metric, registry) if metric else examine(registry))
     if as_json:
         _print_json([asdict(finding) for finding in findings])
     else:

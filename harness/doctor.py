@@ -38,6 +38,28 @@ def examine(registry: Registry) -> Iterator[Finding]:
     yield from _datasets(registry)
 
 
+def probe_metric(name: str, registry: Registry) -> Iterator[Finding]:
+    """Whether a metric with its default weights keeps its contract: every broken rule with what was seen and the cure.
+
+    Raises:
+        UserError: The metric is unknown, or has no default weights.
+    """
+    import torch
+
+    from harness.testing import ConformanceError, check_metric
+    from harness.worker import default_metric
+
+    torch.set_num_threads(1)
+    metric = default_metric(name, registry, torch.device("cpu"))
+    try:
+        check_metric(metric, name=name)
+    except ConformanceError as error:
+        for fault in error.faults:
+            yield Finding(fault.rule, "problem", f"{fault.seen}. Cure: {fault.cure}.")
+    else:
+        yield Finding(name, "ok", "keeps every rule of the contract that can be probed")
+
+
 def _versions() -> Iterator[Finding]:
     from harness.results import versions
 

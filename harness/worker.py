@@ -221,7 +221,7 @@ def default_metric(name: str, registry: Registry, device: torch.device) -> Metri
     if plugin.cls.needs_weights:
         file = resolve(name, None, plugin.weights)
         if file is None:
-            raise UserError(f"metric '{name}' has no default weights, so an attack cannot use it.")
+            raise UserError(f"metric '{name}' has no default weights. Take a metric that has.")
         load(metric, file)
     return _frozen(metric, device)
 

@@ -12,7 +12,8 @@ import pytest
 import scipy.stats
 
 from harness.compare import compare
-from harness.doctor import examine
+from harness.doctor import examine, probe_metric
+from harness.errors import UserError
 from harness.run import read_run, run_status
 
 SUITE = """
@@ -95,6 +96,17 @@ def test_doctor_tells_damaged_weights(registry, monkeypatch):
     monkeypatch.setattr("harness.weights.read_manifest", lambda folder=None: wrong)
     (finding,) = [f for f in examine(registry) if f.subject == "weights birqa-tiny"]
     assert finding.verdict == "problem" and "sha256" in finding.detail
+
+
+def test_doctor_probes_one_metric(registry):
+    (sound,) = probe_metric("psnr", registry)
+    assert sound.verdict == "ok"
+    broken = list(probe_metric("wrong_shape", registry))
+    assert broken and all(finding.verdict == "problem" for finding in broken)
+    with pytest.raises(UserError, match="unknown metric 'psnrr'"):
+        list(probe_metric("psnrr", registry))
+    with pytest.raises(UserError, match="'birqa' has no default weights"):
+        list(probe_metric("birqa", registry))
 
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
