@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import operator
 import time
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from harness.batches import Batch, SampleError, blame, refuse_nan, told
 from harness.contracts import (
     Attack,
     Budget,
-    DataError,
-    Dataset,
-    Entry,
     Metric,
     Norm,
     QueryLimit,
@@ -34,66 +29,11 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.objective import ScorerObjective, within
-from harness.plan import CALIBRATION_SAMPLES, Block, Cell, Fact, Fit
+from harness.plan import Block, Cell
 from harness.scorer import Scorer
 from harness.store import COLUMNS, FailureRecord, StoreError
 
-
-@dataclass(frozen=True)
-class Item:
-    """One thing to score: a distorted image with its reference. A triplet makes two, with opposite signs."""
-
-    id: str
-    entry: Entry
-    patch: str
-    sign: int | None
-    """Fixed by the judges for triplets; None leaves it to the cell."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Items of one slice whose images have one size, on the device."""
-
-    items: tuple[Item, ...]
-    ref: Tensor
-    dist: Tensor
-
-    @property
-    def ids(self) -> list[str]:
-        """Item ids: the seeds of all randomness."""
-        return [item.id for item in self.items]
-
-    @property
-    def samples(self) -> list[str]:
-        """Sample ids: the seeds of a defense's draws, shared by the patches of a triplet."""
-        return [item.entry.id for item in self.items]
-
-    def of_sign(self, sign: int) -> Batch | None:
-        """The items that a cell of this sign attacks, or None."""
-        keep = [i for i, item in enumerate(self.items) if sign == 0 or item.sign in (None, sign)]
-        if len(keep) == len(self.items):
-            return self
-        if not keep:
-            return None
-        return Batch(tuple(self.items[i] for i in keep), self.ref[keep], self.dist[keep])
-
-
 _RESERVED = frozenset(COLUMNS) | {"dataset", "metric", "defense", "threat", "plugin", "control"}
-
-
-class SampleError(Exception):
-    """Something failed at one sample.
-
-    Args:
-        sample: Its id.
-        message: What failed.
-        bad_input: Whether the sample itself is at fault, and not what was done with it.
-    """
-
-    def __init__(self, sample: str, message: str, *, bad_input: bool = False) -> None:
-        super().__init__(message)
-        self.sample = sample
-        self.bad_input = bad_input
 
 
 @dataclass(frozen=True)
@@ -110,45 +50,6 @@ class Tools:
     fail: Callable[[FailureRecord], None]
     device: torch.device
     seed: int
-
-
-def items_of(entry: Entry, kind: str) -> list[Item]:
-    """The items of one entry: itself, or the two patches of a triplet (rejected up, preferred down)."""
-    if kind == "pairs":
-        return [Item(entry.id, entry, "", None)]
-    preferred = "p1" if (entry.judge or 0.0) > 0.5 else "p0"
-    return [Item(f"{entry.id}#{patch}", entry, patch, -1 if patch == preferred else 1) for patch in ("p0", "p1")]
-
-
-def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.device) -> list[Batch]:
-    """Load a slice: one batch per image size, in order of first appearance.
-
-    Raises:
-        SampleError: An image cannot be read, or the images of an item do not fit together.
-    """
-    groups: dict[tuple[int, ...], list[tuple[Item, Tensor, Tensor]]] = defaultdict(list)
-    for entry in entries:
-        try:
-            images = dataset.load(entry)
-        except DataError as error:
-            raise SampleError(entry.id, str(error), bad_input=True) from error
-        except Exception as error:
-            raise SampleError(entry.id, f"the data set cannot load it: {told(error)}") from error
-        for item in items_of(entry, dataset.kind):
-            ref, dist = images["ref"], images[item.patch or "dist"]
-            if ref.shape != dist.shape:
-                sizes = f"{tuple(ref.shape)} and {tuple(dist.shape)}"
-                message = f"reference and distorted image differ in size: {sizes}. Mend the data set."
-                raise SampleError(item.id, message, bad_input=True)
-            groups[tuple(ref.shape)].append((item, ref, dist))
-    return [
-        Batch(
-            tuple(item for item, _, _ in group),
-            torch.stack([ref for _, ref, _ in group]).to(device),
-            torch.stack([dist for _, _, dist in group]).to(device),
-        )
-        for group in groups.values()
-    ]
 
 
 class BlockRun:
@@ -279,7 +180,7 @@ class BlockRun:
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(f"perturb() returned {got}; it must return images of shape {tuple(batch.dist.shape)}")
         images = images.detach().clone().to(batch.dist)
-        _refuse_nan(batch, images.flatten(1).sum(1), "the attack returned pixels that are not finite")
+        refuse_nan(batch, images.flatten(1).sum(1), "the attack returned pixels that are not finite")
         images = budget.project(images, batch.dist)
         if not bool(within(images, batch.dist, budget).all()):
             raise AssertionError("projected images lie outside the budget or the box")
@@ -299,7 +200,7 @@ class BlockRun:
             else:
                 encoded = self._encode(cell.source.key, scorer, batch, index)
                 gain = scorer.quality(encoded, images) - scorer.quality(encoded, batch.dist)
-            _refuse_nan(batch, gain, f"{cell.source.label} scored an attacked image as NaN or infinite")
+            refuse_nan(batch, gain, f"{cell.source.label} scored an attacked image as NaN or infinite")
             worse = sign * gain < 0
             images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
         return images, ["start" if w else "ok" for w in worse.tolist()]
@@ -421,7 +322,7 @@ class BlockRun:
             sample, cause = _culprit(scorer, encoded, batch, images, error)
             raise SampleError(sample, f"{cell.scorer.label} failed on {what}: {told(cause)}") from error
         checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
-        _refuse_nan(batch, checked, f"{cell.scorer.label} scored {what} as NaN or infinite")
+        refuse_nan(batch, checked, f"{cell.scorer.label} scored {what} as NaN or infinite")
         return quality
 
 
@@ -448,13 +349,6 @@ def _eight_bit(images: Tensor) -> Tensor:
     return torch.round(images * 255) / 255
 
 
-def _refuse_nan(batch: Batch, values: Tensor, message: str) -> None:
-    wrong = (~torch.isfinite(values)).nonzero().flatten().tolist()
-    if wrong:
-        more = f" ({len(wrong)} of {len(batch.items)} in its batch)" if len(wrong) > 1 else ""
-        raise SampleError(batch.items[wrong[0]].id, f"{message}{more}")
-
-
 def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error: Exception) -> tuple[str, Exception]:
     """The first sample on which scoring fails alone; all of them if none does."""
     for i in range(len(batch.items)):
@@ -463,126 +357,3 @@ def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error:
         except Exception as alone:
             return batch.items[i].id, alone
     return ", ".join(batch.ids), error
-
-
-def told(error: Exception) -> str:
-    """An error of a plugin in one line, with the place in its file that raised it."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
-
-
-def blame(scorer: Scorer, batch: Batch, error: Exception, who: str, seed: int) -> SampleError:
-    """An error of a whole batch as one of the first sample whose clean pair fails alone; of all if none does."""
-    with torch.no_grad():
-        for i, item in enumerate(batch.items):
-            try:
-                rng = SampleRng.for_samples(seed, [item.entry.id], "blame", batch.dist.device)
-                scorer.quality(scorer.encode(batch.ref[i : i + 1], rng), batch.dist[i : i + 1])
-            except Exception as alone:
-                return SampleError(item.id, f"{who} failed: {told(alone)}")
-    return SampleError(", ".join(batch.ids), f"{who} failed: {told(error)}")
-
-
-def compute_fact(
-    fact: Fact,
-    entries: Sequence[Entry],
-    dataset: Dataset,
-    scorer: Scorer,
-    seed: int,
-    device: torch.device,
-    slice_size: int = 8,
-) -> dict[str, Any]:
-    """Clean qualities of a scorer on the calibration samples, with range, spread, median and line to the opinions.
-
-    Args:
-        fact: What to compute.
-        entries: Entries of its split in hash order.
-        dataset: Where images come from.
-        scorer: The scorer.
-        seed: Root seed of a randomised scorer's draws.
-        device: Where to score.
-        slice_size: Batch size.
-
-    Raises:
-        SampleError: A score is not finite.
-    """
-    chosen = list(entries[:CALIBRATION_SAMPLES])
-    ids: list[str] = []
-    quality: list[float] = []
-    opinion: list[float | None] = []
-    for start in range(0, len(chosen), slice_size):
-        for batch in load_batches(dataset, chosen[start : start + slice_size], device):
-            with torch.no_grad():
-                rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
-                try:
-                    values = scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
-                except UserError:
-                    raise
-                except Exception as error:
-                    raise blame(scorer, batch, error, fact.scorer.label, seed) from error
-            _refuse_nan(batch, values, f"{fact.scorer.label} scored a clean image as NaN or infinite")
-            ids += batch.ids
-            quality += values.tolist()
-            opinion += [item.entry.opinion for item in batch.items]
-    return {
-        "split": fact.split.label,
-        "scorer": fact.scorer.label,
-        "items": ids,
-        "quality": quality,
-        **summarise(np.array(quality), opinion),
-    }
-
-
-def summarise(quality: np.ndarray[Any, Any], opinion: Sequence[float | None]) -> dict[str, Any]:
-    """Range, standard deviation and median of clean quality, and its least-squares line to the opinions."""
-    known = np.array([o is not None for o in opinion], dtype=bool)
-    line: list[float] | None = None
-    if known.sum() > 2 and quality[known].std() > 0:
-        values = np.array([o for o in opinion if o is not None])
-        line = [float(c) for c in np.polyfit(quality[known], values, 1)]
-    return {
-        "range": float(np.ptp(quality)),
-        "std": float(quality.std()),
-        "median": float(np.median(quality)),
-        "line": line,
-    }
-
-
-def run_fit(
-    fit: Fit, entries: Sequence[Entry], dataset: Dataset, scorer: Scorer, attack: Attack, tools: Tools, slice_size: int
-) -> Mapping[str, Tensor]:
-    """Let an attack learn on a split: endless shuffled batches, as many as it takes.
-
-    Raises:
-        SampleError: An image cannot be used.
-    """
-    rng = np.random.Generator(np.random.PCG64DXSM(int(fit.id, 16)))
-    scale = float(tools.fact(fit.fact)["range"])
-
-    def batches() -> Iterator[tuple[ScorerObjective, Tensor]]:
-        visit = 0
-        while True:
-            order = rng.permutation(len(entries))
-            for start in range(0, len(order), slice_size):
-                chosen = [entries[i] for i in order[start : start + slice_size]]
-                for batch in load_batches(dataset, chosen, tools.device):
-                    visit += 1
-                    draws = SampleRng.for_samples(tools.seed, batch.samples, f"defense/fit/{visit}", tools.device)
-                    sign = torch.full((len(batch.items),), float(fit.sign), device=tools.device)
-                    yield (
-                        ScorerObjective(
-                            scorer,
-                            batch.ref,
-                            batch.dist,
-                            sign,
-                            None,
-                            draws,
-                            eot=fit.eot,
-                            scale=scale,
-                            build=tools.build,
-                        ),
-                        batch.dist,
-                    )
-
-    return attack.fit(batches(), rng)

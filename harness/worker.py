@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.batches import SampleError, load_batches
+from harness.calibrate import compute_fact, run_fit
 from harness.contracts import Attack, Dataset, Entry, Metric, Purifier
 from harness.errors import UserError
-from harness.evaluate import BlockRun, SampleError, Tools, compute_fact, load_batches, run_fit
+from harness.evaluate import BlockRun, Tools
 from harness.identity import identity
 from harness.plan import Block, Fact, Fit, ScorerSpec, SplitSpec, in_hash_order
 from harness.registry import Registry

@@ -1,0 +1,127 @@
+"""What a slice cannot know: clean quality on the calibration samples, and what an attack learns before it attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.batches import blame, load_batches, refuse_nan
+from harness.contracts import (
+    Attack,
+    Dataset,
+    Entry,
+    SampleRng,
+)
+from harness.errors import UserError
+from harness.evaluate import Tools
+from harness.objective import ScorerObjective
+from harness.plan import CALIBRATION_SAMPLES, Fact, Fit
+from harness.scorer import Scorer
+
+
+def compute_fact(
+    fact: Fact,
+    entries: Sequence[Entry],
+    dataset: Dataset,
+    scorer: Scorer,
+    seed: int,
+    device: torch.device,
+    slice_size: int = 8,
+) -> dict[str, Any]:
+    """Clean qualities of a scorer on the calibration samples, with range, spread, median and line to the opinions.
+
+    Args:
+        fact: What to compute.
+        entries: Entries of its split in hash order.
+        dataset: Where images come from.
+        scorer: The scorer.
+        seed: Root seed of a randomised scorer's draws.
+        device: Where to score.
+        slice_size: Batch size.
+
+    Raises:
+        SampleError: A score is not finite.
+    """
+    chosen = list(entries[:CALIBRATION_SAMPLES])
+    ids: list[str] = []
+    quality: list[float] = []
+    opinion: list[float | None] = []
+    for start in range(0, len(chosen), slice_size):
+        for batch in load_batches(dataset, chosen[start : start + slice_size], device):
+            with torch.no_grad():
+                rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
+                try:
+                    values = scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
+                except UserError:
+                    raise
+                except Exception as error:
+                    raise blame(scorer, batch, error, fact.scorer.label, seed) from error
+            refuse_nan(batch, values, f"{fact.scorer.label} scored a clean image as NaN or infinite")
+            ids += batch.ids
+            quality += values.tolist()
+            opinion += [item.entry.opinion for item in batch.items]
+    return {
+        "split": fact.split.label,
+        "scorer": fact.scorer.label,
+        "items": ids,
+        "quality": quality,
+        **summarise(np.array(quality), opinion),
+    }
+
+
+def summarise(quality: np.ndarray[Any, Any], opinion: Sequence[float | None]) -> dict[str, Any]:
+    """Range, standard deviation and median of clean quality, and its least-squares line to the opinions."""
+    known = np.array([o is not None for o in opinion], dtype=bool)
+    line: list[float] | None = None
+    if known.sum() > 2 and quality[known].std() > 0:
+        values = np.array([o for o in opinion if o is not None])
+        line = [float(c) for c in np.polyfit(quality[known], values, 1)]
+    return {
+        "range": float(np.ptp(quality)),
+        "std": float(quality.std()),
+        "median": float(np.median(quality)),
+        "line": line,
+    }
+
+
+def run_fit(
+    fit: Fit, entries: Sequence[Entry], dataset: Dataset, scorer: Scorer, attack: Attack, tools: Tools, slice_size: int
+) -> Mapping[str, Tensor]:
+    """Let an attack learn on a split: endless shuffled batches, as many as it takes.
+
+    Raises:
+        SampleError: An image cannot be used.
+    """
+    rng = np.random.Generator(np.random.PCG64DXSM(int(fit.id, 16)))
+    scale = float(tools.fact(fit.fact)["range"])
+
+    def batches() -> Iterator[tuple[ScorerObjective, Tensor]]:
+        visit = 0
+        while True:
+            order = rng.permutation(len(entries))
+            for start in range(0, len(order), slice_size):
+                chosen = [entries[i] for i in order[start : start + slice_size]]
+                for batch in load_batches(dataset, chosen, tools.device):
+                    visit += 1
+                    draws = SampleRng.for_samples(tools.seed, batch.samples, f"defense/fit/{visit}", tools.device)
+                    sign = torch.full((len(batch.items),), float(fit.sign), device=tools.device)
+                    yield (
+                        ScorerObjective(
+                            scorer,
+                            batch.ref,
+                            batch.dist,
+                            sign,
+                            None,
+                            draws,
+                            eot=fit.eot,
+                            scale=scale,
+                            build=tools.build,
+                        ),
+                        batch.dist,
+                    )
+
+    return attack.fit(batches(), rng)
