@@ -1,0 +1,70 @@
+"""What the commands share: options, the registry they ask for, how they print and how they end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.registry import Registry
+    from harness.store import FailureRecord
+
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that registers plugins; may be repeated.", metavar="FILE.py"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
+SuiteFile = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate the first n samples of each split only.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="The suite's seed.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a value, such as attacks.pgd.steps=20; may be repeated.", metavar="KEY=VALUE"),
+]
+Only = Annotated[
+    str | None,
+    typer.Option(help="Only these metrics and attacks: two shell patterns on labels.", metavar="METRIC/ATTACK"),
+]
+
+_FAILURES_SHOWN = 10
+
+
+def registry_of(files: Sequence[Path] | None) -> Registry:
+    """Every plugin that can be had, those of `--plugin` files among them."""
+    from harness.registry import Registry
+
+    return Registry(files or ())
+
+
+def console(*, stderr: bool = False) -> Any:
+    """A place to print on; wide enough for tables where it is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=max(console.width, 110))
+
+
+def print_json(value: Any) -> None:
+    """The one document of `--json`."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def end(failures: Sequence[FailureRecord]) -> None:
+    """Say what failed, one line for each thing that went wrong however many cells it took down, and exit by it."""
+    if not failures:
+        return
+    groups: dict[tuple[str, str], int] = {}
+    for failure in failures:
+        groups[failure.sample, failure.message] = groups.get((failure.sample, failure.message), 0) + 1
+    for (sample, message), count in list(groups.items())[:_FAILURES_SHOWN]:
+        where = f"{sample}: " if sample else ""
+        print(f"failed: {where}{message} [{count} cell(s)]", file=sys.stderr)
+    if len(groups) > _FAILURES_SHOWN:
+        print(f"... and {len(groups) - _FAILURES_SHOWN} more; the report lists them all.", file=sys.stderr)
+    print("What was finished is kept; mend the cause and run the same command again.", file=sys.stderr)
+    raise typer.Exit(2 if any(failure.bad_input for failure in failures) else 1)

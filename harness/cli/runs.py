@@ -1,0 +1,115 @@
+"""What a run folder holds: `report`, `status` and `compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.app import app
+from harness.cli.common import AsJson, PluginFiles, console, end, print_json, registry_of
+from harness.errors import UserError
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, such as results/runs/quickstart.", metavar="RUN")],
+    plugin: PluginFiles = None,
+) -> None:
+    """Make the tables and the page of a run again from its records, running nothing.
+
+    Example: robustiqa report results/runs/quickstart
+    """
+    from harness.report import print_tables
+    from harness.run import report_run
+
+    _, tables, failures = report_run(folder, registry_of(plugin))
+    print_tables(tables, console())
+    console().print(f"\nReport: {folder / 'report' / 'index.html'}", soft_wrap=True)
+    end(failures)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run folder; it may be running.", metavar="RUN")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a run is, from its folder alone; safe while it runs.
+
+    Example: robustiqa status results/runs/quickstart
+    """
+    from harness.run import run_status
+
+    found = run_status(folder, registry_of(plugin))
+    if as_json:
+        print_json(found)
+        return
+    from rich.table import Table
+
+    table = Table("attacked", "blocks done", title=f"{found['name']} in {folder}", title_justify="left")
+    for row in found["sources"]:
+        table.add_row(row["source"], f"{row['done']} of {row['blocks']}")
+    console().print(table)
+    state = "finished" if found["done"] == found["blocks"] else "not finished: run the same suite again to go on"
+    console().print(f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures; {state}.")
+
+
+@app.command("compare")
+def compare_(
+    run_a: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(help="Another; differences are B minus A.", metavar="RUN_B")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs where both measured the same condition on the same images, with paired intervals.
+
+    Example: robustiqa compare results/runs/before results/runs/after
+    """
+    from harness.compare import compare
+    from harness.run import read_run
+
+    registry = registry_of(plugin)
+    frame = compare(read_run(run_a, registry), read_run(run_b, registry))
+    if as_json:
+        print_json(json.loads(frame.to_json(orient="records")))
+        return
+    if frame.empty:
+        raise UserError(
+            f"{run_a} and {run_b}: no condition was measured on the same images in both. Compare other runs."
+        )
+    from rich.table import Table
+
+    from harness.report.words import budget_text, number, scorer_text, with_interval
+
+    header = (
+        "data set",
+        "metric",
+        "attack",
+        "budget",
+        "n",
+        "SROCC A",
+        "SROCC B",
+        "change [95 %]",
+        "quality change [95 %]",
+    )
+    table = Table(*header, title=f"{run_b} minus {run_a}", title_justify="left")
+    for row in frame.to_dict("records"):
+        direction = {1: " up", -1: " down"}.get(row["sign"], "")
+        table.add_row(
+            row["dataset"],
+            scorer_text(row["metric"], row["defense"], row["threat"], row["source"]),
+            row["attack"] + direction,
+            budget_text(row["norm"], row["eps"]) if row["norm"] else "",
+            str(row["images"]),
+            number(row["srocc_a"]),
+            number(row["srocc_b"]),
+            *(
+                with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, True)
+                for name in ("srocc_change", "quality_change")
+            ),
+        )
+    console().print(table)
+    console().print("Paired bootstrap over references, the same resamples for both runs; images that both runs have.")
