@@ -167,7 +167,7 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
 
 def _reopened(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
     """The plan of a run folder's own suite."""
-    from harness.suite import load_suite
+    from harness.resolve import load_suite
 
     store = RunFolder(folder)
     if not (folder / "suite.yaml").is_file():

@@ -34,7 +34,7 @@ from harness.contracts import Dataset, Entry, Metric, Recipe, UserError
 from harness.files import write_whole
 from harness.located import Problem, parse
 from harness.registry import Plugin, Registry, did_you_mean
-from harness.suite import check_parameter
+from harness.resolve import check_parameter
 from harness.weights import MANIFEST, SUFFIX, read_manifest
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ import torch
 
 from harness.located import parse_text
 from harness.registry import Registry
+from harness.resolve import validate
 from harness.run import Options, run_suite
-from harness.suite import validate
 
 TOY = Path(__file__).parent / "plugins" / "toy.py"
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from harness.compose import Overrides, read
 from harness.located import LocatedError, parse_text
 from harness.plan import make_plan
-from harness.suite import load_suite, validate
+from harness.resolve import load_suite, validate
 
 BASE = """\
 name: base

@@ -39,8 +39,8 @@ def test_a_metric_an_attack_and_a_purifier_by_plugin_alone(tmp_path, toy_file):
 def test_what_the_examples_compute(run_toy, tmp_path, toy_file):
     from harness.located import parse_text
     from harness.registry import Registry
+    from harness.resolve import validate
     from harness.run import Options, run_suite
-    from harness.suite import validate
 
     registry = Registry([toy_file, *sorted(EXAMPLES.glob("*.py"))])
     suite = validate(parse_text(SUITE, "suite.yaml"), registry)

@@ -9,8 +9,8 @@ import pytest
 
 from harness.located import parse_text
 from harness.registry import Registry
+from harness.resolve import load_suite, validate
 from harness.run import Options, run_suite
-from harness.suite import load_suite, validate
 
 
 @pytest.fixture(scope="module")

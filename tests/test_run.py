@@ -17,8 +17,8 @@ from harness.contracts import SampleRng
 from harness.errors import UserError
 from harness.plan import in_hash_order, make_plan
 from harness.registry import Registry
+from harness.resolve import load_suite
 from harness.run import Options, report_run, run_suite
-from harness.suite import load_suite
 
 TOY = Path(__file__).parent / "plugins" / "toy.py"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from harness.errors import UserError
 from harness.located import LocatedError, parse, parse_text
-from harness.suite import validate
+from harness.resolve import validate
 
 GOOD = """\
 name: toy

@@ -48,7 +48,7 @@ def validate(
     """
     from harness.compose import Overrides
     from harness.located import LocatedError
-    from harness.suite import load_suite
+    from harness.resolve import load_suite
 
     try:
         found = load_suite(suite, registry_of(plugin), Overrides(tuple(sets or ()), only, limit, seed))
@@ -83,10 +83,10 @@ def plan(
     """
     from harness.compose import Overrides
     from harness.plan import make_plan
+    from harness.resolve import load_suite
     from harness.results import label_of
     from harness.run import RUNS, pending_jobs
     from harness.store import RunFolder
-    from harness.suite import load_suite
 
     registry = registry_of(plugin)
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
@@ -141,8 +141,8 @@ def run(
     from harness.compose import Overrides
     from harness.progress import ConsoleProgress, SilentProgress
     from harness.report import print_tables
+    from harness.resolve import load_suite
     from harness.run import Options, run_suite
-    from harness.suite import load_suite
 
     registry = registry_of(plugin)
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
