@@ -17,6 +17,7 @@ from harness.contracts import (
     Entry,
     SampleRng,
 )
+from harness.guard import PluginFaultError, check_sample
 from harness.scorer import Scorer
 
 
@@ -74,6 +75,9 @@ class SampleError(Exception):
         self.bad_input = bad_input
 
 
+_NAMES = {"pairs": ("ref", "dist"), "triplets": ("ref", "p0", "p1")}
+
+
 def items_of(entry: Entry, kind: str) -> list[Item]:
     """The items of one entry: itself, or the two patches of a triplet (rejected up, preferred down)."""
     if kind == "pairs":
@@ -82,8 +86,14 @@ def items_of(entry: Entry, kind: str) -> list[Item]:
     return [Item(f"{entry.id}#{patch}", entry, patch, -1 if patch == preferred else 1) for patch in ("p0", "p1")]
 
 
-def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.device) -> list[Batch]:
+def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.device, who: str = "") -> list[Batch]:
     """Load a slice: one batch per image size, in order of first appearance.
+
+    Args:
+        dataset: Where the images come from.
+        entries: The slice.
+        device: Where the batches go.
+        who: The data set and where it comes from, for messages.
 
     Raises:
         SampleError: An image cannot be read, or the images of an item do not fit together.
@@ -91,9 +101,11 @@ def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.devic
     groups: dict[tuple[int, ...], list[tuple[Item, Tensor, Tensor]]] = defaultdict(list)
     for entry in entries:
         try:
-            images = dataset.load(entry)
+            images = check_sample(dataset.load(entry), _NAMES[dataset.kind], who or type(dataset).__name__)
         except DataError as error:
             raise SampleError(entry.id, str(error), bad_input=True) from error
+        except PluginFaultError as error:
+            raise SampleError(entry.id, str(error)) from error
         except Exception as error:
             raise SampleError(entry.id, f"the data set cannot load it: {told(error)}") from error
         for item in items_of(entry, dataset.kind):
@@ -132,6 +144,8 @@ def refuse_nan(batch: Batch, values: Tensor, message: str) -> None:
 
 def told(error: Exception) -> str:
     """An error of a plugin in one line, with the place in its file that raised it."""
+    if isinstance(error, PluginFaultError):
+        return str(error)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.batches import blame, load_batches, refuse_nan
+from harness.batches import Batch, blame, refuse_nan
 from harness.contracts import (
     Attack,
-    Dataset,
     Entry,
     SampleRng,
 )
@@ -22,11 +21,13 @@ from harness.objective import ScorerObjective
 from harness.plan import CALIBRATION_SAMPLES, Fact, Fit
 from harness.scorer import Scorer
 
+Load = Callable[[Sequence[Entry]], list[Batch]]
+
 
 def compute_fact(
     fact: Fact,
     entries: Sequence[Entry],
-    dataset: Dataset,
+    load: Load,
     scorer: Scorer,
     seed: int,
     device: torch.device,
@@ -37,7 +38,7 @@ def compute_fact(
     Args:
         fact: What to compute.
         entries: Entries of its split in hash order.
-        dataset: Where images come from.
+        load: Gives the batches of some entries.
         scorer: The scorer.
         seed: Root seed of a randomised scorer's draws.
         device: Where to score.
@@ -51,7 +52,7 @@ def compute_fact(
     quality: list[float] = []
     opinion: list[float | None] = []
     for start in range(0, len(chosen), slice_size):
-        for batch in load_batches(dataset, chosen[start : start + slice_size], device):
+        for batch in load(chosen[start : start + slice_size]):
             with torch.no_grad():
                 rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
                 try:
@@ -89,7 +90,7 @@ def summarise(quality: np.ndarray[Any, Any], opinion: Sequence[float | None]) ->
 
 
 def run_fit(
-    fit: Fit, entries: Sequence[Entry], dataset: Dataset, scorer: Scorer, attack: Attack, tools: Tools, slice_size: int
+    fit: Fit, entries: Sequence[Entry], load: Load, scorer: Scorer, attack: Attack, tools: Tools, slice_size: int
 ) -> Mapping[str, Tensor]:
     """Let an attack learn on a split: endless shuffled batches, as many as it takes.
 
@@ -105,7 +106,7 @@ def run_fit(
             order = rng.permutation(len(entries))
             for start in range(0, len(order), slice_size):
                 chosen = [entries[i] for i in order[start : start + slice_size]]
-                for batch in load_batches(dataset, chosen, tools.device):
+                for batch in load(chosen):
                     visit += 1
                     draws = SampleRng.for_samples(tools.seed, batch.samples, f"defense/fit/{visit}", tools.device)
                     sign = torch.full((len(batch.items),), float(fit.sign), device=tools.device)

@@ -28,6 +28,7 @@ from harness.contracts import (
     map_tree,
 )
 from harness.errors import UserError
+from harness.guard import check_images
 from harness.objective import ScorerObjective, within
 from harness.plan import Block, Cell
 from harness.scorer import Scorer
@@ -43,6 +44,8 @@ class Tools:
     scorer: Callable[[Any], Scorer]
     """ScorerSpec -> scorer, built once per worker."""
     attack: Callable[[Any], Attack]
+    name: Callable[[Any], str]
+    """A plugin's use -> what it is called in messages, with where it comes from."""
     build: Callable[[str], Metric]
     fact: Callable[[str], Mapping[str, Any]]
     fit: Callable[[str], Mapping[str, Tensor]]
@@ -143,7 +146,7 @@ class BlockRun:
         )
         rng = SampleRng.for_samples(tools.seed, batch.ids, cell.attack.name, device)
         try:
-            images = self._perturb(attack, objective, batch, budget, rng)
+            images = self._perturb(attack, objective, batch, budget, rng, tools.name(cell.attack))
             status = ["ok"] * count
             if not attack.control:
                 images, status = self._keep_better(cell, scorer, batch, index, images, sign)
@@ -166,7 +169,7 @@ class BlockRun:
         )
 
     def _perturb(
-        self, attack: Attack, objective: ScorerObjective, batch: Batch, budget: Budget, rng: SampleRng
+        self, attack: Attack, objective: ScorerObjective, batch: Batch, budget: Budget, rng: SampleRng, who: str
     ) -> Tensor:
         if attack.needs_gradient or attack.control:
             images = attack.perturb(objective, batch.dist.clone(), budget, rng)
@@ -176,11 +179,8 @@ class BlockRun:
                     images = attack.perturb(objective, batch.dist.clone(), budget, rng)
             except QueryLimit:
                 images = objective.best()
-        if not isinstance(images, Tensor) or images.shape != batch.dist.shape:
-            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"perturb() returned {got}; it must return images of shape {tuple(batch.dist.shape)}")
-        images = images.detach().clone().to(batch.dist)
-        refuse_nan(batch, images.flatten(1).sum(1), "the attack returned pixels that are not finite")
+        images = check_images(images, batch.dist, f"{who}: perturb()").detach().clone()
+        refuse_nan(batch, images.flatten(1).sum(1), f"{who}: perturb() returned pixels that are not finite")
         images = budget.project(images, batch.dist)
         if not bool(within(images, batch.dist, budget).all()):
             raise AssertionError("projected images lie outside the budget or the box")
@@ -315,7 +315,7 @@ class BlockRun:
             SampleError: The metric raised, or returned a number that is not finite; names the first such sample.
         """
         try:
-            quality = scorer.quality(encoded, images)
+            quality = scorer.quality(encoded, images, inspect=True)
         except UserError:
             raise
         except Exception as error:
@@ -353,7 +353,8 @@ def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error:
     """The first sample on which scoring fails alone; all of them if none does."""
     for i in range(len(batch.items)):
         try:
-            scorer.quality(map_tree(operator.itemgetter(slice(i, i + 1)), encoded), images[i : i + 1])
-        except Exception as alone:
-            return batch.items[i].id, alone
+            alone = map_tree(operator.itemgetter(slice(i, i + 1)), encoded)
+            scorer.quality(alone, images[i : i + 1], inspect=True)
+        except Exception as cause:
+            return batch.items[i].id, cause
     return ", ".join(batch.ids), error

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
-from harness.scorer import MetricError, Scorer
+from harness.guard import PluginFaultError
+from harness.scorer import Scorer
 
 TOLERANCE = 1e-6
 """How far outside budget or box an image may be, in [0, 1] units, before it counts as outside."""
@@ -140,9 +141,9 @@ class ScorerObjective(Objective):
             with torch.enable_grad():
                 value = self._evaluate(leaf)
                 if not value.requires_grad:
-                    raise MetricError(
-                        "its score does not follow the image by differentiable operations (detach, numpy, rounding?). "
-                        "Mend it, or set differentiable = False and take black-box attacks"
+                    raise PluginFaultError(
+                        f"{shared.scorer.name}: its score does not follow the image by differentiable operations "
+                        "(detach, numpy, rounding?). Mend it, or set differentiable = False and take black-box attacks"
                     )
                 value.register_hook(lambda _: self._count(shared.ledger.backwards))
                 (step,) = torch.autograd.grad(value.sum(), leaf)

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import DataError, Metric, Purifier, SampleRng, Tree
-
-
-class MetricError(Exception):
-    """A metric broke its contract; the message says how."""
+from harness.guard import check_images, check_range, check_scores
 
 
 class Scorer:
@@ -21,11 +18,13 @@ class Scorer:
     Args:
         metric: In evaluation mode, on its device.
         purifiers: Applied in order to reference and distorted image alike, with one draw per sample.
+        names: What metric and purifiers are called in messages, with where they come from; their classes if left out.
     """
 
-    def __init__(self, metric: Metric, purifiers: Sequence[Purifier] = ()) -> None:
+    def __init__(self, metric: Metric, purifiers: Sequence[Purifier] = (), names: Sequence[str] = ()) -> None:
         self.metric = metric
         self.purifiers = tuple(purifiers)
+        self.name, *self._names = names or [type(part).__name__ for part in (metric, *purifiers)]
         self.randomised = any(p.randomised for p in self.purifiers)
 
     def encode(self, ref: Tensor, rng: SampleRng) -> Tree:
@@ -46,25 +45,29 @@ class Scorer:
             )
         draws = []
         with torch.no_grad():
-            for purifier in self.purifiers:
+            for purifier, name in zip(self.purifiers, self._names, strict=True):
                 draw = purifier.draw(ref, rng)
-                ref = purifier.apply(ref, draw)
+                ref = check_images(purifier.apply(ref, draw), ref, f"{name}: apply()", same_size=False)
                 draws.append(draw)
             return self.metric.encode(ref), tuple(draws)
 
-    def quality(self, reference: Tree, dist: Tensor) -> Tensor:
+    def quality(self, reference: Tree, dist: Tensor, *, inspect: bool = False) -> Tensor:
         """Quality of each distorted image, shape [N], higher is better; deterministic given `reference`.
 
+        Args:
+            reference: What `encode` returned.
+            dist: Distorted images, N x 3 x H x W in [0, 1].
+            inspect: Also check the range of what purifiers return, which waits for the device.
+
         Raises:
-            MetricError: The metric returned something other than one number per image.
+            PluginFaultError: The metric or a purifier returned something that its contract does not allow.
         """
         encoded, draws = reference
-        for purifier, draw in zip(self.purifiers, draws, strict=True):
-            dist = _purify(purifier, dist, draw)
-        score = self.metric.score(encoded, dist)
-        if not isinstance(score, Tensor) or score.shape != dist.shape[:1]:
-            got = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
-            raise MetricError(f"score() returned {got}; it must return a tensor of shape [{dist.shape[0]}]")
+        for purifier, draw, name in zip(self.purifiers, draws, self._names, strict=True):
+            dist = check_images(_purify(purifier, dist, draw), dist, f"{name}: apply()", same_size=False)
+            if inspect:
+                check_range(dist, f"{name}: apply()")
+        score = check_scores(self.metric.score(encoded, dist), dist, self.name)
         return score if self.metric.higher_is_better else -score
 
 

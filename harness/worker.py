@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.batches import SampleError, load_batches
+from harness.batches import Batch, SampleError, load_batches
 from harness.calibrate import compute_fact, run_fit
 from harness.contracts import Attack, Dataset, Entry, Metric, Purifier
 from harness.errors import UserError
 from harness.evaluate import BlockRun, Tools
 from harness.identity import identity
 from harness.plan import Block, Fact, Fit, ScorerSpec, SplitSpec, in_hash_order
-from harness.registry import Registry
+from harness.registry import Registry, singular
 from harness.scorer import Scorer
 from harness.store import FailureRecord, RunFolder, StoreError
 from harness.suite import RANDOM_WEIGHTS, Use
@@ -87,24 +87,24 @@ class Worker:
         size = self.context.slice_size
         entries = self._split(block.split)[block.slice * size : (block.slice + 1) * size]
         try:
-            batches = load_batches(self._dataset(block.split.dataset), entries, self.device)
+            batches = self._loader(block.split.dataset)(entries)
         except SampleError as error:
             return record_failure(self.store, block, str(error), error.sample, bad_input=error.bad_input)
         done, failed = BlockRun(block, batches, self._tools()).run()
         return Done(block.label, done, failed)
 
     def _fact(self, fact: Fact) -> None:
-        scorer, dataset = self._scorer(fact.scorer), self._dataset(fact.split.dataset)
+        scorer, load = self._scorer(fact.scorer), self._loader(fact.split.dataset)
         value = compute_fact(
-            fact, self._split(fact.split), dataset, scorer, self.context.seed, self.device, self.context.slice_size
+            fact, self._split(fact.split), load, scorer, self.context.seed, self.device, self.context.slice_size
         )
         self.store.write_fact(fact.id, value)
 
     def _fit(self, fit: Fit) -> None:
-        scorer, dataset = self._scorer(fit.source), self._dataset(fit.split.dataset)
+        scorer, load = self._scorer(fit.source), self._loader(fit.split.dataset)
         attack = self._attack(fit.attack)
         entries = self._split(fit.split)
-        learnt = run_fit(fit, entries, dataset, scorer, attack, self._tools(), self.context.slice_size)
+        learnt = run_fit(fit, entries, load, scorer, attack, self._tools(), self.context.slice_size)
         self.store.write_fit(fit.id, learnt)
 
     def _guarded(self, name: str, label: str, work: Any) -> Done:
@@ -128,6 +128,7 @@ class Worker:
         return Tools(
             scorer=self._scorer,
             attack=self._attack,
+            name=self._name,
             build=self._plain_metric,
             fact=self._read_fact,
             fit=self._read_fit,
@@ -159,6 +160,10 @@ class Worker:
             self._datasets[key] = self.registry.dataset(use.name).build(use.parameters)
         return self._datasets[key]
 
+    def _loader(self, use: Use) -> Callable[[Sequence[Entry]], list[Batch]]:
+        dataset, name = self._dataset(use), self._name(use)
+        return lambda entries: load_batches(dataset, entries, self.device, name)
+
     def _split(self, split: SplitSpec) -> Sequence[Entry]:
         if split.key not in self._entries:
             self._entries[split.key] = in_hash_order(self._dataset(split.dataset).entries(split.split))
@@ -171,6 +176,9 @@ class Worker:
                 self._scorers.popitem(last=False)
         self._scorers.move_to_end(spec.key)
         return self._scorers[spec.key]
+
+    def _name(self, use: Use) -> str:
+        return in_messages(use, self.registry)
 
     def _attack(self, use: Use) -> Attack:
         return self.registry.attack(use.name).build(use.parameters)
@@ -207,7 +215,13 @@ def build_scorer(spec: ScorerSpec, registry: Registry, device: torch.device) -> 
     if use.weights_file is not None and use.weights != RANDOM_WEIGHTS:
         load(metric, WeightFile(use.name, use.weights_file, use.weights))
     purifiers: list[Purifier] = [registry.purifier(p.name).build(p.parameters) for p in spec.purifiers]
-    return Scorer(_frozen(metric, device), purifiers)
+    names = [in_messages(part, registry) for part in (use, *spec.purifiers)]
+    return Scorer(_frozen(metric, device), purifiers, names)
+
+
+def in_messages(use: Use, registry: Registry) -> str:
+    """What a plugin is called in messages: "metric 'mae' from mae.py"."""
+    return f"{singular(use.kind)} '{use.name}' from {registry.source(use.kind, use.name).origin}"
 
 
 def default_metric(name: str, registry: Registry, device: torch.device) -> Metric:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from harness.contracts import Budget, QueryLimit, SampleRng
+from harness.guard import PluginFaultError
 from harness.objective import ScorerObjective
-from harness.scorer import MetricError, Scorer
+from harness.scorer import Scorer
 
 N = 4
 
@@ -165,5 +166,5 @@ def test_surrogate_gradient_passes_through_a_rounding_purifier(setting):
 
 def test_a_metric_of_the_wrong_shape_is_refused(setting):
     objective, dist, _, _ = setting("wrong_shape")
-    with pytest.raises(MetricError, match=r"shape \(4, 1\).*shape \[4\]"):
+    with pytest.raises(PluginFaultError, match=r"shape \(4, 1\).*shape \[4\]"):
         objective(dist)
