@@ -17,7 +17,7 @@ from harness.statistics.bootstrap import (
 )
 from harness.statistics.correlation import srocc, weighted_srocc
 
-KEYS = ["dataset", "metric", "defense", "threat", "source", "attack", "norm", "eps", "sign"]
+KEYS = ["dataset", "metric", "defense", "threat", "source", "attack", "norm", "eps", "endpoint"]
 _MATCH = [*KEYS, "item", "draw"]
 
 

@@ -253,17 +253,17 @@ class Budget:
 
 
 class Objective(ABC):
-    """What an attack sees of the scorer: J[N] = sign x quality, to be maximised.
+    """What an attack sees of the scorer: J[N], to be maximised: sign x quality, or for the direction `error` |Q^ - y|.
 
     Counting is done here and never in an attack. A view made by `select` shares ledger, best-seen images and notes.
     """
 
     sign: Tensor
-    """Direction of each sample, float32 of shape [N]: +1 or -1 (0 for controls)."""
+    """Direction of each sample, float32 of shape [N]: +1 or -1 (0 for controls). For `error`, the side it starts on."""
     reference: Tensor
     """Reference images, N x 3 x H x W: the attacker knows them."""
     scale: float
-    """Range (max - min) of the scorer's clean quality on the calibration samples."""
+    """Range (max - min) of J on the clean calibration samples: that of quality, for `error` in units of the opinions."""
     fitted: Mapping[int, Mapping[str, Tensor]]
     """sign -> what `Attack.fit` returned for it."""
 

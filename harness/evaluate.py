@@ -29,7 +29,7 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.guard import check_images
-from harness.objective import ScorerObjective, within
+from harness.objective import Opinions, ScorerObjective, within
 from harness.plan import Block, Cell
 from harness.scorer import Scorer
 from harness.store import COLUMNS, FailureRecord, StoreError
@@ -122,12 +122,17 @@ class BlockRun:
         count = len(batch.items)
         zeros = [0] * count
         if cell.attack is None:
-            return _Attacked(batch, index, batch.dist, zeros, zeros, zeros, 0.0, ["ok"] * count, {})
+            return _Attacked(batch, index, batch.dist, zeros, zeros, zeros, zeros, 0.0, ["ok"] * count, {})
         tools, attack = self._tools, self._tools.attack(cell.attack)
         scorer = tools.scorer(cell.source)
         device = batch.dist.device
         budget = Budget(cast(Norm, cell.norm), torch.full((count,), cell.eps, device=device))
-        sign = torch.full((count,), float(cell.sign), device=device)
+        opinions = self._opinions(cell, batch) if cell.endpoint == "error" else None
+        if opinions is None:
+            sign = torch.full((count,), float(cell.sign), device=device)
+        else:
+            sign = opinions.away(self._start_quality(cell, scorer, batch, index))
+        scale = 1.0 if attack.control else float(tools.fact(cell.fact)["range"])
         began = time.perf_counter()
         objective = ScorerObjective(
             scorer,
@@ -140,16 +145,17 @@ class BlockRun:
             eot=cell.eot,
             white_box=attack.needs_gradient,
             query_limit=getattr(attack, "queries", None) if not attack.needs_gradient else None,
-            scale=1.0 if attack.control else float(tools.fact(cell.fact)["range"]),
-            fitted={cell.sign: map_tree(lambda t: t.to(device), dict(tools.fit(cell.fit)))} if attack.fits else None,
+            scale=scale if opinions is None else scale * abs(opinions.slope),
+            fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in cell.fits},
             build=tools.build,
+            opinions=opinions,
         )
         rng = SampleRng.for_samples(tools.seed, batch.ids, cell.attack.name, device)
         try:
             images = self._perturb(attack, objective, batch, budget, rng, tools.name(cell.attack))
             status = ["ok"] * count
             if not attack.control:
-                images, status = self._keep_better(cell, scorer, batch, index, images, sign)
+                images, status = self._keep_better(cell, scorer, batch, index, images, objective)
         except (SampleError, UserError):
             raise
         except Exception as error:
@@ -160,6 +166,7 @@ class BlockRun:
             batch,
             index,
             images,
+            [int(s) for s in sign.tolist()],
             ledger.forwards.tolist(),
             ledger.backwards.tolist(),
             ledger.queries.tolist(),
@@ -187,23 +194,54 @@ class BlockRun:
         return images
 
     def _keep_better(
-        self, cell: Cell, scorer: Scorer, batch: Batch, index: int, images: Tensor, sign: Tensor
+        self, cell: Cell, scorer: Scorer, batch: Batch, index: int, images: Tensor, objective: ScorerObjective
     ) -> tuple[Tensor, list[str]]:
         """Per sample, the better of result and start, judged on draws that the attack has not seen."""
         with torch.no_grad():
             if scorer.randomised:
                 rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/keep", batch.dist.device)
-                gain = torch.zeros_like(sign)
+                gain = torch.zeros_like(objective.sign)
                 for _ in range(cell.eot):
                     encoded = scorer.encode(batch.ref, rng)
-                    gain += scorer.quality(encoded, images) - scorer.quality(encoded, batch.dist)
+                    before, after = scorer.quality(encoded, batch.dist), scorer.quality(encoded, images)
+                    gain += objective.aim(after) - objective.aim(before)
             else:
                 encoded = self._encode(cell.source.key, scorer, batch, index)
-                gain = scorer.quality(encoded, images) - scorer.quality(encoded, batch.dist)
+                before, after = scorer.quality(encoded, batch.dist), scorer.quality(encoded, images)
+                gain = objective.aim(after) - objective.aim(before)
             refuse_nan(batch, gain, f"{cell.source.label} scored an attacked image as NaN or infinite")
-            worse = sign * gain < 0
+            worse = gain < 0
             images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
         return images, ["start" if w else "ok" for w in worse.tolist()]
+
+    def _opinions(self, cell: Cell, batch: Batch) -> Opinions:
+        """What the error of the source's predictions is measured against.
+
+        Raises:
+            SampleError: A sample has no opinion, or the calibration gives no line from quality to opinions.
+        """
+        line = self._tools.fact(cell.fact)["line"]
+        if line is None:
+            message = f"no line from the quality of {cell.source.label} to opinions: its calibration samples have no "
+            raise SampleError("", message + "opinions, or one score for all. Take the direction self_split instead.")
+        scores = [item.entry.opinion for item in batch.items]
+        for item, score in zip(batch.items, scores, strict=True):
+            if score is None:
+                message = "it has no opinion, which the direction error needs. Leave the direction out."
+                raise SampleError(item.id, message, bad_input=True)
+        return Opinions(
+            float(line[0]), float(line[1]), torch.tensor(scores, dtype=batch.dist.dtype, device=batch.dist.device)
+        )
+
+    def _start_quality(self, cell: Cell, scorer: Scorer, batch: Batch, index: int) -> Tensor:
+        """Quality of the unattacked images; of a randomised scorer by draws of their own."""
+        with torch.no_grad():
+            if scorer.randomised:
+                rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/start", batch.dist.device)
+                encoded = scorer.encode(batch.ref, rng)
+            else:
+                encoded = self._encode(cell.source.key, scorer, batch, index)
+            return scorer.quality(encoded, batch.dist)
 
     def _encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
         """The encoded reference of a scorer that is not randomised, once per block (full batches only)."""
@@ -258,7 +296,7 @@ class BlockRun:
             "level": [item.entry.level for item in batch.items],
             "opinion": [item.entry.opinion for item in batch.items],
             "judge": [item.entry.judge for item in batch.items],
-            "sign": [cell.sign] * count,
+            "sign": result.sign,
             "attack": [cell.attack.name if cell.attack else "clean"] * count,
             "norm": [cell.norm] * count,
             "eps": [cell.eps] * count,
@@ -333,6 +371,7 @@ class _Attacked:
     batch: Batch
     index: int
     images: Tensor
+    sign: list[int]
     forwards: list[int]
     backwards: list[int]
     queries: list[int]

@@ -31,6 +31,29 @@ class Ledger:
         return cls(*(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3)))
 
 
+@dataclass(frozen=True)
+class Opinions:
+    """What the error of a prediction is measured against: Q^ = slope x quality + intercept, and the opinion scores."""
+
+    slope: float
+    intercept: float
+    opinion: Tensor
+    """Opinion score of each sample, shape [N]."""
+
+    def error(self, quality: Tensor) -> Tensor:
+        """|Q^ - opinion|, shape [N]."""
+        return (self.slope * quality + self.intercept - self.opinion).abs()
+
+    def away(self, quality: Tensor) -> Tensor:
+        """The sign of a change of quality that takes each prediction away from its opinion, +1 or -1, shape [N]."""
+        above = self.slope * (self.slope * quality + self.intercept - self.opinion) >= 0
+        return torch.where(above, 1.0, -1.0)
+
+    def select(self, index: Tensor) -> Opinions:
+        """Those of the given rows."""
+        return Opinions(self.slope, self.intercept, self.opinion[index])
+
+
 @dataclass
 class _Shared:
     """What all views of one objective share; rows are those of the full batch."""
@@ -49,7 +72,7 @@ class _Shared:
 
 
 class ScorerObjective(Objective):
-    """J = sign x quality of one batch under one scorer.
+    """J = sign x quality of one batch under one scorer, or the error of its predictions.
 
     Args:
         scorer: What is attacked.
@@ -65,6 +88,7 @@ class ScorerObjective(Objective):
         scale: Range of clean quality on the calibration samples.
         fitted: What the attack learnt, by sign.
         build: Makes another registered metric.
+        opinions: Where given, J is the error |Q^ - opinion| and `sign` says only where each sample starts off to.
     """
 
     def __init__(
@@ -83,6 +107,7 @@ class ScorerObjective(Objective):
         scale: float = 1.0,
         fitted: Mapping[int, Mapping[str, Tensor]] | None = None,
         build: Callable[[str], Metric] | None = None,
+        opinions: Opinions | None = None,
     ) -> None:
         count, device = start.shape[0], start.device
         self.sign = sign
@@ -91,6 +116,7 @@ class ScorerObjective(Objective):
         self.fitted = fitted or {}
         self._rng = rng
         self._rows: Tensor | None = None
+        self._opinions = opinions
         if encoded is None and not scorer.randomised:
             encoded = scorer.encode(reference, rng)
         self._encoded = encoded
@@ -165,6 +191,7 @@ class ScorerObjective(Objective):
         view.scale = self.scale
         view.fitted = self.fitted
         view._rng = self._rng.select(index)
+        view._opinions = self._opinions and self._opinions.select(index)
         view._rows = index if self._rows is None else self._rows[index]
         view._encoded = None if self._encoded is None else map_tree(lambda t: t[index], self._encoded)
         view._shared = self._shared
@@ -181,13 +208,17 @@ class ScorerObjective(Objective):
             for row, value in zip(rows, plain, strict=True):
                 kept[row] = value
 
+    def aim(self, quality: Tensor) -> Tensor:
+        """J of the given qualities, shape [N]."""
+        return self.sign * quality if self._opinions is None else self._opinions.error(quality)
+
     def _evaluate(self, images: Tensor) -> Tensor:
         shared = self._shared
         encoded = self._encoded
         if encoded is None:
             encoded = shared.scorer.encode(self.reference, self._rng)
         self._count(shared.ledger.forwards)
-        return self.sign * shared.scorer.quality(encoded, images)
+        return self.aim(shared.scorer.quality(encoded, images))
 
     def _spend(self, count: int) -> Tensor:
         """Charge queries before they are made; says which rows still had enough, bool of shape [n].

@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from harness.contracts import Entry
 from harness.identity import identity, order_key
@@ -22,6 +23,11 @@ from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, U
 CALIBRATION_SAMPLES = 64
 """Samples, first in hash order, on which a scorer's clean quality is ranged. Part of a fact's identity."""
 
+Endpoint = Literal["", "up", "down", "error"]
+"""What an attack aims at: quality up, quality down, or the error of the prediction; "" for clean cells and controls."""
+_UP_AND_DOWN: tuple[Endpoint, ...] = ("up", "down")
+_SIGNS: Mapping[Endpoint, tuple[int, ...]] = {"": (), "up": (1,), "down": (-1,), "error": (1, -1)}
+
 
 @dataclass(frozen=True)
 class ScorerSpec:
@@ -30,7 +36,7 @@ class ScorerSpec:
     metric: MetricUse
     purifiers: tuple[Use, ...] = ()
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Hash of everything that decides its scores."""
         return identity("scorer", self.identity())
@@ -53,7 +59,7 @@ class SplitSpec:
     split: str
     fingerprint: str
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Hash of everything that decides its items."""
         return identity("split", self.identity())
@@ -102,7 +108,7 @@ class Cell:
     scorer: ScorerSpec
     attack: AttackUse | None
     """None is the clean cell."""
-    sign: int
+    endpoint: Endpoint
     norm: str
     eps: float
     threat: str
@@ -111,25 +117,30 @@ class Cell:
     draws: int
     fact: str
     """Id of the fact that ranges the source's clean quality; empty for clean cells and controls."""
-    fit: str
-    """Id of what the attack learnt of this source in this direction; empty where it learns nothing."""
+    fits: tuple[tuple[int, str], ...]
+    """(sign, id) of what the attack learnt of this source for each sign it needs; empty where it learns nothing."""
+
+    @property
+    def sign(self) -> int:
+        """+1 raises quality, -1 lowers it; 0 where each sample has its own sign (error) or none (clean, controls)."""
+        return {"up": 1, "down": -1}.get(self.endpoint, 0)
 
     @property
     def label(self) -> str:
         """For people: 'mini test / birqa-tiny / pgd up eps 8/255'."""
         if self.attack is None:
             return f"{self.split.label} / {self.scorer.label} / clean"
-        direction = {1: " up", -1: " down", 0: ""}[self.sign]
+        endpoint = f" {self.endpoint}" if self.endpoint else ""
         judge = (
             self.scorer.label if self.threat in ("none", "adaptive") else f"{self.source.label} -> {self.scorer.label}"
         )
-        return f"{self.split.label} / {judge} / {self.attack.label}{direction} {self.norm} eps {255 * self.eps:g}/255"
+        return f"{self.split.label} / {judge} / {self.attack.label}{endpoint} {self.norm} eps {255 * self.eps:g}/255"
 
     @property
     def attack_key(self) -> tuple[Any, ...]:
         """Cells of one block that are equal in this share one attack."""
         attack = self.attack and identity("attack", self.attack.identity())
-        return (attack, self.sign, self.norm, self.eps, self.eot, self.fact, self.fit)
+        return (attack, self.endpoint, self.norm, self.eps, self.eot, self.fact, self.fits)
 
 
 @dataclass(frozen=True)
@@ -180,10 +191,13 @@ class Plan:
             groups.setdefault((cell.split.key, cell.source.key), []).append(cell)
         blocks = []
         for cells in groups.values():
-            for index in range(self.slices[cells[0].split.key]):
-                pending = tuple(c for c in cells if index not in done.get(c.id, frozenset()))
-                if pending:
-                    blocks.append(Block(cells[0].split, cells[0].source, index, pending))
+            slices = frozenset(range(self.slices[cells[0].split.key]))
+            pending: list[list[Cell]] = [[] for _ in slices]
+            for cell in cells:
+                for index in slices - done.get(cell.id, frozenset()):
+                    pending[index].append(cell)
+            split, source = cells[0].split, cells[0].source
+            blocks += [Block(split, source, index, tuple(left)) for index, left in enumerate(pending) if left]
         return blocks
 
 
@@ -288,12 +302,12 @@ def _cells(
         fact = None if attack.control else _fact(suite, calibration, source)
         if fact is not None:
             yield fact
-        for sign in _signs(suite, split.dataset, attack):
-            fit = _fit(suite, calibration, source, attack, sign, eot, fact) if attack.fits and fact else None
-            if fit is not None:
-                yield fit
+        for endpoint in _endpoints(suite, split.dataset, attack):
+            signs = _SIGNS[endpoint] if attack.fits and fact else ()
+            fits = tuple(_fit(suite, calibration, source, attack, sign, eot, fact) for sign in signs if fact)
+            yield from fits
             for norm, eps in wanted:
-                condition = _Condition(attack, sign, norm, eps, threat, eot, fact, fit)
+                condition = _Condition(attack, endpoint, norm, eps, threat, eot, fact, fits)
                 yield _cell(suite, split, source, scorer, defense, condition)
 
 
@@ -315,13 +329,13 @@ class _Condition:
     """What an attacked cell has beyond a clean one."""
 
     attack: AttackUse | None = None
-    sign: int = 0
+    endpoint: Endpoint = ""
     norm: str = ""
     eps: float = 0.0
     threat: str = "none"
     eot: int = 1
     fact: Fact | None = None
-    fit: Fit | None = None
+    fits: tuple[Fit, ...] = ()
 
 
 _CLEAN = _Condition()
@@ -339,13 +353,15 @@ def _pairs(suite: Suite) -> Iterator[tuple[ScorerSpec, ScorerSpec, DefenseUse]]:
         yield ScorerSpec(by_label[source]), ScorerSpec(by_label[judge]), base
 
 
-def _signs(suite: Suite, dataset: DatasetUse, attack: AttackUse) -> tuple[int, ...]:
+def _endpoints(suite: Suite, dataset: DatasetUse, attack: AttackUse) -> tuple[Endpoint, ...]:
+    """What an attack is run for; every other direction is chosen sample by sample between up and down."""
     if attack.control:
-        return (0,)
+        return ("",)
     if dataset.shape == "triplets":
-        return (1, -1)
-    split = {"mos_split", "self_split"} & set(suite.directions)
-    return tuple(s for s, name in ((1, "up"), (-1, "down")) if name in suite.directions or split)
+        return ("up", "down")
+    split = {"mos_split", "self_split", "random_sign"} & set(suite.directions)
+    both: tuple[Endpoint, ...] = tuple(e for e in _UP_AND_DOWN if e in suite.directions or split)
+    return (*both, "error") if "error" in suite.directions else both
 
 
 def _cell(
@@ -357,13 +373,13 @@ def _cell(
     condition: _Condition = _CLEAN,
 ) -> Cell:
     c = condition
-    fact, fit = c.fact.id if c.fact else "", c.fit.id if c.fit else ""
+    fact, fits = c.fact.id if c.fact else "", [fit.id for fit in c.fits]
     parts = {
         "split": split.identity(),
         "source": source.identity(),
         "scorer": scorer.identity(),
         "attack": c.attack.identity() if c.attack else "clean",
-        "sign": c.sign,
+        "sign": {"": 0, "up": 1, "down": -1}.get(c.endpoint, c.endpoint),
         "norm": c.norm,
         "eps": c.eps,
         "threat": c.threat,
@@ -371,7 +387,7 @@ def _cell(
         "draws": defense.draws,
         "precision": "fp32",
         "fact": fact,
-        "fit": fit,
+        "fit": fits if len(fits) > 1 else "".join(fits),
         "seed": suite.seed,
         "slice": suite.slice_size,
     }
@@ -381,7 +397,7 @@ def _cell(
         source,
         scorer,
         c.attack,
-        c.sign,
+        c.endpoint,
         c.norm,
         c.eps,
         c.threat,
@@ -389,5 +405,5 @@ def _cell(
         c.eot,
         defense.draws,
         fact,
-        fit,
+        tuple((fit.sign, fit.id) for fit in c.fits),
     )

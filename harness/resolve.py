@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import pydantic
 import torch
 
+from harness.batches import told
 from harness.compose import Overrides, expand, override, read
+from harness.contracts import Dataset, Entry
 from harness.errors import DataError, UserError
 from harness.located import Document, Problem, YamlPath
-from harness.registry import Kind, Plugin, PluginError, Registry, did_you_mean
+from harness.registry import Kind, Parameter, Plugin, PluginError, Registry, did_you_mean
 from harness.select import Exclusion, conditions_of, select, shown_pattern
 from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
 from harness.suite_file import DIRECTIONS, TABLES, SuiteFile, as_entry, read_file, shown, worded
@@ -23,6 +26,7 @@ from harness.weights import check as check_weights
 from harness.weights import resolve as resolve_weights
 
 THREATS = ("oblivious", "adaptive")
+_NO_MAPPING = "a suite is a mapping with the keys name, datasets, metrics, ... Start from suites/quickstart.yaml."
 
 _Placed = list[tuple[YamlPath, Any]]
 """What a suite lists under one key, each with its place in the file."""
@@ -68,9 +72,12 @@ def validate(document: Document, registry: Registry) -> Suite:
     problems = list(document.problems)
     if not isinstance(document.value, dict):
         if not problems:
-            problems.append(Problem((), "a suite is a mapping with the keys name, datasets, metrics, ..."))
+            problems.append(Problem((), _NO_MAPPING))
         raise document.report(problems)
     file, structural = read_file(document.value)
+    # What stands in for a value that could not be read is not to be judged.
+    unread = {problem.path for problem in problems if not problem.on_key}
+    structural = [problem for problem in structural if problem.path not in unread]
     if any(problem.path == ("extends",) for problem in problems):
         structural = [problem for problem in structural if problem.path]  # what is missing may stand in the other file
     resolver = _Resolver(registry, document.value, problems, {p.path for p in structural})
@@ -91,15 +98,17 @@ class _Resolver:
         self._value = value
         self._problems = problems
         self._broken = broken
+        self._adapters: dict[tuple[type, str], pydantic.TypeAdapter[Any]] = {}
 
     def resolve(self, file: SuiteFile | None) -> Suite | None:
         """The suite, or None where a problem prevents one; finds plugin problems even if the structure is wrong."""
-        placed = {
-            "datasets": self._each("datasets", self._dataset),
-            "metrics": self._each("metrics", self._metric),
-            "defenses": self._each("defenses", self._defense),
-            "attacks": self._each("attacks", self._attack),
-        }
+        with torch.random.fork_rng(devices=[]):  # plugins are built to be checked, which leaves no trace
+            placed = {
+                "datasets": self._each("datasets", self._dataset),
+                "metrics": self._each("metrics", self._metric),
+                "defenses": self._each("defenses", self._defense),
+                "attacks": self._each("attacks", self._attack),
+            }
         for uses in placed.values():
             self._distinct(uses)
         datasets, metrics, defenses, attacks = ([use for _, use in uses] for uses in placed.values())
@@ -115,7 +124,9 @@ class _Resolver:
                 if label not in labels:
                     self._add(("transfer", i, key), f"no metric '{label}' in this suite.{did_you_mean(label, labels)}")
             if pair.source == pair.scorer:
-                self._add(("transfer", i), "source and scorer are the same metric; that is the ordinary attack.")
+                self._add(
+                    ("transfer", i), "source and scorer are the same metric; that is the ordinary attack. Remove it."
+                )
         suite = Suite(
             name=file.name,
             seed=file.seed,
@@ -196,17 +207,31 @@ class _Resolver:
         for name, parameter in parameters.items():
             if name in given:
                 try:
-                    values[name] = check_parameter(parameter.annotation, given[name])
+                    values[name] = _checked(self._adapter(plugin, parameter), given[name])
                 except pydantic.ValidationError as error:
                     detail = error.errors()[0]
                     self._add((*path, name, *detail["loc"]), f"{worded(detail)}, got {shown(detail['input'])}.")
                     fine = False
+                except pydantic.PydanticUserError:
+                    self._add(
+                        (*path, name),
+                        f"'{plugin.name}' from {plugin.origin} gives its parameter '{name}' a type that no file can "
+                        "write. Annotate it as a number, text, or a list of them.",
+                    )
+                    fine = False
             elif parameter.default is inspect.Parameter.empty:
-                self._add(path, f"'{plugin.name}' needs the parameter '{name}'.")
+                self._add(path, f"'{plugin.name}' needs the parameter '{name}'. Give it a value.")
                 fine = False
             else:
                 values[name] = parameter.default
         return values if fine else None
+
+    def _adapter(self, plugin: Plugin[Any], parameter: Parameter) -> pydantic.TypeAdapter[Any]:
+        """What checks a parameter; kept, because making one takes far longer than using it."""
+        key = plugin.cls, parameter.name
+        if key not in self._adapters:
+            self._adapters[key] = pydantic.TypeAdapter(parameter.annotation)
+        return self._adapters[key]
 
     def _build(self, plugin: Plugin[Any], path: YamlPath, values: Mapping[str, Any]) -> Any | None:
         """An instance, so that a plugin's own checks of its parameters (ValueError) are heard now."""
@@ -218,10 +243,12 @@ class _Resolver:
             )
             return None
         try:
-            with torch.random.fork_rng(devices=[]):
-                return plugin.build(values)
+            return plugin.build(values)
         except (ValueError, TypeError, RuntimeError, UserError) as error:
             self._add(path, f"'{plugin.name}': {error}")
+            return None
+        except Exception as error:
+            self._add(path, f"'{plugin.name}' from {plugin.origin} cannot be built: {told(error)}. {_MEND}")
             return None
 
     def _dataset(self, path: YamlPath, entry: Mapping[str, Any]) -> DatasetUse | None:
@@ -238,14 +265,9 @@ class _Resolver:
         dataset = self._build(plugin, path, values)
         if dataset is None:
             return None
-        try:
-            if not dataset.entries(split):
-                self._add(
-                    path, f"'{plugin.name}' has no items in the split '{split}'. Choose another split or other filters."
-                )
-                return None
-        except DataError as error:
-            self._add(path, str(error))
+        wrong = _wrong_entries(plugin, dataset, split)
+        if wrong:
+            self._add(path, wrong)
             return None
         use = _use("datasets", plugin, values, entry)
         if "label" not in entry and split != default:
@@ -275,7 +297,7 @@ class _Resolver:
             if file is not None:
                 check_weights(metric, file)
         except UserError as error:
-            self._add((*path, "weights") if weights else path, str(error))
+            self._add((*path, "weights") if weights is not None else path, str(error))
             return None
         if file is None:
             self._add(
@@ -337,7 +359,8 @@ class _Resolver:
         suite: Suite,
     ) -> None:
         attacks, budgets = placed["attacks"], suite.budgets
-        left = {(c.source, c.attack) for c in conditions_of(suite) if not suite.excludes(c)} if suite.exclude else None
+        blind = [use for _, use in placed["metrics"] if not self._registry.metric(use.name).cls.differentiable]
+        left = {(c.source, c.attack) for c in conditions_of(suite) if blind and not suite.excludes(c)}
         if attacks and not budgets:
             self._add(("attacks",), "attacks need budgets. Add 'budgets: {linf: [8/255]}'.", on_key=True)
         norms = {norm for norm, _ in budgets}
@@ -346,23 +369,21 @@ class _Resolver:
         for path, use in attacks if budgets else ():
             if not use.norms & norms:
                 wanted = ", ".join(sorted(use.norms))
-                self._add(path, f"'{use.name}' works in {wanted}, and the suite has no budget in that norm.")
+                self._add(path, f"'{use.name}' works in {wanted}, and the suite has no budget in that norm. Add one.")
             if not self._registry.attack(use.name).cls.needs_gradient or use.control:
                 continue
-            for _, metric in placed["metrics"]:
-                if left is not None and (metric.label, use.label) not in left:
-                    continue
-                if not self._registry.metric(metric.name).cls.differentiable:
+            for metric in blind:
+                if not suite.exclude or (metric.label, use.label) in left:
                     self._add(
                         path,
                         f"'{use.name}' needs gradients and the metric '{metric.label}' is not differentiable. "
                         "Take a black-box attack, or leave the metric out.",
                     )
         for path, use in placed["datasets"]:
-            if use.labels == "none" and use.shape == "pairs" and "mos_split" in suite.directions and attacks:
-                self._add(
-                    path, f"'{use.name}' has no opinions, so the direction 'mos_split' cannot be had. Use 'self_split'."
-                )
+            for direction in ("mos_split", "error"):
+                if use.labels == "none" and use.shape == "pairs" and direction in suite.directions and attacks:
+                    message = f"'{use.name}' has no opinions, so the direction '{direction}' cannot be had."
+                    self._add(path, f"{message} Use 'self_split'.")
 
     def _exclusions(self, suite: Suite) -> None:
         """A pattern that leaves nothing out is a mistake, and so are patterns that leave nothing."""
@@ -381,11 +402,53 @@ class _Resolver:
 
 
 _BASE = DefenseUse("base", (), "none", 1, 1)
+_MEND = "Mend the plugin, or leave it out."
+
+
+def _wrong_entries(plugin: Plugin[Any], dataset: Dataset, split: str) -> str:
+    """What is wrong with a data set's list of items; no pixel is read."""
+    who = f"'{plugin.name}' from {plugin.origin}"
+    try:
+        entries = dataset.entries(split)
+        fingerprint = dataset.fingerprint()
+    except DataError as error:
+        return str(error)
+    except Exception as error:
+        return f"{who} cannot list its items: {told(error)}. {_MEND}"
+    if isinstance(entries, Sequence) and not entries:
+        return f"'{plugin.name}' has no items in the split '{split}'. Choose another split or other filters."
+    if not isinstance(entries, Sequence) or not all(isinstance(entry, Entry) for entry in entries):
+        return f"{who}: entries() must return a list of Entry. {_MEND}"
+    if not isinstance(fingerprint, str):
+        return f"{who}: fingerprint() returned {shown(fingerprint)}; it must return text. {_MEND}"
+    seen: set[str] = set()
+    for entry in entries:
+        fault = _fault(entry)
+        if fault or entry.id in seen:
+            return f"{who}: the entry {shown(entry.id)} {fault or 'is listed twice'}. {_MEND}"
+        seen.add(entry.id)
+    return ""
+
+
+def _fault(entry: Entry) -> str:
+    for name in ("id", "reference_id", "group"):
+        if not isinstance(getattr(entry, name), str):
+            return f"has {name} {shown(getattr(entry, name))}, which must be text"
+    for name in ("opinion", "raw", "judge"):
+        value = getattr(entry, name)
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"has {name} {shown(value)}, which must be a finite number or None"
+    if entry.level is not None and not isinstance(entry.level, int):
+        return f"has level {shown(entry.level)}, which must be a whole number or None"
+    return ""
 
 
 def check_parameter(annotation: Any, value: Any) -> Any:
     """The value in its annotated type, strictly: no text for a number; a list serves for a tuple."""
-    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
+    return _checked(pydantic.TypeAdapter(annotation), value)
+
+
+def _checked(adapter: pydantic.TypeAdapter[Any], value: Any) -> Any:
     return adapter.validate_json(json.dumps(value), strict=True)
 
 

@@ -104,6 +104,7 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
         "attack": cell.attack.label if cell.attack else "clean",
         "plugin": cell.attack.name if cell.attack else "clean",
         "control": cell.attack.control if cell.attack else False,
+        "endpoint": cell.endpoint,
     }
     for name, value in labels.items():
         if name in table.column_names:
@@ -170,7 +171,7 @@ def label_of(cell: Cell) -> str:
         cell.threat,
         cell.source.label,
         cell.attack.label if cell.attack else "clean",
-        cell.sign,
+        cell.endpoint,
         cell.norm,
         cell.eps,
     )

@@ -10,30 +10,92 @@ import pydantic
 from harness.located import Problem, YamlPath
 from harness.registry import did_you_mean
 
-DIRECTIONS = ("up", "down", "mos_split", "self_split")
+DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
 TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+_LABEL = r"^[^/\\]+$"
+
+DIRECTIONS_EXPLAINED: Mapping[str, str] = {
+    "up": "Raise the quality of every image.",
+    "down": "Lower the quality of every image.",
+    "mos_split": "Raise images whose opinion is at or below the mean of the whole split (before any limit), lower "
+    "those above it. Needs opinions.",
+    "self_split": "Raise images whose own clean quality is at or below the metric's median on the calibration samples "
+    "of the evaluated split, lower those above it. Needs no opinions.",
+    "random_sign": "Raise or lower each image by a fair coin of its own, from the seed and its name.",
+    "error": "Take each image's predicted opinion away from its opinion: an attack of its own, on |Q̂ − y|, where Q̂ is "
+    "the least-squares line from the metric's quality to the opinions on the calibration samples. Needs opinions.",
+}
+"""Every direction in words, for the suite reference."""
+TABLES_EXPLAINED: Mapping[str, str] = {
+    "srocc": "Rank correlation of quality with the opinions, clean and attacked, with the mean shift beside it.",
+    "shift": "How far quality moved, in standard deviations of clean quality; the same for the controls, and what the "
+    "attack did beyond them; costs.",
+    "pair_accuracy": "Of two images, how often the one with the better opinion keeps the higher score under attack.",
+    "ordering": "Tests without opinions: stronger distortion scores lower (L), distorted scores below pristine (D).",
+    "two_afc": "Agreement with a judge who chose between two patches, hard and soft; for data sets of triplets.",
+}
+"""Every table in words, for the suite reference."""
+ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
+    "datasets": {
+        "split": "Split to evaluate. Default: `test` where the data set has one, otherwise its first split.",
+    },
+    "metrics": {
+        "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, or `random` for "
+        "untrained ones on purpose. Default: those the metric is registered with. Refused for a metric without "
+        "weights. The sha256 of the file decides identity, not its name.",
+    },
+    "defenses": {
+        "threat": "`oblivious`: attacked without the defense, scored with it. `adaptive`: attacked through it. "
+        "Default: `oblivious`.",
+        "eot": "With `threat: adaptive` only: fresh draws of a randomised defense averaged at every evaluation of an "
+        "attack. Default: 20 for a randomised defense, 1 for a deterministic one.",
+        "draws": "Fresh draws of a randomised defense on which each result is scored; tables print the mean over "
+        "draws. Default: 1.",
+    },
+    "attacks": {},
+}
+"""Keys an entry may have beside `name`, `label` and its plugin's parameters, by the list it stands in."""
+COMPOSING_KEYS: Mapping[str, str] = {
+    "extends": "At the top of a file: path of a suite to build on, relative to this file. Mappings merge key by key; "
+    "lists and single values replace what the other suite says. That suite may extend another.",
+    "matrix": "In an entry of `datasets`, `metrics`, `defenses` or `attacks`: parameter -> list of values. The entry "
+    "becomes one entry for every combination, at most 10,000. `name` and `label` cannot be varied, and an entry that "
+    "becomes several cannot have a label: each gets its own, such as `pgd(steps=5)`.",
+}
+"""Keys that are resolved before the file is checked against `SuiteFile`."""
 
 
 class _Entry(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow", strict=True)
-    name: str
-    label: Annotated[str, pydantic.Field(pattern=r"^[^/\\]+$", max_length=200)] | None = None
+    name: str = pydantic.Field(
+        description="Registered name of the plugin. A bare name in place of a mapping says this alone."
+    )
+    label: Annotated[str, pydantic.Field(pattern=_LABEL, max_length=200)] | None = pydantic.Field(
+        default=None,
+        description="What tables, `transfer`, `exclude`, `--set` and `--only` call the entry. Default: the name with "
+        "the parameters that differ from their defaults, such as `pgd(steps=5)`. No part of identity.",
+    )
 
 
 class _Transfer(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-    source: str
-    scorer: str
+    source: str = pydantic.Field(description="Label of the metric that is attacked.")
+    scorer: str = pydantic.Field(description="Label of the metric that scores the attacked images.")
 
 
 class _Exclusion(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-    dataset: str | None = None
-    metric: str | None = None
-    defense: str | None = None
-    attack: str | None = None
-    norm: str | None = None
-    eps: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
+    dataset: str | None = pydantic.Field(default=None, description="Shell pattern on the data set's label.")
+    metric: str | None = pydantic.Field(
+        default=None, description="Shell pattern on the label of the attacked or of the scoring metric."
+    )
+    defense: str | None = pydantic.Field(default=None, description="Shell pattern on the defense's label.")
+    attack: str | None = pydantic.Field(default=None, description="Shell pattern on the attack's label.")
+    norm: str | None = pydantic.Field(default=None, description="Shell pattern on the budget's norm.")
+    eps: Annotated[float, pydantic.Field(gt=0, le=1)] | None = pydantic.Field(
+        default=None, description="Radius of the budget, equal up to rounding."
+    )
 
     @pydantic.model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -55,19 +117,57 @@ class SuiteFile(pydantic.BaseModel):
     """The keys of a suite file."""
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
-    seed: Annotated[int, pydantic.Field(ge=0)] = 0
-    datasets: Annotated[_Entries, pydantic.Field(min_length=1)]
-    metrics: Annotated[_Entries, pydantic.Field(min_length=1)]
-    defenses: Annotated[_Entries, pydantic.Field(min_length=1)] = [_Entry(name="base")]
-    attacks: _Entries = []
-    budgets: dict[Literal["linf", "l2"], _Budgets] = {}
-    directions: Annotated[list[str], pydantic.Field(min_length=1)] = ["up", "mos_split"]
-    tables: list[str] = list(TABLES)
-    transfer: list[_Transfer] = []
-    exclude: list[_Exclusion] = []
-    limit: Annotated[int, pydantic.Field(ge=1)] | None = None
-    slice: Annotated[int, pydantic.Field(ge=1, le=4096)] = 8
+    name: Annotated[str, pydantic.Field(pattern=NAME)] = pydantic.Field(
+        description="Name of the suite, and of its run folder `results/runs/<name>` unless `--out` gives another."
+    )
+    seed: Annotated[int, pydantic.Field(ge=0)] = pydantic.Field(
+        default=0, description="Root of every random stream of the run and of the bootstrap. Part of identity."
+    )
+    datasets: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
+        description="Data sets to evaluate on, each a name or a mapping with a name."
+    )
+    metrics: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
+        description="Metrics to attack and to score with."
+    )
+    defenses: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
+        default=[_Entry(name="base")],
+        description="Purifiers put before every metric, one at a time; `base` is none and has no keys but `label`.",
+    )
+    attacks: _Entries = pydantic.Field(
+        default=[],
+        description="Attacks and controls to run. Clean scores are always measured; without attacks, "
+        "they are all there is.",
+    )
+    budgets: dict[Literal["linf", "l2"], _Budgets] = pydantic.Field(
+        default={},
+        description="Norm -> radii, in units of images in [0, 1]: `{linf: [4/255, 8/255]}`. Needed where "
+        "attacks are listed; every attack takes the budgets of the norms it works in.",
+    )
+    directions: Annotated[list[str], pydantic.Field(min_length=1)] = pydantic.Field(
+        default=["up", "mos_split"], description="Which way images are attacked; see Directions."
+    )
+    tables: list[str] = pydantic.Field(
+        default=list(TABLES),
+        description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
+    )
+    transfer: list[_Transfer] = pydantic.Field(
+        default=[], description="Attack one metric and score the images with another, both without a defense."
+    )
+    exclude: list[_Exclusion] = pydantic.Field(
+        default=[],
+        description="Cells to leave out: those that match every key of one of these. Clean cells stay, "
+        "unless an exclusion names no attack, norm and eps.",
+    )
+    limit: Annotated[int, pydantic.Field(ge=1)] | None = pydantic.Field(
+        default=None,
+        description="Make tables from the first n samples of each split, in its fixed order. Whole slices "
+        "are computed, so a sample's numbers do not depend on the limit, and raising it later runs only what is new.",
+    )
+    slice: Annotated[int, pydantic.Field(ge=1, le=4096)] = pydantic.Field(
+        default=8,
+        description="Samples in a batch, and with the cell the unit of resume. Part of identity, because "
+        "a batch's size may change the last digits.",
+    )
 
 
 def read_file(value: dict[str, Any]) -> tuple[SuiteFile | None, list[Problem]]:
@@ -77,6 +177,11 @@ def read_file(value: dict[str, Any]) -> tuple[SuiteFile | None, list[Problem]]:
     except pydantic.ValidationError as error:
         return None, [_problem(e, value) for e in error.errors()]
 
+
+_PATTERNS = {
+    NAME: "should be letters, digits, '.', '_' and '-' only, at most 80, starting with a letter or digit",
+    _LABEL: "should be text without a slash",
+}
 
 _KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_type": lambda c: "should be text",
@@ -93,7 +198,7 @@ _KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "greater_than_equal": lambda c: f"should be at least {c['ge']:g}",
     "less_than_equal": lambda c: f"should be at most {c['le']:g}",
     "less_than": lambda c: f"should be below {c['lt']:g}",
-    "string_pattern_mismatch": lambda c: "should be letters, digits, '.', '_' and '-' only, starting with a letter",
+    "string_pattern_mismatch": lambda c: _PATTERNS.get(c["pattern"], f"should match {c['pattern']}"),
     "literal_error": lambda c: f"should be {c['expected']}",
 }
 
@@ -109,7 +214,7 @@ def _problem(error: Any, value: Any) -> Problem:
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
         return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
     if error["type"] == "missing":
-        return Problem(path[:-1], f"the key '{path[-1]}' is missing.")
+        return Problem(path[:-1], f"the key '{path[-1]}' is missing. Add it.")
     return Problem(path, f"{worded(error)}, got {shown(error['input'])}.")
 
 

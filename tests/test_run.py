@@ -15,9 +15,10 @@ import torch
 
 from harness.contracts import SampleRng
 from harness.errors import UserError
+from harness.located import parse_text
 from harness.plan import in_hash_order, make_plan
 from harness.registry import Registry
-from harness.resolve import load_suite
+from harness.resolve import load_suite, validate
 from harness.run import Options, report_run, run_suite
 
 TOY = Path(__file__).parent / "plugins" / "toy.py"
@@ -434,3 +435,63 @@ def test_an_unfinished_run_says_so(run_toy, suite_of, registry, tmp_path):
     (tmp_path / "run" / "suite.yaml").write_text(basic(attacks="noise"))
     data, _, _ = report_run(tmp_path / "run", registry)
     assert any("2 of 3 blocks" in notice for notice in data.notices)
+
+
+ERROR = """
+name: error
+datasets: [toy]
+metrics: [{metrics}]
+attacks: [{attacks}]
+budgets: {{linf: [4/255]}}
+directions: [up, error]
+"""
+
+
+def test_error_takes_a_linear_prediction_away_from_its_opinion(run_toy, tmp_path):
+    result = run_toy(ERROR.format(metrics="linear, linear_lower", attacks="pgd, noise"), tmp_path / "run")
+    for metric in ("linear", "linear_lower"):
+        fact = next(
+            json.loads(p.read_text()) for p in (tmp_path / "run/facts").iterdir() if f'"{metric}"' in p.read_text()
+        )
+        slope, intercept = fact["line"]
+        rows = records(result, metric=metric, attack="pgd", endpoint="error")
+        assert len(rows) == 20
+        off = slope * rows["clean"] + intercept - rows["opinion"]
+        assert rows["sign"].eq(np.where(slope * off >= 0, 1, -1)).all(), "it starts away from the opinion"
+        assert 0 < (rows["sign"] > 0).sum() < 20
+        # The metric is linear with slopes that add up to 1, so the optimum is a full step to that side.
+        assert np.allclose(rows["attacked"], rows["clean"] + rows["sign"] * 4 / 255, atol=2e-4)
+    table = next(table.frame for table in result.tables if table.name == "shift")
+    shift = table[(table["direction"] == "error") & (table["metric"] == "linear")].iloc[0]
+    clean = records(result, metric="linear", attack="clean")["clean"]
+    assert shift["shift_over_sigma"] == pytest.approx(4 / 255 / clean.std(ddof=0), rel=0.02)
+
+
+def test_error_leaves_the_endpoints_it_stands_beside_alone(run_toy, tmp_path):
+    alone = run_toy(ERROR.format(metrics="linear", attacks="pgd").replace(", error", ""), tmp_path / "run")
+    before = stored(tmp_path / "run", times=True)
+    both = run_toy(ERROR.format(metrics="linear", attacks="pgd"), tmp_path / "run")
+    after = stored(tmp_path / "run", times=True)
+    assert both.cells == len(both.data.records.query("endpoint == 'error'")) / 20 * 3
+    same(before, {name: after[name] for name in before})
+    assert alone.failed == both.failed == 0
+
+
+def test_error_gets_what_an_attack_learnt_for_both_signs_and_passes_eot(run_toy, tmp_path):
+    suite = (
+        ERROR.format(metrics="negative_mse", attacks="learnt, restarts")
+        + "defenses: [{name: jitter, threat: adaptive, eot: 2}]"
+    )
+    result = run_toy(suite, tmp_path / "run")
+    assert not result.failures
+    rows = records(result, attack="learnt", endpoint="error")
+    assert len(rows) == 20
+    assert (tmp_path / "run/fits").is_dir()
+    assert len(list((tmp_path / "run/fits").iterdir())) == 2
+
+
+def test_error_without_opinions_is_refused():
+    registry = Registry([TOY, TOY.with_name("faulty.py")])
+    text = ERROR.format(metrics="linear", attacks="pgd").replace("[toy]", "[images_range]")
+    with pytest.raises(UserError, match="'images_range' has no opinions, so the direction 'error' cannot be had"):
+        validate(parse_text(text, "suite.yaml"), registry)

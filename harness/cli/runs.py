@@ -97,11 +97,10 @@ def compare_(
     )
     table = Table(*header, title=f"{run_b} minus {run_a}", title_justify="left")
     for row in frame.to_dict("records"):
-        direction = {1: " up", -1: " down"}.get(row["sign"], "")
         table.add_row(
             row["dataset"],
             scorer_text(row["metric"], row["defense"], row["threat"], row["source"]),
-            row["attack"] + direction,
+            f"{row['attack']} {row['endpoint']}",
             budget_text(row["norm"], row["eps"]) if row["norm"] else "",
             str(row["images"]),
             number(row["srocc_a"]),

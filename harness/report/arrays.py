@@ -45,6 +45,8 @@ class Finished:
     state: State
     attacked: Floats
     attacked_8bit: Floats
+    sign: Floats
+    """+1 where quality was pushed up, -1 where down (endpoint error: away from the opinion), 0 for controls."""
     started: Floats
     """1 where keep-the-better kept the unattacked start."""
     forwards: Floats
@@ -75,19 +77,20 @@ class Scorer:
     clean: Floats
     pristine: Floats
     median: float | None
-    finished: Mapping[tuple[Setting, int], Finished]
+    finished: Mapping[tuple[Setting, str], Finished]
+    """By setting and endpoint: "up", "down", "error", or "" for controls."""
     settings: tuple[Setting, ...]
 
-    def of(self, setting: Setting, sign: int) -> Finished:
-        """The finished attack of one sign (0 for a control); state "missing" when it was not run."""
-        return self.finished.get((setting, sign), _absent("missing", self.clean.shape))
+    def of(self, setting: Setting, endpoint: str) -> Finished:
+        """The finished attack of one endpoint ("" for a control); state "missing" when it was not run."""
+        return self.finished.get((setting, endpoint), _absent("missing", self.clean.shape))
 
     def control(self, name: str, setting: Setting) -> Finished:
         """The control of that name at the budget of a setting."""
         for other in self.settings:
             same = (other.norm, other.eps) == (setting.norm, setting.eps)
             if other.control and same and other.plugin == name:
-                return self.of(other, 0)
+                return self.of(other, "")
         return _absent("missing", self.clean.shape)
 
 
@@ -117,13 +120,16 @@ class Evaluated:
 
     def choose(self, scorer: Scorer, setting: Setting, direction: str) -> Chosen:
         """Pick, sample by sample, between the finished attacks up and down; a control is the same in any direction."""
+        if direction == "error":
+            outcome = scorer.of(setting, "" if setting.control else "error")
+            return Chosen(outcome.state, outcome.sign, outcome)
         sign = self.signs(scorer, direction)
         if sign is None:
             return Chosen("missing", np.zeros(scorer.clean.shape), _absent("missing", scorer.clean.shape))
         if setting.control:
-            outcome = scorer.of(setting, 0)
+            outcome = scorer.of(setting, "")
             return Chosen(outcome.state, sign, outcome)
-        raised, lowered = scorer.of(setting, 1), scorer.of(setting, -1)
+        raised, lowered = scorer.of(setting, "up"), scorer.of(setting, "down")
         needed = [one for one, wanted in ((raised, sign > 0), (lowered, sign < 0)) if wanted.any()]
         state: State = "ok"
         for one in needed:
@@ -139,6 +145,7 @@ class Evaluated:
                 state,
                 attacked,
                 np.where(up, raised.attacked_8bit, lowered.attacked_8bit),
+                sign,
                 np.where(up, raised.started, lowered.started),
                 np.where(up, raised.forwards, lowered.forwards),
                 np.where(up, raised.backwards, lowered.backwards),
@@ -221,13 +228,14 @@ def _scorers(
 ) -> tuple[Scorer, ...]:
     table = records.reset_index(drop=True)
     values = {name: table[name].to_numpy(dtype=np.float64) for name in _GRIDS}
+    values["sign"] = table["sign"].to_numpy(dtype=np.float64)
     values["started"] = (table["status"].astype(str) == "start").to_numpy(dtype=np.float64)
     draw = table["draw"].to_numpy(dtype=np.int64)
     attack = np.array(_words(table["attack"]), dtype=object)
     place = {name: number for number, name in reversed(list(enumerate(attack)))}
     names = _words(table["plugin"]) if "plugin" in table else [base_name(label) for label in attack]
     plugin = dict(zip(attack, names, strict=True))
-    ran = {(_setting(key, plugin), int(key[4])) for key, index in _groups(table, _SETTING) if str(key[0]) != "clean"}
+    ran = {(_setting(key, plugin), str(key[4])) for key, index in _groups(table, _SETTING) if str(key[0]) != "clean"}
     groups = [(_Who(*map(str, key)), index) for key, index in _groups(table, list(_Who._fields))]
     attacked = {who[:2] for who, index in groups if (attack[index] != "clean").any()}
     scorers = []
@@ -248,11 +256,11 @@ def _scorers(
             if str(key[0]) != "clean":
                 partial_is_whole = triplets and not key[1]
                 one = _finished(values, index[local], draw, rows, shape, partial_is_whole)
-                finished[_setting(key, plugin), int(key[4])] = one
-        for setting, sign in ran:
-            if cell_label(dataset, *who, setting.attack, sign, setting.norm, setting.eps) in failed:
-                finished[setting, sign] = _absent("failed", shape)
-        whole = not np.isnan(grids["clean"]).any() and cell_label(dataset, *who, "clean", 0, "", 0.0) not in failed
+                finished[_setting(key, plugin), str(key[4])] = one
+        for setting, endpoint in ran:
+            if cell_label(dataset, *who, setting.attack, endpoint, setting.norm, setting.eps) in failed:
+                finished[setting, endpoint] = _absent("failed", shape)
+        whole = not np.isnan(grids["clean"]).any() and cell_label(dataset, *who, "clean", "", "", 0.0) not in failed
         scorers.append(
             Scorer(
                 dataset=dataset,
@@ -280,7 +288,7 @@ class _Who(NamedTuple):
     source: str
 
 
-_SETTING = ["attack", "control", "norm", "eps", "sign"]
+_SETTING = ["attack", "control", "norm", "eps", "endpoint"]
 
 
 def _setting(key: tuple[Any, ...], plugin: Mapping[str, str]) -> Setting:
@@ -303,7 +311,7 @@ def _finished(
 ) -> Finished:
     """Grids of one finished attack; failed unless it covers every item, or one patch of every triplet."""
     grids = {}
-    for name in ("attacked", "attacked_8bit", "started", "forwards", "backwards", "seconds"):
+    for name in ("attacked", "attacked_8bit", "sign", "started", "forwards", "backwards", "seconds"):
         grids[name] = np.full(shape, np.nan)
         grids[name][draw[where], rows[where]] = values[name][where]
     partial = len(where) < shape[0] * shape[1] and not partial_is_whole
@@ -312,4 +320,4 @@ def _finished(
 
 def _absent(state: State, shape: Sequence[int]) -> Finished:
     empty = np.full(tuple(shape), np.nan)
-    return Finished(state, empty, empty, empty, empty, empty, empty)
+    return Finished(state, empty, empty, empty, empty, empty, empty, empty)

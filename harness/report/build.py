@@ -44,6 +44,8 @@ _DIRECTIONS = {
     "down": "down = quality lowered",
     "mos_split": "mos_split = raised where {labels} is at or below the mean of the whole split, lowered above it",
     "self_split": "self_split = raised where the metric's own clean score is at or below its median, lowered above it",
+    "error": "error = |Q̂ − y| raised, y being {labels} and Q̂ its least-squares line from the metric's quality on the "
+    "calibration samples; a shift counts as positive on the side of y that the image starts on",
     "random_sign": "random_sign = raised or lowered by a fair coin per sample",
     "pair": "pair = the patch that the judge rejected raised, the one it preferred lowered",
 }

@@ -25,6 +25,7 @@ COLUMNS = (
     "opinion",
     "judge",
     "sign",
+    "endpoint",
     "attack",
     "control",
     "norm",
@@ -94,11 +95,11 @@ class RunData:
 
 
 def cell_label(
-    dataset: str, metric: str, defense: str, threat: str, source: str, attack: str, sign: int, norm: str, eps: float
+    dataset: str, metric: str, defense: str, threat: str, source: str, attack: str, endpoint: str, norm: str, eps: float
 ) -> str:
     """Name of a cell for people; failures carry it, and tables find the cells they concern by it."""
     scorer = scorer_text(metric, defense, threat, source)
     if attack == "clean":
         return f"{dataset} / {scorer} / clean"
-    direction = {1: " up", -1: " down"}.get(sign, "")
-    return f"{dataset} / {scorer} / {attack}{direction} {'l2 ' if norm == 'l2' else ''}eps {budget_text(norm, eps)}"
+    attack += f" {endpoint}" if endpoint else ""
+    return f"{dataset} / {scorer} / {attack} {'l2 ' if norm == 'l2' else ''}eps {budget_text(norm, eps)}"

@@ -18,7 +18,7 @@ _WIDTH = 4
 """Panels side by side."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _GREYS = ("#444444", "#8a8a8a", "#b5a642", "#6b8e9e")
-_MARKERS = {"up": "^", "down": "v", "mos_split": "D", "self_split": "s", "random_sign": "o", "pair": "D"}
+_MARKERS = {"up": "^", "down": "v", "mos_split": "D", "self_split": "s", "random_sign": "o", "error": "X", "pair": "D"}
 
 
 def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:

@@ -61,7 +61,17 @@ def synthetic_run(images: int = 96, references: int = 24, defense: bool = True, 
 
 def _row(**columns: object) -> dict[str, object]:
     empty: dict[str, object] = dict.fromkeys(COLUMNS, np.nan)
-    empty |= {"patch": "", "group": "", "control": False, "norm": "", "eps": 0.0, "draw": 0, "sign": 0, "status": "ok"}
+    empty |= {
+        "patch": "",
+        "group": "",
+        "control": False,
+        "norm": "",
+        "eps": 0.0,
+        "draw": 0,
+        "sign": 0,
+        "endpoint": "",
+        "status": "ok",
+    }
     empty |= {"forwards": 11.0, "backwards": 10.0, "queries": 0.0, "seconds": 0.02, "batch": 32, "linf": 0.0, "l2": 0.0}
     return empty | columns
 
@@ -109,6 +119,7 @@ def _pairs(
                                 attack=attack,
                                 control=attack in CONTROLS,
                                 sign=sign,
+                                endpoint={1: "up", -1: "down"}.get(sign, ""),
                                 norm="linf",
                                 eps=eps,
                                 attacked=quality[i] + step,
@@ -154,6 +165,7 @@ def _triplets(rng: np.random.Generator) -> list[dict[str, object]]:
                                 attack=attack,
                                 control=control,
                                 sign=0 if control else sign,
+                                endpoint="" if control else {1: "up", -1: "down"}[sign],
                                 norm="linf",
                                 eps=eps,
                                 attacked=end,

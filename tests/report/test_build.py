@@ -184,7 +184,7 @@ def test_partial_cells_fail_and_absent_cells_are_dashes(run):
 def test_a_failure_names_its_cell(run):
     r = run.records
     lost = (r.metric == "psnr") & (r.attack == PGD) & (r.sign == 1) & ((r.eps - EPS).abs() < 1e-9)
-    label = cell_label("mini", "psnr", "base", "none", "psnr", PGD, 1, "linf", EPS)
+    label = cell_label("mini", "psnr", "base", "none", "psnr", PGD, "up", "linf", EPS)
     assert label == f"mini / psnr / {PGD} up eps 8/255"
     failure = Failure(label, "i003", "score is not finite")
     srocc, failures = build_tables(dataclasses.replace(run, records=r[~lost], failures=[failure], tables=["srocc"]))
