@@ -55,18 +55,23 @@ def _extended(document: Document, path: Path, chain: tuple[Path, ...]) -> Docume
         return document
     chain = (*chain, path)
     given = document.value.pop("extends")
-    if not isinstance(given, str) or not given or "\0" in given:
-        return _refused(document, f"should be the path of a suite file, got {given!r}.")
-    target = path.parent / Path(given).expanduser()
+    no_path = f"should be the path of a suite file, got {given!r}."
+    if not isinstance(given, str) or not given:
+        return _refused(document, no_path)
     try:
+        target = path.parent / Path(given).expanduser()
         base = parse(target)
     except UserError as error:
         return _refused(document, str(error))
+    except (ValueError, RuntimeError):  # a null character, a lone surrogate; the home of nobody
+        return _refused(document, no_path)
     if target.resolve() in {file.resolve() for file in chain}:
         shown = " -> ".join(str(file) for file in (*chain, target))
         return _refused(document, f"a suite cannot extend itself: {shown}. Remove one 'extends'.")
     if not isinstance(base.value, dict) and not base.problems:
-        return _refused(document, f"{target}: no suite; a suite is a mapping with the keys name, datasets, ...")
+        return _refused(
+            document, f"{target}: no suite; a suite is a mapping with the keys name, datasets, ... Name another."
+        )
     return _merged(_extended(base, target, chain), document)
 
 
@@ -223,10 +228,11 @@ def expand(document: Document) -> Document:
         values, keys = _by_entry(document.values, key), _by_entry(document.keys, key)
         expanded: list[Any] = []
         for i, entry in enumerate(entries):
+            in_values, in_keys = _EntryPlaces(values.get(i, {}), 3), _EntryPlaces(keys.get(i, {}), 2)
             for combination, moved in _combinations(document, result.problems, (key, i), entry):
                 here = (key, len(expanded))
-                result.values.update(_moved(values.get(i, {}), here, moved, 3))
-                result.keys.update(_moved(keys.get(i, {}), here, moved, 2))
+                result.values.update(in_values.moved(here, moved))
+                result.keys.update(in_keys.moved(here, moved))
                 expanded.append(combination)
         if isinstance(written, list):
             result.value[key] = expanded
@@ -249,15 +255,28 @@ def _by_entry(places: Mapping[YamlPath, Place], key: str) -> dict[Any, dict[Yaml
     return groups
 
 
-def _moved(
-    places: Mapping[YamlPath, Place], here: YamlPath, moved: Mapping[str, int], depth: int
-) -> Iterator[tuple[YamlPath, Place]]:
-    """Places of an entry as places of one of its combinations; a varied value keeps the place it has in the matrix."""
-    for path, place in places.items():
-        if path[:1] != ("matrix",) or not moved:
+class _EntryPlaces:
+    """Places of an entry as places of its combinations; a varied value keeps the place it has in the matrix.
+
+    Sorted once for all combinations, of which there are as many as there are places, or more.
+    """
+
+    def __init__(self, places: Mapping[YamlPath, Place], depth: int) -> None:
+        self._all = places
+        self._depth = depth
+        self._fixed = {path: place for path, place in places.items() if path[:1] != ("matrix",)}
+        self._varied: dict[YamlPath, dict[YamlPath, Place]] = {}
+        for path, place in places.items():
+            if path[:1] == ("matrix",) and len(path) >= depth:
+                self._varied.setdefault(path[1:depth], {})[path[depth:]] = place
+
+    def moved(self, here: YamlPath, moved: Mapping[str, int]) -> Iterator[tuple[YamlPath, Place]]:
+        """The places of the combination `here`, for which value number `moved` of each varied parameter is taken."""
+        for path, place in (self._fixed if moved else self._all).items():
             yield (*here, *path), place
-        elif len(path) >= depth and path[1] in moved and (depth == 2 or path[2] == moved[str(path[1])]):
-            yield (*here, path[1], *path[depth:]), place
+        for name, index in moved.items():
+            for path, place in self._varied.get((name, index)[: self._depth - 1], {}).items():
+                yield (*here, name, *path), place
 
 
 def _combinations(

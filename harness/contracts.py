@@ -263,7 +263,7 @@ class Objective(ABC):
     reference: Tensor
     """Reference images, N x 3 x H x W: the attacker knows them."""
     scale: float
-    """Range (max - min) of J on the clean calibration samples: that of quality, for `error` in units of the opinions."""
+    """Range (max - min) of quality on the clean calibration samples; for `error` in units of the opinions."""
     fitted: Mapping[int, Mapping[str, Tensor]]
     """sign -> what `Attack.fit` returned for it."""
 

@@ -27,7 +27,9 @@ from harness.contracts import (
     Tree,
     map_tree,
 )
+from harness.costs import Cost, key_of
 from harness.errors import UserError
+from harness.examples import Example
 from harness.guard import check_images
 from harness.objective import Opinions, ScorerObjective, within
 from harness.plan import Block, Cell
@@ -53,6 +55,9 @@ class Tools:
     fail: Callable[[FailureRecord], None]
     device: torch.device
     seed: int
+    keep: Mapping[str, int]
+    """Sample id -> place in its split, of the samples whose attacked images are kept."""
+    write_examples: Callable[[str, int, int, Sequence[Example]], None]
 
 
 class BlockRun:
@@ -69,6 +74,7 @@ class BlockRun:
         self._batches = batches
         self._tools = tools
         self._encoded: dict[tuple[str, int], Tree] = {}
+        self.costs: list[Cost] = []
         self._clean: dict[tuple[str, int, int], Tensor] = {}
 
     def run(self) -> tuple[int, int]:
@@ -79,6 +85,7 @@ class BlockRun:
         """
         failed = 0
         for cells in self._shared_attacks():
+            began = time.perf_counter()
             try:
                 attacked = [
                     self._attack(cells[0], b, k)
@@ -89,12 +96,19 @@ class BlockRun:
                 failed += self._fail(cells, error)
                 continue
             for cell in cells:
+                examples: list[Example] = []
                 try:
-                    self._tools.write(cell.id, self._block.slice, self._records(cell, attacked))
+                    columns = self._records(cell, attacked, examples)
+                    if self._tools.keep and cell.attack is not None:
+                        self._tools.write_examples(cell.id, self._block.slice, len(self._tools.keep), examples)
+                    self._tools.write(cell.id, self._block.slice, columns)
                 except StoreError:
                     raise
                 except Exception as error:
                     failed += self._fail([cell], error)
+            count = sum(len(result.batch.items) for result in attacked)
+            key = key_of(cells[0], self._tools.device.type)
+            self.costs.append(Cost(*key, count, time.perf_counter() - began))
         return len(self._block.cells) - failed, failed
 
     def _shared_attacks(self) -> Iterator[list[Cell]]:
@@ -251,13 +265,29 @@ class BlockRun:
             self._encoded[key, index] = scorer.encode(batch.ref, SampleRng([], batch.ref.device))
         return self._encoded[key, index]
 
-    def _records(self, cell: Cell, attacked: Sequence[_Attacked]) -> dict[str, list[Any]]:
+    def _records(self, cell: Cell, attacked: Sequence[_Attacked], examples: list[Example]) -> dict[str, list[Any]]:
+        """The columns of a cell's records; the attacked images to keep are added to `examples`."""
         columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         scorer = self._tools.scorer(cell.scorer)
         for result in attacked:
             for draw in range(cell.draws):
                 self._score(cell, scorer, result, draw, columns)
+            if self._tools.keep and cell.attack is not None:
+                examples += self._examples(cell, result, columns)
         return columns
+
+    def _examples(self, cell: Cell, result: _Attacked, columns: Mapping[str, list[Any]]) -> Iterator[Example]:
+        """The attacked images to keep of one batch, with the scores of the first draw."""
+        rows = len(columns["item"]) - len(result.batch.items) * cell.draws  # where this batch's first draw begins
+        for i, item in enumerate(result.batch.items):
+            if item.entry.id not in self._tools.keep:
+                continue
+            images = {"reference": result.batch.ref[i], "distorted": result.batch.dist[i], "attacked": result.images[i]}
+            kept = ("clean", "attacked", "attacked_8bit", "linf", "l2", "sign", "norm", "eps", "status")
+            about = {"cell": cell.label, **{name: columns[name][rows + i] for name in kept}}
+            scale = cell.eps if cell.norm == "linf" else about["linf"]
+            floats = {name: image.detach().cpu() for name, image in images.items()}
+            yield Example(self._tools.keep[item.entry.id], item.id, floats, about, scale)
 
     def _score(self, cell: Cell, scorer: Scorer, result: _Attacked, draw: int, columns: dict[str, list[Any]]) -> None:
         """Score one attacked batch with one draw of the scorer, and append its rows."""

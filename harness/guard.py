@@ -59,7 +59,9 @@ def check_images(images: Any, given: Tensor, who: str, *, same_size: bool = True
         wanted = str(tuple(given.shape)) if same_size else f"({given.shape[0]}, 3, H, W)"
         raise PluginFaultError(f"{who} returned {seen}; it must return images of shape {wanted}")
     if images.dtype != given.dtype:
-        raise PluginFaultError(f"{who} returned {_type(images)}; it must return images of the type given, {_type(given)}")
+        raise PluginFaultError(
+            f"{who} returned {_type(images)}; it must return images of the type given, {_type(given)}"
+        )
     if images.device != given.device:
         raise PluginFaultError(
             f"{who} returned images on {images.device}, given images on {given.device}; "

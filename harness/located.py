@@ -24,6 +24,13 @@ _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?")
 _FRACTION = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _MOST_NODES = 200_000
+_CURES = {
+    r"'\t'": "Indent with spaces.",
+    "another document": "Remove what follows '---', or keep it in a file of its own.",
+    "without end": "Write the values out in place of the alias.",
+    "#x": "Remove the character.",
+}
+"""Words of PyYAML's complaints -> what to do."""
 _YAML_TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {"null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value"}
 
@@ -80,10 +87,8 @@ class Document:
         lines = []
         for place, message in sorted(placed, key=lambda item: self._order(item[0])):
             where = ".".join(str(part) for part in place.path) if place.line else ""
-            text = f"{place}: {f'{where}: ' if where else ''}{message}"
-            if text not in lines:
-                lines.append(text)
-        return LocatedError(lines)
+            lines.append(f"{place}: {f'{where}: ' if where else ''}{message}")
+        return LocatedError(list(dict.fromkeys(lines)))
 
     def settled(self, problems: Sequence[Problem] | None = None) -> list[Problem]:
         """Problems (the document's own if left out) bound to their places, to be carried into another document."""
@@ -106,8 +111,8 @@ class Document:
         return replace(place, path=(*place.path, *problem.path[len(path) :]))
 
 
-def parse(path: Path) -> Document:
-    """Read a YAML file.
+def parse(path: Path, *, start: str = "suites/quickstart.yaml") -> Document:
+    """Read a YAML file; `start` is what messages recommend in place of an empty one.
 
     Raises:
         UserError: No such file, or it cannot be read.
@@ -121,26 +126,37 @@ def parse(path: Path) -> Document:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Give the path of a readable YAML file.") from None
-    return parse_text(text, str(path))
+    return parse_text(text, str(path), start=start)
 
 
-def parse_text(text: str, shown: str) -> Document:
-    """Parse YAML text; `shown` names it in messages."""
+def parse_text(text: str, shown: str, *, start: str = "suites/quickstart.yaml") -> Document:
+    """Parse YAML text; `shown` names it in messages, `start` is what they recommend in place of an empty one."""
     document = Document(shown)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
-            document.problems.append(Problem((), "the file is empty. Start from suites/quickstart.yaml."))
+            document.problems.append(Problem((), f"the file is empty. Start from {start}."))
         else:
             document.value = _Builder(document).build(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        raise LocatedError([f"{shown}:{place}: not valid YAML: {error.problem or error.context}"]) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise LocatedError([f"{shown}:1:1: not valid YAML: {reason}"]) from None
+        reason = error.problem or error.context or "cannot be read"
+        raise LocatedError([f"{shown}:{place}: not valid YAML: {reason}. {_cure(reason)}"]) from None
+    except RecursionError:
+        raise LocatedError([f"{shown}:1:1: not valid YAML: nested too deeply. Write fewer levels."]) from None
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+        raise LocatedError([f"{shown}:1:1: not valid YAML: {reason}. {_cure(reason)}"]) from None
     return document
+
+
+def _cure(reason: str) -> str:
+    """What to do about one of PyYAML's complaints."""
+    for words, cure in _CURES.items():
+        if words in reason:
+            return cure
+    return "Mend the file there or just before."
 
 
 class _Builder:
@@ -205,7 +221,7 @@ class _Builder:
         return text
 
     def _not_finite(self, path: YamlPath, text: str) -> float:
-        self._problem(path, f"'{text}' is not a finite number.")
+        self._problem(path, f"'{text}' is not a finite number. Give one, such as 8/255 or 0.03.")
         return 0.0
 
     def _problem(self, path: YamlPath, message: str, *, on_key: bool = False) -> None:

@@ -20,6 +20,9 @@ from harness.registry import Registry
 from harness.select import Condition
 from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
 
+PROBES = 1
+"""Part of a probe's identity. Raise it when a metric is asked for more."""
+
 CALIBRATION_SAMPLES = 64
 """Samples, first in hash order, on which a scorer's clean quality is ranged. Part of a fact's identity."""
 
@@ -83,6 +86,14 @@ class Fact:
     id: str
     split: SplitSpec
     scorer: ScorerSpec
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probes of one metric's contract, with its weights."""
+
+    id: str
+    metric: MetricUse
 
 
 @dataclass(frozen=True)
@@ -163,6 +174,7 @@ class Plan:
     """Everything a suite needs done, before what is done already is taken off."""
 
     suite: Suite
+    probes: tuple[Probe, ...]
     facts: tuple[Fact, ...]
     fits: tuple[Fit, ...]
     cells: tuple[Cell, ...]
@@ -250,7 +262,13 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
             if "self_split" in suite.directions and use.shape == "pairs":
                 fact = _fact(suite, split, scorer)
                 facts.setdefault(fact.id, fact)
-    return Plan(suite, tuple(facts.values()), tuple(fits.values()), tuple(cells.values()), slices, entries)
+    metrics = {spec.metric.label: spec.metric for cell in cells.values() for spec in (cell.source, cell.scorer)}
+    probes = tuple(_probe(metric) for metric in metrics.values())
+    return Plan(suite, probes, tuple(facts.values()), tuple(fits.values()), tuple(cells.values()), slices, entries)
+
+
+def _probe(metric: MetricUse) -> Probe:
+    return Probe(identity("probe", {"metric": metric.identity(), "probes": PROBES}), metric)
 
 
 def _fact(suite: Suite, split: SplitSpec, scorer: ScorerSpec) -> Fact:

@@ -1,19 +1,24 @@
-"""What a person sees while a suite runs: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees while a suite runs: a bar and a line for each worker on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.run import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.worker import Done
+    from harness.worker import Done, Job
 
-_TITLES = {"calibration": "calibrating scorers", "fits": "fitting attacks", "blocks": "attacking and scoring"}
+_TITLES = {
+    "probes": "probing metrics",
+    "calibration": "calibrating scorers",
+    "fits": "fitting attacks",
+    "blocks": "attacking and scoring",
+}
 _LINE_EVERY_S = 10.0
 
 
@@ -28,53 +33,96 @@ class SilentProgress(Progress):
 
 
 class ConsoleProgress(Progress):
-    """Shows the stage, how many jobs are done, the time left and what ended last.
+    """Shows the stage, how many of its jobs are done, their rate, the time left, and what each worker is at.
 
     Args:
         console: Where to show it (standard error, so that tables can be piped).
     """
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.console import Group
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
         self._console = console
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=30),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[last]}"),
             console=console,
-            disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=None, last="")
-        self._name, self._done, self._total, self._printed = "", 0, 0, 0.0
+        self._workers = Bar(
+            TextColumn("  worker {task.fields[number]}:"), TextColumn("{task.description}"), TimeElapsedColumn()
+        )
+        self._live: Any = Live(Group(self._bar, self._workers), console=console, transient=True, refresh_per_second=4)
+        self._name, self._done, self._total = "", 0, 0
+        self._started = self._printed = 0.0
+        self._running: dict[int, str] = {}
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._live.stop()
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int, workers: int) -> None:
         """Begin a bar."""
-        self._name, self._done, self._total, self._printed = _TITLES.get(name, name), 0, total, 0.0
-        self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(self._name, total=total, last="")
+        self._name, self._done, self._total = _TITLES.get(name, name), 0, total
+        self._started, self._printed = time.monotonic(), 0.0
+        self._running.clear()
+        for bar in (self._bar, self._workers):
+            for task in bar.task_ids:
+                bar.remove_task(task)
+        self._bar.add_task(self._name, total=total, pace="")
+        for number in range(min(workers, total)):
+            self._workers.add_task("starting", number=number + 1, total=None)
         if not self._console.is_terminal:
             self._console.print(f"{self._name}: 0 of {total}")
 
+    def began(self, worker: int, job: Job) -> None:
+        """Say what a worker is at."""
+        from rich.markup import escape
+
+        from harness.worker import label_of
+
+        self._running[worker] = label_of(job)
+        if worker < len(self._workers.task_ids):
+            self._workers.reset(self._workers.task_ids[worker], description=escape(label_of(job)))
+
     def done(self, result: Done) -> None:
-        """Advance it."""
+        """Advance the bar."""
         self._done += 1
-        self._bar.update(self._task, advance=1, last=result.label + (" (failed)" if result.failed else ""))
+        pace = self._pace()
+        self._bar.update(self._bar.task_ids[0], advance=1, pace=pace)
+        if result.failed:
+            self._console.print(f"failed: {result.label}", markup=False)
         now = time.monotonic()
         if not self._console.is_terminal and (now - self._printed > _LINE_EVERY_S or self._done == self._total):
             self._printed = now
-            self._console.print(f"{self._name}: {self._done} of {self._total} ({result.label})")
+            last = f"; last: {result.label}" if self._done < self._total else ""
+            self._console.print(f"{self._name}: {self._done} of {self._total}, {pace}{last}", markup=False)
+
+    def _pace(self) -> str:
+        """'12.3/min, 4 min left'."""
+        spent = max(time.monotonic() - self._started, 1e-9)
+        left = spent / self._done * (self._total - self._done)
+        rate = f"{60 * self._done / spent:.3g}/min"
+        return f"{rate}, {duration(left)} left" if self._done < self._total else f"{rate}, took {duration(spent)}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time as people say it: '12 s', '3 min 20 s', '2 h 05 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -16,10 +16,11 @@ import importlib.metadata
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -42,6 +43,7 @@ KINDS: Mapping[Kind, tuple[str, str]] = {
 """Kind -> (package whose files are read for names, contract the plugin must subclass)."""
 
 NO_PLUGINS = "ROBUSTIQA_NO_PLUGINS"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class PluginError(UserError):
@@ -88,13 +90,13 @@ class Plugin(Generic[T]):
     def parameters(self) -> list[Parameter]:
         """Its YAML parameters with defaults, presets applied."""
         if dataclasses.is_dataclass(self.cls):
-            hints = typing.get_type_hints(self.cls)
+            hints = _hints(self.cls)
             found = [
                 Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(self.cls) if f.init
             ]
         else:
             init: Any = self.cls.__init__
-            hints = typing.get_type_hints(init) if isinstance(init, types.FunctionType) else {}
+            hints = _hints(init) if isinstance(init, types.FunctionType) else {}
             found = [
                 Parameter(p.name, hints.get(p.name, Any), p.default)
                 for p in inspect.signature(init).parameters.values()
@@ -105,6 +107,12 @@ class Plugin(Generic[T]):
     def build(self, parameters: Mapping[str, Any]) -> T:
         """An instance with the given parameters over the presets."""
         return self.cls(**{**self.preset, **parameters})
+
+
+@functools.cache
+def _hints(annotated: Any) -> Mapping[str, Any]:
+    """Types of a class's fields or a function's arguments."""
+    return typing.get_type_hints(annotated)
 
 
 def _field_default(field: dataclasses.Field[Any]) -> Any:
@@ -127,14 +135,19 @@ class Registry:
 
     def __init__(self, files: Sequence[Path] = ()) -> None:
         self.files = [Path(f) for f in files]
+        self.refused: list[str] = []
+        """Why installed plugins cannot be had: who installed them cannot rename them, so the rest works."""
         self._sources: dict[Kind, dict[str, Source]] = {kind: {} for kind in KINDS}
         for source in [*_shipped(), *_entry_points(), *self._from_files()]:
             known = self._sources[source.kind].get(source.name)
             if known is not None:
-                raise PluginError(
-                    f"{source.origin}: the {singular(source.kind)} name '{source.name}' is already taken by "
-                    f"{known.origin}. Register it under another name."
-                )
+                taken = f"{source.origin}: the {singular(source.kind)} name '{source.name}' is already taken by"
+                if source.version:
+                    self.refused.append(
+                        f"{taken} {known.origin}, which is used. Uninstall one of them, or set {NO_PLUGINS}=1."
+                    )
+                    continue
+                raise PluginError(f"{taken} {known.origin}. Register it under another name.")
             self._sources[source.kind][source.name] = source
 
     def names(self, kind: Kind) -> list[str]:
@@ -189,6 +202,11 @@ class Registry:
             for kind, cls in _plugins_in(module):
                 for registration in cls.__dict__["registrations"]:
                     found = True
+                    if not isinstance(registration.name, str) or not _NAME.fullmatch(registration.name):
+                        raise PluginError(
+                            f"plugin file {file}: class {cls.__name__} is registered as {registration.name!r}. Give it "
+                            "a name of letters, digits, '.', '_' and '-', starting with a letter or digit."
+                        )
                     yield Source(registration.name, kind, module.__name__, str(file), file.resolve())
             if not found:
                 raise PluginError(
@@ -252,7 +270,7 @@ def _load(source: Source) -> Plugin[Any]:
         module = _import_file(source.file, source.origin) if source.file else importlib.import_module(source.module)
     except PluginError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"{singular(source.kind)} '{source.name}' from {source.origin} cannot be imported: "
             f"{type(error).__name__}: {error}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
@@ -271,17 +289,101 @@ def _load(source: Source) -> Plugin[Any]:
 
 def _check_class(kind: Kind, cls: type, source: Source) -> None:
     """What a plugin's class must state before anything is built from it."""
-    problem = ""
-    if kind == "metrics" and not isinstance(getattr(cls, "higher_is_better", None), bool):
-        problem = "must say higher_is_better = True or False"
+    problem = _wrong_attribute(kind, cls)
+    if problem:
+        pass
     elif not dataclasses.is_dataclass(cls) and isinstance(cls.__init__, types.FunctionType):  # type: ignore[misc]
         extra = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
         if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in extra):
             problem = "must have keyword-only parameters: def __init__(self, *, ...)"
-    elif kind in ("attacks", "purifiers", "recipes") and not dataclasses.is_dataclass(cls):
+    elif kind in ("attacks", "purifiers", "recipes") and (not dataclasses.is_dataclass(cls) or _forgotten_fields(cls)):
         problem = "must be a frozen dataclass: @dataclass(frozen=True) under @register"
+    problem = problem or _wrong_parameter(cls, source)
     if problem:
         raise PluginError(f"{singular(kind)} '{source.name}' from {source.origin}: class {cls.__name__} {problem}.")
+
+
+def _wrong_attribute(kind: Kind, cls: type) -> str:
+    """What the engine reads off a class and would stumble over later."""
+    for name, (fits, wanted) in {**_ATTRIBUTES[kind], "version": _VERSION}.items():
+        value = getattr(cls, name, None)
+        if not fits(value):
+            return f"must say {name} = {wanted}" + ("" if value is None else f", not {value!r}")
+    contract = getattr(importlib.import_module("harness.contracts"), KINDS[kind][1])
+    for name in _METHODS[kind]:
+        if getattr(cls, name) is getattr(contract, name):
+            return f"must have a method {name}(), as {contract.__name__} in harness/contracts.py describes it"
+    fields = getattr(cls, "__dataclass_fields__", {})
+    if kind == "attacks" and not (cls.needs_gradient or cls.control or "queries" in fields):  # type: ignore[attr-defined]
+        return "must have a field queries, the most evaluations of a sample: queries: int = 1000"
+    return ""
+
+
+def _forgotten_fields(cls: type) -> bool:
+    """Whether a subclass of a dataclass declares fields and is none itself: they would be no parameters."""
+    own = [name for name, annotation in inspect.get_annotations(cls).items() if "ClassVar" not in str(annotation)]
+    return bool(own) and "__dataclass_fields__" not in cls.__dict__
+
+
+def _wrong_parameter(cls: type, source: Source) -> str:
+    registrations = cls.__dict__["registrations"]
+    preset = next(registration.preset for registration in registrations if registration.name == source.name)
+    try:
+        parameters = Plugin(source.name, cls, {}, None, source.origin, "").parameters()
+    except Exception as error:
+        return f"has a parameter whose type cannot be read ({type(error).__name__}: {error}). Mend its annotation"
+    for parameter in parameters:
+        if parameter.annotation is Any:
+            return f"must say the type of its parameter '{parameter.name}': {parameter.name}: float"
+    for name in preset:
+        if name not in [parameter.name for parameter in parameters]:
+            return f"has no parameter '{name}', which @register gives it. Add it to the class, or remove it there"
+    return ""
+
+
+def _one_of(*known: str) -> _Attribute:
+    return (lambda value: value in known), " or ".join(repr(name) for name in known)
+
+
+def _names_of(value: Any, known: Sequence[str] = ()) -> bool:
+    texts = isinstance(value, tuple | list | frozenset | set) and all(isinstance(name, str) for name in value)
+    return texts and bool(value) and (not known or set(value) <= set(known))
+
+
+_Attribute = tuple[Callable[[Any], bool], str]
+"""What a class attribute must be: a test, and words."""
+_TRUTH: _Attribute = (lambda value: isinstance(value, bool)), "True or False"
+_VERSION: _Attribute = (lambda value: type(value) is int), "a whole number"
+_NORMS: _Attribute = (
+    (lambda value: isinstance(value, frozenset | set) and _names_of(value, ("linf", "l2"))),
+    'frozenset({"linf"}), frozenset({"l2"}) or both',
+)
+_SPLITS: _Attribute = (lambda value: isinstance(value, tuple | list) and _names_of(value)), 'a tuple such as ("test",)'
+_SIZE: _Attribute = (lambda value: type(value) is int and value > 0), "a whole number of pixels"
+_ATTRIBUTES: Mapping[Kind, Mapping[str, _Attribute]] = {
+    "metrics": {
+        "higher_is_better": _TRUTH,
+        "differentiable": _TRUTH,
+        "exact_gradient": _TRUTH,
+        "minimum_size": _SIZE,
+        "needs_weights": _TRUTH,
+    },
+    "attacks": {"needs_gradient": _TRUTH, "norms": _NORMS, "control": _TRUTH, "fits": _TRUTH},
+    "purifiers": {"gradient": _one_of("exact", "surrogate"), "randomised": _TRUTH},
+    "datasets": {
+        "kind": _one_of("pairs", "triplets"),
+        "labels": _one_of("human", "proxy", "none"),
+        "splits": _SPLITS,
+    },
+    "recipes": {},
+}
+_METHODS: Mapping[Kind, Sequence[str]] = {
+    "metrics": ("score",),
+    "attacks": ("perturb",),
+    "purifiers": ("apply",),
+    "datasets": ("entries", "load", "fingerprint"),
+    "recipes": ("batches", "loss"),
+}
 
 
 def _plugins_in(module: types.ModuleType) -> Iterator[tuple[Kind, type]]:
@@ -312,13 +414,15 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"plugin file {shown} cannot be imported: {_where(error, file)}") from error
+        raise PluginError(
+            f"plugin file {shown} cannot be imported: {_where(error, file)}. Mend the file, or leave it out."
+        ) from error
     return module
 
 
-def _where(error: Exception, file: Path) -> str:
+def _where(error: Exception | SystemExit, file: Path) -> str:
     if isinstance(error, SyntaxError) and error.lineno:
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
     line, trace = None, error.__traceback__

@@ -140,6 +140,7 @@ class _Resolver:
             transfer=tuple((p.source, p.scorer) for p in file.transfer),
             limit=file.limit,
             slice_size=file.slice,
+            save_examples=file.save_examples,
             exclude=tuple(Exclusion(**pattern.model_dump()) for pattern in file.exclude),
         )
         self._combinations(placed, suite)
@@ -298,6 +299,9 @@ class _Resolver:
                 check_weights(metric, file)
         except UserError as error:
             self._add((*path, "weights") if weights is not None else path, str(error))
+            return None
+        except (ValueError, RuntimeError):  # a null character, a lone surrogate; the home of nobody
+            self._add((*path, "weights"), f"should be a name in the manifest or a path, got {shown(weights)}.")
             return None
         if file is None:
             self._add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -48,21 +49,62 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         slice_size=plan.suite.slice_size,
         limit=plan.suite.limit,
         versions=_versions_of(store),
-        notices=[*_unfinished(plan, store), *store.read_provenance("notices")],
+        notices=[*_unfinished(plan, store), *_unprobed(plan, store), *store.read_provenance("notices")],
         failures=_failures(plan, store),
+        faults=_faults(plan, store),
         weights={m.label: _weights_text(m, registry) for m in plan.suite.metrics if m.weights},
     )
 
 
+def _broken_rules(found: Mapping[str, Any]) -> str:
+    """The rules that a probe found broken, in one line; empty if none."""
+    return "; ".join(str(fault["rule"]) for fault in found["faults"])
+
+
+def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
+    """Cell id -> slices with nothing left to do: their records are there, and the examples that the suite asks for."""
+    wanted, size = plan.suite.save_examples, plan.suite.slice_size
+    found = {}
+    for cell in plan.cells:
+        done = store.slices(cell.id)
+        if wanted and cell.attack is not None:
+            last = min(wanted, len(plan.limited(cell.split)))
+            asked = {i: min(size, last - i * size) for i in range(math.ceil(last / size))}
+            done -= {i for i, count in asked.items() if store.examples_kept(cell.id, i) < count}
+        found[cell.id] = done
+    return found
+
+
+def cell_rows(plan: Plan, store: RunFolder) -> list[dict[str, Any]]:
+    """Every cell with its name, its slices and how many are done; ``group`` is its name without the budget."""
+    done = done_slices(plan, store)
+    rows = []
+    for cell in plan.cells:
+        slices, label = plan.slices[cell.split.key], label_of(cell)
+        finished = sum(index < slices for index in done[cell.id])
+        group = label.partition(" eps ")[0].removesuffix(" l2")
+        rows.append({"cell": label, "group": group, "id": cell.id, "slices": slices, "done": finished})
+    return rows
+
+
 def _unfinished(plan: Plan, store: RunFolder) -> list[str]:
     """A line for a run that is not done, so that nobody takes its tables for the whole."""
-    pending = len(plan.blocks({cell.id: store.slices(cell.id) for cell in plan.cells}))
+    pending = len(plan.blocks(done_slices(plan, store)))
     total = len(plan.blocks({}))
     if not pending:
         return []
-    return [
-        f"NOT FINISHED: {pending} of {total} blocks have cells without records; tables are made from what is there."
-    ]
+    return [f"NOT FINISHED: {pending} of {total} blocks have something left to do; tables are made from what is there."]
+
+
+def _unprobed(plan: Plan, store: RunFolder) -> list[str]:
+    names = [probe.metric.label for probe in plan.probes if not store.has_probe(probe.id)]
+    return [f"Not probed whether they keep their contract: {', '.join(names)}."] if names else []
+
+
+def _faults(plan: Plan, store: RunFolder) -> dict[str, str]:
+    """Metric -> the rules of its contract that its probes found broken, for metrics that break any."""
+    found = {p.metric.label: _broken_rules(store.read_probe(p.id)) for p in plan.probes if store.has_probe(p.id)}
+    return {label: rules for label, rules in found.items() if rules}
 
 
 def _versions_of(store: RunFolder) -> dict[str, str]:
@@ -158,7 +200,8 @@ def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
 def relevant_failures(plan: Plan, store: RunFolder) -> list[FailureRecord]:
     """Noted failures of the plan's cells (in slices under its limit), facts and fits."""
     last = {cell.id: plan.slices[cell.split.key] for cell in plan.cells}
-    last |= {fact.id: 1 for fact in plan.facts} | {fit.id: 1 for fit in plan.fits}
+    last |= dict.fromkeys((p.id for p in plan.probes), 1) | dict.fromkeys((f.id for f in plan.facts), 1)
+    last |= dict.fromkeys((f.id for f in plan.fits), 1)
     return [failure for failure in store.failures() if failure.slice < last.get(failure.cell, 0)]
 
 

@@ -6,18 +6,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from harness.costs import Cost, keep_costs
 from harness.errors import UserError
 from harness.located import LocatedError
 from harness.plan import Block, Plan, make_plan
 from harness.provenance import describe_invocation
 from harness.registry import Registry
 from harness.report import RunData, Table, write_report
-from harness.results import collect, describe_split, relevant_failures, versions
+from harness.results import collect, describe_split, done_slices, relevant_failures, versions
 from harness.store import FailureRecord, RunFolder
 from harness.suite import Suite
 from harness.worker import Context, Done, Job
@@ -29,8 +30,11 @@ RUNS = Path("results/runs")
 class Progress:
     """What a run tells whoever is watching; this one tells nobody."""
 
-    def stage(self, name: str, total: int) -> None:
-        """A stage of so many jobs begins."""
+    def stage(self, name: str, total: int, workers: int) -> None:
+        """A stage of so many jobs begins, on so many workers."""
+
+    def began(self, worker: int, job: Job) -> None:
+        """A worker, numbered from 0, begins a job."""
 
     def done(self, result: Done) -> None:
         """A job has ended."""
@@ -46,6 +50,7 @@ class Options:
         workers: Worker processes; None for one per core.
         device: "cpu", "cuda", ...; None takes a GPU where there is one.
         shard: (i, n): do every n-th block from the i-th on, for job arrays on a shared folder.
+        probe: Whether metrics are probed for their contract before they are attacked.
     """
 
     out: Path | None = None
@@ -53,6 +58,7 @@ class Options:
     workers: int | None = None
     device: str | None = None
     shard: tuple[int, int] = (0, 1)
+    probe: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,18 +99,21 @@ def run_suite(
     store = RunFolder(options.out or RUNS / suite.name)
     store.open(suite)
     tally = _Tally(progress)
-    facts, fits, blocks = pending_jobs(plan, store)
-    pending = (facts, fits, _own_shard(blocks, plan, options.shard))
-    if any(pending):
+    pending = pending_jobs(plan, store, probe=options.probe)
+    pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
+    if any(pending.values()):
         device = options.device or default_device()
         store.add_provenance("versions", [versions(device)])
         plugins = [str(file) for file in registry.files]
-        workers = 1 if executor_name(device, options) == "serial" else options.workers or cores()
+        workers = worker_count(device, options)
         invocation = describe_invocation(plan, device, executor_name(device, options), workers, plugins)
         store.add_provenance("invocations", [invocation])
         store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
-        execute(pending, suite, registry, store, options, device, tally)
-        store.add_provenance("notices", list(tally.notices))
+        try:
+            execute(pending, suite, registry, store, options, device, tally)
+        finally:
+            store.add_provenance("notices", list(tally.notices))
+            keep_costs(store, tally.costs)
     data = collect(plan, store, registry)
     tables = _written(data, store)
     failures = relevant_failures(plan, store)
@@ -149,7 +158,7 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
         UserError: It is no run folder, or its suite cannot be read.
     """
     plan, store = _reopened(folder, registry)
-    pending = {_block_key(block) for block in plan.blocks({c.id: store.slices(c.id) for c in plan.cells})}
+    pending = {_block_key(block) for block in plan.blocks(done_slices(plan, store))}
     sources: dict[str, dict[str, Any]] = {}
     for block in plan.blocks({}):
         name = f"{block.split.label} / {block.source.label}"
@@ -183,13 +192,14 @@ def _reopened(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
     return make_plan(suite, registry), store
 
 
-def pending_jobs(plan: Plan, store: RunFolder) -> tuple[list[Job], list[Job], list[Job]]:
-    """Facts, fits and blocks that have no result yet."""
-    done = {cell.id: store.slices(cell.id) for cell in plan.cells}
-    blocks = plan.blocks(done)
-    facts: list[Job] = [fact for fact in plan.facts if not store.has_fact(fact.id)]
-    fits: list[Job] = [fit for fit in plan.fits if not store.has_fit(fit.id)]
-    return facts, fits, list(blocks)
+def pending_jobs(plan: Plan, store: RunFolder, *, probe: bool = True) -> dict[str, Sequence[Job]]:
+    """Stage -> its jobs that have no result yet. Each stage may need the ones before it."""
+    return {
+        "probes": [job for job in plan.probes if probe and not store.has_probe(job.id)],
+        "calibration": [fact for fact in plan.facts if not store.has_fact(fact.id)],
+        "fits": [fit for fit in plan.fits if not store.has_fit(fit.id)],
+        "blocks": plan.blocks(done_slices(plan, store)),
+    }
 
 
 def _own_shard(blocks: Sequence[Job], plan: Plan, shard: tuple[int, int]) -> Sequence[Job]:
@@ -210,6 +220,7 @@ class _Tally:
         self.progress = progress
         self.jobs = self.blocks = self.cells = self.failed = 0
         self.notices: dict[str, None] = {}
+        self.costs: list[Cost] = []
 
     def add(self, result: Done, stage: str) -> None:
         self.jobs += 1
@@ -218,11 +229,12 @@ class _Tally:
             self.blocks += 1
             self.cells += result.cells
         self.notices.update(dict.fromkeys(result.notices))
+        self.costs += result.costs
         self.progress.done(result)
 
 
 def execute(
-    pending: tuple[Sequence[Job], Sequence[Job], Sequence[Job]],
+    pending: Mapping[str, Sequence[Job]],
     suite: Suite,
     registry: Registry,
     store: RunFolder,
@@ -230,19 +242,20 @@ def execute(
     device: str,
     tally: _Tally,
 ) -> None:
-    """Run facts, then fits, then blocks: each stage needs the one before.
+    """Run the stages one after the other: each needs the ones before.
 
     Raises:
         StoreError: The run folder cannot be written.
     """
     files = tuple(file.resolve() for file in registry.files)
-    executor = make_executor(Context(store.path.resolve(), files, suite.seed, suite.slice_size, device), options)
+    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples)
+    executor = make_executor(context, options)
     try:
         with _Interrupt() as interrupt:
-            for stage, jobs in zip(("calibration", "fits", "blocks"), pending, strict=True):
+            for stage, jobs in pending.items():
                 if jobs and not interrupt.asked:
-                    tally.progress.stage(stage, len(jobs))
-                    for result in executor.run(jobs, lambda: interrupt.asked):
+                    tally.progress.stage(stage, len(jobs), worker_count(device, options))
+                    for result in executor.run(jobs, lambda: interrupt.asked, tally.progress.began):
                         tally.add(result, stage)
         if interrupt.asked:
             raise KeyboardInterrupt
@@ -281,12 +294,17 @@ def make_executor(context: Context, options: Options) -> Any:
         return SerialExecutor(context)
     from harness.executors.processes import ProcessExecutor
 
-    return ProcessExecutor(context, options.workers or cores())
+    return ProcessExecutor(context, worker_count(context.device, options))
 
 
 def executor_name(device: str, options: Options) -> str:
     """The executor asked for; without one, processes on a CPU and this process on a GPU."""
     return options.executor or ("processes" if device == "cpu" else "serial")
+
+
+def worker_count(device: str, options: Options) -> int:
+    """Workers that a run will have."""
+    return 1 if executor_name(device, options) == "serial" else options.workers or cores()
 
 
 def cores() -> int:

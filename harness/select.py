@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,12 @@ class Exclusion:
         """Whether a cell is left out. A clean cell stays unless the pattern speaks of no attack and no budget."""
         if not condition.attack and not (self.attack is None and self.norm is None and self.eps is None):
             return False
-        return all(_matches(key, pattern, condition) for key, pattern in self.written().items())
+        return all(_matches(key, pattern, condition) for key, pattern in self._patterns)
+
+    @functools.cached_property
+    def _patterns(self) -> tuple[tuple[str, str | float], ...]:
+        """What `written` says, kept: every cell is held against it."""
+        return tuple(self.written().items())
 
     def written(self) -> dict[str, Any]:
         """The pattern as a file says it."""

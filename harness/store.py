@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from harness.errors import UserError
-from harness.files import write_whole
+from harness.examples import FLOATS, IMAGES, Example, read_png
+from harness.files import locked, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,12 @@ COLUMNS = (
     *("forwards", "backwards", "queries", "seconds", "batch", "status"),
 )
 """Columns of a record, one row per item and draw; an attack's notes follow them."""
+_TYPES = {
+    **dict.fromkeys(_TEXT, pa.string()),
+    **dict.fromkeys(_REAL, pa.float64()),
+    **dict.fromkeys(_WHOLE, pa.int64()),
+}
+_NUMBERS_OF_A_FACT = ("range", "std", "median")
 
 
 class StoreError(UserError):
@@ -99,7 +106,23 @@ class RunFolder:
                 f"{error.filename or self.path}: cannot be written ({error.strerror}). "
                 "Choose a writable folder with --out."
             ) from None
+        self._refuse_damage()
         self._write_text(saved, yaml.safe_dump(dict(suite.resolved()), sort_keys=False))
+
+    def _refuse_damage(self) -> None:
+        """Small files are read before anything is written, so that a damaged folder stays as it is."""
+        for name in ("records", "facts", "fits", "provenance", "failures", "report"):
+            if (self.path / name).exists() and not (self.path / name).is_dir():
+                raise StoreError(
+                    f"{self.path / name}: no folder. Remove the file, or choose another folder with --out."
+                )
+        for path in sorted((self.path / "facts").glob("*.json")):
+            self.read_fact(path.stem)
+        for path in sorted((self.path / "fits").glob("*.safetensors")):
+            self.read_fit(path.stem)
+        for path in sorted((self.path / "provenance").glob("*.json")):
+            self.read_provenance(path.stem)
+        list(self._noted_failures())
 
     def _saved_name(self, saved: Path) -> str:
         try:
@@ -114,6 +137,11 @@ class RunFolder:
             names = [path.name for path in (self.path / "records" / cell).iterdir()]
         except FileNotFoundError:
             return frozenset()
+        except OSError as error:
+            raise StoreError(
+                f"{error.filename or self.path}: cannot be read as a folder of records ({error.strerror}). "
+                "Remove it, or choose another run folder with --out."
+            ) from None
         return frozenset(int(n.removesuffix(".parquet")) for n in names if re.fullmatch(r"\d+\.parquet", n))
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
@@ -132,9 +160,15 @@ class RunFolder:
         path = self.path / "records" / cell / f"{index:05d}.parquet"
         try:
             with pq.ParquetFile(path) as file:
-                return file.read()
-        except (pa.ArrowInvalid, OSError) as error:
+                table = file.read()
+        except (pa.ArrowException, OSError) as error:
             raise StoreError(f"{path}: damaged records ({error}). Remove the file and run again.") from None
+        for name, kind in _TYPES.items():
+            if name not in table.column_names or table.schema.field(name).type != kind:
+                raise StoreError(
+                    f"{path}: damaged records (no column '{name}' of {kind}). Remove the file and run again."
+                )
+        return table
 
     def write_failure(self, failure: FailureRecord) -> None:
         """Note that a cell and slice failed; the next run tries it again."""
@@ -145,14 +179,34 @@ class RunFolder:
         self._failure(cell, index).unlink(missing_ok=True)
 
     def failures(self) -> Iterator[FailureRecord]:
-        """Every noted failure of something that has not been done since."""
-        for path in sorted((self.path / "failures").glob("*.json")):
-            failure = FailureRecord(**json.loads(path.read_text(encoding="utf-8")))
+        """Every noted failure of something that has not been done since.
+
+        Raises:
+            UserError: A note is damaged.
+        """
+        for failure in self._noted_failures():
             done = (
-                failure.slice in self.slices(failure.cell) or self.has_fact(failure.cell) or self.has_fit(failure.cell)
+                failure.slice in self.slices(failure.cell)
+                or self.has_fact(failure.cell)
+                or self.has_fit(failure.cell)
+                or self.has_probe(failure.cell)
             )
             if not done:
                 yield failure
+
+    def _noted_failures(self) -> Iterator[FailureRecord]:
+        kinds = {"cell": str, "slice": int, "sample": str, "message": str, "bad_input": bool}
+        for path in sorted((self.path / "failures").glob("*.json")):
+            try:
+                value = _json(path)
+            except FileNotFoundError:  # another shard has just done what failed
+                continue
+            if not isinstance(value, dict) or value.keys() != kinds.keys():
+                raise _damaged(path, f"no mapping with the keys {', '.join(kinds)}")
+            for key, kind in kinds.items():
+                if not isinstance(value[key], kind):
+                    raise _damaged(path, f"'{key}' is {value[key]!r}")
+            yield FailureRecord(**value)
 
     def has_fact(self, fact: str) -> bool:
         """Whether a fact is known."""
@@ -163,9 +217,82 @@ class RunFolder:
         self._write_text(self.path / "facts" / f"{fact}.json", json.dumps(value, indent=1))
 
     def read_fact(self, fact: str) -> dict[str, Any]:
-        """A stored fact."""
-        value: dict[str, Any] = json.loads((self.path / "facts" / f"{fact}.json").read_text(encoding="utf-8"))
+        """A stored fact.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        path = self.path / "facts" / f"{fact}.json"
+        value = _json(path)
+        for key in _NUMBERS_OF_A_FACT:
+            if not isinstance(value, dict) or not isinstance(value.get(key), int | float):
+                raise _damaged(path, f"no number '{key}'")
+        return dict(value)
+
+    def has_probe(self, probe: str) -> bool:
+        """Whether a metric has been probed."""
+        return (self.path / "probes" / f"{probe}.json").is_file()
+
+    def write_probe(self, probe: str, value: Mapping[str, Any]) -> None:
+        """Store what the probes of a metric found."""
+        self._write_text(self.path / "probes" / f"{probe}.json", json.dumps(value, indent=1))
+
+    def read_probe(self, probe: str) -> dict[str, Any]:
+        """What the probes of a metric found.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        path = self.path / "probes" / f"{probe}.json"
+        value = _json(path)
+        if not isinstance(value, dict) or not isinstance(value.get("faults"), list):
+            raise _damaged(path, "no list 'faults'")
         return value
+
+    def write_examples(self, cell: str, index: int, count: int, examples: Sequence[Example]) -> None:
+        """Store the attacked images of one cell and slice, and that it was asked for those of so many samples."""
+        folder = self.path / "examples" / cell / f"{index:05d}"
+        for example in examples:
+            for name, content in example.files().items():
+                self._write(folder / example.name / name, content)
+        self._write_text(folder / "samples.json", json.dumps({"samples": count}))
+
+    def examples_kept(self, cell: str, index: int) -> int:
+        """Samples of one cell and slice whose attacked images are stored."""
+        path = self.path / "examples" / cell / f"{index:05d}" / "samples.json"
+        if not path.is_file():
+            return 0
+        value = _json(path)
+        if not isinstance(value, dict) or not isinstance(value.get("samples"), int):
+            raise _damaged(path, "no number 'samples'")
+        return int(value["samples"])
+
+    def example_folders(self, cell: str) -> list[Path]:
+        """Folders of a cell's stored examples, in order."""
+        return sorted(path.parent for path in (self.path / "examples" / cell).glob("*/*/scores.json"))
+
+    def read_example(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
+        """What is kept of an example: scores and name of its cell, its images, and the attacked one from its PNG.
+
+        Raises:
+            UserError: A file is missing or damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        about = _json(folder / "scores.json")
+        wanted = ("item", "clean", "attacked", "attacked_8bit")
+        if not isinstance(about, dict) or not all(name in about for name in wanted):
+            raise _damaged(folder / "scores.json", f"no mapping with {', '.join(wanted)}")
+        path = folder / FLOATS
+        try:
+            images: dict[str, Tensor] = load_file(path)
+            if set(images) != set(IMAGES):
+                raise _damaged(path, f"it holds {', '.join(sorted(images))}, not {', '.join(IMAGES)}")
+            path = folder / "attacked.png"
+            return about, images, read_png(path.read_bytes())
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, str(error)) from None
 
     def has_fit(self, fit: str) -> bool:
         """Whether a fit is stored."""
@@ -179,10 +306,19 @@ class RunFolder:
         self._write(self.path / "fits" / f"{fit}.safetensors", data)
 
     def read_fit(self, fit: str) -> dict[str, Tensor]:
-        """What an attack learnt."""
+        """What an attack learnt.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        tensors: dict[str, Tensor] = load_file(self.path / "fits" / f"{fit}.safetensors")
+        path = self.path / "fits" / f"{fit}.safetensors"
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, str(error)) from None
         return tensors
 
     def write_provenance(self, name: str, value: Any) -> None:
@@ -191,17 +327,33 @@ class RunFolder:
 
     def add_provenance(self, name: str, values: Sequence[Any]) -> None:
         """Add to a page that is a list; what stands there already is not repeated."""
-        known = self.read_provenance(name)
-        added = [value for value in values if value not in known]
-        if added or not known:
-            self.write_provenance(name, [*known, *added])
+        self.change_provenance(name, lambda known: [*known, *(value for value in values if value not in known)])
+
+    def change_provenance(self, name: str, change: Callable[[list[Any]], Sequence[Any]]) -> None:
+        """Change a page that is a list; several processes may do so at the same time."""
+        path = self.path / "provenance" / f"{name}.json"
+        try:
+            with locked(path):
+                known = self.read_provenance(name)
+                changed = change(known)
+                if list(changed) != known or not path.is_file():
+                    self.write_provenance(name, changed)
+        except OSError as error:
+            raise self._unwritable(path, error) from error
 
     def read_provenance(self, name: str) -> list[Any]:
-        """A page that is a list; empty where there is none."""
+        """A page that is a list; empty where there is none.
+
+        Raises:
+            UserError: The file is damaged.
+        """
         path = self.path / "provenance" / f"{name}.json"
         if not path.is_file():
             return []
-        page: list[Any] = json.loads(path.read_text(encoding="utf-8"))
+        page = _json(path)
+        kind, words = (str, "texts") if name == "notices" else (dict, "mappings")
+        if not isinstance(page, list) or not all(isinstance(value, kind) for value in page):
+            raise _damaged(path, f"no list of {words}")
         return page
 
     @property
@@ -219,16 +371,32 @@ class RunFolder:
         try:
             write_whole(path, content)
         except OSError as error:
-            raise StoreError(
-                f"{error.filename or path}: cannot be written ({error.strerror or error}). What was finished is kept; "
-                "make room or choose another folder with --out, and run the same command again."
-            ) from error
+            raise self._unwritable(path, error) from error
+
+    def _unwritable(self, path: Path, error: OSError) -> StoreError:
+        temporary = str(error.filename or "").endswith(".tmp")  # a name that nobody knows
+        place = path if temporary else error.filename or path
+        return StoreError(
+            f"{place}: cannot be written ({error.strerror or error}). What was finished is kept; "
+            "make room or choose another folder with --out, and run the same command again."
+        )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, RecursionError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, reason: str) -> StoreError:
+    return StoreError(f"{path}: damaged ({reason}). Remove the file and run the suite again.")
 
 
 def _table(columns: Mapping[str, list[Any]]) -> pa.Table:
     """Columns of fixed types in a fixed order, then the attack's notes sorted by name."""
-    types = {**dict.fromkeys(_TEXT, pa.string()), **dict.fromkeys(_REAL, pa.float64())}
-    types.update(dict.fromkeys(_WHOLE, pa.int64()))
-    arrays = {name: pa.array(columns[name], type=types[name]) for name in COLUMNS}
+    arrays = {name: pa.array(columns[name], type=_TYPES[name]) for name in COLUMNS}
     notes = {name: pa.array(columns[name]) for name in sorted(set(columns) - set(COLUMNS))}
     return pa.table({**arrays, **notes})

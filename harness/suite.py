@@ -108,6 +108,8 @@ class Suite:
     limit: int | None
     slice_size: int
     exclude: tuple[Exclusion, ...] = ()
+    save_examples: int = 0
+    """Samples, first in hash order, whose attacked images are kept."""
 
     def excludes(self, condition: Condition) -> bool:
         """Whether a cell is left out."""
@@ -129,6 +131,7 @@ class Suite:
             "exclude": [exclusion.written() for exclusion in self.exclude],
             "limit": self.limit,
             "slice": self.slice_size,
+            "save_examples": self.save_examples,
         }
 
 

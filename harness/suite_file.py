@@ -163,6 +163,11 @@ class SuiteFile(pydantic.BaseModel):
         description="Make tables from the first n samples of each split, in its fixed order. Whole slices "
         "are computed, so a sample's numbers do not depend on the limit, and raising it later runs only what is new.",
     )
+    save_examples: Annotated[int, pydantic.Field(ge=0)] = pydantic.Field(
+        default=0,
+        description="Keep reference, distorted and attacked image of the first n samples of each split: as exact "
+        "floats and as 8-bit PNG, with their scores and a map of the perturbation. `robustiqa rescore` checks them.",
+    )
     slice: Annotated[int, pydantic.Field(ge=1, le=4096)] = pydantic.Field(
         default=8,
         description="Samples in a batch, and with the cell the unit of resume. Part of identity, because "

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import platform
 import sys
 import time
@@ -24,17 +25,20 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 import pydantic
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from scipy import stats
 from torch import Tensor
 
 import harness
+from harness.batches import told
 from harness.contracts import Dataset, Entry, Metric, Recipe, UserError
 from harness.files import write_whole
 from harness.located import Problem, parse
+from harness.paths import shown as shown_path
 from harness.registry import Plugin, Registry, did_you_mean
 from harness.resolve import check_parameter
+from harness.suite_file import NAME, shown, worded
 from harness.weights import MANIFEST, SUFFIX, read_manifest
 
 T = TypeVar("T")
@@ -42,6 +46,7 @@ T = TypeVar("T")
 COLLAPSE = 0.2
 """Alarm below this std(prediction) / std(label) on the validation split: the metric is turning into a constant."""
 RUNS = Path("results/runs")
+_EXAMPLE = "suites/train/birqa_tiny_mini.yaml"
 VALIDATION_BATCH = 32
 
 
@@ -74,7 +79,7 @@ class DataUse(PluginUse):
 class RecipeFile(_Strict):
     """A recipe file, checked."""
 
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, pydantic.Field(pattern=NAME)]
     """Name of the run folder."""
     metric: PluginUse
     dataset: DataUse
@@ -102,6 +107,13 @@ class RecipeFile(_Strict):
     @classmethod
     def _bare_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @pydantic.field_validator("output")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if not Path(value).name:
+            raise ValueError("should be the path of a weight file without its suffix, such as weights/mine")
+        return value
 
 
 class Progress(NamedTuple):
@@ -136,7 +148,7 @@ def read_recipe(path: Path) -> RecipeFile:
     Raises:
         UserError: The file is missing or no YAML, or has unknown keys or wrong values; all of them with their lines.
     """
-    document = parse(path)
+    document = parse(path, start=_EXAMPLE)
     problems = list(document.problems)
     if isinstance(document.value, dict):
         try:
@@ -144,7 +156,8 @@ def read_recipe(path: Path) -> RecipeFile:
         except pydantic.ValidationError as error:
             problems += [_explained(problem) for problem in error.errors()]
     elif not problems:
-        problems.append(Problem((), f"must be a mapping with the keys {', '.join(RecipeFile.model_fields)}."))
+        keys = ", ".join(RecipeFile.model_fields)
+        problems.append(Problem((), f"must be a mapping with the keys {keys}. Start from {_EXAMPLE}."))
     if problems:
         raise document.report(problems)
     return file
@@ -155,9 +168,12 @@ def _explained(problem: Any) -> Problem:
     if problem["type"] == "extra_forbidden":
         message = f"unknown key '{place[-1]}'.{did_you_mean(str(place[-1]), list(RecipeFile.model_fields))}"
         return Problem(place, message, on_key=True)
+    if place[0] == "label_scale":
+        return Problem(place[:1], "should be two numbers: [low, high].")
     if problem["type"] == "missing":
-        return Problem(place[:-1], f"the key '{place[-1]}' is missing.")
-    return Problem(place, f"{problem['msg']}, got {problem['input']!r}.")
+        return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")
+    own_words = problem["type"] in ("model_type", "string_pattern_mismatch", "value_error")
+    return Problem(place, f"{worded(problem) if own_words else problem['msg']}, got {shown(problem['input'])}.")
 
 
 def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) -> TrainResult:
@@ -174,8 +190,13 @@ def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) 
     recipe_file = read_recipe(path)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe_file.threads)
+    registry = Registry(plugins)
     try:
-        return _Training(recipe_file, path, out or RUNS / f"train-{recipe_file.name}", plugins).run()
+        return _Training(recipe_file, path, out or RUNS / f"train-{recipe_file.name}", registry).run()
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise TrainingError(f"recipe file {path}: {error}") from error
     except OSError as error:
         raise TrainingError(
             f"{error.filename or out}: cannot be used ({error.strerror or error}). "
@@ -185,9 +206,8 @@ def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) 
         torch.set_num_threads(threads)
 
 
-def _build(file: RecipeFile, path: Path, plugins: Sequence[Path]) -> tuple[Metric, Dataset, Recipe]:
+def _build(file: RecipeFile, path: Path, registry: Registry) -> tuple[Metric, Dataset, Recipe]:
     """The metric (untrained), the data set and the recipe a recipe file names."""
-    registry = Registry(plugins)
     return (
         _instance(registry.metric(file.metric.name), path, file.metric.parameters()),
         _instance(registry.dataset(file.dataset.name), path, file.dataset.parameters()),
@@ -214,14 +234,18 @@ def _instance(plugin: Plugin[T], path: Path, parameters: Mapping[str, Any]) -> T
         return plugin.build(values)
     except (ValueError, TypeError) as error:
         raise TrainingError(f"recipe file {path}: '{plugin.name}': {error}") from error
+    except Exception as error:
+        raise TrainingError(
+            f"recipe file {path}: '{plugin.name}' from {plugin.origin} cannot be built: {told(error)}. Mend the plugin."
+        ) from error
 
 
 class _Training:
     """One run: its objects, its state, its folder."""
 
-    def __init__(self, file: RecipeFile, path: Path, folder: Path, plugins: Sequence[Path]) -> None:
+    def __init__(self, file: RecipeFile, path: Path, folder: Path, registry: Registry) -> None:
         self.file, self.folder = file, folder
-        self.metric, self.data, self.recipe = _build(file, path, plugins)
+        self.metric, self.data, self.recipe = _build(file, path, registry)
         if not any(True for _ in self.metric.parameters()):
             raise TrainingError(
                 f"recipe file {path}: the metric '{file.metric.name}' has nothing to train. Choose another."
@@ -231,7 +255,8 @@ class _Training:
                 f"recipe file {path}: crop {file.crop} is below the {self.metric.minimum_size} px that "
                 f"'{file.metric.name}' needs. Raise it."
             )
-        self.code = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in plugins]
+        _refuse_output(Path(file.output), path)
+        self.code = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in registry.files]
         self.quality = 1.0 if self.metric.higher_is_better else -1.0
         self.entries = _labelled(self.data, file.dataset.name, file.dataset.train)
         self.validation = _labelled(self.data, file.dataset.name, file.dataset.val)
@@ -352,9 +377,12 @@ class _Training:
         path = self.folder / "checkpoint.safetensors"
         if not path.is_file():
             return
-        with safe_open(path, framework="pt") as stored:
-            figures = json.loads(stored.metadata()["training"])
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+        try:
+            with safe_open(path, framework="pt") as stored:
+                figures = json.loads(stored.metadata()["training"])
+                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            raise TrainingError(f"{path}: damaged ({error}). Remove the file to begin anew.") from error
         if figures["identity"] != self._identity():
             raise TrainingError(
                 f"run folder {self.folder}: holds a run of another recipe or data set. "
@@ -442,9 +470,21 @@ class ImageCache:
         return pair.to(torch.float32) / 255
 
 
+def _refuse_output(output: Path, path: Path) -> None:
+    """Hours of training should not end at a folder that cannot be written."""
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise TrainingError(
+            f"recipe file {path}: output {output}: {shown_path(folder)} is no folder that can be written. "
+            "Choose another."
+        )
+
+
 def _labelled(data: Dataset, name: str, split: str) -> Sequence[Entry]:
     if data.kind != "pairs":
-        raise TrainingError(f"data set '{name}' holds {data.kind}, and training needs pairs with opinion scores.")
+        raise TrainingError(
+            f"data set '{name}' holds {data.kind}, and training needs pairs with opinion scores. Choose another."
+        )
     if split not in data.splits:
         raise TrainingError(f"data set '{name}' has no split '{split}'.{did_you_mean(split, data.splits)}")
     entries = data.entries(split)

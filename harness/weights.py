@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.paths import cache_dir
 from harness.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         return {}
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise WeightsError(f"weights manifest {path}: not valid JSON ({error}). Restore the file.") from error
     if not isinstance(entries, dict):
         raise WeightsError(f"weights manifest {path}: must be an object of entries by name. Restore the file.")
@@ -111,7 +111,12 @@ def _from_manifest(metric_name: str, name: str) -> WeightFile:
             f"metric '{metric_name}': no weights are called '{name}'.{did_you_mean(name, sorted(manifest))} "
             f"Give a name of the manifest, or a path ending in {SUFFIX}."
         )
-    file = WeightFile(name, _locate(str(manifest[name]["file"])), str(manifest[name]["sha256"]))
+    entry = manifest[name]
+    if not isinstance(entry, dict) or not {"file", "sha256"} <= entry.keys():
+        raise WeightsError(
+            f"weights manifest {zoo() / MANIFEST}: the entry '{name}' lacks 'file' or 'sha256'. Restore the file."
+        )
+    file = WeightFile(name, _locate(str(entry["file"])), str(entry["sha256"]))
     _verified(file, metric_name)
     return file
 
@@ -119,11 +124,8 @@ def _from_manifest(metric_name: str, name: str) -> WeightFile:
 def _locate(file: str) -> Path:
     """The zoo's own copy, else the cached download."""
     own = zoo() / file
-    cache = os.environ.get("ROBUSTIQA_CACHE_DIR")
-    if own.is_file() or not cache:
-        return own
-    cached = Path(cache).expanduser() / "weights" / file
-    return cached if cached.is_file() else own
+    cached = cache_dir() / "weights" / file
+    return cached if cached.is_file() and not own.is_file() else own
 
 
 def _read(metric_name: str, path: Path) -> bytes:
@@ -132,7 +134,7 @@ def _read(metric_name: str, path: Path) -> bytes:
     except OSError as error:
         raise WeightsError(
             f"metric '{metric_name}': weight file {path}: {error.strerror or error}. "
-            "Give the path of an existing file, fetch or train the weights (robustiqa weights, robustiqa train), "
+            "Give the path of an existing file, train the weights (robustiqa train), "
             f"or ask for `weights: {RANDOM}`."
         ) from error
 
@@ -150,22 +152,22 @@ def _verified(file: WeightFile, metric_name: str) -> bytes:
 
 
 def check(metric: Metric, weight_file: WeightFile) -> None:
-    """Whether a weight file fits a metric, from the file's header alone.
+    """Whether a weight file fits a metric; builds and changes nothing.
 
     Raises:
-        WeightsError: It is no safetensors file, or has missing, unexpected or differently shaped tensors.
+        WeightsError: It is no safetensors file, has missing, unexpected or differently shaped tensors, or holds numbers
+            that are not finite.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(weight_file.path, framework="pt") as file:
-            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"weight file {weight_file.path}: not a safetensors file ({error}). Download or convert it again."
         ) from error
-    expected = {key: tuple(tensor.shape) for key, tensor in metric.state_dict().items()}
-    _refuse(_differences(expected, found), weight_file, type(metric).__name__)
+    _refuse_misfit(metric, tensors, weight_file)
 
 
 def load(metric: Metric, weight_file: WeightFile) -> None:
@@ -182,29 +184,42 @@ def load(metric: Metric, weight_file: WeightFile) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
 
-    name = type(metric).__name__
-    content = _verified(weight_file, name)
+    content = _verified(weight_file, type(metric).__name__)
     try:
         tensors: dict[str, Tensor] = parse(content)
     except SafetensorError as error:
         raise WeightsError(
             f"weight file {weight_file.path}: not a safetensors file ({error}). Download or convert it again."
         ) from error
-    state = {key: tuple(tensor.shape) for key, tensor in metric.state_dict().items()}
-    differences = _differences(state, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
-    broken = [f"{key} is not finite" for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    _refuse([*differences, *broken], weight_file, name)
+    _refuse_misfit(metric, tensors, weight_file)
     metric.load_state_dict(tensors)
 
 
-def _refuse(differences: Sequence[str], weight_file: WeightFile, metric: str) -> None:
+def _refuse_misfit(metric: Metric, tensors: Mapping[str, Tensor], weight_file: WeightFile) -> None:
+    state = metric.state_dict()
+    broken = [f"{key} is not finite" for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    broken += [
+        f"{key} holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
+        for key, tensor in tensors.items()
+        if key in state and state[key].is_floating_point() and not tensor.is_floating_point()
+    ]
+    differences = _differences(
+        {key: tuple(tensor.shape) for key, tensor in state.items()},
+        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
+    )
+    where = f"weight file {weight_file.path}"
     if differences:
-        more = len(differences) - _SHOWN_DIFFERENCES
-        listed = "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
         raise WeightsError(
-            f"weight file {weight_file.path} does not fit {metric}: {listed}. "
+            f"{where} does not fit {type(metric).__name__}: {_listed([*differences, *broken])}. "
             "Build the metric with the parameters the weights were trained with."
         )
+    if broken:
+        raise WeightsError(f"{where} holds no usable weights: {_listed(broken)}. Train or download them again.")
+
+
+def _listed(differences: Sequence[str]) -> str:
+    more = len(differences) - _SHOWN_DIFFERENCES
+    return "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,18 @@ from torch import Tensor
 from harness.batches import Batch, SampleError, load_batches
 from harness.calibrate import compute_fact, run_fit
 from harness.contracts import Attack, Dataset, Entry, Metric, Purifier
+from harness.costs import Cost
 from harness.errors import UserError
 from harness.evaluate import BlockRun, Tools
 from harness.identity import identity
-from harness.plan import Block, Fact, Fit, ScorerSpec, SplitSpec, in_hash_order
+from harness.plan import Block, Fact, Fit, Probe, ScorerSpec, SplitSpec, in_hash_order
 from harness.registry import Registry, singular
 from harness.scorer import Scorer
 from harness.store import FailureRecord, RunFolder, StoreError
-from harness.suite import RANDOM_WEIGHTS, Use
+from harness.suite import RANDOM_WEIGHTS, MetricUse, Use
 from harness.weights import WeightFile, load
 
-Job = Block | Fact | Fit
+Job = Block | Probe | Fact | Fit
 _SCORERS_KEPT = 4
 
 
@@ -37,6 +38,7 @@ class Context:
     seed: int
     slice_size: int
     device: str
+    save_examples: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Done:
     label: str
     cells: int = 0
     failed: int = 0
+    costs: tuple[Cost, ...] = ()
     notices: tuple[str, ...] = ()
 
 
@@ -77,11 +80,13 @@ class Worker:
         """
         if isinstance(job, Block):
             done = self._block(job)
+        elif isinstance(job, Probe):
+            done = self._guarded(job.id, label_of(job), lambda: self._probe(job))
         elif isinstance(job, Fact):
-            done = self._guarded(job.id, f"calibrate {job.scorer.label} on {job.split.label}", lambda: self._fact(job))
+            done = self._guarded(job.id, label_of(job), lambda: self._fact(job))
         else:
-            done = self._guarded(job.id, f"fit {job.attack.label} to {job.source.label}", lambda: self._fit(job))
-        return Done(done.label, done.cells, done.failed, self._notices())
+            done = self._guarded(job.id, label_of(job), lambda: self._fit(job))
+        return replace(done, notices=self._notices())
 
     def _block(self, block: Block) -> Done:
         size = self.context.slice_size
@@ -90,8 +95,19 @@ class Worker:
             batches = self._loader(block.split.dataset)(entries)
         except SampleError as error:
             return record_failure(self.store, block, str(error), error.sample, bad_input=error.bad_input)
-        done, failed = BlockRun(block, batches, self._tools()).run()
-        return Done(block.label, done, failed)
+        kept = {entry.id: block.slice * size + i for i, entry in enumerate(entries)}
+        kept = {sample: rank for sample, rank in kept.items() if rank < self.context.save_examples}
+        run = BlockRun(block, batches, self._tools(kept))
+        done, failed = run.run()
+        return Done(block.label, done, failed, tuple(run.costs))
+
+    def _probe(self, probe: Probe) -> None:
+        from harness.probes import probe as probe_metric
+
+        use = probe.metric
+        metric = build_metric(use, self.registry, torch.device("cpu"))
+        found = probe_metric(metric, use.name, trained=use.weights != RANDOM_WEIGHTS)
+        self.store.write_probe(probe.id, {"metric": use.label, **found})
 
     def _fact(self, fact: Fact) -> None:
         scorer, load = self._scorer(fact.scorer), self._loader(fact.split.dataset)
@@ -124,7 +140,7 @@ class Worker:
         self.store.forget_failure(name, 0)
         return Done(label, 1, 0)
 
-    def _tools(self) -> Tools:
+    def _tools(self, kept: Mapping[str, int] | None = None) -> Tools:
         return Tools(
             scorer=self._scorer,
             attack=self._attack,
@@ -136,6 +152,8 @@ class Worker:
             fail=self.store.write_failure,
             device=self.device,
             seed=self.context.seed,
+            keep=kept or {},
+            write_examples=self.store.write_examples,
         )
 
     def _read_fact(self, name: str) -> Mapping[str, Any]:
@@ -200,8 +218,19 @@ def record_failure(store: RunFolder, job: Job, message: str, sample: str = "", *
         for cell in lost:
             store.write_failure(FailureRecord(cell.id, job.slice, sample, message, bad_input))
         return Done(job.label, len(job.cells) - len(lost), len(lost))
-    store.write_failure(FailureRecord(job.id, 0, sample, message, bad_input))
-    return Done(f"{type(job).__name__.lower()} {job.id}", 0, 1)
+    store.write_failure(FailureRecord(job.id, 0, sample, f"{label_of(job)}: {message}", bad_input))
+    return Done(label_of(job), 0, 1)
+
+
+def label_of(job: Job) -> str:
+    """What a job does, for people."""
+    if isinstance(job, Block):
+        return job.label
+    if isinstance(job, Probe):
+        return f"probe {job.metric.label}"
+    if isinstance(job, Fact):
+        return f"calibrate {job.scorer.label} on {job.split.label}"
+    return f"fit {job.attack.label} to {job.source.label}"
 
 
 def build_scorer(spec: ScorerSpec, registry: Registry, device: torch.device) -> Scorer:
@@ -210,13 +239,21 @@ def build_scorer(spec: ScorerSpec, registry: Registry, device: torch.device) -> 
     Raises:
         UserError: The weights cannot be loaded.
     """
-    use = spec.metric
+    purifiers: list[Purifier] = [registry.purifier(p.name).build(p.parameters) for p in spec.purifiers]
+    names = [in_messages(part, registry) for part in (spec.metric, *spec.purifiers)]
+    return Scorer(build_metric(spec.metric, registry, device), purifiers, names)
+
+
+def build_metric(use: MetricUse, registry: Registry, device: torch.device) -> Metric:
+    """A metric with its weights loaded and verified, in evaluation mode, frozen, on the device.
+
+    Raises:
+        UserError: The weights cannot be loaded.
+    """
     metric = _fresh(registry, use.name, use.parameters)
     if use.weights_file is not None and use.weights != RANDOM_WEIGHTS:
         load(metric, WeightFile(use.name, use.weights_file, use.weights))
-    purifiers: list[Purifier] = [registry.purifier(p.name).build(p.parameters) for p in spec.purifiers]
-    names = [in_messages(part, registry) for part in (use, *spec.purifiers)]
-    return Scorer(_frozen(metric, device), purifiers, names)
+    return _frozen(metric, device)
 
 
 def in_messages(use: Use, registry: Registry) -> str:

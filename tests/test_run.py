@@ -331,9 +331,9 @@ def test_provenance_and_the_resolved_suite_are_saved(run_toy, tmp_path, monkeypa
     registry = Registry([TOY])
     saved = load_suite(tmp_path / "run" / "suite.yaml", registry)
     assert saved.attacks[1].parameters["steps"] == 10 and saved.attacks[1].label == "mine"
-    assert run_suite(saved, registry, Options(out=tmp_path / "run", executor="serial")).jobs == 0
+    assert run_suite(saved, registry, Options(out=tmp_path / "run", executor="serial", probe=False)).jobs == 0
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.9")
-    again = run_suite(saved, registry, Options(out=tmp_path / "run", executor="serial"))
+    again = run_suite(saved, registry, Options(out=tmp_path / "run", executor="serial", probe=False))
     assert again.data.versions["torch"] == torch.__version__, "the report tells what made the records"
 
 

@@ -1,14 +1,17 @@
 """Suites: strict YAML with positions, every problem at once."""
 
+import json
 import textwrap
 
 import hypothesis.strategies as st
 import pytest
+import yaml
 from hypothesis import given, settings
 
+from harness.compose import Overrides
 from harness.errors import UserError
 from harness.located import LocatedError, parse, parse_text
-from harness.resolve import validate
+from harness.resolve import load_suite
 
 GOOD = """\
 name: toy
@@ -143,29 +146,105 @@ def test_aliases_that_expand_without_end_are_refused(suite_of):
     assert "without end" in problems(suite_of, "\n".join(lines))[0]
 
 
-plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-3, 9)
+RICH = """\
+name: rich
+seed: 3
+datasets: [toy, {name: toy, split: train, size: 12}]
+metrics: [linear, psnr, {name: birqa-tiny, weights: random}]
+defenses: [base, {name: flip, threat: adaptive, draws: 2}]
+attacks: [noise, {name: pgd, start: zero, matrix: {steps: [1, 2], step_size: [1/255, 2/255]}}]
+budgets: {linf: [2/255, 4/255]}
+directions: [up, down]
+tables: [srocc]
+transfer: [{source: psnr, scorer: linear}]
+exclude: [{metric: psnr, attack: noise, eps: 2/255}]
+limit: 4
+slice: 2
+"""
+WORDS = [
+    "name", "label", "datasets", "metrics", "defenses", "attacks", "budgets", "linf", "l2", "directions", "tables",
+    "transfer", "source", "scorer", "exclude", "metric", "attack", "eps", "limit", "slice", "seed", "extends", "matrix",
+    "steps", "step_size", "start", "threat", "eot", "draws", "split", "size", "weights", "toy", "linear", "stairs", "fgsm",
+    "pgd", "flip", "up", "*", "[", "suite.yaml", "0", "-1",
+]  # fmt: skip
+LINES = [
+    "name: again", "<<: *a", "x: &a [*a]", "x: *nothing", "? [x]\n: 1", "? {a: b}\n: 1", "!!python/object:os.system x",
+    "seed: !!int x", "\tseed: 1", "- x", "---", "...", "%YAML 9.9", "\0", "x: {", "x: ]", "x: '", "x: |\n", "@", "`", "seed: .inf",
+    "seed: 0x1f", "limit: 1_0", "limit: 1e400", "budgets: {linf: [1/0]}", 'name: "\\ud800"', "name: \u202e", "\ufeff", "limit: 2024-01-01",
+    "extends: suite.yaml", "extends: none.yaml", "extends: .", "extends: {a: b}", "extends: ''", "attacks: &a [fgsm, *a]",
+    'metrics: [{name: birqa-tiny, weights: "\\0.safetensors"}]', "metrics: [{name: birqa-tiny, weights: 'a\\0b'}]",
+    "metrics: [{name: birqa-tiny, weights: ..}]", 'metrics: [{name: birqa-tiny, weights: "\\ud800.safetensors"}]',
+    "metrics: [{name: birqa-tiny, weights: ~no-such-user/x.safetensors}]", "extends: ~no-such-user/x.yaml", 'extends: "\\ud800"', 'extends: "\\0"',
+    "datasets: [{name: tid2013, root: \"\\0\"}]",
+    "attacks: [{name: pgd, label: \"\\ud800\"}]", "attacks: [{name: pgd, start: \"\\ud800\"}]", "'': ''", "~: ~", "1: 1",
+]  # fmt: skip
+PLUGINS = ["toy", "toy_triplets", "linear", "stairs", "birqa-tiny", "fgsm", "pgd", "worse", "base", "flip", "jitter"]
+scalars = (
+    st.sampled_from([None, True, False, 0, -1, 2, 0.5, 10**18, -(10**400), 1e308, 1e-320])
+    | st.integers()
     | st.floats()
-    | st.sampled_from(["fgsm", "linear", "toy", "x", "up"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["name", "steps", "linf", "label", "split", "y"]), inner, max_size=3)
-    ),
-    max_leaves=6,
+    | st.sampled_from(WORDS)
+    | st.text(max_size=6)
 )
-keys = ["name", "datasets", "metrics", "attacks", "budgets", "directions", "defenses", "tables", "limit", "transfer"]
+garbage = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=3), inner, max_size=3)
+    | st.fixed_dictionaries({"name": st.sampled_from(PLUGINS)}, optional=dict.fromkeys(WORDS[1:], inner)),
+    max_leaves=6,
+)  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
-@given(value=st.dictionaries(st.sampled_from([*keys, "odd"]), plain, max_size=7))
-def test_any_document_validates_or_gives_located_errors(registry, value):
-    import yaml
+@st.composite
+def mutations(draw):
+    """Text of a suite with a few things wrong: values and keys, repeats (which become aliases), lines, characters."""
+    suite = parse_text(RICH, "x").value
+    kind = draw(st.sampled_from(["values", "values", "values", "values", "lines", "characters"]))
+    for _ in range(draw(st.integers(1, 3)) if kind == "values" else 0):
+        node, key = suite, draw(st.sampled_from(list(suite)))
+        for _ in range(draw(st.integers(0, 5))):
+            if node[key] and isinstance(node[key], dict | list):
+                node = node[key]
+                key = draw(st.sampled_from(list(node) if isinstance(node, dict) else range(len(node))))
+        change = draw(st.sampled_from(["replace", "replace", "insert", "repeat", "move", "remove"]))
+        if change == "insert":
+            _insert(node, key, draw(st.sampled_from(WORDS)), draw(garbage))
+        elif change == "repeat" and isinstance(node, list):
+            node.append(node[key])
+        elif change == "move":
+            suite[draw(st.sampled_from(list(suite)))] = node[key]
+        elif change == "remove":
+            del node[key]
+        else:
+            node[key] = draw(garbage)
+    style = draw(st.sampled_from([None, True, False]))
+    lines = yaml.safe_dump(suite, sort_keys=False, allow_unicode=True, default_flow_style=style).splitlines()
+    for line in draw(st.lists(st.sampled_from(LINES), min_size=1, max_size=2)) if kind == "lines" else ():
+        lines.insert(draw(st.sampled_from([0, len(lines)]) | st.integers(0, len(lines))), line)
+    text = "\n".join(lines)
+    cut = draw(st.integers(0, len(text))) if kind == "characters" else len(text)
+    return text[:cut] + text[cut + draw(st.integers(1, 9)) :]
 
-    base = parse_text(GOOD, "x").value
-    text = yaml.safe_dump({**base, **value})
+
+def _insert(node, key, word, value):
+    if isinstance(node, dict):
+        node[word] = value
+    else:
+        node.insert(key, value)
+
+
+paths = st.lists(st.sampled_from(WORDS) | st.integers(0, 3).map(str), min_size=1, max_size=4).map(".".join)
+sets = st.builds("{}={}".format, paths, garbage.map(json.dumps) | st.sampled_from(LINES)) | st.text(max_size=9)
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True)
+@given(text=mutations(), options=st.lists(sets, max_size=1) | st.just([]))
+def test_any_suite_validates_or_gives_located_errors(registry, tmp_path_factory, text, options):
+    path = tmp_path_factory.getbasetemp() / "suite.yaml"
+    path.write_text(text, encoding="utf-8")
     try:
-        validate(parse_text(text, "suite.yaml"), registry)
+        load_suite(path, registry, Overrides(sets=tuple(options)))
     except LocatedError as error:
-        assert all(line.startswith("suite.yaml:") for line in error.lines)
+        assert error.lines and all(
+            line.startswith((f"{path}:", "--set ", f"{path.parent}:")) for line in error.lines
+        ), error.lines

@@ -38,7 +38,10 @@ def registry_of(files: Sequence[Path] | None) -> Registry:
     """Every plugin that can be had, those of `--plugin` files among them."""
     from harness.registry import Registry
 
-    return Registry(files or ())
+    registry = Registry(files or ())
+    for message in registry.refused:
+        print(f"note: {message}", file=sys.stderr)
+    return registry
 
 
 def console(*, stderr: bool = False) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,10 @@ from harness.cli.common import (
     registry_of,
 )
 from harness.errors import UserError
+
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")]
+_CELLS_SHOWN = 100
 
 
 class ExecutorName(StrEnum):
@@ -74,45 +79,80 @@ def plan(
     only: Only = None,
     limit: Limit = None,
     seed: Seed = None,
+    workers: Workers = None,
+    device: Device = None,
+    time_it: Annotated[
+        bool, typer.Option("--time", help="Time what no earlier run has measured, on two images of each condition.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="A line for every cell, however many there are.")] = False,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what running a suite would do: cells, and what is done already.
+    """Say what running a suite would do: cells, what is done already, and how long the rest may take.
 
-    Example: robustiqa plan suites/quickstart.yaml
+    The time comes from what runs in the same folder and in those beside it measured. Example: robustiqa plan
+    suites/quickstart.yaml --time
     """
     from harness.compose import Overrides
+    from harness.costs import estimate, read_costs, time_unknown
     from harness.plan import make_plan
+    from harness.progress import duration
     from harness.resolve import load_suite
-    from harness.results import label_of
-    from harness.run import RUNS, pending_jobs
+    from harness.results import cell_rows
+    from harness.run import RUNS, Options, default_device, pending_jobs, worker_count
     from harness.store import RunFolder
 
     registry = registry_of(plugin)
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+    _check_device(device)
+    device = device or default_device()
     made = make_plan(found, registry)
     store = RunFolder(out or RUNS / found.name)
-    facts, fits, blocks = pending_jobs(made, store)
-    rows = [
-        {
-            "cell": label_of(c),
-            "id": c.id,
-            "slices": made.slices[c.split.key],
-            "done": len([i for i in store.slices(c.id) if i < made.slices[c.split.key]]),
-        }
-        for c in made.cells
-    ]
+    pending = pending_jobs(made, store)
+    known = read_costs(store.path)
+    cost = estimate(made, pending["blocks"], known, device)
+    if time_it and cost.unknown:
+        known |= time_unknown(made, registry, device, cost.unknown_keys)
+        cost = estimate(made, pending["blocks"], known, device)
+    hands = worker_count(device, Options(workers=workers))
+    rows = cell_rows(made, store)
     if as_json:
-        pending = {"calibrations": len(facts), "fits": len(fits), "blocks": len(blocks)}
-        print_json({"suite": found.name, "folder": str(store.path), "pending": pending, "cells": rows})
+        counts = {name: len(jobs) for name, jobs in pending.items()}
+        about = {"worker_seconds": cost.seconds, "workers": hands, "images": cost.images, "not_timed": cost.unknown}
+        print_json({"suite": found.name, "folder": str(store.path), "pending": counts, "cost": about, "cells": rows})
         return
     from rich.table import Table
 
-    table = Table("cell", "slices done", title=f"{found.name}: {len(rows)} cells", title_justify="left")
-    for row in rows:
-        table.add_row(str(row["cell"]), f"{row['done']} of {row['slices']}")
-    console().print(table)
-    console().print(f"To run: {len(facts)} calibrations, {len(fits)} fits, {len(blocks)} blocks into {store.path}.")
+    title = f"{found.name}: {len(rows)} cells"
+    if len(rows) > _CELLS_SHOWN and not every:
+        table = Table("attacked", "cells", "slices done", title=title, title_justify="left")
+        sums: dict[str, list[int]] = {}
+        for row in rows:
+            part = sums.setdefault(row["group"], [0, 0, 0])
+            sums[row["group"]] = [part[0] + 1, part[1] + row["done"], part[2] + row["slices"]]
+        for group, (cells, done, slices) in sums.items():
+            table.add_row(group, str(cells), f"{done} of {slices}")
+    else:
+        table = Table("cell", "slices done", title=title, title_justify="left")
+        for row in rows:
+            table.add_row(row["cell"], f"{row['done']} of {row['slices']}")
+    screen = console()
+    screen.print(table)
+    if "cells" in [column.header for column in table.columns]:
+        screen.print("--all lists every cell.")
+    counted = ", ".join(f"{len(jobs)} {name}" for name, jobs in pending.items() if jobs) or "nothing"
+    screen.print(f"To run: {counted} into {store.path}.", soft_wrap=True)
+    if pending["blocks"]:
+        screen.print(_cost_text(cost.seconds, cost.images, cost.unknown, hands, duration), soft_wrap=True)
+
+
+def _cost_text(seconds: float, images: int, unknown: int, workers: int, duration: Callable[[float], str]) -> str:
+    """'About 3 min 20 s on 2 workers, by what earlier runs took.'."""
+    if unknown == images:
+        return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
+    share = f" {unknown} of {images} images are of conditions never timed and not counted; --time adds them."
+    text = f"About {duration(seconds / workers)} on {workers} worker{'s' if workers > 1 else ''}, by what was measured."
+    return text + (share if unknown else "")
 
 
 @app.command()
@@ -120,16 +160,19 @@ def run(
     suite: SuiteFile,
     out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
     executor: Annotated[ExecutorName | None, typer.Option(help="Default: processes on a CPU, serial on a GPU.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")] = None,
+    workers: Workers = None,
     sets: Sets = None,
     only: Only = None,
     limit: Limit = None,
     seed: Seed = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
+    device: Device = None,
     shard: Annotated[
         str | None,
         typer.Option(metavar="I/N", help="Do every N-th block from the I-th on (0/4 ... 3/4), for job arrays."),
     ] = None,
+    probes: Annotated[
+        bool, typer.Option("--probes/--no-probes", help="Probe each metric's contract first, once per run folder.")
+    ] = True,
     plugin: PluginFiles = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
@@ -148,7 +191,7 @@ def run(
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     _check_device(device)
     screen = console()
-    options = Options(out, executor.value if executor else None, workers, device, _shard(shard))
+    options = Options(out, executor.value if executor else None, workers, device, _shard(shard), probes)
     with SilentProgress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:
@@ -162,7 +205,7 @@ def _shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
     return int(index), int(count)
 
@@ -173,7 +216,7 @@ def _check_device(device: str | None) -> None:
     import torch
 
     try:
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).item()  # 'meta' can be had and holds no numbers
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"--device {device}: not to be had ({str(error).splitlines()[0]}). Leave it out, or take cpu."

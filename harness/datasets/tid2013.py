@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +109,12 @@ class TID2013(Dataset):
         entries = [_entry(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
         if not entries:
             raise DataError(f"Label file {shown(path)} of data set tid2013 is empty. Unpack TID2013 again.")
+        counts = Counter(entry.id for entry in entries)
+        name, count = counts.most_common(1)[0]
+        if count > 1:
+            raise DataError(
+                f"Label file {shown(path)} of data set tid2013 names {name}.bmp {count} times. Unpack TID2013 again."
+            )
         return entries
 
     def _wanted(self, entry: Entry) -> bool:

@@ -11,8 +11,14 @@ from harness.worker import Done, Job
 class Executor(Protocol):
     """Runs jobs in any order and yields what became of each."""
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Done]:
-        """Run every job; once `stop` says so, finish the ones begun and begin no other."""
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool], began: Callable[[int, Job], None]) -> Iterator[Done]:
+        """Run every job; once `stop` says so, finish the ones begun and begin no other.
+
+        Args:
+            jobs: What to run.
+            stop: Asked before each job.
+            began: Told the number of the worker, from 0, and the job that it begins.
+        """
         ...
 
     def close(self) -> None:

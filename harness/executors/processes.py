@@ -49,7 +49,7 @@ class ProcessExecutor:
         self._spawn = mp.get_context("spawn")
         self._hands: list[_Hand] = []
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Done]:
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool], began: Callable[[int, Job], None]) -> Iterator[Done]:
         """Run the jobs, yielding each as it ends; once told to stop, only those that workers have begun.
 
         Raises:
@@ -64,10 +64,11 @@ class ProcessExecutor:
             if stop():
                 left -= len(waiting)
                 waiting.clear()
-            for hand in self._hands:
+            for number, hand in enumerate(self._hands):
                 if hand.job is None and waiting:
                     hand.job = waiting.popleft()
                     tries[id(hand.job)] = tries.get(id(hand.job), 0) + 1
+                    began(number, hand.job)
                     self._send(hand)
             for hand in self._ready():
                 result = self._receive(hand)

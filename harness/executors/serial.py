@@ -17,11 +17,12 @@ class SerialExecutor:
     def __init__(self, context: Context) -> None:
         self._worker = Worker(context)
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Done]:
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool], began: Callable[[int, Job], None]) -> Iterator[Done]:
         """Run the jobs in order, until told to stop."""
         for job in jobs:
             if stop():
                 return
+            began(0, job)
             yield self._worker.execute(job)
 
     def close(self) -> None:

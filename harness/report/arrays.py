@@ -72,6 +72,8 @@ class Scorer:
     defense: str
     threat: str
     source: str
+    broken: str
+    """Rules of its contract that the metric, or the attacked one, was found to break; empty if none."""
     state: State
     """Of its clean scores."""
     clean: Floats
@@ -265,6 +267,7 @@ def _scorers(
             Scorer(
                 dataset=dataset,
                 **who._asdict(),
+                broken=_broken(data, who),
                 state="ok" if whole else "failed",
                 clean=grids["clean"],
                 pristine=grids["pristine"],
@@ -279,6 +282,11 @@ def _scorers(
             )
         )
     return tuple(scorers)
+
+
+def _broken(data: RunData, who: _Who) -> str:
+    found = {name: data.faults[name] for name in (who.metric, who.source) if name in data.faults}
+    return "; ".join(f"{name}: {rules}" for name, rules in found.items())
 
 
 class _Who(NamedTuple):

@@ -22,10 +22,12 @@ from harness.report.measure import (
     two_afc_rows,
 )
 from harness.report.words import (
+    BROKEN,
     FAILED,
     MISSING,
     attack_text,
     budget_text,
+    marked,
     number,
     scorer_text,
     short_names,
@@ -220,8 +222,8 @@ def _pair_accuracy(data: RunData, one: Evaluated) -> Table | None:
         f"Robust pair accuracy against {_labels(one)}",
         "Of two images, how often does the one with the better "
         + ("proxy label" if one.facts.labels == "proxy" else "opinion score")
-        + " keep the higher score when the attacker lowers it and raises the other (both)? 1 is always, 0.5 a coin; a "
-        "lift common to all images changes nothing. The page and the CSV also have only one of the two attacked.",
+        + " keep the higher score when the attacker lowers it and raises the other (both)? 1 is always, 0.5 a coin. "
+        "The page and the CSV also have only one of the two attacked.",
         rows,
         full,
         compact,
@@ -342,6 +344,10 @@ def _table(
         extra.append(f"{MISSING}: not run.")
     if any(row["state"] == "failed" for row in rows):
         extra.append("failed: see Failures.")
+    extra += [
+        f"{BROKEN} broke its contract when probed ({rules}), so its figures may not mean what they say."
+        for rules in dict.fromkeys(row["broken"] for row in rows if row["broken"])
+    ]
     if any(row["draws"] > 1 for row in rows):
         extra.append("Randomised defenses: mean over draws; the standard deviation between draws is in the CSV.")
     return Table(
@@ -460,7 +466,7 @@ def _compact_excess(row: Row) -> str:
 
 
 def _scorer(row: Row) -> str:
-    return scorer_text(row["metric"], row["defense"], row["threat"], row["source"])
+    return marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
 
 
 def _attack(row: Row) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
@@ -92,6 +92,8 @@ class RunData:
     failures: Sequence[Failure]
     weights: Mapping[str, str]
     """Metric -> what it is and which weights it has; metrics without weights are left out."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> rules of its contract that its probes found broken; metrics that keep all are left out."""
 
 
 def cell_label(

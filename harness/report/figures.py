@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.report.build import Table
-from harness.report.words import attack_text, budget_text, scorer_text, short_names
+from harness.report.words import budget_text, marked, scorer_text, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,5 +135,5 @@ def _line(attack: str, direction: str) -> str:
 
 
 def _names(frame: pd.DataFrame) -> list[str]:
-    columns = zip(frame["metric"], frame["defense"], frame["threat"], frame["source"], strict=True)
-    return [attack_text(scorer_text(*map(str, one)), "linf") for one in columns]
+    columns = (frame[name].astype(str) for name in ("metric", "defense", "threat", "source", "broken"))
+    return [marked(scorer_text(*who), broken) for *who, broken in zip(*columns, strict=True)]

@@ -298,6 +298,7 @@ def _row(data: Evaluated, scorer: Scorer, setting: Setting | None, direction: st
         "defense": scorer.defense,
         "threat": scorer.threat,
         "source": scorer.source,
+        "broken": scorer.broken,
         "attack": setting.attack if setting else "",
         "control": setting.control if setting else False,
         "norm": setting.norm if setting else "",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.report.build import Table
 from harness.report.measure import CONTROL
-from harness.report.words import attack_text, base_name, budget_text, number, scorer_text
+from harness.report.words import attack_text, base_name, budget_text, marked, number, scorer_text
 
 USUAL_BUDGET = 8 / 255
 """The budget sentences are about when it was run; otherwise the largest."""
@@ -120,7 +120,7 @@ def _at_usual_budget(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _name(row: dict[Any, Any]) -> str:
-    return scorer_text(row["metric"], row["defense"], row["threat"], row["source"])
+    return marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
 
 
 def _attack(row: dict[str, Any]) -> str:

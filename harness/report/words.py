@@ -7,6 +7,7 @@ import math
 MISSING = "–"
 FAILED = "failed"
 UNDEFINED = "n/a"
+BROKEN = "†"
 
 
 def budget_text(norm: str, eps: float) -> str:
@@ -23,6 +24,11 @@ def scorer_text(metric: str, defense: str, threat: str, source: str) -> str:
     if threat == "transfer":
         return f"{name} (transfer from {source})"
     return f"{name} ({threat})" if threat in ("oblivious", "adaptive") else name
+
+
+def marked(name: str, broken: str) -> str:
+    """A scorer's name, with a mark where its metric broke its contract when it was probed."""
+    return f"{name} {BROKEN}" if broken else name
 
 
 def attack_text(attack: str, norm: str) -> str:

@@ -1,6 +1,6 @@
 """Robust pair accuracy: how often the better of two images still scores higher when an attacker works against it.
 
-It needs no direction and does not see a lift that raises every score alike. An equal score counts half, in the clean
+It needs no direction: the better image is lowered and the worse one raised. An equal score counts half, in the clean
 version and in the robust ones.
 """
 

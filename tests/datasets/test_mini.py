@@ -139,8 +139,8 @@ def test_loading_is_lazy_and_reads_the_cache(cache: Path, monkeypatch: pytest.Mo
     def refuse(*_: object) -> None:
         raise AssertionError("made again although it is in the cache")
 
-    monkeypatch.setattr(mini, "distort", refuse)
-    monkeypatch.setattr(mini, "reference", refuse)
+    monkeypatch.setattr("harness.datasets.mini.distortions.distort", refuse)
+    monkeypatch.setattr("harness.datasets.mini.references.reference", refuse)
     again = Mini().load(entry)
     assert torch.equal(first["dist"], again["dist"]) and torch.equal(first["ref"], again["ref"])
 
@@ -180,7 +180,7 @@ def test_a_codec_that_changes_pixels_is_reported_once(monkeypatch: pytest.Monkey
         image[0, 0] ^= 1 if kind == "jpeg" else 0
         return image
 
-    monkeypatch.setattr(mini, "distort", other_codec)
+    monkeypatch.setattr("harness.datasets.mini.distortions.distort", other_codec)
     data = Mini()
     entries = [e for e in data.entries("val") if e.reference_id == "val-text-0"]
     with pytest.warns(UserWarning, match=r"jpeg.*differs from the one that was labelled") as caught:

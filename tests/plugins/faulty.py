@@ -53,6 +53,7 @@ class NoGraph(_Metric):
 @dataclass(frozen=True)
 class _Attack(Attack):
     needs_gradient = False
+    queries: int = 10
 
 
 @register("attack_shape")

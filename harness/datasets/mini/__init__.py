@@ -23,8 +23,6 @@ from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
 from harness.datasets.images import Pixels, read_pixels, to_tensor
-from harness.datasets.mini.distortions import distort
-from harness.datasets.mini.references import reference
 from harness.files import write_whole
 from harness.paths import cache_dir, shown
 
@@ -88,6 +86,8 @@ class Mini(Dataset):
         path = self._folder / label.split / name / f"{kind}-{level}.png"
         dist = _cached(path, label.sha)
         if dist is None:
+            from harness.datasets.mini.distortions import distort  # slow to import, and seldom needed
+
             dist = distort(ref, name, kind, level)
             _keep(path, dist)
         self._compare(entry.id, kind, dist, label.sha)
@@ -130,6 +130,8 @@ class Mini(Dataset):
             )
         pixels = _cached(path, sha)
         if pixels is None:
+            from harness.datasets.mini.references import reference  # slow to import, and seldom needed
+
             pixels = reference(name)
             _keep(path, pixels)
         self._compare(name, "reference", pixels, sha)

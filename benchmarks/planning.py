@@ -1,0 +1,75 @@
+"""How long a suite of more than 10,000 cells takes to check and to plan, next to importing torch in the same run.
+
+python benchmarks/planning.py
+
+A busy machine stretches the wall clock; the CPU seconds (user and system) and the multiples of `import torch` say more.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+LEAST_CELLS = 10_000
+SUITE = """\
+name: planning
+datasets: [mini, {name: mini, split: train}]
+metrics: [birqa-tiny, ssim, psnr]
+defenses: [base, flip, {name: flip, threat: adaptive}]
+attacks:
+  - noise
+  - fgsm
+  - name: pgd
+    matrix: {steps: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], step_size: [0.5/255, 1/255, 2/255, 3/255, 4/255]}
+budgets: {linf: [1/255, 2/255, 3/255, 4/255, 6/255, 8/255]}
+exclude: [{metric: psnr, attack: "pgd(steps=3*"}]
+limit: 64
+"""
+
+
+def seconds(command: Sequence[str], repeats: int = 3) -> tuple[float, float]:
+    """Median wall-clock seconds and median CPU seconds of a command."""
+    wall, cpu = [], []
+    for _ in range(repeats):
+        began, spent = time.perf_counter(), _cpu()
+        subprocess.run(command, check=True, capture_output=True)
+        wall.append(time.perf_counter() - began)
+        cpu.append(_cpu() - spent)
+    return statistics.median(wall), statistics.median(cpu)
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        suite = Path(folder) / "suite.yaml"
+        suite.write_text(SUITE, encoding="utf-8")
+        robustiqa = [sys.executable, "-m", "harness"]
+        plan = [*robustiqa, "plan", str(suite), "--out", f"{folder}/run", "--json"]
+        printed = subprocess.run(plan, check=True, capture_output=True, text=True).stdout
+        cells = len(json.loads(printed)["cells"])
+        if cells < LEAST_CELLS:
+            sys.exit(f"the suite has {cells} cells, fewer than {LEAST_CELLS}; give it more")
+        commands = [
+            ("import torch", [sys.executable, "-c", "import torch"]),
+            ("validate", [*robustiqa, "validate", str(suite)]),
+            ("plan --json", plan),
+        ]
+        rows = [(name, *seconds(command)) for name, command in commands]
+    print(f"{cells} cells")
+    for name, wall, cpu in rows:
+        print(f"{name:14} {wall:7.2f} s wall {cpu:7.2f} s CPU {cpu / rows[0][2]:6.1f} x import torch")
+
+
+if __name__ == "__main__":
+    main()

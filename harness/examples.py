@@ -1,0 +1,70 @@
+"""Attacked images kept for people and for `rescore`: exact as floats, rounded as PNG, and the perturbation as a map."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+IMAGES = ("reference", "distorted", "attacked")
+FLOATS = "images.safetensors"
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One attacked item.
+
+    Attributes:
+        rank: Place of its sample in the split's order.
+        item: Item id.
+        images: Reference, distorted and attacked image, each float32 3 x H x W in [0, 1] on the CPU.
+        about: What else is kept: the cell's name, the scores of clean and attacked image, the size of the perturbation.
+        full_scale: The change of a pixel that the map draws as black or white.
+    """
+
+    rank: int
+    item: str
+    images: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+    full_scale: float
+
+    @property
+    def name(self) -> str:
+        """Folder name: its place and what of its id a file name can hold."""
+        return f"{self.rank:05d}-{re.sub(r'[^A-Za-z0-9_.#-]+', '-', self.item)[-80:]}"
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> content of its files; the scores come last."""
+        from safetensors.torch import save
+
+        found = {FLOATS: save({name: self.images[name].contiguous() for name in IMAGES})}
+        found |= {f"{name}.png": png(self.images[name]) for name in IMAGES}
+        change = (self.images["attacked"] - self.images["distorted"]) / max(self.full_scale, 1e-12)
+        found["perturbation.png"] = png((0.5 + 0.5 * change).clamp(0, 1))
+        about = {"item": self.item, **self.about, "perturbation_full_scale": self.full_scale}
+        found[SCORES] = json.dumps(about, indent=1).encode()
+        return found
+
+
+def png(image: Tensor) -> bytes:
+    """An image (3 x H x W in [0, 1]) rounded to 8 bits, as a PNG file."""
+    pixels = torch.round(image * 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def read_png(content: bytes) -> Tensor:
+    """The image of an 8-bit PNG file, 3 x H x W in [0, 1]."""
+    with Image.open(io.BytesIO(content)) as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1) / 255

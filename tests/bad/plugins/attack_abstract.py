@@ -1,0 +1,9 @@
+from dataclasses import dataclass
+
+from harness.contracts import Attack, register
+
+
+@register("bad_attack")
+@dataclass(frozen=True)
+class Bad(Attack):
+    """An attack without perturb."""

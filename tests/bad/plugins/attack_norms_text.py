@@ -1,0 +1,14 @@
+from dataclasses import dataclass
+
+from harness.contracts import Attack, register
+
+
+@register("bad_attack")
+@dataclass(frozen=True)
+class Bad(Attack):
+    """An attack."""
+
+    norms = 'linf'
+
+    def perturb(self, objective, images, budget, rng):
+        return images

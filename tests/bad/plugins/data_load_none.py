@@ -1,0 +1,17 @@
+import torch
+
+from harness.contracts import Dataset, Entry, register
+
+
+@register("bad_data")
+class Bad(Dataset):
+    """Forgot to return."""
+
+    def entries(self, split):
+        return [Entry("a", "a", opinion=0.5), Entry("b", "b", opinion=1.0)]
+
+    def load(self, entry):
+        torch.zeros(3, 8, 8)
+
+    def fingerprint(self):
+        return "bad"

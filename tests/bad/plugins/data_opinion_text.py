@@ -1,0 +1,15 @@
+from harness.contracts import Dataset, Entry, register
+
+
+@register("bad_data")
+class Bad(Dataset):
+    """A data set."""
+
+    def entries(self, split):
+        return [Entry("a", "a", opinion="good"), Entry("b", "b", opinion=0.7)]
+
+    def load(self, entry):
+        raise NotImplementedError
+
+    def fingerprint(self):
+        return "x"

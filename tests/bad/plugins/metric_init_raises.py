@@ -1,0 +1,15 @@
+from harness.contracts import Metric, register
+
+
+@register("bad_metric")
+class Bad(Metric):
+    """A metric."""
+
+    higher_is_better = True
+
+    def __init__(self, *, gain: float = 1.0):
+        super().__init__()
+        self.x = {}["y"]
+
+    def score(self, reference, dist):
+        return -(dist - reference).abs().flatten(1).mean(1)

@@ -1,0 +1,12 @@
+from harness.contracts import Metric, register
+
+
+@register("bad_metric")
+class Bad(Metric):
+    """A metric."""
+
+    higher_is_better = True
+    version = "one"
+
+    def score(self, reference, dist):
+        return -(dist - reference).abs().flatten(1).mean(1)

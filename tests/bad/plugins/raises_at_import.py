@@ -1,0 +1,3 @@
+import math
+
+SCALE = math.sqrt(-1)

@@ -1,0 +1,7 @@
+from harness.contracts import Metric
+
+
+class Forgotten(Metric):
+    """A metric without @register."""
+
+    higher_is_better = True
