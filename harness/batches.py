@@ -98,21 +98,22 @@ def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.devic
     Raises:
         SampleError: An image cannot be read, or the images of an item do not fit together.
     """
+    name = who or type(dataset).__name__
     groups: dict[tuple[int, ...], list[tuple[Item, Tensor, Tensor]]] = defaultdict(list)
     for entry in entries:
         try:
-            images = check_sample(dataset.load(entry), _NAMES[dataset.kind], who or type(dataset).__name__)
+            images = check_sample(dataset.load(entry), _NAMES[dataset.kind], name)
         except DataError as error:
             raise SampleError(entry.id, str(error), bad_input=True) from error
         except PluginFaultError as error:
             raise SampleError(entry.id, str(error)) from error
         except Exception as error:
-            raise SampleError(entry.id, f"the data set cannot load it: {told(error)}") from error
+            raise SampleError(entry.id, f"{name} cannot load it: {told(error)}") from error
         for item in items_of(entry, dataset.kind):
             ref, dist = images["ref"], images[item.patch or "dist"]
             if ref.shape != dist.shape:
-                sizes = f"{tuple(ref.shape)} and {tuple(dist.shape)}"
-                message = f"reference and distorted image differ in size: {sizes}. Mend the data set."
+                sizes = " and ".join(f"{image.shape[2]} x {image.shape[1]}" for image in (ref, dist))
+                message = f"{name}: reference and distorted image differ in size: {sizes}. Replace one of the files."
                 raise SampleError(item.id, message, bad_input=True)
             groups[tuple(ref.shape)].append((item, ref, dist))
     return [
@@ -140,6 +141,11 @@ def refuse_nan(batch: Batch, values: Tensor, message: str) -> None:
     if wrong:
         more = f" ({len(wrong)} of {len(batch.items)} in its batch)" if len(wrong) > 1 else ""
         raise SampleError(batch.items[wrong[0]].id, f"{message}{more}")
+
+
+def not_finite(label: str, scorer: Scorer, what: str) -> str:
+    """What is said of scores that are not finite."""
+    return f"{label} scored {what} as NaN or infinite; {scorer.name} must return finite scores"
 
 
 def told(error: Exception) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.batches import Batch, blame, refuse_nan
+from harness.batches import Batch, SampleError, blame, not_finite, refuse_nan
 from harness.contracts import (
     Attack,
+    DataError,
     Entry,
     SampleRng,
 )
@@ -57,11 +58,17 @@ def compute_fact(
                 rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
                 try:
                     values = scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
+                except DataError as error:
+                    raise SampleError(batch.ids[0], str(error), bad_input=True) from error
                 except UserError:
                     raise
                 except Exception as error:
                     raise blame(scorer, batch, error, fact.scorer.label, seed) from error
-            refuse_nan(batch, values, f"{fact.scorer.label} scored a clean image as NaN or infinite")
+            refuse_nan(
+                batch,
+                values,
+                not_finite(fact.scorer.label, scorer, "a clean image"),
+            )
             ids += batch.ids
             quality += values.tolist()
             opinion += [item.entry.opinion for item in batch.items]

@@ -16,10 +16,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from harness.batches import Batch, SampleError, blame, refuse_nan, told
+from harness.batches import Batch, SampleError, blame, not_finite, refuse_nan, told
 from harness.contracts import (
     Attack,
     Budget,
+    DataError,
     Metric,
     Norm,
     QueryLimit,
@@ -30,7 +31,7 @@ from harness.contracts import (
 from harness.costs import Cost, key_of
 from harness.errors import UserError
 from harness.examples import Example
-from harness.guard import check_images
+from harness.guard import PluginFaultError, check_images
 from harness.objective import Opinions, ScorerObjective, within
 from harness.plan import Block, Cell
 from harness.scorer import Scorer
@@ -121,7 +122,8 @@ class BlockRun:
         if isinstance(error, SampleError):
             cause = (error.sample, str(error), error.bad_input)
         elif isinstance(error, UserError):
-            cause = ("", str(error), True)
+            sample = self._samples()[0] if isinstance(error, DataError) else ""
+            cause = (sample, str(error), True)
         else:
             cause = (", ".join(self._samples()), told(error), False)
         for cell in cells:
@@ -201,7 +203,11 @@ class BlockRun:
             except QueryLimit:
                 images = objective.best()
         images = check_images(images, batch.dist, f"{who}: perturb()").detach().clone()
-        refuse_nan(batch, images.flatten(1).sum(1), f"{who}: perturb() returned pixels that are not finite")
+        refuse_nan(
+            batch,
+            images.flatten(1).sum(1),
+            f"{who}: perturb() returned pixels that are not finite; images must lie in [0, 1]",
+        )
         images = budget.project(images, batch.dist)
         if not bool(within(images, batch.dist, budget).all()):
             raise AssertionError("projected images lie outside the budget or the box")
@@ -223,7 +229,11 @@ class BlockRun:
                 encoded = self._encode(cell.source.key, scorer, batch, index)
                 before, after = scorer.quality(encoded, batch.dist), scorer.quality(encoded, images)
                 gain = objective.aim(after) - objective.aim(before)
-            refuse_nan(batch, gain, f"{cell.source.label} scored an attacked image as NaN or infinite")
+            refuse_nan(
+                batch,
+                gain,
+                not_finite(cell.source.label, scorer, "an attacked image"),
+            )
             worse = gain < 0
             images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
         return images, ["start" if w else "ok" for w in worse.tolist()]
@@ -348,7 +358,10 @@ class BlockRun:
         }
         taken = set(result.notes) & _RESERVED
         if taken:
-            raise ValueError(f"note() cannot be called '{min(taken)}': that is a column of every record")
+            who = self._tools.name(cell.attack)
+            raise PluginFaultError(
+                f"{who}: note() was called '{min(taken)}', which is a column of every record; choose another name"
+            )
         before = len(columns["item"])
         for name, values in {**rows, **result.notes}.items():
             columns.setdefault(name, [None] * before).extend(values)
@@ -390,7 +403,11 @@ class BlockRun:
             sample, cause = _culprit(scorer, encoded, batch, images, error)
             raise SampleError(sample, f"{cell.scorer.label} failed on {what}: {told(cause)}") from error
         checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
-        refuse_nan(batch, checked, f"{cell.scorer.label} scored {what} as NaN or infinite")
+        refuse_nan(
+            batch,
+            checked,
+            not_finite(cell.scorer.label, scorer, what),
+        )
         return quality
 
 

@@ -77,7 +77,9 @@ def check_range(images: Tensor, who: str) -> None:
         PluginFaultError: Some are outside, or not finite.
     """
     low, high = float(images.min()), float(images.max())
-    if not (low >= -RANGE and high <= 1 + RANGE):  # NaN fails both
+    if low != low or high != high:
+        raise PluginFaultError(f"{who} returned pixels that are not finite; images must lie in [0, 1]")
+    if low < -RANGE or high > 1 + RANGE:
         raise PluginFaultError(f"{who} returned pixels from {low:.4g} to {high:.4g}; images must lie in [0, 1]")
 
 

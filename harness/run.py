@@ -136,7 +136,7 @@ def report_run(folder: Path, registry: Registry) -> tuple[RunData, Sequence[Tabl
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
-    plan, store = _reopened(folder, registry)
+    plan, store = reopen(folder, registry)
     data = collect(plan, store, registry)
     return data, _written(data, store), relevant_failures(plan, store)
 
@@ -147,7 +147,7 @@ def read_run(folder: Path, registry: Registry) -> RunData:
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
-    plan, store = _reopened(folder, registry)
+    plan, store = reopen(folder, registry)
     return collect(plan, store, registry)
 
 
@@ -157,7 +157,7 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
-    plan, store = _reopened(folder, registry)
+    plan, store = reopen(folder, registry)
     pending = {_block_key(block) for block in plan.blocks(done_slices(plan, store))}
     sources: dict[str, dict[str, Any]] = {}
     for block in plan.blocks({}):
@@ -174,8 +174,12 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
     }
 
 
-def _reopened(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
-    """The plan of a run folder's own suite."""
+def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
+    """The plan and the store of a run folder, from its own suite.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
     from harness.resolve import load_suite
 
     store = RunFolder(folder)

@@ -40,8 +40,8 @@ class Scorer:
         height, width = ref.shape[-2:]
         if min(height, width) < self.metric.minimum_size:
             raise DataError(
-                f"{type(self.metric).__name__} needs images of at least {self.metric.minimum_size} px a side, and "
-                f"these have {width} x {height}. Leave the metric out, or take larger images."
+                f"{self.name} needs images of at least {self.metric.minimum_size} px a side, and these have "
+                f"{width} x {height}. Leave the metric out, or take larger images."
             )
         draws = []
         with torch.no_grad():

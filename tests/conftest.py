@@ -40,7 +40,9 @@ def run_toy(registry, suite_of):
     """Run a suite written as text, in this process unless said otherwise."""
 
     def run(text, out, **options):
-        return run_suite(suite_of(text), registry, Options(out=out, **{"executor": "serial", "probe": False, **options}))
+        return run_suite(
+            suite_of(text), registry, Options(out=out, **{"executor": "serial", "probe": False, **options})
+        )
 
     return run
 

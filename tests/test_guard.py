@@ -25,7 +25,8 @@ CASES = {
     "attack_type": "attack '{name}' from {file}: perturb() returned float64; it must return images of the type given, float32",
     "attack_device": "attack '{name}' from {file}: perturb() returned images on meta, given images on cpu; make new tensors on "
     "the device of the images",
-    "attack_nan": "attack '{name}' from {file}: perturb() returned pixels that are not finite (8 of 8 in its batch)",
+    "attack_nan": "attack '{name}' from {file}: perturb() returned pixels that are not finite; images must lie in "
+    "[0, 1] (8 of 8 in its batch)",
     "purifier_range": "purifier '{name}' from {file}: apply() returned pixels from",
     "purifier_type": "purifier '{name}' from {file}: apply() returned uint8; it must return images of the type given, float32",
     "purifier_shape": "purifier '{name}' from {file}: apply() returned shape (1, 16, 16); it must return images of shape "

@@ -420,7 +420,7 @@ def test_a_run_killed_while_opening_its_folder_can_go_on(run_toy, tmp_path):
 
 def test_notes_cannot_overwrite_a_column(run_toy, tmp_path):
     result = run_toy(basic(attacks="overwrites, noise"), tmp_path / "run")
-    assert all("note() cannot be called 'attacked'" in f.message for f in result.failures) and result.failures
+    assert all("note() was called 'attacked'" in f.message for f in result.failures) and result.failures
 
 
 def test_a_data_set_that_raises_fails_its_slice_only(run_toy, tmp_path):

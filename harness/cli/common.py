@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.errors import UserError
+
 if TYPE_CHECKING:
     from harness.registry import Registry
     from harness.store import FailureRecord
@@ -71,3 +73,21 @@ def end(failures: Sequence[FailureRecord]) -> None:
         print(f"... and {len(groups) - _FAILURES_SHOWN} more; the report lists them all.", file=sys.stderr)
     print("What was finished is kept; mend the cause and run the same command again.", file=sys.stderr)
     raise typer.Exit(2 if any(failure.bad_input for failure in failures) else 1)
+
+
+def check_device(device: str | None) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: It cannot be had.
+    """
+    if device is None:
+        return
+    import torch
+
+    try:
+        torch.ones(1, device=device).item()  # 'meta' can be had and holds no numbers
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {device}: not to be had ({str(error).splitlines()[0]}). Leave it out, or take cpu."
+        ) from None

@@ -18,6 +18,7 @@ from harness.cli.common import (
     Seed,
     Sets,
     SuiteFile,
+    check_device,
     console,
     end,
     print_json,
@@ -104,7 +105,7 @@ def plan(
 
     registry = registry_of(plugin)
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
-    _check_device(device)
+    check_device(device)
     device = device or default_device()
     made = make_plan(found, registry)
     store = RunFolder(out or RUNS / found.name)
@@ -189,7 +190,7 @@ def run(
 
     registry = registry_of(plugin)
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
-    _check_device(device)
+    check_device(device)
     screen = console()
     options = Options(out, executor.value if executor else None, workers, device, _shard(shard), probes)
     with SilentProgress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
@@ -208,16 +209,3 @@ def _shard(text: str | None) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
     return int(index), int(count)
-
-
-def _check_device(device: str | None) -> None:
-    if device is None:
-        return
-    import torch
-
-    try:
-        torch.ones(1, device=device).item()  # 'meta' can be had and holds no numbers
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"--device {device}: not to be had ({str(error).splitlines()[0]}). Leave it out, or take cpu."
-        ) from None

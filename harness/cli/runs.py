@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import app
-from harness.cli.common import AsJson, PluginFiles, console, end, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, check_device, console, end, print_json, registry_of
 from harness.errors import UserError
+
+_EXAMPLES_SHOWN = 20
 
 
 @app.command()
@@ -55,6 +57,50 @@ def status(
     console().print(table)
     state = "finished" if found["done"] == found["blocks"] else "not finished: run the same suite again to go on"
     console().print(f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures; {state}.")
+
+
+@app.command()
+def rescore(
+    folder: Annotated[Path, typer.Argument(help="A run folder whose suite has save_examples.", metavar="RUN")],
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the attacked images that a run kept once more, as floats and as 8-bit PNG; exit 1 if any disagrees.
+
+    Example: robustiqa rescore results/runs/quickstart
+    """
+    from dataclasses import asdict
+
+    from harness.rescore import TOLERANCE
+    from harness.rescore import rescore as rescore_
+    from harness.run import default_device, reopen
+
+    registry = registry_of(plugin)
+    check_device(device)
+    rows = list(rescore_(*reopen(folder, registry), registry, device or default_device()))
+    wrong = [row for row in rows if row.complaint]
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        from rich.table import Table
+
+        from harness.report.words import significant
+
+        table = Table(
+            "cell", "item", "clean", "attacked", "attacked, 8-bit", "", title=str(folder), title_justify="left"
+        )
+        for row in wrong or rows[:_EXAMPLES_SHOWN]:
+            scores = (significant(now) for _, now in (row.clean, row.attacked, row.attacked_8bit))
+            table.add_row(row.cell, row.item, *scores, row.complaint or "agrees")
+        console().print(table)
+        more = f" ({_EXAMPLES_SHOWN} shown)" if not wrong and len(rows) > _EXAMPLES_SHOWN else ""
+        console().print(
+            f"{len(rows) - len(wrong)} of {len(rows)} stored examples{more} score again what was recorded, within "
+            f"{TOLERANCE:g} of the score."
+        )
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command("compare")
