@@ -39,25 +39,31 @@ def examine(registry: Registry) -> Iterator[Finding]:
 
 
 def probe_metric(name: str, registry: Registry) -> Iterator[Finding]:
-    """Whether a metric with its default weights keeps its contract: every broken rule with what was seen and the cure.
+    """Whether a metric with its default weights keeps its contract: every broken rule, and what was measured.
 
     Raises:
         UserError: The metric is unknown, or has no default weights.
     """
     import torch
 
-    from harness.testing import ConformanceError, check_metric
+    from harness.probes import probe
     from harness.worker import default_metric
 
     torch.set_num_threads(1)
     metric = default_metric(name, registry, torch.device("cpu"))
-    try:
-        check_metric(metric, name=name)
-    except ConformanceError as error:
-        for fault in error.faults:
-            yield Finding(fault.rule, "problem", f"{fault.seen}. Cure: {fault.cure}.")
-    else:
+    found = probe(metric, name)
+    for fault in found["faults"]:
+        yield Finding(fault["rule"], "problem", f"{fault['seen']}. Cure: {fault['cure']}.")
+    if not found["faults"]:
         yield Finding(name, "ok", "keeps every rule of the contract that can be probed")
+    if found["range"] is not None:
+        low, high = found["range"]
+        yield Finding("range", "ok", f"{low:.4g} to {high:.4g} on distorted, identical and flat images")
+    for pair in ("identical", "flat"):
+        if found[pair] is not None:
+            yield Finding(f"{pair} images", "ok", f"score {float(found[pair]):.4g}")
+    works = "no square image up to 512 px gets a score" if found["smallest"] is None else f"{found['smallest']} px works"
+    yield Finding("smallest side", "ok", f"{works}; it asks for {metric.minimum_size} px")
 
 
 def _versions() -> Iterator[Finding]:

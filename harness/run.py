@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -11,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from harness import __version__
 from harness.costs import Cost, keep_costs
 from harness.errors import UserError
+from harness.files import locked
+from harness.identity import identity
 from harness.located import LocatedError
 from harness.plan import Block, Plan, make_plan
 from harness.provenance import describe_invocation
 from harness.registry import Registry
-from harness.report import RunData, Table, write_report
+from harness.report import RunData, Table, build_tables, write_report
 from harness.results import collect, describe_split, done_slices, relevant_failures, versions
 from harness.store import FailureRecord, RunFolder
 from harness.suite import Suite
@@ -67,23 +71,35 @@ class RunResult:
 
     Attributes:
         folder: The run folder.
-        data: Everything its tables are made from.
-        tables: The tables, as written to the report.
-        jobs: Jobs executed: facts, fits and blocks.
+        plan: What the suite needs.
+        registry: Where its plugins come from.
+        jobs: Jobs executed: probes, facts, fits and blocks.
         blocks: Blocks executed.
         cells: (cell, slice) pairs executed in them.
         failed: Jobs and (cell, slice) pairs that failed in this run.
-        failures: Every noted failure of the suite's cells, facts and fits.
+        failures: Every noted failure of the suite's cells, facts, fits and probes.
+        unchanged: Nothing was left to run, and the report that stands is of these very records.
     """
 
     folder: RunFolder
-    data: RunData
-    tables: Sequence[Table]
+    plan: Plan
+    registry: Registry
     jobs: int
     blocks: int
     cells: int
     failed: int
     failures: Sequence[FailureRecord]
+    unchanged: bool
+
+    @functools.cached_property
+    def data(self) -> RunData:
+        """Everything the tables are made from."""
+        return collect(self.plan, self.folder, self.registry)
+
+    @functools.cached_property
+    def tables(self) -> Sequence[Table]:
+        """The tables."""
+        return build_tables(self.data)
 
 
 def run_suite(
@@ -114,15 +130,28 @@ def run_suite(
         finally:
             store.add_provenance("notices", list(tally.notices))
             keep_costs(store, tally.costs)
-    data = collect(plan, store, registry)
-    tables = _written(data, store)
+    unchanged = not tally.jobs and store.report_made_from() == _state(suite, store)
     failures = relevant_failures(plan, store)
-    return RunResult(store, data, tables, tally.jobs, tally.blocks, tally.cells, tally.failed, failures)
+    counts = (tally.jobs, tally.blocks, tally.cells, tally.failed)
+    result = RunResult(store, plan, registry, *counts, failures, unchanged)
+    if not unchanged:
+        _report(result)
+    return result
 
 
-def _written(data: RunData, store: RunFolder) -> Sequence[Table]:
+def _state(suite: Suite, store: RunFolder) -> str:
+    """What a report is made from, as a hash: the suite, the stored results, and the version that reads them."""
+    return identity("report", {"suite": suite.resolved(), "version": __version__, "stored": store.stamps()})
+
+
+def _report(result: RunResult) -> None:
+    """One process at a time reads the records and reports them, or a shard's older report could replace a newer one."""
+    store = result.folder
     try:
-        return write_report(data, store.report)
+        with locked(store.report):
+            state = _state(result.plan.suite, store)
+            write_report(result.data, result.tables, store.report)
+            store.note_report(state)
     except OSError as error:
         raise UserError(
             f"{error.filename or store.report}: the report cannot be written ({error.strerror or error}). The records "
@@ -130,15 +159,16 @@ def _written(data: RunData, store: RunFolder) -> Sequence[Table]:
         ) from error
 
 
-def report_run(folder: Path, registry: Registry) -> tuple[RunData, Sequence[Table], Sequence[FailureRecord]]:
+def report_run(folder: Path, registry: Registry) -> RunResult:
     """Make the report of a run folder again from its records, running nothing.
 
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
     plan, store = reopen(folder, registry)
-    data = collect(plan, store, registry)
-    return data, _written(data, store), relevant_failures(plan, store)
+    result = RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), False)
+    _report(result)
+    return result
 
 
 def read_run(folder: Path, registry: Registry) -> RunData:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -90,6 +91,8 @@ class RunFolder:
         saved = self.path / "suite.yaml"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            # Listed first: whatever of another shard is seen then came after its suite.yaml, which is seen next.
+            strange = any(not path.name.startswith(".suite.yaml.") for path in self.path.iterdir())
             if saved.exists():
                 name = self._saved_name(saved)
                 if name != suite.name:
@@ -97,7 +100,7 @@ class RunFolder:
                         f"{self.path}: the run folder of another suite ('{name}', not '{suite.name}'). "
                         "Give another folder with --out, or rename the suite."
                     )
-            elif any(not path.name.startswith(".suite.yaml.") for path in self.path.iterdir()):
+            elif strange:
                 raise StoreError(
                     f"{self.path}: not empty and no run folder (no suite.yaml). Give another folder with --out."
                 )
@@ -360,6 +363,26 @@ class RunFolder:
     def report(self) -> Path:
         """Folder of the report."""
         return self.path / "report"
+
+    def stamps(self) -> list[str]:
+        """Name, size and time of every stored result: what a report depends on."""
+        found = []
+        for part in ("records", "facts", "probes", "failures", "provenance"):
+            for folder, _, names in os.walk(self.path / part):
+                for name in names:
+                    if not name.startswith("."):
+                        about = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (10,000 files: half the time)
+                        found.append(f"{folder}/{name} {about.st_size} {about.st_mtime_ns}")
+        return sorted(found)
+
+    def report_made_from(self) -> str:
+        """What `note_report` was told when the report was made; empty where there is none."""
+        there = all((self.report / name).is_file() for name in ("index.html", "terminal.txt", "made-from.txt"))
+        return (self.report / "made-from.txt").read_text(encoding="utf-8") if there else ""
+
+    def note_report(self, state: str) -> None:
+        """Note what the report was made from."""
+        self._write_text(self.report / "made-from.txt", state)
 
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"

@@ -184,7 +184,7 @@ def run(
     """
     from harness.compose import Overrides
     from harness.progress import ConsoleProgress, SilentProgress
-    from harness.report import print_tables
+    from harness.report import TERMINAL, print_tables
     from harness.resolve import load_suite
     from harness.run import Options, run_suite
 
@@ -196,7 +196,10 @@ def run(
     with SilentProgress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:
-        print_tables(result.tables, screen)
+        if result.unchanged:
+            print((result.folder.report / TERMINAL).read_text(encoding="utf-8"), end="")
+        else:
+            print_tables(result.tables, screen)
         did = f"{result.blocks} blocks run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
         screen.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
     end(result.failures)

@@ -27,10 +27,10 @@ def report(
     from harness.report import print_tables
     from harness.run import report_run
 
-    _, tables, failures = report_run(folder, registry_of(plugin))
-    print_tables(tables, console())
+    result = report_run(folder, registry_of(plugin))
+    print_tables(result.tables, console())
     console().print(f"\nReport: {folder / 'report' / 'index.html'}", soft_wrap=True)
-    end(failures)
+    end(result.failures)
 
 
 @app.command()

@@ -2,10 +2,11 @@
 
 from harness.report.build import TABLE_NAMES, Table, build_tables
 from harness.report.data import DatasetFacts, Failure, RunData, cell_label
-from harness.report.render import print_tables, write_report
+from harness.report.render import TERMINAL, print_tables, write_report
 
 __all__ = [
     "TABLE_NAMES",
+    "TERMINAL",
     "DatasetFacts",
     "Failure",
     "RunData",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.files import write_whole
-from harness.report.build import Layout, Table, build_tables
+from harness.report.build import Layout, Table
 from harness.report.data import RunData
 from harness.report.summary import sentences
 
@@ -19,19 +20,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def write_report(data: RunData, folder: Path) -> list[Table]:
-    """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png`` and ``index.html``; return the tables.
+TERMINAL = "terminal.txt"
+_WIDTH = 110
+
+
+def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
+    """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
 
     Every file is written under a temporary name and renamed, so that a reader never sees half of one. Figures are drawn
     again only if a table has changed.
 
     Args:
         data: The run.
+        tables: Its tables.
         folder: Where to write; made if need be.
     """
     from harness.report.figures import draw_figures
 
-    tables = build_tables(data)
     pages: dict[Path, bytes] = {}
     for name in dict.fromkeys(table.name for table in tables):
         mine = [table for table in tables if table.name == name]
@@ -46,7 +51,15 @@ def write_report(data: RunData, folder: Path) -> list[Table]:
         for path, page in pages.items():
             write_whole(path, page)
     write_whole(folder / "index.html", html(data, tables, figures).encode())
-    return tables
+    write_whole(folder / TERMINAL, _printed(tables).encode())
+
+
+def _printed(tables: Sequence[Table]) -> str:
+    from rich.console import Console
+
+    text = io.StringIO()
+    print_tables(tables, Console(file=text, width=_WIDTH, highlight=False))
+    return text.getvalue()
 
 
 def csv_text(tables: Sequence[Table]) -> str:

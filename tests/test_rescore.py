@@ -1,0 +1,109 @@
+"""Attacked images that a run keeps, and scoring them again from what it kept."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from harness.errors import UserError
+from harness.rescore import rescore
+from harness.run import reopen
+
+SUITE = """
+name: kept
+datasets: [{datasets}]
+metrics: [negative_mse]
+defenses: [{defenses}]
+attacks: [fgsm, noise]
+budgets: {{linf: [4/255]}}
+directions: [up]
+save_examples: {count}
+"""
+
+
+def suite(count=3, datasets="toy", defenses="base"):
+    return SUITE.format(count=count, datasets=datasets, defenses=defenses)
+
+
+def kept(folder):
+    return sorted((Path(folder) / "examples").glob("*/*/*/scores.json"))
+
+
+def again(folder, registry):
+    return list(rescore(*reopen(Path(folder), registry), registry, "cpu"))
+
+
+def test_the_first_samples_of_every_attacked_cell_are_kept(run_toy, tmp_path):
+    result = run_toy(suite(), tmp_path)
+    found = kept(tmp_path)
+    assert len(found) == 2 * 3, "fgsm up and noise; the clean cell attacks nothing"
+    first = {entry.id for entry in result.plan.limited(result.plan.splits[0])[:3]}
+    assert {json.loads(path.read_text())["item"] for path in found} == first
+    records = result.data.records
+    for path in found:
+        about, images = json.loads(path.read_text()), load_file(path.with_name("images.safetensors"))
+        attack = about["cell"].split(" / ")[2].split()[0]
+        cell = records[(records["item"] == about["item"]) & (records["attack"] == attack)]
+        assert cell["attacked"].item() == pytest.approx(about["attacked"])
+        delta = images["attacked"] - images["distorted"]
+        assert float(delta.abs().max()) == pytest.approx(about["linf"]) and float(delta.abs().max()) <= 4 / 255 + 1e-6
+        png = np.asarray(Image.open(path.with_name("attacked.png"))).transpose(2, 0, 1)
+        assert np.array_equal(png, np.round(images["attacked"].numpy() * 255).astype(np.uint8))
+        # The negative mean squared error by hand, from what is on the disk.
+        mse = -float((images["attacked"] - images["reference"]).square().mean())
+        assert about["attacked"] == pytest.approx(mse, rel=1e-5)
+        middle = np.asarray(Image.open(path.with_name("perturbation.png"))).transpose(2, 0, 1).astype(float) / 255
+        assert np.allclose(middle, 0.5 + 0.5 * delta.numpy() / (4 / 255), atol=0.5 / 255 + 1e-6)
+
+
+def test_asking_for_examples_later_changes_no_record(run_toy, tmp_path):
+    run_toy(suite(0), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.glob("records/*/*.parquet")}
+    assert not kept(tmp_path)
+    result = run_toy(suite(9), tmp_path)
+    assert result.blocks == 2, "slices 0 and 1 of 3 hold the first nine samples"
+    assert len(kept(tmp_path)) == 2 * 9
+    for path, content in before.items():
+        old = pd.read_parquet(io.BytesIO(content)).drop(columns="seconds")
+        pd.testing.assert_frame_equal(old, pd.read_parquet(path).drop(columns="seconds"), check_exact=True)
+    assert run_toy(suite(9), tmp_path).jobs == 0 and run_toy(suite(4), tmp_path).jobs == 0
+
+
+@pytest.mark.parametrize(
+    ("datasets", "defenses"),
+    [("toy", "base"), ("toy", "{name: jitter, threat: adaptive, eot: 2, draws: 2}"), ("toy_triplets", "base")],
+)
+def test_rescore_agrees_with_the_records(run_toy, registry, tmp_path, datasets, defenses):
+    run_toy(suite(4, datasets, defenses), tmp_path)
+    rows = again(tmp_path, registry)
+    # A triplet has two patches; fgsm raises one of them and lowers the other, noise is put on both.
+    assert len(rows) == (2 * 4 if datasets == "toy" else 4 + 4 + 8)
+    assert not [row.complaint for row in rows if row.complaint]
+
+
+def test_rescore_notices_what_was_changed(run_toy, registry, tmp_path):
+    run_toy(suite(1), tmp_path)
+    scores = kept(tmp_path)[0]
+    about = json.loads(scores.read_text())
+    scores.write_text(json.dumps({**about, "attacked": about["attacked"] * 1.01}))
+    assert [row.complaint.split(" was ")[0] for row in again(tmp_path, registry) if row.complaint] == ["attacked"]
+    scores.write_text(json.dumps(about))
+    floats = scores.with_name("images.safetensors")
+    images = load_file(floats)
+    save_file({**images, "attacked": (images["distorted"] + 0.1).clamp(0, 1)}, floats)
+    (complaint,) = [row.complaint for row in again(tmp_path, registry) if row.complaint]
+    assert "attacked was" in complaint and "outside the linf budget" in complaint and "PNG is not" in complaint
+    floats.write_bytes(b"no tensors")
+    with pytest.raises(UserError, match=r"images.safetensors: damaged .*Remove the file"):
+        again(tmp_path, registry)
+
+
+def test_rescore_without_examples_says_how_to_have_them(run_toy, registry, tmp_path):
+    run_toy(suite(0), tmp_path)
+    with pytest.raises(UserError, match="keeps no attacked images. Run its suite again with 'save_examples: 4'"):
+        again(tmp_path, registry)
