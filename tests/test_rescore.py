@@ -105,5 +105,5 @@ def test_rescore_notices_what_was_changed(run_toy, registry, tmp_path):
 
 def test_rescore_without_examples_says_how_to_have_them(run_toy, registry, tmp_path):
     run_toy(suite(0), tmp_path)
-    with pytest.raises(UserError, match="keeps no attacked images. Run its suite again with 'save_examples: 4'"):
+    with pytest.raises(UserError, match=r"keeps no attacked images\. Run its suite again with 'save_examples: 4'"):
         again(tmp_path, registry)
