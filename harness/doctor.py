@@ -117,6 +117,8 @@ def _collisions() -> Iterator[Finding]:
 
 
 def _plugins(registry: Registry) -> Iterator[Finding]:
+    for message in registry.refused:
+        yield Finding("installed plugin", "problem", message)
     off = " (installed plugins are switched off)" if os.environ.get(NO_PLUGINS) == "1" else ""
     for kind in ("metrics", "attacks", "purifiers", "datasets", "recipes"):
         bad = []

@@ -218,11 +218,13 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
     try:
         suite = load_suite(folder / "suite.yaml", registry)
     except LocatedError as error:
-        files = list(dict.fromkeys(file for page in store.read_provenance("invocations") for file in page["plugins"]))
-        if registry.files or not files:
-            raise
-        hint = f"The run was made with {' '.join(f'--plugin {file}' for file in files)}; give them again."
-        raise UserError(f"{error}\n{hint}") from error
+        pages = store.read_provenance("invocations")
+        files = list(dict.fromkeys(str(file) for page in pages for file in page.get("plugins", ())))
+        if files and not registry.files:
+            hint = f"The run was made with {' '.join(f'--plugin {file}' for file in files)}; give them again."
+        else:
+            hint = "A run wrote this file: put it back, or run the suite into another folder with --out."
+        raise UserError(f"{error} {hint}") from error
     return make_plan(suite, registry), store
 
 
