@@ -1,21 +1,21 @@
-"""What the engine adds to a block: PGD-10 on birqa-tiny, 8 images of 128 px, up and down, next to the same work by hand.
+"""What the engine adds to a block (PGD-10 on birqa-tiny, 8 images of 128 px, up and down) to the same work by hand.
 
 python benchmarks/overhead.py            # nine repetitions
 python benchmarks/overhead.py 25
 
 Both do one block on one thread in float32: the clean cell, and PGD in both directions at 8/255. A repetition does the
-next slice of `mini`, first one way then the other, the order changing from one to the next; the share is taken within
-it, so what slows the machine down for a while slows both.
+next slice of `mini`, first one way then the other, the order changing from one to the next; the ratio is taken within
+it, so what slows the machine down for a while slows both. Both must arrive at the same scores, to the bit.
 
-*By hand* is the metric's and the attack's own tensor work, and nothing is done twice: the reference is encoded once;
-each direction draws its start, makes ten forwards with backwards to the image, ten updates and their projections;
-and each image that the protocol wants a score of is scored once: distorted, reference against itself, attacked, and
-the 8-bit versions of distorted and attacked. Images, weights and generators are there before its clock starts.
+*By hand* is the metric's and the attack's own tensor work, and no image is scored twice. The reference is encoded once.
+Each direction draws its start, makes ten forwards with backwards to the image, and the operations of PGD's ten updates
+and projections. Each image that the protocol wants a score of is scored once: distorted, reference against itself,
+attacked, and the 8-bit versions of distorted and attacked; the better of attacked and distorted is taken from these.
+Images, weights and generators are there before its clock starts.
 
-*The engine* is `Worker.execute`. All it does beyond that is overhead: reading, decoding and checking images, looking
-up facts, generators, counting evaluations, finding the best image of the budget, projecting what the attack returned,
-keeping the better of result and start, checks of what plugins return, records, writing them, and any image it scores
-more than once. Both must arrive at the same scores, to the bit.
+*The engine* is `Worker.execute`. All that it does beyond this is overhead: reading, decoding and checking images,
+looking up facts, making generators, counting evaluations, finding the best image of the budget, projecting what the
+attack returned, checks of what plugins return, records, writing them, and any image scored more than once.
 
 CPU seconds say more than the clock on a busy machine; only the clock sees waiting for the disk.
 """
@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,7 +37,6 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-import harness.batches
 import harness.evaluate
 import harness.objective
 import harness.scorer
@@ -49,7 +48,7 @@ from harness.plan import Block, make_plan
 from harness.registry import Registry
 from harness.resolve import validate
 from harness.store import RunFolder
-from harness.worker import Context, Worker
+from harness.worker import Context, Worker, default_metric
 
 STEPS, STEP_SIZE, EPS = 10, 2 / 255, 8 / 255
 SUITE = f"""\
@@ -61,6 +60,8 @@ budgets: {{linf: [{EPS}]}}
 directions: [up, down]
 slice: 8
 """
+Seconds = tuple[float, float]
+"""CPU and wall clock."""
 Scores = dict[str, Tensor]
 """Direction ("" is the clean cell) and column of the records, joined by a space -> scores of the slice."""
 
@@ -74,17 +75,23 @@ def by_hand(metric: Any, batch: Batch, draws: dict[str, SampleRng]) -> Scores:
         scores[" pristine"] = metric.score(encoded, batch.ref)
         scores[" attacked_8bit"] = metric.score(encoded, torch.round(batch.dist * 255) / 255)
     for direction, sign in (("up", 1.0), ("down", -1.0)):
-        low, high = batch.dist - EPS, batch.dist + EPS
-        images = batch.dist + draws[direction].uniform(*batch.dist.shape[1:], low=-1.0) * EPS
-        images = images.maximum(low).minimum(high).clamp(0, 1)
+        noise = draws[direction].uniform(*batch.dist.shape[1:], low=-1.0) * EPS
+        images = projected(batch.dist + noise, batch.dist)
         for _ in range(STEPS):
             leaf = images.requires_grad_(True)
             (slope,) = torch.autograd.grad((sign * metric.score(encoded, leaf)).sum(), leaf)
-            images = (images.detach() + STEP_SIZE * slope.sign()).maximum(low).minimum(high).clamp(0, 1)
+            images = projected(images.detach() + STEP_SIZE * slope.sign(), batch.dist)
         with torch.no_grad():
-            scores[f"{direction} attacked"] = metric.score(encoded, images)
+            clean, attacked = scores[" clean"], metric.score(encoded, images)
+            worse = sign * attacked - sign * clean < 0
+            images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
+            scores[f"{direction} attacked"] = torch.where(worse, clean, attacked)
             scores[f"{direction} attacked_8bit"] = metric.score(encoded, torch.round(images * 255) / 255)
     return scores
+
+
+def projected(images: Tensor, centre: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(images, centre - EPS), centre + EPS).clamp(0, 1)
 
 
 def by_engine(worker: Worker, block: Block) -> None:
@@ -103,7 +110,7 @@ def recorded(store: RunFolder, block: Block) -> Scores:
     return scores
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
+def timed(work: Callable[[], Any]) -> Seconds:
     """CPU and wall-clock seconds."""
     began, spent = time.perf_counter(), time.process_time()
     work()
@@ -119,6 +126,8 @@ class Meter:
         self._inner = [0.0]
 
     def measured(self, part: str, function: Any) -> Any:
+        """The function, measured as a part."""
+
         @functools.wraps(function)
         def measured(*args: Any, **kwargs: Any) -> Any:
             began = time.process_time()
@@ -134,111 +143,120 @@ class Meter:
         return measured
 
 
-METRIC, ATTACK = "the metric", "the attack"
+METRIC, ATTACK, FREEING = "the metric", "the attack", "freeing the metric's graphs"
 LOADING, BEST, LEDGER = "reading, decoding, checking images", "best image of the budget", "counting evaluations"
-CHECKS, RECORDS, WRITING, REST = "checks", "records", "writing them", "the rest (clones, sums, facts, generators, glue)"
+CHECKS, RECORDS, WRITING, REST = "checks", "records", "writing them", "the rest: copies, sums, facts, generators"
+OWN = (METRIC, ATTACK, FREEING)
 OVERHEAD = (LOADING, BEST, LEDGER, CHECKS, RECORDS, WRITING, REST)
 
 
 @contextlib.contextmanager
 def taken_apart(meter: Meter, metric: type, attack: type) -> Iterator[None]:
     """Measure the engine's parts for a while."""
-    engine, objective = harness.evaluate, harness.objective.ScorerObjective
-    parts = [
-        (METRIC, [(metric, "encode"), (metric, "score"), (torch.autograd, "grad")]),
-        (ATTACK, [(attack, "perturb")]),
-        (LOADING, [(harness.worker, "load_batches")]),
-        (BEST, [(objective, "_remember")]),
-        (LEDGER, [(objective, "_count")]),
-        (CHECKS, [(place, name) for place, name in _CHECKS if hasattr(place, name)]),
-        (RECORDS, [(engine.BlockRun, "_records")]),
-        (WRITING, [(RunFolder, "write_records")]),
-        (REST, [(Worker, "execute"), (objective, "gradient"), (harness.scorer.Scorer, "quality")]),
-    ]
+    engine, objective, scorer = harness.evaluate, harness.objective.ScorerObjective, harness.scorer
+    parts: dict[str, list[tuple[Any, str]]] = {
+        METRIC: [(metric, "encode"), (metric, "score"), (torch.autograd, "grad")],
+        ATTACK: [(attack, "perturb")],
+        FREEING: [(objective, "_gradient")],
+        LOADING: [(harness.worker, "load_batches")],
+        BEST: [(objective, "_remember")],
+        LEDGER: [(objective, "_count")],
+        CHECKS: [(scorer, "check_scores"), (engine, "check_images"), (engine, "refuse_nan"), (engine, "within")],
+        RECORDS: [(engine.BlockRun, "_records")],
+        WRITING: [(RunFolder, "write_records")],
+        REST: [(Worker, "execute"), (objective, "_evaluate"), (scorer.Scorer, "quality")],
+    }
     with contextlib.ExitStack() as stack:
-        for part, places in parts:
+        for part, places in parts.items():
             for place, name in places:
                 stack.enter_context(mock.patch.object(place, name, meter.measured(part, getattr(place, name))))
         yield
 
 
-_CHECKS = (
-    (harness.scorer, "check_scores"),
-    (harness.scorer, "check_images"),
-    (harness.evaluate, "check_images"),
-    (harness.evaluate, "refuse_nan"),
-    (harness.evaluate, "within"),
-)
+class Bench:
+    """A worker whose run folder knows everything but the blocks, and what the same blocks need by hand.
+
+    Args:
+        folder: Where the run folder goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Registry()
+        self.suite = validate(parse_text(SUITE, "overhead.yaml"), self.registry)
+        self.plan = make_plan(self.suite, self.registry)
+        self.blocks = self.plan.blocks({})
+        self.worker = Worker(Context(folder, (), self.suite.seed, self.suite.slice_size, "cpu"))
+        self.worker.store.open(self.suite)
+        for fact in self.plan.facts:
+            self.worker.execute(fact)
+        self.metric = default_metric("birqa-tiny", self.registry, self.worker.device)
+        # A data set of its own, so that the engine finds no image decoded.
+        self.dataset = self.registry.dataset("mini").build({})
+
+    def prepared(self, block: Block) -> Callable[[], Scores]:
+        """The work by hand, ready to begin; images that the cache does not have are made."""
+        size = self.suite.slice_size
+        entries = self.plan.entries[block.split.key][block.slice * size : (block.slice + 1) * size]
+        (batch,) = load_batches(self.dataset, entries, self.worker.device)
+        draws = {way: SampleRng.for_samples(self.suite.seed, batch.ids, "pgd") for way in ("up", "down")}
+        return lambda: by_hand(self.metric, batch, draws)
+
+    def compared(self, block: Block, *, engine_first: bool) -> tuple[Seconds, Seconds]:
+        """CPU and wall-clock seconds by hand, and by the engine."""
+        work, scores = self.prepared(block), {}
+        jobs = [lambda: scores.update(work()), lambda: by_engine(self.worker, block)]
+        order = reversed(jobs) if engine_first else jobs
+        taken = [timed(job) for job in order]
+        written = recorded(self.worker.store, block)
+        wrong = [name for name, values in scores.items() if not torch.equal(values, written[name])]
+        if wrong:
+            sys.exit(f"{block.label}: by hand and engine differ in {', '.join(wrong)}")
+        hand, engine = reversed(taken) if engine_first else taken
+        return hand, engine
+
+    def metered(self, block: Block) -> Meter:
+        """The engine taken apart."""
+        meter = Meter()
+        with taken_apart(meter, type(self.metric), self.registry.attack("pgd").cls):
+            by_engine(self.worker, block)
+        return meter
+
+
+def show_ratio(pairs: Sequence[tuple[Seconds, Seconds]]) -> None:
+    print(f"{'':6}{'by hand':>12}{'engine':>12}{'ratio':>10}   quartiles")
+    overhead = []
+    for i, clock in enumerate(("CPU", "wall")):
+        low, middle, high = statistics.quantiles((e[i] / h[i] for h, e in pairs), n=4, method="inclusive")
+        hand, engine = (statistics.median(seconds[i] for seconds in column) for column in zip(*pairs, strict=True))
+        print(f"{clock:6}{hand:10.3f} s{engine:10.3f} s{middle:10.4f}   {low:.4f} to {high:.4f}")
+        overhead.append(f"{100 * (middle - 1):.1f} % ({clock})")
+    print(f"overhead {', '.join(overhead)}\n")
+
+
+def show_parts(meters: Sequence[Meter]) -> None:
+    median = {part: statistics.median(m.seconds[part] for m in meters) for part in (*OWN, *OVERHEAD)}
+    own = sum(median[part] for part in OWN)
+    print("the engine taken apart             CPU ms   % of the first three")
+    for part, seconds in (*median.items(), ("all but the first three", sum(median[part] for part in OVERHEAD))):
+        print(f"{part:34}{1000 * seconds:7.1f}{100 * seconds / own:9.2f}")
+    calls = 1 + 3 + 2 * (2 * STEPS + 2)
+    print(f"calls of the metric, forward and backward: {max(m.calls[METRIC] for m in meters)}, by hand {calls}")
 
 
 def main() -> None:
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        registry = Registry()
-        suite = validate(parse_text(SUITE, "overhead.yaml"), registry)
-        plan = make_plan(suite, registry)
-        worker = Worker(Context(Path(folder) / "run", (), suite.seed, suite.slice_size, "cpu"))
-        worker.store.open(suite)
-        for fact in plan.facts:
-            worker.execute(fact)
-        blocks = plan.blocks({})[: 2 * repetitions + 1]
-        if len(blocks) < 2 * repetitions + 1:
-            sys.exit(f"{repetitions} repetitions need {2 * repetitions + 1} slices; the split has {len(blocks)}")
-        # A data set of its own, so that the engine finds no image decoded.
-        images = registry.dataset("mini").build({})
-        metric = harness.worker.default_metric("birqa-tiny", registry, worker.device)
-        attack = registry.attack("pgd").cls
-
-        def prepared(block: Block) -> Callable[[], Scores]:
-            start = block.slice * suite.slice_size
-            (batch,) = load_batches(images, plan.entries[block.split.key][start : start + suite.slice_size], worker.device)
-            draws = {way: SampleRng.for_samples(suite.seed, batch.ids, "pgd", "cpu") for way in ("up", "down")}
-            return lambda: by_hand(metric, batch, draws)
-
-        for block in blocks:
-            prepared(block)  # images are made when first asked for, which is no part of a block
-        by_engine(worker, blocks[0])
-        expected = prepared(blocks[0])()
-        written = recorded(worker.store, blocks[0])
-        wrong = [name for name, scores in expected.items() if not torch.equal(scores.double(), written[name].double())]
-        if wrong:
-            sys.exit(f"by hand and engine differ in: {', '.join(wrong)}")
-
-        hand, engine = [], []
-        for turn, block in enumerate(blocks[1 : repetitions + 1]):
-            floor = prepared(block)
-            if turn % 2:
-                engine.append(timed(lambda block=block: by_engine(worker, block)))
-            hand.append(timed(floor))
-            if not turn % 2:
-                engine.append(timed(lambda block=block: by_engine(worker, block)))
-
-        meters = []
-        for block in blocks[repetitions + 1 :]:
-            meters.append(Meter())
-            with taken_apart(meters[-1], type(metric), attack):
-                by_engine(worker, block)
-
-    print(f"{repetitions} blocks of {suite.slice_size} images; medians, and quartiles of the ratio\n")
-    print(f"{'':6}{'by hand':>12}{'engine':>12}{'ratio':>10}")
-    over = {}
-    for i, clock in enumerate(("CPU", "wall")):
-        ratios = [e[i] / h[i] for e, h in zip(engine, hand, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        over[clock] = 100 * (middle - 1)
-        seconds = [statistics.median(row[i] for row in rows) for rows in (hand, engine)]
-        print(f"{clock:6}{seconds[0]:10.3f} s{seconds[1]:10.3f} s{middle:10.4f}   ({low:.4f} to {high:.4f})")
-    print(f"\noverhead {over['CPU']:.1f} % (CPU), {over['wall']:.1f} % (wall)\n")
-
-    median = {part: statistics.median(m.seconds[part] for m in meters) for part in (METRIC, ATTACK, *OVERHEAD)}
-    own = median[METRIC] + median[ATTACK]
-    print(f"the engine taken apart, CPU ms of {len(meters)} blocks (median)      share of the first two")
-    for part, seconds in median.items():
-        print(f"  {part:50}{1000 * seconds:9.2f}{100 * seconds / own:9.2f} %")
-    added = sum(median[part] for part in OVERHEAD)
-    print(f"  {'all but the first two':50}{1000 * added:9.2f}{100 * added / own:9.2f} %")
-    print(f"calls of the metric: {meters[0].calls[METRIC]}, by hand {1 + 3 + 2 * (2 * STEPS + 2)}")
+        bench = Bench(Path(folder) / "run")
+        first, *blocks = bench.blocks[: 2 * count + 1]
+        for block in blocks[count:]:
+            bench.prepared(block)
+        bench.compared(first, engine_first=False)
+        pairs = [bench.compared(block, engine_first=turn % 2 == 1) for turn, block in enumerate(blocks[:count])]
+        meters = [bench.metered(block) for block in blocks[count:]]
+    print(f"{count} blocks of {bench.suite.slice_size} images, medians")
+    show_ratio(pairs)
+    show_parts(meters)
 
 
 if __name__ == "__main__":

@@ -169,9 +169,9 @@ class BlockRun:
         rng = SampleRng.for_samples(tools.seed, batch.ids, cell.attack.name, device)
         try:
             images = self._perturb(attack, objective, batch, budget, rng, tools.name(cell.attack))
-            status = ["ok"] * count
+            status, quality = ["ok"] * count, None
             if not attack.control:
-                images, status = self._keep_better(cell, scorer, batch, index, images, objective)
+                images, status, quality = self._keep_better(cell, scorer, batch, index, images, objective)
         except (SampleError, UserError):
             raise
         except Exception as error:
@@ -189,6 +189,7 @@ class BlockRun:
             seconds,
             status,
             objective.notes,
+            quality,
         )
 
     def _perturb(
@@ -202,7 +203,8 @@ class BlockRun:
                     images = attack.perturb(objective, batch.dist.clone(), budget, rng)
             except QueryLimit:
                 images = objective.best()
-        images = check_images(images, batch.dist, f"{who}: perturb()").detach().clone()
+        images = check_images(images, batch.dist, f"{who}: perturb()").detach()
+        images = images.clone(memory_format=torch.contiguous_format)  # one layout however often they are scored
         refuse_nan(
             batch,
             images.flatten(1).sum(1),
@@ -215,8 +217,13 @@ class BlockRun:
 
     def _keep_better(
         self, cell: Cell, scorer: Scorer, batch: Batch, index: int, images: Tensor, objective: ScorerObjective
-    ) -> tuple[Tensor, list[str]]:
-        """Per sample, the better of result and start, judged on draws that the attack has not seen."""
+    ) -> tuple[Tensor, list[str], Tensor | None]:
+        """Per sample, the better of result and start, judged on draws that the attack has not seen.
+
+        Returns:
+            The images, their status, and their quality under a source that is not randomised.
+        """
+        quality = None
         with torch.no_grad():
             if scorer.randomised:
                 rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/keep", batch.dist.device)
@@ -227,8 +234,10 @@ class BlockRun:
                     gain += objective.aim(after) - objective.aim(before)
             else:
                 encoded = self._encode(cell.source.key, scorer, batch, index)
-                before, after = scorer.quality(encoded, batch.dist), scorer.quality(encoded, images)
-                gain = objective.aim(after) - objective.aim(before)
+                clean = self._clean.get((cell.source.key, index, 0)) if self._whole(batch, index) else None
+                before = scorer.quality(encoded, batch.dist) if clean is None else clean
+                quality = scorer.quality(encoded, images)
+                gain = objective.aim(quality) - objective.aim(before)
             refuse_nan(
                 batch,
                 gain,
@@ -236,7 +245,9 @@ class BlockRun:
             )
             worse = gain < 0
             images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
-        return images, ["start" if w else "ok" for w in worse.tolist()]
+            if quality is not None:
+                quality = torch.where(worse, before, quality)
+        return images, ["start" if w else "ok" for w in worse.tolist()], quality
 
     def _opinions(self, cell: Cell, batch: Batch) -> Opinions:
         """What the error of the source's predictions is measured against.
@@ -269,11 +280,15 @@ class BlockRun:
 
     def _encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
         """The encoded reference of a scorer that is not randomised, once per block (full batches only)."""
-        if len(batch.items) != len(self._batches[index].items):
+        if not self._whole(batch, index):
             return scorer.encode(batch.ref, SampleRng([], batch.ref.device))
         if (key, index) not in self._encoded:
             self._encoded[key, index] = scorer.encode(batch.ref, SampleRng([], batch.ref.device))
         return self._encoded[key, index]
+
+    def _whole(self, batch: Batch, index: int) -> bool:
+        """Whether it is all of the batch of this index, and not the part that has one sign."""
+        return len(batch.items) == len(self._batches[index].items)
 
     def _records(self, cell: Cell, attacked: Sequence[_Attacked], examples: list[Example]) -> dict[str, list[Any]]:
         """The columns of a cell's records; the attacked images to keep are added to `examples`."""
@@ -322,7 +337,7 @@ class BlockRun:
                 )
                 eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
             else:
-                attacked = self._quality(cell, scorer, encoded, batch, result.images, "an attacked image")
+                attacked = self._attacked_quality(cell, scorer, result, encoded)
                 pristine = torch.full_like(clean, torch.nan)
                 eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
             delta = (result.images - batch.dist).flatten(1)
@@ -371,13 +386,20 @@ class BlockRun:
     def _clean_quality(self, cell: Cell, scorer: Scorer, result: _Attacked, draw: int, encoded: Tree) -> Tensor:
         """Clean quality, computed once per scorer, batch and draw."""
         key = (cell.scorer.key, result.index, draw)
-        whole = len(result.batch.items) == len(self._batches[result.index].items)
+        whole = self._whole(result.batch, result.index)
         if whole and key in self._clean:
             return self._clean[key]
         clean = self._quality(cell, scorer, encoded, result.batch, result.batch.dist, "a clean image")
         if whole:
             self._clean[key] = clean
         return clean
+
+    def _attacked_quality(self, cell: Cell, scorer: Scorer, result: _Attacked, encoded: Tree) -> Tensor:
+        """Quality of the attacked images: what the source said of them, where it is the scorer."""
+        # What purifiers return is inspected here alone, so they are not spared.
+        if result.quality is not None and cell.scorer.key == cell.source.key and not scorer.purifiers:
+            return result.quality
+        return self._quality(cell, scorer, encoded, result.batch, result.images, "an attacked image")
 
     def _quality(
         self,
@@ -425,6 +447,8 @@ class _Attacked:
     seconds: float
     status: list[str]
     notes: Mapping[str, list[Any]]
+    quality: Tensor | None = None
+    """Quality of the images under the source, where keeping the better has found it."""
 
 
 def _plain_name(spec: Any) -> str:

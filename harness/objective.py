@@ -161,20 +161,10 @@ class ScorerObjective(Objective):
         shared = self._shared
         if not shared.white_box:
             raise RuntimeError("gradient() is not to be had in a black-box view (the attack says needs_gradient=False)")
-        total, slope = torch.zeros_like(self.sign), torch.zeros_like(images)
-        for _ in range(shared.eot):
-            leaf = images.detach().requires_grad_(True)
-            with torch.enable_grad():
-                value = self._evaluate(leaf)
-                if not value.requires_grad:
-                    raise PluginFaultError(
-                        f"{shared.scorer.name}: its score does not follow the image by differentiable operations "
-                        "(detach, numpy, rounding?). Mend it, or set differentiable = False and take black-box attacks"
-                    )
-                value.register_hook(lambda _: self._count(shared.ledger.backwards))
-                (step,) = torch.autograd.grad(value.sum(), leaf)
-            total = total + value.detach()
-            slope = slope + step
+        total, slope = self._gradient(images)
+        for _ in range(shared.eot - 1):
+            value, step = self._gradient(images)
+            total, slope = total + value, slope + step
         if shared.eot > 1:
             total, slope = total / shared.eot, slope / shared.eot
         self._remember(images, total)
@@ -211,6 +201,22 @@ class ScorerObjective(Objective):
     def aim(self, quality: Tensor) -> Tensor:
         """J of the given qualities, shape [N]."""
         return self.sign * quality if self._opinions is None else self._opinions.error(quality)
+
+    def _gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """J and its gradient by one draw."""
+        shared = self._shared
+        leaf = images.detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = self._evaluate(leaf)
+            if not value.requires_grad:
+                raise PluginFaultError(
+                    f"{shared.scorer.name}: its score does not follow the image by differentiable operations "
+                    "(detach, numpy, rounding?). Mend it, or set differentiable = False and take black-box attacks"
+                )
+            value.register_hook(lambda _: self._count(shared.ledger.backwards))
+            (slope,) = torch.autograd.grad(value.sum(), leaf)
+        # The gradient of a sum is one number seen through strides of 0, which an attack could not change in place.
+        return value.detach(), slope.contiguous()
 
     def _evaluate(self, images: Tensor) -> Tensor:
         shared = self._shared
@@ -258,7 +264,7 @@ class ScorerObjective(Objective):
             if rows is None:
                 better = value > shared.best_value
                 shared.best_value = torch.where(better, value, shared.best_value)
-                shared.best_images = torch.where(better.view(-1, 1, 1, 1), images, shared.best_images)
+                _replace(shared.best_images, images, better)
                 return
             top = shared.best_value.scatter_reduce(0, rows, value, "amax")
             count = len(rows)
@@ -270,10 +276,19 @@ class ScorerObjective(Objective):
             shared.best_images = torch.where(better.view(-1, 1, 1, 1), chosen, shared.best_images)
 
 
+def _replace(kept: Tensor, images: Tensor, better: Tensor) -> None:
+    """Put the better images in place of those kept: a new batch at every step would cost fresh pages of memory."""
+    if kept.device.type == "cpu":  # nothing to wait for, and only the rows that changed are copied
+        for row in better.nonzero().flatten().tolist():
+            kept[row].copy_(images[row])
+    else:
+        torch.where(better.view(-1, 1, 1, 1), images, kept, out=kept)
+
+
 def within(images: Tensor, start: Tensor, budget: Budget) -> Tensor:
     """Whether each image is inside ball and box up to `TOLERANCE`, bool of shape [N]."""
     delta = (images - start).flatten(1)
-    length = delta.abs().amax(1) if budget.norm == "linf" else delta.norm(dim=1)
+    length = delta.abs_().amax(1) if budget.norm == "linf" else delta.norm(dim=1)
     flat = images.flatten(1)
     in_box = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
     return (length <= budget.eps + TOLERANCE) & in_box

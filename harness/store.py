@@ -150,7 +150,8 @@ class RunFolder:
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
         buffer = io.BytesIO()
-        pq.write_table(_table(columns), buffer)
+        # Small files: dictionaries and statistics would cost more time and space than they save.
+        pq.write_table(_table(columns), buffer, use_dictionary=False, write_statistics=False)
         self._write(self.path / "records" / cell / f"{index:05d}.parquet", buffer.getvalue())
         self.forget_failure(cell, index)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -71,6 +73,7 @@ class Worker:
         self.device = torch.device(self.context.device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)
+            _keep_freed_memory()
 
     def execute(self, job: Job) -> Done:
         """Do one job; what fails in it is recorded in the run folder.
@@ -209,6 +212,16 @@ class Worker:
 
     def _notices(self) -> tuple[str, ...]:
         return tuple(n for d in self._datasets.values() for n in d.notices())
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep the memory of freed tensors: clearing new pages costs an attack a tenth of its time."""
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 32 * 2**20)
+        libc.mallopt(trim_threshold, 2**30)
+        libc.mallopt(top_pad, 2**28)
 
 
 def record_failure(store: RunFolder, job: Job, message: str, sample: str = "", *, bad_input: bool = False) -> Done:

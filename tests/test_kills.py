@@ -87,7 +87,7 @@ class Hit:
     files: int
     own_files: int
     torn: int
-    """Temporary names that the kill left behind."""
+    """Records under temporary names: what writes the kill cut off, this one or one before."""
     unmatched: int
     """Cells and slices with examples and without records."""
     orphans_lived: float
@@ -99,9 +99,9 @@ class Marksman:
     """Runs one command to its end through every shot; `own` are the records that the command itself writes."""
 
     folder: Path
+    said: Path
     arguments: tuple[str, ...]
     own: frozenset[str]
-    all: frozenset[str]
     rng: random.Random
     hits: list[Hit] = field(default_factory=list)
     advances: int = 0
@@ -119,7 +119,7 @@ class Marksman:
     def run(self, shots):
         waiting = list(shots)
         while True:
-            with self.folder.with_name("said.txt").open("a") as said:
+            with self.said.open("a") as said:
                 process = subprocess.Popen(
                     self.command(),
                     start_new_session=True,
@@ -132,7 +132,7 @@ class Marksman:
                 while waiting and not ended:
                     ended = self.shoot(process, waiting.pop(0))
                 if not ended:
-                    assert process.wait(PATIENCE) == 0, self.folder.with_name("said.txt").read_text()
+                    assert process.wait(PATIENCE) == 0, self.said.read_text()
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -145,11 +145,10 @@ class Marksman:
         """Kill at the moment asked for; whether that ended the run."""
         ready, deadline = self.moment(shot.moment), time.monotonic() + PATIENCE
         while not ready():
-            assert process.poll() is None, f"it ended before it could be killed {shot}"
+            assert process.poll() is None, f"it ended before {shot}: {self.said.read_text()}"
             assert time.monotonic() < deadline, f"nothing to shoot at: {shot}"
-            time.sleep(0.001)
+            time.sleep(0.004)
         workers = workers_of(process.pid)
-        leftovers = set(temporary(self.folder))
         if shot.victim == "worker":
             assert workers, "no worker to kill"
             os.kill(self.rng.choice(workers), signal.SIGKILL)
@@ -165,7 +164,7 @@ class Marksman:
             time.sleep(0.005)
         lived = time.monotonic() - killed
         found = names(self.folder, "records/*/*.parquet")
-        torn = [name for name in temporary(self.folder) if name not in leftovers or shot.moment == "writing"]
+        torn = names(self.folder, "records/*/.*.tmp")
         opened = (self.folder / "suite.yaml").exists()
         self.hits.append(Hit(shot, opened, len(found), self.done(), len(torn), len(self.unmatched()), lived))
         assert_readable(self.folder)
@@ -179,17 +178,16 @@ class Marksman:
             return lambda: time.monotonic() > began + delay
         if name == "preparing":
             pages = rng.randint(1, 10)
-            return lambda: sum(len(names(self.folder, f"{one}/*[a-z0-9]")) for one in PREPARED) >= pages
-        if name == "between":
-            return lambda: self.done() > 0 and self.unmatched()
+            return lambda: sum(len(names(self.folder, f"{one}/[a-z0-9]*.*")) for one in PREPARED) >= pages
         if name == "reporting":
             pages = rng.randint(1, 3)
-            return lambda: (
-                len(names(self.folder, "report/tables/*.*")) >= pages and self.folder.joinpath("report").exists()
-            )
-        enough = self.done() + rng.randint(3, 7)
+            return lambda: len(names(self.folder, "report/tables/[a-z]*")) >= pages
+        enough = self.done() + rng.randint(len(self.own) // 25, len(self.own) // 8)
+        if name == "between":
+            return lambda: self.done() >= enough and self.unmatched()
         if name == "writing":
-            return lambda: self.done() >= enough and names(self.folder, "records/*/.*.tmp")
+            old = set(names(self.folder, "records/*/.*.tmp"))
+            return lambda: self.done() >= enough and set(names(self.folder, "records/*/.*.tmp")) - old
         assert name == "working"
         pause = rng.uniform(0, 0.06)
         return lambda: self.done() >= enough and not time.sleep(pause)
@@ -209,10 +207,6 @@ PREPARED = ("provenance", "probes", "facts", "fits")
 
 def names(folder, pattern):
     return [path.relative_to(folder).as_posix() for path in folder.glob(pattern)]
-
-
-def temporary(folder):
-    return names(folder, "**/.*.tmp")
 
 
 def workers_of(pid):
@@ -264,6 +258,11 @@ def tables(folder):
     return {name: frame.drop(columns="milliseconds", errors="ignore").to_csv() for name, frame in found.items()}
 
 
+def visible(folder):
+    """Everything but locks and what kills left under temporary names."""
+    return {name for name in names(folder, "**/*") if not Path(name).name.startswith(".")} - {"failures"}
+
+
 def assert_like(whole, folder):
     one, other = records(whole.folder), records(folder)
     assert one.keys() == other.keys()
@@ -274,8 +273,7 @@ def assert_like(whole, folder):
         assert expected and content(folder, part) == expected, part
     assert not names(folder, "failures/*") and not list(RunFolder(folder).failures())
     assert len(tables(whole.folder)) >= 3 and tables(folder) == tables(whole.folder)
-    visible = {name for name in names(folder, "**/*") if not Path(name).name.startswith(".")}
-    assert visible - {"failures"} == set(names(whole.folder, "**/*[!k]")) - set(temporary(whole.folder))
+    assert visible(folder) == visible(whole.folder)
     assert_readable(folder)
 
 
@@ -283,66 +281,74 @@ def fatal(hits):
     return [hit for hit in hits if hit.shot.victim != "worker"]
 
 
-def assert_in_midst(hits, whole, least):
-    assert sum(0 < hit.files < len(whole.all) for hit in fatal(hits)) >= least, hits
+def shots(*words):
+    """Shots from words such as "working:parent"."""
+    return [Shot(*word.split(":")) for word in words]
 
 
-def marksman(whole, folder, arguments, seed, own=None):
-    folder.with_name("suite.yaml").write_text(SUITE)
-    return Marksman(folder, arguments, own or whole.all, whole.all, random.Random(seed))
+HUNTS = {
+    "one worker": (
+        ("--executor", "serial"),
+        shots("starting:group", "preparing:group", "between:group", "working:group", "writing:group")
+        + shots("working:parent", "working:group", "reporting:group"),
+    ),
+    "two workers": (
+        ("--workers", "2"),
+        shots("starting:group", "preparing:parent", "between:parent", "working:worker", "writing:parent")
+        + shots("working:group", "working:worker", "working:parent"),
+    ),
+    "shard 0": (
+        ("--shard", "0/2", "--executor", "serial"),
+        shots("starting:group", "working:group", "writing:group"),
+    ),
+    "shard 1": (
+        ("--shard", "1/2", "--workers", "1"),
+        shots("preparing:parent", "between:group", "working:worker", "working:parent"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def hunt(whole, tmp_path_factory):
+    """Every set-up, all at the same time: most of it is processes that start."""
+    found, folder = {}, tmp_path_factory.mktemp("hunt")
+    for seed, (name, (arguments, _)) in enumerate(HUNTS.items()):
+        shard = int(name[-1]) if "shard" in name else None
+        place = "shards" if shard is not None else name.replace(" ", "-")
+        base = folder / place
+        base.mkdir(exist_ok=True)
+        (base / "suite.yaml").write_text(SUITE)
+        own = whole.all if shard is None else whole.owned[shard]
+        found[name] = Marksman(base / "run", base / f"{name}.txt", arguments, own, random.Random(seed))
+    with ThreadPoolExecutor(len(found)) as threads:
+        list(threads.map(lambda name: found[name].run(HUNTS[name][1]), found))
+    return found
 
 
 @needs_proc
-def test_one_worker(whole, tmp_path):
-    one = marksman(whole, tmp_path / "run", ("--executor", "serial"), 1)
-    midst = [Shot(moment, "group") for moment in ("between", "writing", "working", "working")]
-    one.rng.shuffle(midst)
-    one.run([Shot("starting", "group"), Shot("preparing", "group"), *midst, Shot("reporting", "group")])
-    assert len(fatal(one.hits)) == 7 and not one.hits[0].opened
-    assert_in_midst(one.hits, whole, 4)
-    assert any(hit.torn for hit in one.hits if hit.shot.moment == "writing"), "killed in the middle of a write"
-    assert any(hit.unmatched for hit in one.hits), "killed between the examples and the records"
-    assert_like(whole, one.folder)
+@pytest.mark.parametrize("name", ["one worker", "two workers", "shard 0"])
+def test_killed_and_resumed_equals_uninterrupted(whole, hunt, name):
+    assert_like(whole, hunt[name].folder)
 
 
 @needs_proc
-def test_two_workers(whole, tmp_path):
-    one = marksman(whole, tmp_path / "run", ("--workers", "2"), 2)
-    midst = [
-        [Shot("between", "parent")],
-        [Shot("working", "worker"), Shot("writing", "parent")],
-        [Shot("working", "group")],
-        [Shot("working", "worker"), Shot("working", "parent")],
-    ]
-    one.rng.shuffle(midst)
-    shots = [Shot("starting", "group"), Shot("preparing", "parent"), *sum(midst, []), Shot("reporting", "group")]
-    one.run(shots)
-    assert len(fatal(one.hits)) == 7 and len(one.hits) == 9
-    assert_in_midst(one.hits, whole, 4)
-    assert any(hit.unmatched for hit in one.hits), "killed between the examples and the records"
-    assert_like(whole, one.folder)
+def test_the_kills_met_every_state_of_a_run(whole, hunt):
+    hits = [hit for one in hunt.values() for hit in one.hits]
+    assert len(fatal(hits)) == 20 and len(hits) == 23
+    assert sum(0 < hit.files < len(whole.all) for hit in fatal(hits)) >= 12, hits
+    assert not hunt["one worker"].hits[0].opened, "killed before there was a folder"
+    assert any(hit.opened and not hit.files for hit in hits), "killed before the first block"
+    assert any(hit.torn for hit in hits if hit.shot.moment == "writing"), "killed in the middle of a write"
+    assert any(hit.unmatched for hit in hits), "killed between the examples and the records"
+    assert any(hit.files == len(whole.all) for hit in hits), "killed while it reported"
 
 
 @needs_proc
-def test_two_shards_side_by_side(whole, tmp_path):
-    seen, shots = [], (
-        [Shot("starting", "group"), Shot("working", "group"), Shot("writing", "group")],
-        [Shot("preparing", "parent"), Shot("working", "worker"), Shot("working", "parent"), Shot("between", "group")],
-    )
-    how = (("--executor", "serial"), ("--workers", "1"))
+def test_shards_side_by_side_each_tell_of_every_start(hunt):
+    pages = RunFolder(hunt["shard 0"].folder).read_provenance("invocations")
     for index in (0, 1):
-        arguments = ("--shard", f"{index}/2", *how[index])
-        seen.append(marksman(whole, tmp_path / "run", arguments, 30 + index, whole.owned[index]))
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(Marksman.run, seen, shots))
-    hits = seen[0].hits + seen[1].hits
-    assert len(fatal(hits)) == 6
-    assert_in_midst(hits, whole, 4)
-    assert_like(whole, tmp_path / "run")
-    pages = RunFolder(tmp_path / "run").read_provenance("invocations")
-    for index, one in enumerate(seen):
         mine = [page for page in pages if f"{index}/2" in page["command"]]
-        assert len(mine) >= one.advances >= 2, "every start that wrote records is told of"
+        assert len(mine) >= hunt[f"shard {index}"].advances >= 2
 
 
 def test_no_line_of_a_shared_page_is_lost(tmp_path):
@@ -363,12 +369,12 @@ def test_the_shard_that_reports_last_reports_everything(whole, tmp_path, monkeyp
     folder, other = tmp_path / "run", []
     original = harness.run.write_report
 
-    def halting(data, where):
+    def halting(*arguments):
         if not other:
             other.append(threading.Thread(target=run, args=((1, 2),)))
             other[0].start()
-            other[0].join(timeout=6)
-        return original(data, where)
+            other[0].join(timeout=2.5)
+        return original(*arguments)
 
     def run(shard):
         run_suite(whole.suite, whole.registry, Options(out=folder, executor="serial", shard=shard))

@@ -99,10 +99,11 @@ def test_doctor_tells_damaged_weights(registry, monkeypatch):
 
 
 def test_doctor_probes_one_metric(registry):
-    (sound,) = probe_metric("psnr", registry)
-    assert sound.verdict == "ok"
-    broken = list(probe_metric("wrong_shape", registry))
-    assert broken and all(finding.verdict == "problem" for finding in broken)
+    sound = {finding.subject: finding for finding in probe_metric("psnr", registry)}
+    assert {finding.verdict for finding in sound.values()} == {"ok"}
+    assert sound["identical images"].detail == "score 100" and sound["smallest side"].detail.startswith("1 px works")
+    broken = {finding.subject: finding.verdict for finding in probe_metric("wrong_shape", registry)}
+    assert broken["score() returns one float per image"] == "problem"
     with pytest.raises(UserError, match="unknown metric 'psnrr'"):
         list(probe_metric("psnrr", registry))
     with pytest.raises(UserError, match="'birqa' has no default weights"):

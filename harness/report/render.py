@@ -47,8 +47,8 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
         figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}
     else:
         figures = draw_figures(tables)
-        pages.update({drawn[dataset]: png for dataset, png in figures.items()})
-        for path, page in pages.items():
+        # Tables come last: those that stand say that the figures beside them are of today.
+        for path, page in ({drawn[dataset]: png for dataset, png in figures.items()} | pages).items():
             write_whole(path, page)
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())

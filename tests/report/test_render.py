@@ -110,3 +110,21 @@ def test_an_empty_run_is_reported(run, tmp_path):
 def test_importing_the_report_is_light():
     code = "import sys, harness.report; print([m for m in ('torch', 'matplotlib', 'jinja2') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_report_broken_off_between_figures_and_tables_is_whole_the_next_time(run, tables, tmp_path, monkeypatch):
+    import harness.report.render as render
+
+    write = render.write_whole
+
+    def broken_off(path, content):
+        if path.suffix == ".csv":
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(render, "write_whole", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(run, tables, tmp_path)
+    monkeypatch.undo()
+    write_report(run, tables, tmp_path)
+    assert (tmp_path / "figures/mini.png").is_file() and "data:image/png" in (tmp_path / "index.html").read_text()
