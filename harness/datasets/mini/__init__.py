@@ -90,7 +90,7 @@ class Mini(Dataset):
 
             dist = distort(ref, name, kind, level)
             _keep(path, dist)
-        self._compare(entry.id, kind, dist, label.sha)
+            self._compare(entry.id, kind, dist, label.sha)
         return {"ref": to_tensor(ref), "dist": to_tensor(dist)}
 
     def fingerprint(self) -> str:
@@ -134,7 +134,7 @@ class Mini(Dataset):
 
             pixels = reference(name)
             _keep(path, pixels)
-        self._compare(name, "reference", pixels, sha)
+            self._compare(name, "reference", pixels, sha)
         self._recent[name] = pixels
         if len(self._recent) > _REFERENCES_KEPT:
             self._recent.popitem(last=False)
