@@ -28,7 +28,7 @@ class Finding:
 
 
 def examine(registry: Registry) -> Iterator[Finding]:
-    """Look at everything in turn; cheap checks only, no image is read."""
+    """Look at everything in turn; cheap checks only, one image of each split is read."""
     yield from _versions()
     yield from _devices()
     yield from _folders()
@@ -149,7 +149,17 @@ def _datasets(registry: Registry) -> Iterator[Finding]:
         try:
             plugin = registry.dataset(name)
             dataset = plugin.build({})
-            items = ", ".join(f"{split} {len(dataset.entries(split))}" for split in plugin.cls.splits)
-            yield Finding(f"data set {name}", "ok", f"{items} items, fingerprint {dataset.fingerprint()[:12]}")
+            splits = {split: dataset.entries(split) for split in plugin.cls.splits}
+            items = ", ".join(f"{split} {len(entries)}" for split, entries in splits.items())
         except (UserError, TypeError) as error:
             yield Finding(f"data set {name}", "note", str(error))
+            continue
+        try:
+            for entry in (entries[0] for entries in splits.values() if entries):
+                dataset.load(entry)
+        except Exception as error:
+            yield Finding(f"data set {name}", "problem", str(error))
+            continue
+        found = f"{items} items, fingerprint {dataset.fingerprint()[:12]}, an image of each split read"
+        differing = "; ".join(dataset.notices())
+        yield Finding(f"data set {name}", "problem" if differing else "ok", differing or found)

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from harness.contracts import DataError
 from harness.datasets.tid2013 import TID2013
+from harness.testing import check_dataset
 
 TEST_DATA = os.environ.get("ROBUSTIQA_TEST_DATA")
 
@@ -126,3 +127,7 @@ def test_psnr_agrees_with_people_as_published(tmp_path: Path) -> None:
 
     scores = [psnr(i) for i in range(360)]
     assert spearmanr(scores, [e.raw for e in entries]).statistic == pytest.approx(0.404, abs=0.003)
+
+
+def test_it_keeps_the_contract_of_data_sets(small: Path) -> None:
+    check_dataset(TID2013(root=str(small)), name="tid2013", again=lambda: TID2013(root=str(small)))
