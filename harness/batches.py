@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ from harness.contracts import (
     Entry,
     SampleRng,
 )
-from harness.guard import PluginFaultError, check_sample
+from harness.guard import PluginFaultError, check_sample, told
 from harness.scorer import Scorer
 
 
@@ -146,15 +144,6 @@ def refuse_nan(batch: Batch, values: Tensor, message: str) -> None:
 def not_finite(label: str, scorer: Scorer, what: str) -> str:
     """What is said of scores that are not finite."""
     return f"{label} scored {what} as NaN or infinite; {scorer.name} must return finite scores"
-
-
-def told(error: Exception) -> str:
-    """An error of a plugin in one line, with the place in its file that raised it."""
-    if isinstance(error, PluginFaultError):
-        return str(error)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def blame(scorer: Scorer, batch: Batch, error: Exception, who: str, seed: int) -> SampleError:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from harness.batches import Batch, SampleError, blame, not_finite, refuse_nan, told
+from harness.batches import Batch, SampleError, blame, not_finite, refuse_nan
 from harness.contracts import (
     Attack,
     Budget,
@@ -31,7 +31,7 @@ from harness.contracts import (
 from harness.costs import Cost, key_of
 from harness.errors import UserError
 from harness.examples import Example
-from harness.guard import PluginFaultError, check_images
+from harness.guard import PluginFaultError, check_images, told
 from harness.objective import Opinions, ScorerObjective, within
 from harness.plan import Block, Cell
 from harness.scorer import Scorer

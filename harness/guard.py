@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.contracts import DataError, Dataset, Entry
+from harness.registry import Plugin
+from harness.suite_file import shown
+
+MEND = "Mend the plugin, or leave it out."
+"""The cure of a fault that the user did not make."""
 RANGE = 1e-6
 """How far outside [0, 1] a pixel may lie, from rounding."""
 
 
 class PluginFaultError(Exception):
     """A plugin broke its contract; the message names it, where it comes from, what it did and the cure."""
+
+
+def told(error: Exception) -> str:
+    """An error of a plugin in one line, with the place in its file that raised it."""
+    if isinstance(error, PluginFaultError):
+        return str(error)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def check_scores(scores: Any, images: Tensor, who: str) -> Tensor:
@@ -104,6 +122,44 @@ def check_sample(images: Any, names: tuple[str, ...], who: str) -> Mapping[str, 
             raise PluginFaultError(f"{method} returned '{name}' on {image.device}; leave images on the CPU")
         check_range(image, f"{method}, image '{name}',")
     return images
+
+
+def wrong_entries(plugin: Plugin[Any], dataset: Dataset, split: str) -> str:
+    """What is wrong with a data set's list of items, empty if nothing is; no pixel is read."""
+    who = f"'{plugin.name}' from {plugin.origin}"
+    try:
+        entries = dataset.entries(split)
+        fingerprint = dataset.fingerprint()
+    except DataError as error:
+        return str(error)
+    except Exception as error:
+        return f"{who} cannot list its items: {told(error)}. {MEND}"
+    if isinstance(entries, Sequence) and not entries:
+        return f"'{plugin.name}' has no items in the split '{split}'. Choose another split or other filters."
+    if not isinstance(entries, Sequence) or not all(isinstance(entry, Entry) for entry in entries):
+        return f"{who}: entries() must return a list of Entry. {MEND}"
+    if not isinstance(fingerprint, str):
+        return f"{who}: fingerprint() returned {shown(fingerprint)}; it must return text. {MEND}"
+    seen: set[str] = set()
+    for entry in entries:
+        fault = _fault(entry)
+        if fault or entry.id in seen:
+            return f"{who}: the entry {shown(entry.id)} {fault or 'is listed twice'}. {MEND}"
+        seen.add(entry.id)
+    return ""
+
+
+def _fault(entry: Entry) -> str:
+    for name in ("id", "reference_id", "group"):
+        if not isinstance(getattr(entry, name), str):
+            return f"has {name} {shown(getattr(entry, name))}, which must be text"
+    for name in ("opinion", "raw", "judge"):
+        value = getattr(entry, name)
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"has {name} {shown(value)}, which must be a finite number or None"
+    if entry.level is not None and not isinstance(entry.level, int):
+        return f"has level {shown(entry.level)}, which must be a whole number or None"
+    return ""
 
 
 def _type(tensor: Tensor) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any
 import pydantic
 import torch
 
-from harness.batches import told
 from harness.compose import Overrides, expand, override, read
-from harness.contracts import Dataset, Entry
-from harness.errors import DataError, UserError
-from harness.located import Document, Problem, YamlPath
+from harness.errors import UserError
+from harness.guard import MEND, told, wrong_entries
+from harness.located import Document, Problem, YamlPath, parse_text
 from harness.registry import Kind, Parameter, Plugin, PluginError, Registry, did_you_mean
 from harness.select import Exclusion, conditions_of, select, shown_pattern
 from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
@@ -147,6 +145,10 @@ class _Resolver:
         self._exclusions(suite)
         return None if self._problems else suite
 
+    def resolve_metric(self, entry: Mapping[str, Any]) -> MetricUse | None:
+        """One metric without a suite around it, or None where a problem prevents it."""
+        return self._metric((), entry)
+
     def _add(self, path: YamlPath, message: str, *, on_key: bool = False) -> None:
         self._problems.append(Problem(path, message, on_key))
 
@@ -249,7 +251,7 @@ class _Resolver:
             self._add(path, f"'{plugin.name}': {error}")
             return None
         except Exception as error:
-            self._add(path, f"'{plugin.name}' from {plugin.origin} cannot be built: {told(error)}. {_MEND}")
+            self._add(path, f"'{plugin.name}' from {plugin.origin} cannot be built: {told(error)}. {MEND}")
             return None
 
     def _dataset(self, path: YamlPath, entry: Mapping[str, Any]) -> DatasetUse | None:
@@ -266,7 +268,7 @@ class _Resolver:
         dataset = self._build(plugin, path, values)
         if dataset is None:
             return None
-        wrong = _wrong_entries(plugin, dataset, split)
+        wrong = wrong_entries(plugin, dataset, split)
         if wrong:
             self._add(path, wrong)
             return None
@@ -406,45 +408,6 @@ class _Resolver:
 
 
 _BASE = DefenseUse("base", (), "none", 1, 1)
-_MEND = "Mend the plugin, or leave it out."
-
-
-def _wrong_entries(plugin: Plugin[Any], dataset: Dataset, split: str) -> str:
-    """What is wrong with a data set's list of items; no pixel is read."""
-    who = f"'{plugin.name}' from {plugin.origin}"
-    try:
-        entries = dataset.entries(split)
-        fingerprint = dataset.fingerprint()
-    except DataError as error:
-        return str(error)
-    except Exception as error:
-        return f"{who} cannot list its items: {told(error)}. {_MEND}"
-    if isinstance(entries, Sequence) and not entries:
-        return f"'{plugin.name}' has no items in the split '{split}'. Choose another split or other filters."
-    if not isinstance(entries, Sequence) or not all(isinstance(entry, Entry) for entry in entries):
-        return f"{who}: entries() must return a list of Entry. {_MEND}"
-    if not isinstance(fingerprint, str):
-        return f"{who}: fingerprint() returned {shown(fingerprint)}; it must return text. {_MEND}"
-    seen: set[str] = set()
-    for entry in entries:
-        fault = _fault(entry)
-        if fault or entry.id in seen:
-            return f"{who}: the entry {shown(entry.id)} {fault or 'is listed twice'}. {_MEND}"
-        seen.add(entry.id)
-    return ""
-
-
-def _fault(entry: Entry) -> str:
-    for name in ("id", "reference_id", "group"):
-        if not isinstance(getattr(entry, name), str):
-            return f"has {name} {shown(getattr(entry, name))}, which must be text"
-    for name in ("opinion", "raw", "judge"):
-        value = getattr(entry, name)
-        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-            return f"has {name} {shown(value)}, which must be a finite number or None"
-    if entry.level is not None and not isinstance(entry.level, int):
-        return f"has level {shown(entry.level)}, which must be a whole number or None"
-    return ""
 
 
 def check_parameter(annotation: Any, value: Any) -> Any:
@@ -479,3 +442,34 @@ def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "+".join(_short(v) for v in value)
     return str(value)
+
+
+def resolve_metric(name: str, sets: Sequence[str], registry: Registry) -> MetricUse:
+    """A metric outside of any suite, with the parameters and weights that the command line gives it.
+
+    Args:
+        name: A registered name.
+        sets: ``KEY=VALUE``, the value as a suite writes it; the key ``weights`` names weights.
+        registry: Where the name is looked up.
+
+    Raises:
+        UserError: Everything wrong with it, a line each.
+    """
+    entry: dict[str, Any] = {"name": name}
+    problems: list[Problem] = []
+    for text in sets:
+        key, sign, value = text.partition("=")
+        if not sign or not key.strip():
+            problems.append(Problem((), f"--set {text}: should be KEY=VALUE, such as weights=mine.safetensors."))
+            continue
+        document = parse_text(value or "null", f"--set {text}")
+        problems += document.problems
+        entry[key.strip()] = document.value
+    resolver = _Resolver(registry, {}, problems, set())
+    with torch.random.fork_rng(devices=[]):
+        use = resolver.resolve_metric(entry)
+    if problems or use is None:
+        where = [".".join(str(part) for part in problem.path if part != "name") for problem in problems]
+        lines = (f"{f'{place}: ' if place else ''}{p.message}" for place, p in zip(where, problems, strict=True))
+        raise UserError("\n".join(dict.fromkeys(f"metric '{name}': {line}" for line in lines)))
+    return use

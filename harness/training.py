@@ -31,9 +31,9 @@ from scipy import stats
 from torch import Tensor
 
 import harness
-from harness.batches import told
 from harness.contracts import Dataset, Entry, Metric, Recipe, UserError
 from harness.files import write_whole
+from harness.guard import told
 from harness.located import Problem, parse
 from harness.paths import shown as shown_path
 from harness.registry import Plugin, Registry, did_you_mean

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.batches import told
 from harness.contracts import (
     Metric,
     Norm,
     Tree,
     map_tree,
 )
+from harness.guard import told
 
 RELATIVE = 1e-5
 """How far a score may move with the size of its batch, relative to the largest score of the batch."""

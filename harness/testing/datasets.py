@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from harness.batches import told
 from harness.contracts import (
     DataError,
     Dataset,
     Entry,
 )
+from harness.guard import told
 from harness.testing.common import Report, identical, watching_randomness
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.batches import told
 from harness.contracts import (
     Metric,
 )
+from harness.guard import told
 from harness.testing.common import (
     RELATIVE,
     SEED,

@@ -1,0 +1,52 @@
+"""One pair of images: `score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.app import app
+from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of
+
+
+@app.command()
+def score(
+    ref: Annotated[Path, typer.Argument(help="The reference image.", metavar="REF")],
+    dist: Annotated[Path, typer.Argument(help="The distorted image, of the same size.", metavar="DIST")],
+    metric: Annotated[list[str] | None, typer.Option(help="A metric's name; may be repeated.")] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter or the weights of the metric: weights=FILE.", metavar="KEY=VALUE"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score one image against its reference, in the metric's own units.
+
+    Example: robustiqa score reference.png distorted.png --metric psnr --metric birqa-tiny
+    """
+    from dataclasses import asdict
+
+    from harness.resolve import resolve_metric
+    from harness.run import default_device
+    from harness.single import score_pair
+
+    registry = registry_of(plugin)
+    check_device(device)
+    names = metric or ["psnr", "ssim", "birqa-tiny"]
+    uses = [resolve_metric(name, sets or (), registry) for name in names]
+    rows = list(score_pair(ref, dist, uses, registry, device or default_device()))
+    if as_json:
+        print_json({"ref": str(ref), "dist": str(dist), "scores": [asdict(row) for row in rows]})
+        return
+    from rich.table import Table
+
+    table = Table("metric", "score", "", title=f"{dist} against {ref}", title_justify="left")
+    for row in rows:
+        sense = "higher is better" if row.higher_is_better else "lower is better"
+        random = ", RANDOM weights: means nothing" if row.weights == "random" else ""
+        table.add_row(row.metric, f"{row.score:.6g}", sense + random)
+    console().print(table)
