@@ -44,6 +44,7 @@ import harness.worker
 from harness.batches import Batch, load_batches
 from harness.contracts import SampleRng
 from harness.located import parse_text
+from harness.memory import keep_freed_memory
 from harness.plan import Block, make_plan
 from harness.registry import Registry
 from harness.resolve import validate
@@ -246,6 +247,7 @@ def show_parts(meters: Sequence[Meter]) -> None:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(1)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder) / "run")
         first, *blocks = bench.blocks[: 2 * count + 1]

@@ -32,12 +32,15 @@ def compare(a: RunData, b: RunData, resamples: int = 1000) -> pd.DataFrame:
     Returns:
         The keys of the condition, ``images``, ``references``, ``quality_change`` (mean change of attacked quality) and
         ``srocc_a``, ``srocc_b``, ``srocc_change``, each change with ``_low`` and ``_high`` (95 %). SROCC is nan
-        where opinions are missing.
+        where opinions are missing. ``broken``: rules of its contract that the metric was found to break.
     """
     both = a.records.merge(b.records[[*_MATCH, "attacked"]], on=_MATCH, suffixes=("", "_b"), how="inner")
-    rows = [
-        {**dict(zip(KEYS, key, strict=True)), **_row(part, resamples)} for key, part in both.groupby(KEYS, sort=False)
-    ]
+    faults = {**a.faults, **b.faults}
+    rows = []
+    for key, part in both.groupby(KEYS, sort=False):
+        row = {**dict(zip(KEYS, key, strict=True)), **_row(part, resamples)}
+        broken = {name: faults[name] for name in (row["metric"], row["source"]) if name in faults}
+        rows.append({**row, "broken": "; ".join(f"{name}: {rules}" for name, rules in broken.items())})
     return pd.DataFrame(rows)
 
 

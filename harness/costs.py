@@ -1,46 +1,56 @@
-"""What a suite will cost: from what earlier runs measured, or by timing two images of each condition."""
+"""What a suite will cost, from what earlier runs measured: seconds per image of each attack, and of each scoring."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from harness.identity import identity
-from harness.plan import Block, Cell, Plan
-from harness.store import RunFolder
+from harness.plan import Cell, Plan
+from harness.store import RunFolder, StoreError
 
-if TYPE_CHECKING:
-    from harness.registry import Registry
-
-_TIMED_IMAGES = 2
-
-Key = tuple[str, str, str, str]
-"""Split, source, attack (its identity, or "clean") and device type: conditions of one key cost alike per image."""
+Kind = Literal["attack", "score"]
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What was measured for one key: images evaluated, and seconds of one worker for all of them."""
+class Key:
+    """What costs alike per image: an attack on a source, or a scoring by a scorer, on one split and device type."""
 
+    kind: Kind
     split: str
-    source: str
+    scorer: str
     attack: str
+    """Identity of the attack; empty for scorings."""
+    draws: int
+    """Draws averaged per evaluation of the attack, or draws scored."""
     device: str
+
+
+@dataclass(frozen=True)
+class Cost(Key):
+    """What was measured for one key: images, and seconds of one worker for all of them."""
+
     items: int
     seconds: float
 
     @property
     def key(self) -> Key:
         """What it is the cost of."""
-        return self.split, self.source, self.attack, self.device
+        return Key(self.kind, self.split, self.scorer, self.attack, self.draws, self.device)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do: seconds of one worker as far as is known, and how many images of conditions are not."""
+    """What is left to do.
+
+    Attributes:
+        seconds: Of one worker, as far as is known.
+        images: Images to be attacked or scored.
+        unknown: Those of kinds that were never measured.
+        unknown_keys: The kinds.
+    """
 
     seconds: float
     images: int
@@ -48,13 +58,22 @@ class Estimate:
     unknown_keys: frozenset[Key]
 
 
-def key_of(cell: Cell, device: str) -> Key:
-    """The key of a cell on a device."""
-    return cell.split.key, cell.source.key, _attack_key(cell), device.partition(":")[0]
+def attack_key(cell: Cell, device: str) -> Key | None:
+    """What attacking for a cell costs; None for clean cells."""
+    if cell.attack is None:
+        return None
+    attack = identity("attack", cell.attack.identity())
+    return Key("attack", cell.split.key, cell.source.key, attack, cell.eot, device.partition(":")[0])
 
 
-def _attack_key(cell: Cell) -> str:
-    return "clean" if cell.attack is None else identity("attack", cell.attack.identity())
+def score_key(cell: Cell, device: str) -> Key:
+    """What scoring the images of a cell costs."""
+    return Key("score", cell.split.key, cell.scorer.key, "", cell.draws, device.partition(":")[0])
+
+
+def measured(key: Key, items: int, seconds: float) -> Cost:
+    """The cost of a key."""
+    return Cost(**asdict(key), items=items, seconds=seconds)
 
 
 def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
@@ -68,34 +87,46 @@ def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
 
 
 def read_costs(folder: Path) -> dict[Key, Cost]:
-    """What runs in this folder and in those beside it measured."""
-    folders = [folder, *sorted(f for f in folder.parent.glob("*") if f != folder and (f / "suite.yaml").is_file())]
-    return merged(Cost(**page) for one in folders for page in RunFolder(one).read_provenance("costs"))
+    """What runs in this folder and in those beside it measured; one beside it that is damaged is passed over.
+
+    Raises:
+        UserError: The folder's own page is damaged.
+    """
+    pages = RunFolder(folder).read_provenance("costs")
+    for other in sorted(folder.parent.glob("*")):
+        if other != folder and (other / "suite.yaml").is_file():
+            try:
+                pages += RunFolder(other).read_provenance("costs")
+            except StoreError:
+                continue
+    return merged(Cost(**page) for page in pages)
 
 
 def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
     """Add what this invocation measured to the run folder's page."""
-    measured = list(costs)
-    if measured:
+    added = list(costs)
+    if added:
         store.change_provenance(
-            "costs", lambda page: [asdict(c) for c in merged([*(Cost(**p) for p in page), *measured]).values()]
+            "costs", lambda page: [asdict(cost) for cost in merged([*(Cost(**p) for p in page), *added]).values()]
         )
 
 
 def estimate(plan: Plan, blocks: Sequence[Any], known: Mapping[Key, Cost], device: str) -> Estimate:
     """What the given blocks will cost; cells that share one attack are attacked once."""
     size = plan.suite.slice_size
-    keys = {cell.id: (key_of(cell, device), cell.attack_key) for cell in plan.cells}
+    keys = {cell.id: (cell.attack_key, attack_key(cell, device), score_key(cell, device)) for cell in plan.cells}
     images = unknown = 0
     seconds = 0.0
     missing: set[Key] = set()
     for block in blocks:
-        if not isinstance(block, Block):
-            continue
-        count = min(size, len(plan.entries[block.split.key]) - block.slice * size)
-        for key, _ in {keys[cell.id] for cell in block.cells}:
-            images += count
+        entries = min(size, len(plan.entries[block.split.key]) - block.slice * size)
+        wanted = [(keys[cell.id][2], _patches(cell)) for cell in block.cells]
+        attacks = {keys[cell.id][0]: (keys[cell.id][1], _patches(cell)) for cell in block.cells}
+        wanted += [(key, patches) for key, patches in attacks.values() if key is not None]
+        for key, patches in wanted:
+            count = entries * patches
             cost = known.get(key)
+            images += count
             if cost is None:
                 unknown += count
                 missing.add(key)
@@ -104,19 +135,6 @@ def estimate(plan: Plan, blocks: Sequence[Any], known: Mapping[Key, Cost], devic
     return Estimate(seconds, images, unknown, frozenset(missing))
 
 
-def time_unknown(plan: Plan, registry: Registry, device: str, keys: frozenset[Key]) -> dict[Key, Cost]:
-    """Time the conditions of the given keys on two images each, in a folder that is thrown away."""
-    from harness.worker import Context, Worker
-
-    with tempfile.TemporaryDirectory() as folder:
-        files = tuple(file.resolve() for file in registry.files)
-        worker = Worker(Context(Path(folder), files, plan.suite.seed, _TIMED_IMAGES, device))
-        cells = {key: cell for cell in plan.cells if (key := key_of(cell, device)) in keys}
-        facts = {cell.fact for cell in cells.values()}
-        for fact in (fact for fact in plan.facts if fact.id in facts):
-            worker.execute(fact)
-        costs: list[Cost] = []
-        for cell in cells.values():
-            if not cell.fits:  # learning is not timed: it takes as long as the attack says
-                costs += worker.execute(Block(cell.split, cell.source, 0, (cell,))).costs
-    return merged(costs)
+def _patches(cell: Cell) -> int:
+    """Items of one sample in a cell: a triplet's two patches are attacked in opposite directions."""
+    return 2 if cell.split.dataset.shape == "triplets" and cell.sign == 0 else 1

@@ -62,10 +62,11 @@ def probe_metric(name: str, registry: Registry) -> Iterator[Finding]:
     for pair in ("identical", "flat"):
         if found[pair] is not None:
             yield Finding(f"{pair} images", "ok", f"score {float(found[pair]):.4g}")
-    works = (
-        "no square image up to 512 px gets a score" if found["smallest"] is None else f"{found['smallest']} px works"
-    )
-    yield Finding("smallest side", "ok", f"{works}; it asks for {metric.minimum_size} px")
+    asked, least = f"it asks for {metric.minimum_size} px", found["smallest"]
+    if least is None:
+        yield Finding("smallest side", "problem", f"no square image up to 512 px gets a score; {asked}")
+    else:
+        yield Finding("smallest side", "ok", f"{least} px works; {asked}")
 
 
 def _versions() -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from harness.contracts import (
     Tree,
     map_tree,
 )
-from harness.costs import Cost, key_of
+from harness.costs import Cost, Key, attack_key, measured, score_key
 from harness.errors import UserError
 from harness.examples import Example
 from harness.guard import PluginFaultError, check_images, told
@@ -58,7 +58,7 @@ class Tools:
     seed: int
     keep: Mapping[str, int]
     """Sample id -> place in its split, of the samples whose attacked images are kept."""
-    write_examples: Callable[[str, int, int, Sequence[Example]], None]
+    write_examples: Callable[[str, str, int, int, Sequence[Example]], None]
 
 
 class BlockRun:
@@ -96,21 +96,27 @@ class BlockRun:
             except Exception as error:
                 failed += self._fail(cells, error)
                 continue
+            count = sum(len(result.batch.items) for result in attacked)
+            self._took(attack_key(cells[0], self._tools.device.type), count, began)
             for cell in cells:
+                began = time.perf_counter()
                 examples: list[Example] = []
                 try:
                     columns = self._records(cell, attacked, examples)
                     if self._tools.keep and cell.attack is not None:
-                        self._tools.write_examples(cell.id, self._block.slice, len(self._tools.keep), examples)
+                        kept = (self._block.slice, len(self._tools.keep), examples)
+                        self._tools.write_examples(cell.id, cell.label, *kept)
                     self._tools.write(cell.id, self._block.slice, columns)
+                    self._took(score_key(cell, self._tools.device.type), count, began)
                 except StoreError:
                     raise
                 except Exception as error:
                     failed += self._fail([cell], error)
-            count = sum(len(result.batch.items) for result in attacked)
-            key = key_of(cells[0], self._tools.device.type)
-            self.costs.append(Cost(*key, count, time.perf_counter() - began))
         return len(self._block.cells) - failed, failed
+
+    def _took(self, key: Key | None, count: int, began: float) -> None:
+        if key is not None and count:
+            self.costs.append(measured(key, count, time.perf_counter() - began))
 
     def _shared_attacks(self) -> Iterator[list[Cell]]:
         groups: dict[Any, list[Cell]] = defaultdict(list)
@@ -144,9 +150,8 @@ class BlockRun:
         device = batch.dist.device
         budget = Budget(cast(Norm, cell.norm), torch.full((count,), cell.eps, device=device))
         opinions = self._opinions(cell, batch) if cell.endpoint == "error" else None
-        if opinions is None:
-            sign = torch.full((count,), float(cell.sign), device=device)
-        else:
+        sign = torch.full((count,), float(cell.sign), device=device)
+        if opinions is not None:
             sign = opinions.away(self._start_quality(cell, scorer, batch, index))
         scale = 1.0 if attack.control else float(tools.fact(cell.fact)["range"])
         began = time.perf_counter()
@@ -271,12 +276,17 @@ class BlockRun:
     def _start_quality(self, cell: Cell, scorer: Scorer, batch: Batch, index: int) -> Tensor:
         """Quality of the unattacked images; of a randomised scorer by draws of their own."""
         with torch.no_grad():
-            if scorer.randomised:
-                rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/start", batch.dist.device)
-                encoded = scorer.encode(batch.ref, rng)
-            else:
-                encoded = self._encode(cell.source.key, scorer, batch, index)
-            return scorer.quality(encoded, batch.dist)
+            try:
+                if scorer.randomised:
+                    rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/start", batch.dist.device)
+                    encoded = scorer.encode(batch.ref, rng)
+                else:
+                    encoded = self._encode(cell.source.key, scorer, batch, index)
+                return scorer.quality(encoded, batch.dist)
+            except UserError:
+                raise
+            except Exception as error:
+                raise blame(scorer, batch, error, cell.source.label, self._tools.seed) from error
 
     def _encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
         """The encoded reference of a scorer that is not randomised, once per block (full batches only)."""
@@ -309,7 +319,7 @@ class BlockRun:
                 continue
             images = {"reference": result.batch.ref[i], "distorted": result.batch.dist[i], "attacked": result.images[i]}
             kept = ("clean", "attacked", "attacked_8bit", "linf", "l2", "sign", "norm", "eps", "status")
-            about = {"cell": cell.label, **{name: columns[name][rows + i] for name in kept}}
+            about = {"sample": item.entry.id, "cell": cell.label, **{name: columns[name][rows + i] for name in kept}}
             scale = cell.eps if cell.norm == "linf" else about["linf"]
             floats = {name: image.detach().cpu() for name, image in images.items()}
             yield Example(self._tools.keep[item.entry.id], item.id, floats, about, scale)

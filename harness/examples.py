@@ -55,6 +55,16 @@ class Example:
         return found
 
 
+def misfit(images: Mapping[str, Tensor]) -> str:
+    """What is wrong with the float images of a kept example, empty if nothing is."""
+    if set(images) != set(IMAGES):
+        return f"it holds {', '.join(sorted(images)) or 'nothing'}, not {', '.join(IMAGES)}"
+    for name, image in images.items():
+        if image.dtype != torch.float32 or image.ndim != 3 or image.shape[0] != 3:
+            return f"'{name}' is no float32 image of 3 x H x W"
+    return "" if len({image.shape for image in images.values()}) == 1 else "its images differ in size"
+
+
 def png(image: Tensor) -> bytes:
     """An image (3 x H x W in [0, 1]) rounded to 8 bits, as a PNG file."""
     pixels = torch.round(image * 255).to(torch.uint8).permute(1, 2, 0).numpy()

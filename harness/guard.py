@@ -101,6 +101,22 @@ def check_range(images: Tensor, who: str) -> None:
         raise PluginFaultError(f"{who} returned pixels from {low:.4g} to {high:.4g}; images must lie in [0, 1]")
 
 
+def check_learnt(learnt: Any, who: str) -> Mapping[str, Tensor]:
+    """Tensors by name, as an attack's ``fit`` returns them.
+
+    Raises:
+        PluginFaultError: It is something else.
+    """
+    if not isinstance(learnt, Mapping):
+        raise PluginFaultError(f"{who}: fit() returned {type(learnt).__name__}; it must return tensors by name")
+    for name, tensor in learnt.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise PluginFaultError(
+                f"{who}: fit() returned {type(tensor).__name__} as '{name}'; it must return tensors by name"
+            )
+    return learnt
+
+
 def check_sample(images: Any, names: tuple[str, ...], who: str) -> Mapping[str, Tensor]:
     """What a data set's ``load`` returned for one item: float32 images, 3 x H x W in [0, 1], under their names.
 

@@ -20,6 +20,8 @@ _TITLES = {
     "blocks": "attacking and scoring",
 }
 _LINE_EVERY_S = 10.0
+_NO_RATE_BELOW_S = 0.1
+"""So short a time says nothing of a rate."""
 
 
 class SilentProgress(Progress):
@@ -47,7 +49,7 @@ class ConsoleProgress(Progress):
 
         self._console = console
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("{task.fields[pace]}"),
@@ -55,7 +57,9 @@ class ConsoleProgress(Progress):
             console=console,
         )
         self._workers = Bar(
-            TextColumn("  worker {task.fields[number]}:"), TextColumn("{task.description}"), TimeElapsedColumn()
+            TextColumn("  worker {task.fields[number]}:"),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
         )
         self._live: Any = Live(Group(self._bar, self._workers), console=console, transient=True, refresh_per_second=4)
         self._name, self._done, self._total = "", 0, 0
@@ -85,17 +89,15 @@ class ConsoleProgress(Progress):
         for number in range(min(workers, total)):
             self._workers.add_task("starting", number=number + 1, total=None)
         if not self._console.is_terminal:
-            self._console.print(f"{self._name}: 0 of {total}")
+            self._say(f"{self._name}: 0 of {total}")
 
     def began(self, worker: int, job: Job) -> None:
         """Say what a worker is at."""
-        from rich.markup import escape
-
         from harness.worker import label_of
 
         self._running[worker] = label_of(job)
         if worker < len(self._workers.task_ids):
-            self._workers.reset(self._workers.task_ids[worker], description=escape(label_of(job)))
+            self._workers.reset(self._workers.task_ids[worker], description=label_of(job))
 
     def done(self, result: Done) -> None:
         """Advance the bar."""
@@ -103,26 +105,34 @@ class ConsoleProgress(Progress):
         pace = self._pace()
         self._bar.update(self._bar.task_ids[0], advance=1, pace=pace)
         if result.failed:
-            self._console.print(f"failed: {result.label}", markup=False)
+            self._say(f"failed: {result.label}")
         now = time.monotonic()
         if not self._console.is_terminal and (now - self._printed > _LINE_EVERY_S or self._done == self._total):
             self._printed = now
             last = f"; last: {result.label}" if self._done < self._total else ""
-            self._console.print(f"{self._name}: {self._done} of {self._total}, {pace}{last}", markup=False)
+            self._say(f"{self._name}: {self._done} of {self._total}, {pace}{last}")
+
+    def _say(self, line: str) -> None:
+        """One line, however long: labels are looked for in logs."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _pace(self) -> str:
         """'12.3/min, 4 min left'."""
-        spent = max(time.monotonic() - self._started, 1e-9)
-        left = spent / self._done * (self._total - self._done)
-        rate = f"{60 * self._done / spent:.3g}/min"
-        return f"{rate}, {duration(left)} left" if self._done < self._total else f"{rate}, took {duration(spent)}"
+        spent = time.monotonic() - self._started
+        ahead = self._total - self._done
+        told = f"{duration(spent / self._done * ahead)} left" if ahead else f"took {duration(spent)}"
+        if spent < _NO_RATE_BELOW_S:
+            return told
+        rate = 60 * self._done / spent
+        return f"{rate:.3g}/min, {told}" if rate < 1000 else f"{rate:.0f}/min, {told}"
 
 
 def duration(seconds: float) -> str:
-    """A span of time as people say it: '12 s', '3 min 20 s', '2 h 05 min'."""
+    """A span of time as people say it: '12 s', '3 min 20 s', '45 min', '2 h 05 min'."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from harness.plan import Plan
+from harness.registry import KINDS
 from harness.results import versions
 
 
@@ -29,6 +33,7 @@ def describe_invocation(plan: Plan, device: str, executor: str, workers: int, pl
         "plugins": plugins,
         "git": git_state(Path(__file__).parents[1]),
         "versions": versions(device),
+        "packages": _packages(),
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "device": device},
         "executor": executor,
         "workers": workers,
@@ -37,6 +42,20 @@ def describe_invocation(plan: Plan, device: str, executor: str, workers: int, pl
         "weights": {metric.label: metric.weights for metric in plan.suite.metrics if metric.weights},
         "fingerprints": {split.label: split.fingerprint for split in plan.splits},
     }
+
+
+def _packages() -> dict[str, str]:
+    """Every installed distribution that robustiqa requires, and every one that brings plugins, with its version."""
+    required = importlib.metadata.requires("robustiqa") or []
+    names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in required]
+    for kind in KINDS:
+        points = importlib.metadata.entry_points(group=f"robustiqa.{kind}")
+        names += [point.dist.name for point in points if point.dist is not None]
+    found = {}
+    for name in sorted(set(names)):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

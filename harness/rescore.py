@@ -78,7 +78,7 @@ def _again(cell: Cell, folder: Path, store: RunFolder, scorer: Scorer, seed: int
     )
     item = str(about["item"])
     with torch.no_grad():
-        rng = SampleRng.for_samples(seed, [item.partition("#")[0]], "defense/score/0", device)
+        rng = SampleRng.for_samples(seed, [str(about["sample"])], "defense/score/0", device)
         encoded = scorer.encode(ref, rng)
         pairs = {
             name: (float(about[name]), float(scorer.quality(encoded, image)))

@@ -116,6 +116,10 @@ class _Resolver:
         if file is None:
             return None
         budgets = [(norm, eps) for norm, values in file.budgets.items() for eps in values]
+        for norm, values in file.budgets.items():
+            for i, eps in enumerate(values):
+                if eps in values[:i]:
+                    self._add(("budgets", norm, i), f"the budget {255 * eps:.4g}/255 is listed twice. Remove one.")
         labels = [m.label for m in metrics]
         for i, pair in enumerate(file.transfer):
             for key, label in (("source", pair.source), ("scorer", pair.scorer)):
@@ -179,7 +183,9 @@ class _Resolver:
             who = (use.label, getattr(use, "threat", ""))
             what = json.dumps(use.identity(), sort_keys=True, default=sorted)
             if who in labels:
-                self._add(path, f"'{use.label}' is listed twice. Remove one, or tell them apart with 'label:'.")
+                alike = equals.get(what) == use.label
+                cure = "Remove one." if alike else "Remove one, or tell them apart with 'label:'."
+                self._add(path, f"'{use.label}' is listed twice. {cure}")
             elif what in equals:
                 self._add(path, f"'{use.label}' is '{equals[what]}' under another label. Remove one.")
             labels.add(who)
@@ -385,6 +391,11 @@ class _Resolver:
                         f"'{use.name}' needs gradients and the metric '{metric.label}' is not differentiable. "
                         "Take a black-box attack, or leave the metric out.",
                     )
+        shapes = {use.shape for _, use in placed["datasets"]}
+        two_afc = {table == "two_afc" for table in suite.tables}
+        if (shapes, two_afc) in (({"triplets"}, {False}), ({"pairs"}, {True})):
+            kind = "two_afc is for triplets" if shapes == {"pairs"} else "triplets have only two_afc"
+            self._add(("tables",), f"none of these tables can be made of these data sets: {kind}.", on_key=True)
         for path, use in placed["datasets"]:
             for direction in ("mos_split", "error"):
                 if use.labels == "none" and use.shape == "pairs" and direction in suite.directions and attacks:

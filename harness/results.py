@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 
 from harness import __version__
 from harness.identity import PROTOCOL
-from harness.plan import Cell, Plan, SplitSpec
+from harness.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
 from harness.registry import Registry
 from harness.report import DatasetFacts, Failure, RunData, cell_label
 from harness.report.data import COLUMNS
 from harness.store import FailureRecord, RunFolder
-from harness.suite import RANDOM_WEIGHTS, MetricUse
+from harness.suite import RANDOM_WEIGHTS, DatasetUse, MetricUse
 
 _PACKAGES = ("torch", "numpy", "scipy", "pillow", "scikit-image")
 
@@ -52,6 +52,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         notices=[*_unfinished(plan, store), *_unprobed(plan, store), *store.read_provenance("notices")],
         failures=_failures(plan, store),
         faults=_faults(plan, store),
+        expected=list(dict.fromkeys(_who(cell) for cell in plan.cells)),
         weights={m.label: _weights_text(m, registry) for m in plan.suite.metrics if m.weights},
     )
 
@@ -97,14 +98,17 @@ def _unfinished(plan: Plan, store: RunFolder) -> list[str]:
 
 
 def _unprobed(plan: Plan, store: RunFolder) -> list[str]:
-    names = [probe.metric.label for probe in plan.probes if not store.has_probe(probe.id)]
+    failed = {failure.cell for failure in store.failures()}
+    names = [p.metric.label for p in plan.probes if not store.has_probe(p.id) and p.id not in failed]
     return [f"Not probed whether they keep their contract: {', '.join(names)}."] if names else []
 
 
 def _faults(plan: Plan, store: RunFolder) -> dict[str, str]:
     """Metric -> the rules of its contract that its probes found broken, for metrics that break any."""
-    found = {p.metric.label: _broken_rules(store.read_probe(p.id)) for p in plan.probes if store.has_probe(p.id)}
-    return {label: rules for label, rules in found.items() if rules}
+    failed = {failure.cell: failure.message for failure in store.failures()}
+    ended = {p.metric.label: f"its probes did not end ({failed[p.id]})" for p in plan.probes if p.id in failed}
+    probed = {p.metric.label: _broken_rules(store.read_probe(p.id)) for p in plan.probes if store.has_probe(p.id)}
+    return ended | {label: rules for label, rules in probed.items() if rules}
 
 
 def _versions_of(store: RunFolder) -> dict[str, str]:
@@ -166,7 +170,15 @@ def _dataset_facts(plan: Plan, split: SplitSpec) -> DatasetFacts:
         items=len(entries),
         references=len({entry.reference_id for entry in entries}),
         mean_opinion=sum(opinions) / len(opinions) if opinions else None,
+        calibration=_calibration(use),
     )
+
+
+def _calibration(use: DatasetUse) -> str:
+    """The samples that facts come from, in words."""
+    own = use.calibration_split == use.split
+    where = "itself, which has no split train beside it" if own else use.calibration_split
+    return f"the first {CALIBRATION_SAMPLES} samples of split {where}"
 
 
 def describe_split(plan: Plan, split: SplitSpec) -> dict[str, Any]:
@@ -205,14 +217,16 @@ def relevant_failures(plan: Plan, store: RunFolder) -> list[FailureRecord]:
     return [failure for failure in store.failures() if failure.slice < last.get(failure.cell, 0)]
 
 
+def _who(cell: Cell) -> tuple[str, str, str, str, str]:
+    """Data set, metric, defense, threat and source, as tables name them."""
+    defense = cell.defense if cell.scorer.purifiers else "base"
+    return cell.split.dataset.label, cell.scorer.metric.label, defense, cell.threat, cell.source.label
+
+
 def label_of(cell: Cell) -> str:
     """The cell's name in tables and messages."""
     return cell_label(
-        cell.split.dataset.label,
-        cell.scorer.metric.label,
-        cell.defense if cell.scorer.purifiers else "base",
-        cell.threat,
-        cell.source.label,
+        *_who(cell),
         cell.attack.label if cell.attack else "clean",
         cell.endpoint,
         cell.norm,

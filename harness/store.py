@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from harness import pages
 from harness.errors import UserError
-from harness.examples import FLOATS, IMAGES, Example, read_png
+from harness.examples import FLOATS, Example, misfit, read_png
 from harness.files import locked, write_whole
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _TYPES = {
     **dict.fromkeys(_REAL, pa.float64()),
     **dict.fromkeys(_WHOLE, pa.int64()),
 }
-_NUMBERS_OF_A_FACT = ("range", "std", "median")
+_MADE_FROM = "made-from.txt"
 
 
 class StoreError(UserError):
@@ -114,13 +115,17 @@ class RunFolder:
 
     def _refuse_damage(self) -> None:
         """Small files are read before anything is written, so that a damaged folder stays as it is."""
-        for name in ("records", "facts", "fits", "provenance", "failures", "report"):
+        for name in ("records", "facts", "fits", "probes", "examples", "provenance", "failures", "report"):
             if (self.path / name).exists() and not (self.path / name).is_dir():
                 raise StoreError(
                     f"{self.path / name}: no folder. Remove the file, or choose another folder with --out."
                 )
         for path in sorted((self.path / "facts").glob("*.json")):
             self.read_fact(path.stem)
+        for path in sorted((self.path / "probes").glob("*.json")):
+            self.read_probe(path.stem)
+        for path in sorted((self.path / "examples").glob("*/*/samples.json")):
+            self.examples_kept(path.parts[-3], int(path.parts[-2]))
         for path in sorted((self.path / "fits").glob("*.safetensors")):
             self.read_fit(path.stem)
         for path in sorted((self.path / "provenance").glob("*.json")):
@@ -228,10 +233,7 @@ class RunFolder:
         """
         path = self.path / "facts" / f"{fact}.json"
         value = _json(path)
-        for key in _NUMBERS_OF_A_FACT:
-            if not isinstance(value, dict) or not isinstance(value.get(key), int | float):
-                raise _damaged(path, f"no number '{key}'")
-        return dict(value)
+        return dict(_whole(path, value, pages.fact(value)))
 
     def has_probe(self, probe: str) -> bool:
         """Whether a metric has been probed."""
@@ -249,13 +251,12 @@ class RunFolder:
         """
         path = self.path / "probes" / f"{probe}.json"
         value = _json(path)
-        if not isinstance(value, dict) or not isinstance(value.get("faults"), list):
-            raise _damaged(path, "no list 'faults'")
-        return value
+        return dict(_whole(path, value, pages.probe(value)))
 
-    def write_examples(self, cell: str, index: int, count: int, examples: Sequence[Example]) -> None:
+    def write_examples(self, cell: str, label: str, index: int, count: int, examples: Sequence[Example]) -> None:
         """Store the attacked images of one cell and slice, and that it was asked for those of so many samples."""
         folder = self.path / "examples" / cell / f"{index:05d}"
+        self._write_text(folder.parent / "cell.txt", f"{label}\n")
         for example in examples:
             for name, content in example.files().items():
                 self._write(folder / example.name / name, content)
@@ -267,9 +268,7 @@ class RunFolder:
         if not path.is_file():
             return 0
         value = _json(path)
-        if not isinstance(value, dict) or not isinstance(value.get("samples"), int):
-            raise _damaged(path, "no number 'samples'")
-        return int(value["samples"])
+        return int(_whole(path, value, pages.samples(value))["samples"])
 
     def example_folders(self, cell: str) -> list[Path]:
         """Folders of a cell's stored examples, in order."""
@@ -284,17 +283,17 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        about = _json(folder / "scores.json")
-        wanted = ("item", "clean", "attacked", "attacked_8bit")
-        if not isinstance(about, dict) or not all(name in about for name in wanted):
-            raise _damaged(folder / "scores.json", f"no mapping with {', '.join(wanted)}")
+        path = folder / "scores.json"
+        about = _json(path)
+        _whole(path, about, pages.example(about))
         path = folder / FLOATS
         try:
             images: dict[str, Tensor] = load_file(path)
-            if set(images) != set(IMAGES):
-                raise _damaged(path, f"it holds {', '.join(sorted(images))}, not {', '.join(IMAGES)}")
+            _whole(path, images, misfit(images))
             path = folder / "attacked.png"
-            return about, images, read_png(path.read_bytes())
+            rounded = read_png(path.read_bytes())
+            _whole(path, rounded, "" if rounded.shape == images["attacked"].shape else "another size than the floats")
+            return about, images, rounded
         except (SafetensorError, OSError) as error:
             raise _damaged(path, str(error)) from None
 
@@ -358,7 +357,8 @@ class RunFolder:
         kind, words = (str, "texts") if name == "notices" else (dict, "mappings")
         if not isinstance(page, list) or not all(isinstance(value, kind) for value in page):
             raise _damaged(path, f"no list of {words}")
-        return page
+        wrong = [reason for value in page if name == "costs" and (reason := pages.cost(value))]
+        return list(_whole(path, page, wrong[0] if wrong else ""))
 
     @property
     def report(self) -> Path:
@@ -378,12 +378,16 @@ class RunFolder:
 
     def report_made_from(self) -> str:
         """What `note_report` was told when the report was made; empty where there is none."""
-        there = all((self.report / name).is_file() for name in ("index.html", "terminal.txt", "made-from.txt"))
-        return (self.report / "made-from.txt").read_text(encoding="utf-8") if there else ""
+        path = self.report / _MADE_FROM
+        if not path.is_file():
+            return ""
+        state, *files = path.read_text(encoding="utf-8").splitlines()
+        return state if all((self.report / name).is_file() for name in files) else ""
 
     def note_report(self, state: str) -> None:
-        """Note what the report was made from."""
-        self._write_text(self.report / "made-from.txt", state)
+        """Note what the report was made from, and the files that it consists of."""
+        files = sorted(str(p.relative_to(self.report)) for p in self.report.rglob("*") if p.is_file())
+        self._write_text(self.report / _MADE_FROM, "\n".join([state, *(f for f in files if f != _MADE_FROM)]))
 
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
@@ -413,6 +417,13 @@ def _json(path: Path) -> Any:
         raise
     except (ValueError, OSError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
+
+
+def _whole(path: Path, value: Any, wrong: str) -> Any:
+    """The value of a file, if nothing is wrong with it."""
+    if wrong:
+        raise _damaged(path, wrong)
+    return value
 
 
 def _damaged(path: Path, reason: str) -> StoreError:

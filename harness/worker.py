@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ from harness.contracts import Attack, Dataset, Entry, Metric, Purifier
 from harness.costs import Cost
 from harness.errors import UserError
 from harness.evaluate import BlockRun, Tools
+from harness.guard import check_learnt, told
 from harness.identity import identity
 from harness.plan import Block, Fact, Fit, Probe, ScorerSpec, SplitSpec, in_hash_order
 from harness.registry import Registry, singular
@@ -73,7 +72,6 @@ class Worker:
         self.device = torch.device(self.context.device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)
-            _keep_freed_memory()
 
     def execute(self, job: Job) -> Done:
         """Do one job; what fails in it is recorded in the run folder.
@@ -124,7 +122,7 @@ class Worker:
         attack = self._attack(fit.attack)
         entries = self._split(fit.split)
         learnt = run_fit(fit, entries, load, scorer, attack, self._tools(), self.context.slice_size)
-        self.store.write_fit(fit.id, learnt)
+        self.store.write_fit(fit.id, check_learnt(learnt, self._name(fit.attack)))
 
     def _guarded(self, name: str, label: str, work: Any) -> Done:
         try:
@@ -137,7 +135,7 @@ class Worker:
             return Done(label, 0, 1)
         except Exception as error:
             bad_input = isinstance(error, UserError)
-            message = str(error) if bad_input else f"{label}: {type(error).__name__}: {error}"
+            message = str(error) if bad_input else f"{label}: {told(error)}"
             self.store.write_failure(FailureRecord(name, 0, "", message, bad_input))
             return Done(label, 0, 1)
         self.store.forget_failure(name, 0)
@@ -212,16 +210,6 @@ class Worker:
 
     def _notices(self) -> tuple[str, ...]:
         return tuple(n for d in self._datasets.values() for n in d.notices())
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to keep the memory of freed tensors: clearing new pages costs an attack a tenth of its time."""
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, 32 * 2**20)
-        libc.mallopt(trim_threshold, 2**30)
-        libc.mallopt(top_pad, 2**28)
 
 
 def record_failure(store: RunFolder, job: Job, message: str, sample: str = "", *, bad_input: bool = False) -> Done:

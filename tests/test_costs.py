@@ -1,9 +1,13 @@
 """What a plan says a run will cost."""
 
-from harness.costs import estimate, read_costs, time_unknown
+import pytest
+
+from harness.costs import estimate, read_costs
+from harness.errors import UserError
 from harness.plan import make_plan
 from harness.run import pending_jobs
 from harness.store import RunFolder
+from harness.trial import time_conditions
 
 SUITE = """
 name: measured
@@ -22,24 +26,52 @@ def suite(metrics="negative_mse", attacks="fgsm, noise", budgets="4/255"):
 def test_a_plan_knows_what_earlier_runs_took(run_toy, registry, suite_of, tmp_path):
     run_toy(suite(), tmp_path / "first")
     known = read_costs(tmp_path / "second")  # a run beside it
-    assert sum(cost.items for cost in known.values()) == 3 * 20
-    recorded = sum(cost.seconds for cost in known.values())
+    assert sum(cost.items for cost in known.values()) == (2 + 3) * 20, "two attacks, and scorings of three cells"
     plan = make_plan(suite_of(suite(budgets="4/255, 8/255")), registry)
     blocks = pending_jobs(plan, RunFolder(tmp_path / "second"))["blocks"]
     told = estimate(plan, blocks, known, "cpu")
-    assert told.images == 20 * (1 + 2 + 2) and told.unknown == 0
-    assert recorded < told.seconds <= 2 * recorded, "a second budget costs what the first one did"
+    assert told.images == 20 * (2 * 2 + 1 + 2 * 2) and told.unknown == 0
+    attacks = sum(cost.seconds for key, cost in known.items() if key.kind == "attack")
+    (scoring,) = (cost.seconds for key, cost in known.items() if key.kind == "score")
+    assert told.seconds == pytest.approx(2 * attacks + 5 / 3 * scoring), "a second budget costs what the first one did"
     assert estimate(plan, blocks, known, "cuda").unknown == told.images, "another device is another matter"
     more = make_plan(suite_of(suite(attacks="fgsm, noise, pgd")), registry)
     told = estimate(more, pending_jobs(more, RunFolder(tmp_path / "second"))["blocks"], known, "cpu")
-    assert told.unknown == 20
+    assert told.unknown == 20 and {key.kind for key in told.unknown_keys} == {"attack"}
+
+
+@pytest.mark.parametrize("datasets", ["toy", "toy_triplets"])
+def test_an_estimate_of_what_was_measured_is_what_it_took(run_toy, registry, suite_of, tmp_path, datasets):
+    text = (
+        suite()
+        .replace("[toy]", f"[{datasets}]")
+        .replace("attacks", "defenses: [{name: jitter, threat: adaptive, eot: 2}]\nattacks")
+    )
+    result = run_toy(text, tmp_path / "first")
+    known = read_costs(tmp_path / "first")
+    told = estimate(result.plan, result.plan.blocks({}), known, "cpu")
+    assert told.unknown == 0 and told.images == sum(cost.items for cost in known.values())
+    assert told.seconds == pytest.approx(sum(cost.seconds for cost in known.values()))
+    other = make_plan(suite_of(text.replace("eot: 2", "eot: 9")), registry)
+    assert estimate(other, other.blocks({}), known, "cpu").unknown, "more draws cost more"
+
+
+def test_a_damaged_page_is_told_and_one_of_another_run_is_passed_over(run_toy, registry, tmp_path):
+    run_toy(suite(), tmp_path / "first")
+    page = tmp_path / "first/provenance/costs.json"
+    for wrong in ('[{"foo": 1}]', page.read_text().replace('"items": 20', '"items": 0'), "{"):
+        page.write_text(wrong)
+        assert read_costs(tmp_path / "second") == {}
+        with pytest.raises(UserError, match=r"costs\.json: damaged .*Remove the file"):
+            read_costs(tmp_path / "first")
 
 
 def test_what_no_run_has_measured_is_timed(registry, suite_of, tmp_path):
-    plan = make_plan(suite_of(suite()), registry)
+    plan = make_plan(suite_of(suite(attacks="fgsm, noise, learnt")), registry)
     blocks = pending_jobs(plan, RunFolder(tmp_path / "none"))["blocks"]
     unknown = estimate(plan, blocks, {}, "cpu").unknown_keys
-    timed = time_unknown(plan, registry, "cpu", unknown)
-    assert timed.keys() == unknown and all(cost.items == 2 and cost.seconds > 0 for cost in timed.values())
-    assert estimate(plan, blocks, timed, "cpu").unknown == 0
+    timed = time_conditions(plan, registry, "cpu", unknown)
+    assert all(cost.items == 2 * (1 if key.kind == "attack" else 3) and cost.seconds > 0 for key, cost in timed.items())
+    left = estimate(plan, blocks, timed, "cpu")
+    assert left.unknown == 20, "an attack that learns first is not timed"
     assert not (tmp_path / "none").exists()

@@ -86,3 +86,23 @@ limit: 8
     )
     assert not result.failures
     assert result.data.records["linf"].max() <= 4 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fit_none", "attack 'fit_none' from {file}: fit() returned NoneType; it must return tensors by name"),
+        (
+            "fit_number",
+            "attack 'fit_number' from {file}: fit() returned int as 'strength'; it must return tensors by name",
+        ),
+        ("fit_raises", "fit fit_raises to linear: KeyError: 'layer' (faulty.py:"),
+    ],
+)
+def test_an_attack_that_learns_nothing_usable_is_named(name, said, tmp_path):
+    registry = Registry([HERE / "toy.py", FAULTY])
+    suite = f"name: fits\ndatasets: [toy]\nmetrics: [linear]\nattacks: [{name}, noise]\nbudgets: {{linf: [4/255]}}\ndirections: [up]\n"
+    options = Options(out=tmp_path, executor="serial", probe=False)
+    result = run_suite(validate(parse_text(suite, "suite.yaml"), registry), registry, options)
+    assert any(said.format(file=FAULTY) in failure.message for failure in result.failures), result.failures
+    assert set(result.data.records["attack"]) == {"clean", "noise"}

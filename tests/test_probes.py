@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from harness.errors import UserError
+
 SUITE = """
 name: measured
 datasets: [toy]
@@ -36,3 +38,34 @@ def test_a_run_probes_each_metric_once_and_marks_one_that_breaks_its_contract(ru
     assert measured["range"][1] == 0.0 and measured["flat"] == pytest.approx(-0.0625)
     notices = run_toy(text, tmp_path / "bare").data.notices
     assert "Not probed whether they keep their contract: negative_mse, linear." in notices
+
+
+def test_a_metric_whose_probe_does_not_end_is_marked_too(run_toy, tmp_path):
+    result = run_toy(suite("negative_mse, dies_when_small"), tmp_path, probe=True, executor="processes", workers=1)
+    assert "its probes did not end" in result.data.faults["dies_when_small"]
+    assert [failure.message for failure in result.failures] == [
+        "probe dies_when_small: its worker process died 2 times"
+    ]
+    assert all({row[0] for row in t.full.rows} >= {"dies_when_small †"} for t in result.tables if t.name != "failures")
+    assert not any("Not probed" in notice for notice in result.data.notices)
+
+
+@pytest.mark.parametrize("page", ['{"faults": [1]}', "{", '{"faults": 1}'])
+def test_a_damaged_page_is_refused_before_anything_is_written(run_toy, tmp_path, page):
+    run_toy(suite(), tmp_path, probe=True)
+    (path,) = (tmp_path / "probes").iterdir()
+    path.write_text(page)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=r"probes/\w+\.json: damaged"):
+        run_toy(suite(budgets="4/255, 8/255"), tmp_path, probe=True)
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", ["probes", "examples"])
+def test_a_file_in_place_of_a_folder_is_refused_before_anything_is_written(run_toy, tmp_path, name):
+    run_toy(suite(), tmp_path)
+    (tmp_path / name).write_text("")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=f"{name}: no folder. Remove the file"):
+        run_toy(suite(budgets="4/255, 8/255"), tmp_path)
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

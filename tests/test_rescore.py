@@ -107,3 +107,33 @@ def test_rescore_without_examples_says_how_to_have_them(run_toy, registry, tmp_p
     run_toy(suite(0), tmp_path)
     with pytest.raises(UserError, match=r"keeps no attacked images\. Run its suite again with 'save_examples: 4'"):
         again(tmp_path, registry)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"clean": None}, r"scores\.json: damaged \(no number 'clean'\)"),
+        ({"item": 3}, r"scores\.json: damaged \(no texts 'item' and 'sample'\)"),
+        ("png", r"attacked\.png: damaged \(another size than the floats\)"),
+        ("double", r"images\.safetensors: damaged \('\w+' is no float32 image of 3 x H x W\)"),
+        ("few", r"images\.safetensors: damaged \(it holds attacked, not reference, distorted, attacked\)"),
+        ("size", r"images\.safetensors: damaged \(its images differ in size\)"),
+    ],
+)
+def test_a_damaged_example_is_told_with_its_file(run_toy, registry, tmp_path, damage, said):
+    run_toy(suite(1), tmp_path)
+    scores = kept(tmp_path)[0]
+    floats = scores.with_name("images.safetensors")
+    images = load_file(floats)
+    if isinstance(damage, dict):
+        scores.write_text(json.dumps({**json.loads(scores.read_text()), **damage}))
+    elif damage == "png":
+        Image.new("RGB", (4, 4)).save(scores.with_name("attacked.png"))
+    elif damage == "double":
+        save_file({name: image.double() for name, image in images.items()}, floats)
+    elif damage == "few":
+        save_file({"attacked": images["attacked"]}, floats)
+    else:
+        save_file({**images, "attacked": images["attacked"][:, :8].contiguous()}, floats)
+    with pytest.raises(UserError, match=said + r"\. Remove the file and run the suite again"):
+        again(tmp_path, registry)

@@ -149,3 +149,13 @@ def test_the_verbs_on_the_command_line(run_toy, toy_file, tmp_path):
     assert "SROCC A" in call("compare", tmp_path / "run", tmp_path / "run").stdout
     assert any(row["subject"] == "torch" for row in json.loads(call("doctor", "--json").stdout))
     assert "no run folder" in call("status", tmp_path / "nowhere", code=2).stderr
+
+
+def test_a_finished_run_makes_its_report_again_only_if_part_of_it_is_gone(run_toy, tmp_path):
+    first = run_toy(suite("linear"), tmp_path)
+    assert not first.unchanged and run_toy(suite("linear"), tmp_path).unchanged
+    for gone in ("index.html", "tables/shift.csv", "figures/toy.png"):
+        (tmp_path / "report" / gone).unlink()
+        again = run_toy(suite("linear"), tmp_path)
+        assert again.jobs == 0 and not again.unchanged and (tmp_path / "report" / gone).is_file()
+    assert not run_toy(suite("linear") + "tables: [shift]\n", tmp_path).unchanged, "another report is asked for"

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         show = getattr(error, "show", None)  # a usage error of typer's
         if show is None:
             raise
+        if hasattr(error, "message"):
+            error.message = str(error.message).replace("Value error, ", "")
         show()
         code = int(getattr(error, "exit_code", 2))
     if code == 130:  # typer may also return it for a KeyboardInterrupt of its own accord

@@ -93,6 +93,8 @@ def show(
 
     registry = registry_of(plugin)
     kinds = [kind for kind in KINDS if name in registry.names(kind)]
+    if name == "base":
+        raise PluginError("'base' is no plugin: in a suite's defenses it stands for none.")
     if not kinds:
         known = [n for kind in KINDS for n in registry.names(kind)]
         raise PluginError(f"nothing is registered as '{name}'.{did_you_mean(name, known)}")

@@ -34,6 +34,7 @@ Only = Annotated[
 ]
 
 _FAILURES_SHOWN = 10
+_REASON_SHOWN = 80
 
 
 def registry_of(files: Sequence[Path] | None) -> Registry:
@@ -88,6 +89,6 @@ def check_device(device: str | None) -> None:
     try:
         torch.ones(1, device=device).item()  # 'meta' can be had and holds no numbers
     except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"--device {device}: not to be had ({str(error).splitlines()[0]}). Leave it out, or take cpu."
-        ) from None
+        reason = str(error).splitlines()[0]
+        why = f" ({reason})" if len(reason) <= _REASON_SHOWN else ""
+        raise UserError(f"--device {device}: not to be had{why}. Leave it out, or take cpu.") from None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +24,9 @@ from harness.cli.common import (
     registry_of,
 )
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.costs import Estimate
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")]
@@ -95,9 +97,8 @@ def plan(
     suites/quickstart.yaml --time
     """
     from harness.compose import Overrides
-    from harness.costs import estimate, read_costs, time_unknown
+    from harness.costs import estimate, read_costs
     from harness.plan import make_plan
-    from harness.progress import duration
     from harness.resolve import load_suite
     from harness.results import cell_rows
     from harness.run import RUNS, Options, default_device, pending_jobs, worker_count
@@ -113,7 +114,9 @@ def plan(
     known = read_costs(store.path)
     cost = estimate(made, pending["blocks"], known, device)
     if time_it and cost.unknown:
-        known |= time_unknown(made, registry, device, cost.unknown_keys)
+        from harness.trial import time_conditions
+
+        known |= time_conditions(made, registry, device, cost.unknown_keys)
         cost = estimate(made, pending["blocks"], known, device)
     hands = worker_count(device, Options(workers=workers))
     rows = cell_rows(made, store)
@@ -141,19 +144,30 @@ def plan(
     screen.print(table)
     if "cells" in [column.header for column in table.columns]:
         screen.print("--all lists every cell.")
-    counted = ", ".join(f"{len(jobs)} {name}" for name, jobs in pending.items() if jobs) or "nothing"
-    screen.print(f"To run: {counted} into {store.path}.", soft_wrap=True)
+    one = {"probes": "probe", "fits": "fit", "blocks": "block"}
+    counted = [
+        f"{len(jobs)} {one.get(name, name) if len(jobs) == 1 else name}" for name, jobs in pending.items() if jobs
+    ]
+    screen.print(f"To run: {', '.join(counted) or 'nothing'} into {store.path}.", soft_wrap=True)
     if pending["blocks"]:
-        screen.print(_cost_text(cost.seconds, cost.images, cost.unknown, hands, duration), soft_wrap=True)
+        screen.print(_cost_text(cost, hands, time_it), soft_wrap=True)
 
 
-def _cost_text(seconds: float, images: int, unknown: int, workers: int, duration: Callable[[float], str]) -> str:
-    """'About 3 min 20 s on 2 workers, by what earlier runs took.'."""
-    if unknown == images:
+def _cost_text(cost: Estimate, workers: int, timed: bool) -> str:
+    """'Attacking and scoring: about 3 min 20 s on 2 workers, by what was measured.'."""
+    from harness.progress import duration
+
+    if cost.unknown == cost.images and not timed:
         return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
-    share = f" {unknown} of {images} images are of conditions never timed and not counted; --time adds them."
-    text = f"About {duration(seconds / workers)} on {workers} worker{'s' if workers > 1 else ''}, by what was measured."
-    return text + (share if unknown else "")
+    about = f"{duration(cost.seconds / workers)} on {workers} worker{'s' if workers > 1 else ''}"
+    text = f"Attacking and scoring: about {about}, by what was measured."
+    if not cost.unknown:
+        return text
+    why = (
+        "cannot be timed beforehand (an attack that learns first, or one that failed)" if timed else "were never timed"
+    )
+    left = f" Not counted: {cost.unknown} of {cost.images} attacks and scorings of an image, which {why}."
+    return text + left + ("" if timed else " --time adds them.")
 
 
 @app.command()
@@ -183,6 +197,7 @@ def run(
     is new. Example: robustiqa run suites/quickstart.yaml --limit 16
     """
     from harness.compose import Overrides
+    from harness.memory import keep_freed_memory
     from harness.progress import ConsoleProgress, SilentProgress
     from harness.report import TERMINAL, print_tables
     from harness.resolve import load_suite
@@ -192,6 +207,7 @@ def run(
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     check_device(device)
     screen = console()
+    keep_freed_memory()
     options = Options(out, executor.value if executor else None, workers, device, _shard(shard), probes)
     with SilentProgress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
@@ -200,7 +216,8 @@ def run(
             print((result.folder.report / TERMINAL).read_text(encoding="utf-8"), end="")
         else:
             print_tables(result.tables, screen)
-        did = f"{result.blocks} blocks run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
+        blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
+        did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
         screen.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
     end(result.failures)
 

@@ -55,7 +55,11 @@ def status(
     for row in found["sources"]:
         table.add_row(row["source"], f"{row['done']} of {row['blocks']}")
     console().print(table)
-    state = "finished" if found["done"] == found["blocks"] else "not finished: run the same suite again to go on"
+    state = (
+        "finished"
+        if found["done"] == found["blocks"]
+        else "not finished; if nobody is at it, run the same suite again to go on"
+    )
     console().print(f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures; {state}.")
 
 
@@ -118,7 +122,8 @@ def compare_(
     from harness.run import read_run
 
     registry = registry_of(plugin)
-    frame = compare(read_run(run_a, registry), read_run(run_b, registry))
+    one, other = read_run(run_a, registry), read_run(run_b, registry)
+    frame = compare(one, other)
     if as_json:
         print_json(json.loads(frame.to_json(orient="records")))
         return
@@ -128,7 +133,8 @@ def compare_(
         )
     from rich.table import Table
 
-    from harness.report.words import budget_text, number, scorer_text, with_interval
+    from harness.report.words import BROKEN, budget_text, marked, number, scorer_text, with_interval
+    from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
 
     header = (
         "data set",
@@ -141,11 +147,11 @@ def compare_(
         "change [95 %]",
         "quality change [95 %]",
     )
-    table = Table(*header, title=f"{run_b} minus {run_a}", title_justify="left")
+    table = Table(*header, title=f"A = {run_a}, B = {run_b}", title_justify="left")
     for row in frame.to_dict("records"):
         table.add_row(
             row["dataset"],
-            scorer_text(row["metric"], row["defense"], row["threat"], row["source"]),
+            marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"]),
             f"{row['attack']} {row['endpoint']}",
             budget_text(row["norm"], row["eps"]) if row["norm"] else "",
             str(row["images"]),
@@ -157,4 +163,15 @@ def compare_(
             ),
         )
     console().print(table)
-    console().print("Paired bootstrap over references, the same resamples for both runs; images that both runs have.")
+    for rules in dict.fromkeys(rules for rules in frame["broken"] if rules):
+        console().print(f"{BROKEN} broke its contract when probed: {rules}.", markup=False)
+    console().print(
+        "Changes are B minus A. Paired bootstrap over references, the same resamples for both runs; images that both "
+        "runs have."
+    )
+    if (frame["references"] < DESCRIPTIVE_BELOW).any():
+        few = f"Fewer than {DESCRIPTIVE_BELOW} references in some rows"
+        console().print(f"{few}: their intervals are descriptive and claim no coverage.")
+    for name, a, b in (("seed", one.seed, other.seed), ("limit", one.limit, other.limit)):
+        if a != b:
+            console().print(f"The runs differ in {name}: A {a or 'none'}, B {b or 'none'}.")

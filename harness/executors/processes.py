@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.errors import UserError
+from harness.memory import keep_freed_memory
 from harness.store import RunFolder
 from harness.worker import Context, Done, Job, Worker, record_failure
 
@@ -142,6 +143,7 @@ def _work(pipe: Connection, context: Context) -> None:
     """A worker's life: do jobs until the parent hangs up; Ctrl-C is the parent's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    keep_freed_memory()
     worker: Worker | None = None
     try:
         while True:

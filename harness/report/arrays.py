@@ -281,6 +281,19 @@ def _scorers(
                 ),
             )
         )
+    known = {who for who, _ in groups}
+    missing = [who for name, *rest in data.expected if name == dataset and (who := _Who(*rest)) not in known]
+    defended = {who[:2] for who in (*missing, *known) if who.threat != "none"}
+    settings = tuple(dict.fromkeys(setting for scorer in scorers for setting in scorer.settings))
+    for who in missing:  # every one of its cells failed
+        if who.threat == "none" and who[:2] in defended:
+            continue
+        nothing = np.full((1, count), np.nan)
+        finished = {key: _absent("failed", nothing.shape) for key in ran}
+        broken = _broken(data, who)
+        scorers.append(
+            Scorer(dataset, *who, broken, "failed", nothing, nothing, None, finished, settings)  # in order of fields
+        )
     return tuple(scorers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -311,18 +312,30 @@ def _two_afc(data: RunData, one: Evaluated) -> Table | None:
 
 
 def _failures(data: RunData) -> Table:
-    rows = tuple((failure.cell, failure.sample, failure.message) for failure in data.failures)
-    layout = Layout(("cell", "sample", "message"), rows, 3)
+    """What went wrong, a row for each cause however many cells it took down; the frame has every cell."""
+    frame = pd.DataFrame([(f.cell, f.sample, f.message) for f in data.failures], columns=["cell", "sample", "message"])
+    rows = tuple(
+        (str(message), _few(part["sample"]), _few(part["cell"]))
+        for message, part in frame.groupby("message", sort=False)
+    )
+    layout = Layout(("message", "samples", "cells"), rows, 3)
     return Table(
         "failures",
         "",
-        f"Failures: {len(rows)}",
+        f"Failures: {len(frame)}",
         "Cells that could not be finished; the tables print “failed” for them instead of figures from partial data.",
-        pd.DataFrame(list(rows), columns=["cell", "sample", "message"]),
+        frame,
         layout,
         layout,
         "",
     )
+
+
+def _few(names: pd.Series[Any]) -> str:
+    """The first of some names, and how many more there are."""
+    distinct = list(dict.fromkeys(part for name in names for part in str(name).split(", ") if part))
+    more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
+    return (distinct[0] + more) if distinct else ""
 
 
 def _table(
@@ -385,6 +398,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         f"{facts.labels} labels" if facts.labels != "none" else "no labels",
         f"attacks: {', '.join(attacks)}" if attacks else "no attacks",
         *(["directions: " + ", ".join(meant)] if meant and attacks else []),
+        *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
         *threats,
         *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),

@@ -59,6 +59,8 @@ class DatasetFacts:
     references: int
     mean_opinion: float | None
     """Mean opinion score of the whole split, before any limit."""
+    calibration: str = ""
+    """The samples that lines from quality to opinions are fitted on, in words."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class RunData:
     failures: Sequence[Failure]
     weights: Mapping[str, str]
     """Metric -> what it is and which weights it has; metrics without weights are left out."""
+    expected: Sequence[tuple[str, str, str, str, str]] = ()
+    """(data set, metric, defense, threat, source) of every scorer that the suite asks for, with records or without."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """Metric -> rules of its contract that its probes found broken; metrics that keep all are left out."""
 

@@ -43,7 +43,8 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
         pages[folder / "tables" / f"{name}.csv"] = csv_text(mine).encode()
         pages[folder / "tables" / f"{name}.md"] = "\n".join(markdown(table) for table in mine).encode()
     drawn = {dataset: folder / "figures" / f"{file_name(dataset)}.png" for dataset in data.datasets}
-    if all(path.is_file() and path.read_bytes() == page for path, page in pages.items()):
+    same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
+    if same and all(path.is_file() for path in drawn.values()):
         figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}
     else:
         figures = draw_figures(tables)
@@ -89,6 +90,7 @@ def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes]) -> s
         data=data,
         tables=[table for table in tables if table.name != "failures"],
         failures=data.failures,
+        failed=next((table for table in tables if table.name == "failures"), None),
         figures={name: (base64.b64encode(png).decode(), _png_width(png)) for name, png in figures.items()},
         summary=sentences(tables),
         starts=_starts,

@@ -46,7 +46,8 @@ def _shifts(frame: pd.DataFrame) -> list[str]:
         strongest = [max(part, key=lambda row: row["shift_over_sigma"]) for part in (up, other) if part]
         told.append(f"{name} at {_budget(strongest[0])}: " + "; ".join(_moved(row) for row in strongest) + ".")
     if len(names) > _SCORERS:
-        told.append(f"{len(names) - _SCORERS} more scorers are in the tables.")
+        more = len(names) - _SCORERS
+        told.append(f"{more} more scorer{'s are' if more > 1 else ' is'} in the tables.")
     return told
 
 

@@ -156,3 +156,32 @@ class ImagesGrey(_Dataset):
 class ImagesNameless(_Dataset):
     def load(self, entry):
         return {"reference": torch.zeros(3, 16, 16), "dist": torch.zeros(3, 16, 16)}
+
+
+@dataclass(frozen=True)
+class _Learning(Attack):
+    fits = True
+
+    def perturb(self, objective, images, budget, rng):
+        return images
+
+
+@register("fit_none")
+@dataclass(frozen=True)
+class FitNone(_Learning):
+    def fit(self, batches, rng):
+        return None
+
+
+@register("fit_number")
+@dataclass(frozen=True)
+class FitNumber(_Learning):
+    def fit(self, batches, rng):
+        return {"strength": 3}
+
+
+@register("fit_raises")
+@dataclass(frozen=True)
+class FitRaises(_Learning):
+    def fit(self, batches, rng):
+        raise KeyError("layer")

@@ -147,6 +147,16 @@ class DiesAlways(DiesOnce):
     always = True
 
 
+@register("dies_when_small")
+class DiesWhenSmall(NegativeMse):
+    """Kills its process on images that no test data set has, but the probes do."""
+
+    def score(self, reference, dist):
+        if dist.shape[-1] not in (16,):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(reference, dist)
+
+
 @register("wrong_shape")
 class WrongShape(NegativeMse):
     """Returns one number too many dimensions."""
@@ -245,6 +255,22 @@ class Cheat(Guess):
 
     def perturb(self, objective, images, budget, rng):
         return objective.gradient(images)[1]
+
+
+@register("sphere")
+@dataclass(frozen=True)
+class Sphere(Attack):
+    """One step along the gradient, as long as either norm allows."""
+
+    norms = frozenset({"linf", "l2"})
+
+    def perturb(self, objective, images, budget, rng):
+        _, gradient = objective.gradient(images)
+        eps = budget.eps.view(-1, 1, 1, 1)
+        if budget.norm == "linf":
+            return budget.project(images + eps * gradient.sign(), images)
+        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+        return budget.project(images + eps * gradient / length, images)
 
 
 @register("worse")

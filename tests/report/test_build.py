@@ -189,7 +189,7 @@ def test_a_failure_names_its_cell(run):
     failure = Failure(label, "i003", "score is not finite")
     srocc, failures = build_tables(dataclasses.replace(run, records=r[~lost], failures=[failure], tables=["srocc"]))
     assert line(srocc.compact, "psnr", "pgd", "up")["ε 8/255"] == "failed"
-    assert failures.name == "failures" and failures.full.rows == ((label, "i003", "score is not finite"),)
+    assert failures.name == "failures" and failures.full.rows == (("score is not finite", "i003", label),)
 
 
 def test_failed_clean_scores_fail_every_row_of_the_scorer(run):
