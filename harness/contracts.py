@@ -329,7 +329,10 @@ class Attack:
         return {}
 
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
-        """Attacked images, N x 3 x H x W; the engine projects them onto the budget.
+        """Attacked images, N x 3 x H x W; the engine projects them onto budget and box.
+
+        What is returned may lie one unprojected step outside them (within twice the radius, and no more than one radius
+        outside [0, 1]); the conformance kit takes more than that for an attack that ignores its budget.
 
         Args:
             objective: What to maximise.

@@ -20,7 +20,7 @@ from harness.registry import Registry
 from harness.select import Condition
 from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
 
-PROBES = 1
+PROBES = 2
 """Part of a probe's identity. Raise it when a metric is asked for more."""
 
 CALIBRATION_SAMPLES = 64

@@ -75,9 +75,14 @@ def _values(key: str, condition: Condition) -> tuple[Any, ...]:
     return (condition.source, condition.scorer) if key == "metric" else (getattr(condition, key),)
 
 
+def fits(label: str, pattern: str) -> bool:
+    """Whether a label matches a shell pattern; fractions may be written with '/', for which labels have ':'."""
+    return fnmatchcase(label, pattern) or fnmatchcase(label, pattern.replace("/", ":"))
+
+
 def _matches(key: str, pattern: str | float, condition: Condition) -> bool:
     if isinstance(pattern, str):
-        return any(fnmatchcase(value, pattern) for value in _values(key, condition))
+        return any(fits(value, pattern) for value in _values(key, condition))
     return math.isclose(condition.eps, pattern, rel_tol=1e-9)
 
 
@@ -104,11 +109,11 @@ def select(suite: Suite, only: str) -> Suite:
     metric_pattern, _, attack_pattern = only.partition("/")
     if not metric_pattern or not attack_pattern:
         raise LocatedError([f"--only {only}: should be METRIC/ATTACK, such as 'birqa*/pgd*' or '*/pgd*'."])
-    metrics = tuple(use for use in suite.metrics if fnmatchcase(use.label, metric_pattern))
-    attacks = tuple(use for use in suite.attacks if fnmatchcase(use.label, attack_pattern))
+    metrics = tuple(use for use in suite.metrics if fits(use.label, metric_pattern))
+    attacks = tuple(use for use in suite.attacks if fits(use.label, attack_pattern))
     if not metrics:
         raise _nothing(only, "metric", metric_pattern, [use.label for use in suite.metrics])
-    if not attacks and not fnmatchcase(CLEAN, attack_pattern):
+    if not attacks and not fits(CLEAN, attack_pattern):
         raise _nothing(only, "attack", attack_pattern, [*(use.label for use in suite.attacks), CLEAN])
     labels = {use.label for use in metrics}
     norms = {norm for use in attacks for norm in use.norms}

@@ -74,7 +74,8 @@ class _Entry(pydantic.BaseModel):
     label: Annotated[str, pydantic.Field(pattern=_LABEL, max_length=200)] | None = pydantic.Field(
         default=None,
         description="What tables, `transfer`, `exclude`, `--set` and `--only` call the entry. Default: the name with "
-        "the parameters that differ from their defaults, such as `pgd(steps=5)`. No part of identity.",
+        "the parameters that differ from their defaults, such as `pgd(steps=5)`; a fraction such as 2/255 is written "
+        "`2:255` in it. No part of identity.",
     )
 
 

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import platform
 import sys
 import time
@@ -20,10 +19,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-import pydantic
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -31,89 +29,16 @@ from scipy import stats
 from torch import Tensor
 
 import harness
-from harness.contracts import Dataset, Entry, Metric, Recipe, UserError
+from harness.contracts import Dataset, Entry, Metric, UserError
 from harness.files import write_whole
-from harness.guard import told
-from harness.located import Problem, parse
-from harness.paths import shown as shown_path
-from harness.registry import Plugin, Registry, did_you_mean
-from harness.resolve import check_parameter
-from harness.suite_file import NAME, shown, worded
+from harness.recipe_file import RecipeFile, TrainingError, build, labelled, read_recipe, refuse_output
+from harness.registry import Registry
 from harness.weights import MANIFEST, SUFFIX, read_manifest
-
-T = TypeVar("T")
 
 COLLAPSE = 0.2
 """Alarm below this std(prediction) / std(label) on the validation split: the metric is turning into a constant."""
 RUNS = Path("results/runs")
-_EXAMPLE = "suites/train/birqa_tiny_mini.yaml"
 VALIDATION_BATCH = 32
-
-
-class TrainingError(UserError):
-    """A recipe file, or what it asks for, cannot be used as it is."""
-
-
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class PluginUse(pydantic.BaseModel):
-    """A plugin by name; every other key is one of its parameters."""
-
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
-    name: str
-
-    def parameters(self) -> dict[str, Any]:
-        """The parameters given."""
-        return dict(self.model_extra or {})
-
-
-class DataUse(PluginUse):
-    """A data set with the splits to train and to validate on."""
-
-    train: str = "train"
-    val: str = "val"
-
-
-class RecipeFile(_Strict):
-    """A recipe file, checked."""
-
-    name: Annotated[str, pydantic.Field(pattern=NAME)]
-    """Name of the run folder."""
-    metric: PluginUse
-    dataset: DataUse
-    recipe: PluginUse
-    steps: pydantic.PositiveInt
-    batch: pydantic.PositiveInt
-    learning_rate: pydantic.PositiveFloat
-    schedule: Literal["constant", "cosine"] = "cosine"
-    crop: pydantic.PositiveInt | None = None
-    """Side of a random square crop, the same for both images of a pair."""
-    flip: bool = True
-    """Random horizontal and vertical flips, the same for both images of a pair."""
-    gradient_clip: pydantic.PositiveFloat = 5.0
-    label_scale: tuple[float, float] = (1.0, 5.0)
-    """What opinions 0 and 1 become."""
-    seed: pydantic.NonNegativeInt = 0
-    threads: pydantic.PositiveInt = 1
-    evaluate_every: pydantic.PositiveInt = 100
-    cache_images: pydantic.NonNegativeInt = 4096
-    """Decoded images kept in memory, as 8-bit; the least recently used leave first."""
-    output: str
-    """Path of the weight file without its suffix; the manifest beside it gets an entry under the file's name."""
-
-    @pydantic.field_validator("metric", "dataset", "recipe", mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @pydantic.field_validator("output")
-    @classmethod
-    def _names_a_file(cls, value: str) -> str:
-        if not Path(value).name:
-            raise ValueError("should be the path of a weight file without its suffix, such as weights/mine")
-        return value
 
 
 class Progress(NamedTuple):
@@ -140,40 +65,6 @@ class TrainResult:
     collapsed: bool
     """The alarm sounded at the validation whose weights were kept."""
     history: tuple[Progress, ...]
-
-
-def read_recipe(path: Path) -> RecipeFile:
-    """Read and check a recipe file.
-
-    Raises:
-        UserError: The file is missing or no YAML, or has unknown keys or wrong values; all of them with their lines.
-    """
-    document = parse(path, start=_EXAMPLE)
-    problems = list(document.problems)
-    if isinstance(document.value, dict):
-        try:
-            file = RecipeFile.model_validate(document.value)
-        except pydantic.ValidationError as error:
-            problems += [_explained(problem) for problem in error.errors()]
-    elif not problems:
-        keys = ", ".join(RecipeFile.model_fields)
-        problems.append(Problem((), f"must be a mapping with the keys {keys}. Start from {_EXAMPLE}."))
-    if problems:
-        raise document.report(problems)
-    return file
-
-
-def _explained(problem: Any) -> Problem:
-    place = tuple(problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        message = f"unknown key '{place[-1]}'.{did_you_mean(str(place[-1]), list(RecipeFile.model_fields))}"
-        return Problem(place, message, on_key=True)
-    if place[0] == "label_scale":
-        return Problem(place[:1], "should be two numbers: [low, high].")
-    if problem["type"] == "missing":
-        return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")
-    own_words = problem["type"] in ("model_type", "string_pattern_mismatch", "value_error")
-    return Problem(place, f"{worded(problem) if own_words else problem['msg']}, got {shown(problem['input'])}.")
 
 
 def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) -> TrainResult:
@@ -206,46 +97,12 @@ def train(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = ()) 
         torch.set_num_threads(threads)
 
 
-def _build(file: RecipeFile, path: Path, registry: Registry) -> tuple[Metric, Dataset, Recipe]:
-    """The metric (untrained), the data set and the recipe a recipe file names."""
-    return (
-        _instance(registry.metric(file.metric.name), path, file.metric.parameters()),
-        _instance(registry.dataset(file.dataset.name), path, file.dataset.parameters()),
-        _instance(registry.recipe(file.recipe.name), path, {"batch": file.batch, **file.recipe.parameters()}),
-    )
-
-
-def _instance(plugin: Plugin[T], path: Path, parameters: Mapping[str, Any]) -> T:
-    known = {parameter.name: parameter for parameter in plugin.parameters()}
-    values = {}
-    for name, value in parameters.items():
-        if name not in known:
-            raise TrainingError(
-                f"recipe file {path}: '{plugin.name}' has no parameter '{name}'.{did_you_mean(name, list(known))}"
-            )
-        try:
-            values[name] = check_parameter(known[name].annotation, value)
-        except pydantic.ValidationError as error:
-            detail = error.errors()[0]
-            raise TrainingError(
-                f"recipe file {path}: '{plugin.name}' parameter '{name}': {detail['msg']}, got {detail['input']!r}."
-            ) from error
-    try:
-        return plugin.build(values)
-    except (ValueError, TypeError) as error:
-        raise TrainingError(f"recipe file {path}: '{plugin.name}': {error}") from error
-    except Exception as error:
-        raise TrainingError(
-            f"recipe file {path}: '{plugin.name}' from {plugin.origin} cannot be built: {told(error)}. Mend the plugin."
-        ) from error
-
-
 class _Training:
     """One run: its objects, its state, its folder."""
 
     def __init__(self, file: RecipeFile, path: Path, folder: Path, registry: Registry) -> None:
         self.file, self.folder = file, folder
-        self.metric, self.data, self.recipe = _build(file, path, registry)
+        self.metric, self.data, self.recipe = build(file, path, registry)
         if not any(True for _ in self.metric.parameters()):
             raise TrainingError(
                 f"recipe file {path}: the metric '{file.metric.name}' has nothing to train. Choose another."
@@ -255,11 +112,11 @@ class _Training:
                 f"recipe file {path}: crop {file.crop} is below the {self.metric.minimum_size} px that "
                 f"'{file.metric.name}' needs. Raise it."
             )
-        _refuse_output(Path(file.output), path)
+        refuse_output(Path(file.output), path)
         self.code = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in registry.files]
         self.quality = 1.0 if self.metric.higher_is_better else -1.0
-        self.entries = _labelled(self.data, file.dataset.name, file.dataset.train)
-        self.validation = _labelled(self.data, file.dataset.name, file.dataset.val)
+        self.entries = labelled(self.data, file.dataset.name, file.dataset.train)
+        self.validation = labelled(self.data, file.dataset.name, file.dataset.val)
         self.images = ImageCache(self.data, file.cache_images)
         self.optimiser = torch.optim.Adam(self.metric.parameters(), lr=file.learning_rate)
         self.step = 0
@@ -468,29 +325,6 @@ class ImageCache:
                 self._pairs.popitem(last=False)
             self._pairs[entry.id] = pair
         return pair.to(torch.float32) / 255
-
-
-def _refuse_output(output: Path, path: Path) -> None:
-    """Hours of training should not end at a folder that cannot be written."""
-    folder = next(parent for parent in output.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise TrainingError(
-            f"recipe file {path}: output {output}: {shown_path(folder)} is no folder that can be written. "
-            "Choose another."
-        )
-
-
-def _labelled(data: Dataset, name: str, split: str) -> Sequence[Entry]:
-    if data.kind != "pairs":
-        raise TrainingError(
-            f"data set '{name}' holds {data.kind}, and training needs pairs with opinion scores. Choose another."
-        )
-    if split not in data.splits:
-        raise TrainingError(f"data set '{name}' has no split '{split}'.{did_you_mean(split, data.splits)}")
-    entries = data.entries(split)
-    if not entries or any(entry.opinion is None for entry in entries):
-        raise TrainingError(f"data set '{name}', split '{split}': every item needs an opinion score. Choose another.")
-    return entries
 
 
 def _augmented(pair: Tensor, file: RecipeFile, rng: np.random.Generator) -> Tensor:

@@ -77,7 +77,7 @@ def test_run_ends_with_tables_and_runs_once(robustiqa, suite, tmp_path):
     assert planned["pending"]["blocks"] == 1 and planned["folder"] == "results/runs/toy"
     first = robustiqa("run", path)
     assert first.returncode == 0, first.stderr
-    assert "SROCC" in first.stdout and "1 blocks run" in first.stdout
+    assert "SROCC" in first.stdout and "1 block run" in first.stdout
     folder = tmp_path / "results" / "runs" / "toy"
     assert (folder / "report" / "index.html").is_file() and list((folder / "report" / "tables").glob("*.csv"))
     again = robustiqa("run", path)

@@ -460,3 +460,10 @@ def test_any_composition_validates_or_gives_located_errors(registry, tmp_path_fa
         assert all(line.startswith((f"{path}:", "--set ")) for line in error.lines), error.lines
     else:
         assert again(suite, registry) == suite
+
+
+def test_fractions_in_labels_can_be_written_with_a_slash():
+    from harness.select import fits
+
+    assert fits("pgd(step_size=1:255)", "pgd(step_size=1/255)") and fits("pgd(step_size=1:255)", "pgd*1:255*")
+    assert not fits("pgd(step_size=1:255)", "pgd(step_size=2/255)")

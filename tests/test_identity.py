@@ -1,11 +1,11 @@
 """Identity: stable for ever, blind to what does not matter, and changed by what does."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
 from harness.identity import identity, order_key
 from harness.located import parse_text
 from harness.plan import Cell, make_plan
@@ -36,7 +36,9 @@ GOLDEN = [
 
 def cells(registry, suite_of, text):
     plan = make_plan(suite_of(text), registry)
-    return {c.label: c.id for c in plan.cells}
+    found = {c.label: c.id for c in plan.cells}
+    assert len(found) == len(plan.cells), "a label stands for one cell"
+    return found
 
 
 def test_golden():
@@ -48,9 +50,9 @@ def test_golden():
 WHOLE = """
 name: whole
 datasets: [toy]
-metrics: [linear, negative_mse]
+metrics: [linear, negative_mse, birqa-tiny]
 defenses: [base, {name: jitter, threat: adaptive, eot: 2, draws: 2}]
-attacks: [{name: pgd, steps: 3}, learnt]
+attacks: [{name: pgd, steps: 3}, learnt, sphere, noise]
 budgets: {linf: [8/255]}
 directions: [up]
 transfer: [{source: linear, scorer: negative_mse}]
@@ -73,36 +75,57 @@ directions: [up, error]
     assert [cell.id for cell in plan.cells] == GOLDEN
 
 
+ALL, ATTACKED, AIMED = "", "eps", " up "
+"""Parts of labels: every cell; those of attacks and controls; those of attacks alone."""
+
+
+def changes(before, after, where):
+    """Exactly the cells whose labels match have gone, and as many new ones have come in their place."""
+    gone = {label for label, id in before.items() if id not in set(after.values())}
+    assert gone == {label for label in before if re.search(where, label)} and gone
+    assert len(set(after.values()) - set(before.values())) == len(gone)
+
+
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "where"),
     [
-        ("directions", "seed: 1\ndirections"),
-        ("directions", "slice: 4\ndirections"),
-        ("[toy]", "[{name: toy, size: 17}]"),
-        ("[toy]", "[{name: toy, split: train}]"),
-        ("[linear, ", "[linear_lower, "),
-        ("source: linear, scorer: negative_mse", "source: negative_mse, scorer: linear"),
-        ("eot: 2", "eot: 3"),
-        ("draws: 2", "draws: 3"),
-        ("threat: adaptive, eot: 2", "threat: oblivious"),
-        ("name: jitter", "name: jitter, strength: 0.3"),
-        ("name: pgd, steps: 3", "name: pgd, steps: 4"),
-        ("name: pgd,", "name: pgd, start: zero,"),
-        ("name: pgd, steps: 3", "name: fgsm"),
-        ("learnt]", "{name: learnt, batches: 4}]"),
-        ("8/255", "7/255"),
-        ("[up]", "[down]"),
-        ("[up]", "[error]"),
+        ("directions", "seed: 1\ndirections", ALL),
+        ("directions", "slice: 4\ndirections", ALL),
+        ("[toy]", "[{name: toy, size: 17}]", ALL),
+        ("[toy]", "[{name: toy, split: train}]", ALL),
+        ("linear", "linear_lower", "linear"),
+        ("source: linear, scorer: negative_mse", "source: negative_mse, scorer: linear", "->"),
+        ("birqa-tiny", "{name: birqa-tiny, weights: random}", "birqa-tiny"),
+        ("eot: 2", "eot: 3", "jitter.* up "),
+        ("draws: 2", "draws: 3", "jitter"),
+        ("threat: adaptive, eot: 2", "threat: oblivious", "jitter.* eps"),
+        ("name: jitter", "name: jitter, strength: 0.3", "jitter"),
+        ("name: pgd, steps: 3", "name: pgd, steps: 4", "pgd"),
+        ("name: pgd,", "name: pgd, start: zero,", "pgd"),
+        ("name: pgd, steps: 3", "name: fgsm", "pgd"),
+        ("learnt", "{name: learnt, batches: 4}", "learnt"),
+        ("8/255", "7/255", ATTACKED),
+        ("[up]", "[down]", AIMED),
+        ("[up]", "[error]", AIMED),
     ],
 )
-def test_every_input_changes_what_it_decides(registry, suite_of, old, new):
+def test_every_input_changes_what_it_decides_and_nothing_else(registry, suite_of, old, new, where):
     assert old in WHOLE
-    before = {c.id for c in make_plan(suite_of(WHOLE), registry).cells}
-    try:
-        plan = make_plan(suite_of(WHOLE.replace(old, new)), registry)
-    except UserError:
-        plan = make_plan(suite_of(WHOLE.replace("transfer", "limit: 20\n#").replace(old, new)), registry)
-    assert {c.id for c in plan.cells} - before, "no cell changed"
+    changes(cells(registry, suite_of, WHOLE), cells(registry, suite_of, WHOLE.replace(old, new)), where)
+
+
+def test_the_number_of_calibration_samples_changes_what_is_ranged_by_them(registry, suite_of, monkeypatch):
+    before = cells(registry, suite_of, WHOLE)
+    monkeypatch.setattr("harness.plan.CALIBRATION_SAMPLES", 32)
+    changes(before, cells(registry, suite_of, WHOLE), AIMED)
+
+
+def test_the_norm_changes_cells_of_equal_radius(registry, suite_of):
+    before = cells(registry, suite_of, WHOLE)
+    both = cells(registry, suite_of, WHOLE.replace("linf: [8/255]", "linf: [8/255], l2: [8/255]"))
+    fresh = {label: id for label, id in both.items() if id not in set(before.values())}
+    assert set(before.items()) <= set(both.items())
+    assert set(fresh) == {label.replace("linf", "l2") for label in before if "sphere" in label}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +138,7 @@ def test_no_two_cells_that_differ_in_a_field_share_an_id(registry, suite_of, fie
         WHOLE.replace("[up]", "[down, error]"),
         WHOLE.replace("8/255", "4/255"),
         WHOLE.replace("eot: 2", "eot: 3"),
+        WHOLE.replace("linf: [8/255]", "linf: [8/255], l2: [8/255]"),
     ]
     others += [WHOLE.replace("draws: 2", "draws: 1"), WHOLE.replace("[toy]", "[{name: toy, split: train}]")]
     others += [WHOLE.replace("threat: adaptive, eot: 2", "threat: oblivious")]
@@ -125,7 +149,7 @@ def test_no_two_cells_that_differ_in_a_field_share_an_id(registry, suite_of, fie
             value = repr(getattr(cell, field))
             values.add(value)
             assert found.setdefault(cell.id, value) == value
-    assert len(values) > 1 or field == "norm", "the field never changed, so this shows nothing"
+    assert len(values) > 1, "the field never changed, so this shows nothing"
 
 
 def test_code_and_version_of_a_plugin_are_part_of_it(suite_of, registry, tmp_path):
@@ -157,3 +181,12 @@ def test_weights_and_fingerprint_are_part_of_it(registry, suite_of):
     other = dataclasses.replace(cell.source.metric, weights="ab" * 32)
     assert identity("m", other.identity()) != identity("m", cell.source.metric.identity())
     assert dataclasses.replace(cell.split, fingerprint="other").key != cell.split.key
+
+
+def test_weights_are_part_of_the_cells_of_their_metric(registry, suite_of):
+    """Other bytes under the same name of a metric."""
+    suite = suite_of(WHOLE)
+    other = tuple(dataclasses.replace(m, weights="ab" * 32) if m.weights else m for m in suite.metrics)
+    assert other != suite.metrics
+    plan = make_plan(dataclasses.replace(suite, metrics=other), registry)
+    changes(cells(registry, suite_of, WHOLE), {c.label: c.id for c in plan.cells}, "birqa-tiny")

@@ -9,7 +9,8 @@ import harness.training as training
 from defenses.recipes.clean import Clean, plcc
 from harness.contracts import Entry, Metric
 from harness.errors import UserError
-from harness.training import ImageCache, read_recipe, train
+from harness.recipe_file import read_recipe
+from harness.training import ImageCache, train
 
 PLUGINS = '''
 import torch

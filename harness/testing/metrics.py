@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,13 +51,13 @@ def check_metric(metric: Metric, *, name: str | None = None, trained: bool = Tru
         if probe.declares() and probe.scores():
             probe.finite()
             probe.sizes()
-            probe.pure()
-            probe.encoding()
-            probe.rows()
-            if trained:
-                probe.sense()
-            if metric.differentiable:
-                probe.gradient()
+            if probe.pure():  # else everything below would only say so again
+                probe.encoding()
+                probe.rows()
+                if trained:
+                    probe.sense()
+                if metric.differentiable:
+                    probe.gradient()
     report.settle()
 
 
@@ -170,8 +171,9 @@ class _MetricProbe:
                 good = score.shape == (2,) and bool(score.isfinite().all())
                 self._report.expect(good, rule, f"{width} x {height} px scores {as_text(score)}", cure)
 
-    def pure(self) -> None:
-        """Determinism, no global random numbers, inputs left alone."""
+    def pure(self) -> bool:
+        """Determinism, no global random numbers, inputs left alone; whether the same pairs score the same twice."""
+        same = False
         metric, report = self._metric, self._report
         ref, dist = self._ref.clone(), self._dist.clone()
         with report.probing("deterministic", "a second call", "keep no state between calls"), torch.no_grad():
@@ -184,8 +186,9 @@ class _MetricProbe:
                 "work on a copy: no in-place operations (+=, clamp_, sub_) on ref and dist",
             )
             second = self.score(self._ref.clone(), self._dist.clone())
+            same = identical(first, second)
             report.expect(
-                identical(first, second),
+                same,
                 "deterministic",
                 f"the same pairs scored {as_text(first)}, then {as_text(second)}",
                 "no randomness and no state in a metric; dropout must stop in evaluation mode",
@@ -197,6 +200,7 @@ class _MetricProbe:
                 f"metric(ref=..., dist=...) gives {as_text(called)}, score(encode(ref), dist) {as_text(first)}",
                 "leave forward() as the contract has it and put the work into encode() and score()",
             )
+        return same
 
     def encoding(self) -> None:
         """An encoded reference can be used again, in any rows, in any grad mode."""
@@ -300,16 +304,16 @@ class _MetricProbe:
             if not score.requires_grad:
                 return
             (gradient,) = torch.autograd.grad(score.sum(), leaf)
-            half = self._side // 2
-            quadrants = (gradient[..., a, b] for a in (slice(half), slice(half, None)) for b in _halves(half))
-            peaks = torch.stack([q.abs().flatten(1).amax(1) for q in quadrants], dim=1)
-            dead = int((peaks == 0).sum())
-            report.expect(
-                dead == 0,
-                "the gradient reaches the whole image",
-                f"{dead} of {peaks.numel()} image quadrants have a gradient of exactly 0",
-                "see that no crop, clamp, rounding or detach cuts part of the image off",
-            )
+            self._reaches(gradient)
+        # Larger than what networks crop to (224, 256), and odd, so that a remainder left out is seen as well.
+        side = max(3 * self._side, 257)
+        side += 1 - side % 2
+        rule, cure = "every size from minimum_size up is scored", "see that large images are scored, too"
+        with report.probing(rule, f"the gradient at {side + 2} x {side} px", cure):
+            ref, dist = image_pairs(side, side + 2, 1)
+            leaf = dist.requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.score(ref, leaf).sum(), leaf)
+            self._reaches(gradient)
         agree = "the gradient is that of the score"
         if exact:
             with report.probing(agree, "finite differences", "see that score() can be evaluated near any image"):
@@ -321,6 +325,18 @@ class _MetricProbe:
                     f"{slope.finite:.6g}",
                     "mend the backward pass, or set exact_gradient = False if it is a surrogate on purpose",
                 )
+
+    def _reaches(self, gradient: Tensor) -> None:
+        """No part of the images is cut off."""
+        height, width = gradient.shape[-2:]
+        dead = _unreached(gradient)
+        self._report.expect(
+            not dead,
+            "the gradient reaches the whole image",
+            f"at {width} x {height} px it is exactly 0 in {len(dead)} of the parts looked at: {', '.join(dead[:3])}"
+            + (" ..." if len(dead) > 3 else ""),
+            "see that no crop, clamp, rounding or detach cuts part of the image off",
+        )
 
     def _slope(self) -> tuple[str, Slope]:
         """In float64 if the metric can compute in it, in float32 otherwise."""
@@ -334,8 +350,42 @@ class _MetricProbe:
         return "float32", worst_slope(lambda x: self.score(self._ref, x), self._dist)
 
 
-def _halves(half: int) -> tuple[slice, slice]:
-    return slice(half), slice(half, None)
+_TILES = 8
+"""Parts of a side in which a gradient is looked for: finer ones may lie in a flat or saturated part of an image."""
+_STRIP = 2
+"""Width of the border strips, px: pooling by 2 may leave out the last line of an odd side."""
+
+
+def _unreached(gradient: Tensor) -> list[str]:
+    """Where the gradient of a batch is exactly 0: quadrants of any image, tiles and border strips of all images.
+
+    What is cut off by its place is cut off in every image, while a fine tile of a single image may rightly have no say.
+    """
+    size = gradient.abs().amax(1)
+    height, width = size.shape[-2:]
+    dead = [
+        f"image {row}, quadrant {number}"
+        for number, (rows, columns) in enumerate(_grid(height, width, 2), 1)
+        for row in (size[:, rows, columns].flatten(1).amax(1) == 0).nonzero().flatten().tolist()
+    ]
+    common = size.amax(0)
+    parts = {
+        f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}": common[rows, columns]
+        for rows, columns in _grid(height, width, _TILES)
+    }
+    parts |= {
+        f"the {_STRIP} px at the top": common[:_STRIP],
+        f"the {_STRIP} px at the bottom": common[-_STRIP:],
+        f"the {_STRIP} px at the left": common[:, :_STRIP],
+        f"the {_STRIP} px at the right": common[:, -_STRIP:],
+    }
+    return dead + [name for name, part in parts.items() if not bool(part.any())]
+
+
+def _grid(height: int, width: int, parts: int) -> list[tuple[slice, slice]]:
+    """An image cut into parts x parts tiles that cover it."""
+    rows, columns = ([round(side * i / parts) for i in range(parts + 1)] for side in (height, width))
+    return [(slice(*y), slice(*x)) for y in itertools.pairwise(rows) for x in itertools.pairwise(columns)]
 
 
 def _close(scores: Tensor, expected: Tensor) -> bool:

@@ -1,0 +1,234 @@
+"""What a person sees while a suite runs, on a terminal and elsewhere."""
+
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+import harness.progress as progress
+from harness.plan import Probe
+from harness.progress import ConsoleProgress, SilentProgress, duration
+from harness.worker import Done
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", clock.monotonic)
+    return clock
+
+
+def console(terminal):
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=120, record=True, color_system=None, legacy_windows=False
+    )
+
+
+def job(label):
+    return Probe("id", SimpleNamespace(label=label))
+
+
+def lines_of(shown):
+    return shown.file.getvalue().splitlines()
+
+
+def drawn(bar):
+    """What is on the screen at this moment."""
+    page = console(terminal=True)
+    page.print(bar._live.get_renderable())
+    return page.export_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (12, "12 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (60, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (599.4, "9 min 59 s"),
+        (599.9, "10 min"),
+        (629, "10 min"),
+        (631, "11 min"),
+        (3560, "59 min"),
+        (3569.4, "59 min"),
+        (3599.4, "1 h 00 min"),
+        (3599.9, "1 h 00 min"),
+        (7199, "2 h 00 min"),
+        (7500, "2 h 05 min"),
+        (90000, "25 h 00 min"),
+    ],
+)
+def test_durations_are_told_as_people_do(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_no_duration_has_60_of_anything():
+    for tenth in range(0, 80_000):
+        text = duration(tenth / 10)
+        assert not re.search(r"\b60\b", text), (tenth / 10, text)
+
+
+def test_longer_is_never_told_as_shorter():
+    def length(text):
+        units = {"s": 1, "min": 60, "h": 3600}
+        return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (s|min|h)", text))
+
+    told = [length(duration(tenth / 10)) for tenth in range(0, 120_000)]
+    assert told == sorted(told)
+    assert all(abs(length(duration(s)) - s) <= 30 for s in range(0, 12_000))
+
+
+def test_plain_lines_where_there_is_no_terminal(clock):
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 4, 2)
+        bar.began(0, job("first"))
+        clock.now += 20
+        bar.done(Done("mini test / psnr / slice 0"))
+        clock.now += 5
+        bar.done(Done("mini test / psnr / slice 1"))
+        clock.now += 15
+        bar.done(Done("mini test / psnr / slice 2"))
+        bar.done(Done("mini test / psnr / slice 3"))
+    assert lines_of(shown) == [
+        "attacking and scoring: 0 of 4",
+        "attacking and scoring: 1 of 4, 3/min, 1 min 0 s left; last: mini test / psnr / slice 0",
+        "attacking and scoring: 3 of 4, 4.5/min, 13 s left; last: mini test / psnr / slice 2",
+        "attacking and scoring: 4 of 4, 6/min, took 40 s",
+    ]
+    assert "\x1b" not in shown.file.getvalue()
+
+
+def test_every_stage_has_its_name_and_its_last_line(clock):
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        for stage in ("probes", "calibration", "fits", "another"):
+            bar.stage(stage, 2, 1)
+            for number in range(2):
+                clock.now += 1
+                bar.done(Done(f"job {number}"))
+    ends = [line for line in lines_of(shown) if ": 2 of 2, 60/min, took 2 s" in line]
+    assert [end.partition(":")[0] for end in ends] == [
+        "probing metrics",
+        "calibrating scorers",
+        "fitting attacks",
+        "another",
+    ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_failed_jobs_are_named(clock, terminal):
+    shown = console(terminal)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 2, 1)
+        bar.done(Done("mini [test] / my[bold]metric / slice 0", failed=2))
+        bar.done(Done("mini test / psnr / slice 1"))
+    text = shown.export_text()
+    assert "failed: mini [test] / my[bold]metric / slice 0" in text
+    assert "failed: mini test / psnr" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_label_stays_on_its_line(clock, terminal):
+    label = " / ".join(["a very long name of a data set"] * 9)
+    shown = console(terminal)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 2, 1)
+        clock.now += 20
+        bar.done(Done(label, failed=1))
+    assert f"failed: {label}\n" in shown.export_text()
+    if not terminal:
+        assert lines_of(shown)[-1] == f"attacking and scoring: 1 of 2, 3/min, 20 s left; last: {label}"
+
+
+@pytest.mark.parametrize("name", ["cal[i]bration", "[/]", "[bold]"])
+def test_markup_in_the_name_of_a_stage_is_shown_as_it_is(clock, name):
+    for terminal in (True, False):
+        shown = console(terminal)
+        with ConsoleProgress(shown) as bar:
+            bar.stage(name, 1, 1)
+            assert not terminal or name in drawn(bar)
+        assert name in shown.export_text()
+
+
+def test_a_bar_and_a_line_for_each_worker_on_a_terminal(clock):
+    shown = console(terminal=True)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 12, 2)
+        assert re.search(r"attacking and scoring.* 0/12", drawn(bar))
+        assert re.search(r"worker 1: starting.*\n *worker 2: starting", drawn(bar))
+        bar.began(0, job("[red]psnr[/red]"))
+        bar.began(1, job("my[/]metric"))
+        clock.now += 20
+        bar.done(Done("a"))
+        bar.done(Done("b"))
+        page = drawn(bar)
+        assert re.search(r"attacking and scoring.* 2/12 +6/min, 1 min 40 s left", page)
+        assert "worker 1: probe [red]psnr[/red]" in page and "worker 2: probe my[/]metric" in page
+        bar.began(0, job("next"))
+        assert "worker 1: probe next" in drawn(bar)
+        bar.stage("fits", 1, 2)
+        page = drawn(bar)
+        assert "fitting attacks" in page and "attacking and scoring" not in page
+        assert "worker 1: starting" in page and "worker 2" not in page, "no more workers than jobs"
+
+
+def test_nothing_but_failures_stays_on_a_terminal(clock):
+    """Bars are wiped off at the end; the tables of the run follow."""
+    shown = console(terminal=True)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("probes", 2, 1)
+        clock.now += 60
+        bar.done(Done("psnr"))
+        bar.done(Done("ssim", failed=1))
+    assert [line for line in shown.export_text().splitlines() if line.startswith("failed")] == ["failed: ssim"]
+    assert "probing metrics: 2 of 2" not in shown.file.getvalue()
+
+
+def test_the_terminal_is_left_as_it_was_after_an_error(clock):
+    shown = console(terminal=True)
+    with pytest.raises(KeyboardInterrupt), ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 2, 1)
+        raise KeyboardInterrupt
+    assert not bar._live.is_started
+    assert shown.file.getvalue().rindex("\x1b[?25h") > shown.file.getvalue().rindex("\x1b[?25l"), "the cursor is back"
+
+
+def test_a_stage_that_takes_no_time_has_a_rate(clock):
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 1, 1)
+        bar.done(Done("a"))
+    assert lines_of(shown)[-1] == "attacking and scoring: 1 of 1, took 0 s"
+
+
+def test_large_rates_are_told_in_plain_digits(clock):
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 100, 1)
+        for _ in range(100):
+            clock.now += 0.01
+            bar.done(Done("a"))
+    assert lines_of(shown)[-1] == "attacking and scoring: 100 of 100, 6000/min, took 1 s"
+
+
+def test_silence():
+    with SilentProgress() as quiet:
+        quiet.stage("blocks", 1, 1)
+        quiet.began(0, job("a"))
+        quiet.done(Done("a", failed=1))

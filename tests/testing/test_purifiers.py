@@ -1,0 +1,115 @@
+"""The kit on purifiers: every shipped one keeps its contract, and planted faults are caught."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from harness.contracts import Purifier
+from harness.registry import Registry
+from harness.testing import check_purifier
+
+
+def test_shipped_purifiers(shipped):
+    check_purifier(Registry().purifier(shipped).build({}), name=shipped)
+
+
+@pytest.mark.parametrize("name", ["jitter", "rounding"])
+def test_toy_purifiers_that_keep_the_contract(registry, name):
+    check_purifier(registry.purifier(name).build({}))
+
+
+@dataclass(frozen=True)
+class Dim(Purifier):
+    """Faultless: darkens each image by its own factor."""
+
+    def draw(self, images, rng):
+        return rng.uniform(1, 1, 1, low=0.5)
+
+    def apply(self, images, draw):
+        return images * draw
+
+
+@dataclass(frozen=True)
+class OnePerBatch(Dim):
+    def draw(self, images, rng):
+        return rng.uniform(1, 1, 1)[:1].expand(len(images), -1, -1, -1).contiguous()
+
+
+@dataclass(frozen=True)
+class PlainNumber(Dim):
+    def draw(self, images, rng):
+        return float(rng.uniform(1)[0])
+
+
+@dataclass(frozen=True)
+class DrawsInApply(Dim):
+    def apply(self, images, draw):
+        return images * torch.rand(1)
+
+
+@dataclass(frozen=True)
+class TooBright(Dim):
+    def apply(self, images, draw):
+        return images * draw + 0.5
+
+
+@dataclass(frozen=True)
+class NeverDraws(Dim):
+    def draw(self, images, rng):
+        return torch.ones(len(images), 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class SaysItNeverDraws(Dim):
+    randomised = False
+
+
+@dataclass(frozen=True)
+class BatchBrightness(Dim):
+    def apply(self, images, draw):
+        return (images * draw / images.mean() * 0.3).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class RoundsExactly(Dim):
+    def apply(self, images, draw):
+        return images * draw + (torch.round(images * 8) / 8 * draw - images * draw).detach()
+
+
+@dataclass(frozen=True)
+class DeadSurrogate(Dim):
+    gradient = "surrogate"
+
+    def surrogate(self, images, draw):
+        return images.detach()
+
+
+@dataclass(frozen=True)
+class InPlacePurifier(Dim):
+    def apply(self, images, draw):
+        return images.mul_(0.9) * draw
+
+
+PURIFIERS = [
+    (OnePerBatch, "one draw per sample"),
+    (PlainNumber, "one draw per sample"),
+    (DrawsInApply, "deterministic function"),
+    (DrawsInApply, "no global random"),
+    (TooBright, "[0, 1]"),
+    (NeverDraws, "randomised says"),
+    (SaysItNeverDraws, "randomised says"),
+    (BatchBrightness, "purified alike"),
+    (RoundsExactly, "exact gradient"),
+    (DeadSurrogate, "surrogate is differentiable"),
+    (InPlacePurifier, "inputs are left"),
+]
+
+
+def test_the_faultless_purifier_passes():
+    check_purifier(Dim())
+
+
+@pytest.mark.parametrize(("planted", "rule"), PURIFIERS)
+def test_planted_purifier(assert_caught, planted, rule):
+    assert_caught(check_purifier, planted(), rule)
