@@ -93,6 +93,11 @@ def resolve(metric_name: str, weights: str | None, default: str | None) -> Weigh
     wanted = weights if weights is not None else default
     if wanted is None or wanted == RANDOM:
         return None
+    if weights is None and wanted not in read_manifest():
+        raise WeightsError(
+            f"metric '{metric_name}': its weights do not come with robustiqa. Give a file with "
+            f"`weights: FILE{SUFFIX}`, or ask for `weights: {RANDOM}`."
+        )
     path = Path(wanted).expanduser()
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(

@@ -154,3 +154,8 @@ def test_importing_and_resolving_does_not_import_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_metric_whose_weights_are_not_shipped_says_what_to_do():
+    with pytest.raises(WeightsError, match=r"'lpips-alex': its weights do not come with robustiqa. Give a file with"):
+        resolve("lpips-alex", None, "lpips-alex")

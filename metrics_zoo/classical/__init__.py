@@ -1,0 +1,1 @@
+"""Classical full-reference metrics: no weights, differentiable, one file per metric."""

@@ -1,0 +1,41 @@
+"""Gradient magnitude similarity deviation (Xue, Zhang, Mou & Bovik 2014) on luma."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from harness.contracts import Metric, register
+from metrics_zoo.classical.maps import SQUARE, gradient_magnitude, halve, root, similarity
+from metrics_zoo.gaussian import luma
+
+C = 170 / SQUARE
+"""Stabiliser of the similarity: 170 for pixels in [0, 255] (the authors' value)."""
+
+
+@register("gmsd")
+class GMSD(Metric):
+    """GMSD of the BT.601 luma, data range 1: the standard deviation of gradient similarity; 0 is best, below 1.
+
+    The image is halved (2 x 2 means), Prewitt gradient magnitudes (Xue et al. 2014, eq. 1 to 3) are compared by
+    (2ab + c) / (a² + b² + c) (eq. 4), and the score is the population standard deviation of that map (eq. 6). Outside
+    the image lie zeros. A constant map, so any identical pair, scores 0 and has a gradient of 0.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+    minimum_size: ClassVar[int] = 6
+    """6 px leave the halved image one whole Prewitt window."""
+
+    def encode(self, ref: Tensor) -> Tensor:
+        """Gradient magnitudes of the halved reference, N x 1 x ceil(H / 2) x ceil(W / 2)."""
+        return _gradient(ref)
+
+    def score(self, reference: Tensor, dist: Tensor) -> Tensor:
+        """GMSD of each image, shape [N]."""
+        alike = similarity(reference, _gradient(dist), C).flatten(1)
+        return root((alike - alike.mean(dim=1, keepdim=True)).square().mean(dim=1))
+
+
+def _gradient(images: Tensor) -> Tensor:
+    return gradient_magnitude(halve(luma(images)), 1 / 3, 1 / 3)
