@@ -480,7 +480,11 @@ def resolve_metric(name: str, sets: Sequence[str], registry: Registry) -> Metric
     with torch.random.fork_rng(devices=[]):
         use = resolver.resolve_metric(entry)
     if problems or use is None:
-        where = [".".join(str(part) for part in problem.path if part != "name") for problem in problems]
-        lines = (f"{f'{place}: ' if place else ''}{p.message}" for place, p in zip(where, problems, strict=True))
-        raise UserError("\n".join(dict.fromkeys(f"metric '{name}': {line}" for line in lines)))
+        lines = []
+        for problem in problems:
+            place = ".".join(str(part) for part in problem.path if part != "name")
+            message = f"{place}: {problem.message}" if place else problem.message
+            named = problem.message.startswith(f"metric '{name}'")
+            lines.append(problem.message if named else f"metric '{name}': {message}")
+        raise UserError("\n".join(dict.fromkeys(lines)))
     return use
