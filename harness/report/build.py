@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +27,7 @@ from harness.report.words import (
     MISSING,
     attack_text,
     budget_text,
+    few,
     marked,
     number,
     scorer_text,
@@ -315,8 +315,7 @@ def _failures(data: RunData) -> Table:
     """What went wrong, a row for each cause however many cells it took down; the frame has every cell."""
     frame = pd.DataFrame([(f.cell, f.sample, f.message) for f in data.failures], columns=["cell", "sample", "message"])
     rows = tuple(
-        (str(message), _few(part["sample"]), _few(part["cell"]))
-        for message, part in frame.groupby("message", sort=False)
+        (str(message), few(part["sample"]), few(part["cell"])) for message, part in frame.groupby("message", sort=False)
     )
     layout = Layout(("message", "samples", "cells"), rows, 3)
     return Table(
@@ -329,13 +328,6 @@ def _failures(data: RunData) -> Table:
         layout,
         "",
     )
-
-
-def _few(names: pd.Series[Any]) -> str:
-    """The first of some names, and how many more there are."""
-    distinct = list(dict.fromkeys(part for name in names for part in str(name).split(", ") if part))
-    more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
-    return (distinct[0] + more) if distinct else ""
 
 
 def _table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 MISSING = "–"
 FAILED = "failed"
@@ -73,3 +74,10 @@ def with_interval(value: float, low: float, high: float, digits: int = 2, signed
 def joined(names: list[str]) -> str:
     """A list in words: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
+
+
+def few(names: Iterable[str]) -> str:
+    """The first of some names, and how many more there are: 'a and 2 more'. A name may be a list 'a, b'."""
+    distinct = list(dict.fromkeys(part for name in names for part in str(name).split(", ") if part))
+    more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
+    return distinct[0] + more if distinct else ""
