@@ -14,6 +14,10 @@ from harness.contracts import Attack, Budget, Objective, SampleRng, register
 class FGSM(Attack):
     """Fast gradient sign method (Goodfellow et al. 2015, eq. 2 of section 4): x + eps sign(dJ/dx), no random start."""
 
+    def uses_best(self) -> bool:
+        """Never: there is one step."""
+        return False
+
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """One step of size eps from the distorted images."""
         _, gradient = objective.gradient(images)

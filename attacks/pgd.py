@@ -33,6 +33,10 @@ class PGD(Attack):
         if not 0 < self.step_size <= 1:
             raise ValueError(f"step_size should be above 0 and at most 1, got {self.step_size:g}")
 
+    def uses_best(self) -> bool:
+        """Only where the best iterate is kept."""
+        return self.keep == "best"
+
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """Ascend J for the given steps."""
         attacked = images

@@ -285,7 +285,11 @@ class Objective(ABC):
 
     @abstractmethod
     def best(self) -> Tensor:
-        """Per sample, the in-budget image of highest J evaluated so far (the start before any)."""
+        """Per sample, the in-budget image of highest J evaluated so far (the start before any).
+
+        Raises:
+            RuntimeError: In a fit, or where `Attack.uses_best` said that it is not asked for.
+        """
 
     @abstractmethod
     def select(self, index: Tensor) -> Objective:
@@ -321,10 +325,14 @@ class Attack:
     fits: ClassVar[bool] = False
     """True: `fit` is called on the train split before any `perturb`."""
 
+    def uses_best(self) -> bool:
+        """Whether `perturb` asks for `Objective.best`; where it never does, the engine need not remember images."""
+        return True
+
     def fit(self, batches: Iterator[tuple[Objective, Tensor]], rng: np.random.Generator) -> Mapping[str, Tensor]:
         """Learn from (objective, distorted images) batches of the train split; found again in `Objective.fitted`.
 
-        The objective of a fit has no sample budget: its `best` is not tracked.
+        The objective of a fit has no sample budget, so it has no `best`.
         """
         return {}
 

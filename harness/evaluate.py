@@ -32,7 +32,7 @@ from harness.costs import Cost, Key, attack_key, measured, score_key
 from harness.errors import UserError
 from harness.examples import Example
 from harness.guard import PluginFaultError, check_images, told
-from harness.objective import Opinions, ScorerObjective, within
+from harness.objective import Opinions, ScorerObjective, remembers, within
 from harness.plan import Block, Cell
 from harness.scorer import Scorer
 from harness.store import COLUMNS, FailureRecord, StoreError
@@ -160,7 +160,7 @@ class BlockRun:
             batch.ref,
             batch.dist,
             sign,
-            budget,
+            budget if remembers(attack) else None,
             SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{cell.attack.name}", device),
             encoded=None if scorer.randomised else self._encode(cell.source.key, scorer, batch, index),
             eot=cell.eot,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.contracts import Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
+from harness.contracts import Attack, Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
 from harness.guard import PluginFaultError
 from harness.scorer import Scorer
 
@@ -79,7 +79,7 @@ class ScorerObjective(Objective):
         reference: Reference images, N x 3 x H x W.
         start: Distorted images, N x 3 x H x W.
         sign: float32 of shape [N].
-        budget: Radius per sample; None while an attack is fitted, when nothing is remembered.
+        budget: Radius per sample; None where nothing is to be remembered, as while an attack is fitted.
         rng: Draws of a randomised scorer, fresh at every evaluation.
         encoded: The encoded reference, where it is known already and the scorer is not randomised.
         eot: Draws averaged per evaluation of a randomised scorer.
@@ -171,6 +171,8 @@ class ScorerObjective(Objective):
         return total, slope
 
     def best(self) -> Tensor:  # noqa: D102
+        if self._shared.budget is None:
+            raise RuntimeError("best() is not to be had in a fit, nor for an attack whose uses_best() is False")
         images = self._shared.best_images
         return images.clone() if self._rows is None else images[self._rows]
 
@@ -274,6 +276,11 @@ class ScorerObjective(Objective):
             shared.best_value = torch.where(better, top, shared.best_value)
             chosen = images[winner.clamp(max=count - 1)]
             shared.best_images = torch.where(better.view(-1, 1, 1, 1), chosen, shared.best_images)
+
+
+def remembers(attack: Attack) -> bool:
+    """Whether an attack's objective has to remember images: for `best`, or for when a black-box attack is stopped."""
+    return attack.uses_best() or not attack.needs_gradient
 
 
 def _replace(kept: Tensor, images: Tensor, better: Tensor) -> None:

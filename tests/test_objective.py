@@ -168,3 +168,10 @@ def test_a_metric_of_the_wrong_shape_is_refused(setting):
     objective, dist, _, _ = setting("wrong_shape")
     with pytest.raises(PluginFaultError, match=r"shape \(4, 1\).*shape \[4\]"):
         objective(dist)
+
+
+def test_best_is_refused_where_nothing_is_remembered(setting):
+    objective, dist, _, _ = setting("linear")
+    forgetful = ScorerObjective(objective._shared.scorer, dist, dist, objective.sign, None, SampleRng([]))
+    with pytest.raises(RuntimeError, match="uses_best"):
+        forgetful.best()

@@ -22,7 +22,7 @@ from harness.contracts import (
     SampleRng,
     Tree,
 )
-from harness.objective import TOLERANCE, Opinions, ScorerObjective
+from harness.objective import TOLERANCE, Opinions, ScorerObjective, remembers
 from harness.scorer import Scorer
 from harness.store import COLUMNS
 from harness.testing.common import (
@@ -284,7 +284,7 @@ class _AttackProbe:
             ref,
             dist,
             sign,
-            budget,
+            budget if remembers(attack) else None,
             SampleRng.for_samples(0, ids, "defense"),
             eot=2,
             white_box=attack.needs_gradient,

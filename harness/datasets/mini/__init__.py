@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -105,15 +105,15 @@ class Mini(Dataset):
             for kind in sorted(self._differing)
         ]
 
-    @cached_property
+    @functools.cached_property
     def _labels(self) -> Mapping[str, _Label]:
         return {label.entry.id: label for label in _read_labels(LABELS)}
 
-    @cached_property
+    @functools.cached_property
     def _reference_hashes(self) -> Mapping[str, str]:
         return {row["reference"]: row["sha"] for row in _rows(REFERENCES, ("reference", "sha"))}
 
-    @cached_property
+    @functools.cached_property
     def _folder(self) -> Path:
         # The fingerprint keeps images of an older label file from being taken for today's.
         return cache_dir() / "mini" / self.fingerprint()[:12]
@@ -178,8 +178,8 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    table = csv.DictReader(_content(path).decode("utf-8").splitlines())
+def _rows(path: Path, needed: Sequence[str], content: bytes | None = None) -> list[dict[str, str]]:
+    table = csv.DictReader((_content(path) if content is None else content).decode("utf-8").splitlines())
     if missing := [column for column in needed if column not in (table.fieldnames or ())]:
         raise DataError(
             f"Data set mini: label file {shown(path)} has no column {', '.join(missing)}. "
@@ -188,9 +188,16 @@ def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     return list(table)
 
 
-def _read_labels(path: Path) -> list[_Label]:
+def _read_labels(path: Path) -> Sequence[_Label]:
+    return _parsed(path, _content(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(path: Path, content: bytes) -> Sequence[_Label]:
+    """The labels in the content of a label file; a suite builds the data set several times."""
     labels = []
-    for line, row in enumerate(_rows(path, ("id", "split", "reference", "type", "level", "quality", "sha")), start=2):
+    needed = ("id", "split", "reference", "type", "level", "quality", "sha")
+    for line, row in enumerate(_rows(path, needed, content), start=2):
         try:
             quality, level = float(row["quality"]), int(row["level"])
         except (TypeError, ValueError) as error:
@@ -200,4 +207,4 @@ def _read_labels(path: Path) -> list[_Label]:
             ) from error
         entry = Entry(row["id"], row["reference"], opinion=quality, raw=quality, group=row["type"], level=level)
         labels.append(_Label(entry, row["split"], row["sha"]))
-    return labels
+    return tuple(labels)
