@@ -1,4 +1,3 @@
-import importlib.util
 import subprocess
 import sys
 
@@ -18,14 +17,6 @@ from metrics_zoo.lpips import LPIPS, _Distance, _unit, official_state
 
 NETWORKS = ("alex", "squeeze", "vgg")
 FILES = {"alex": "alexnet_features", "squeeze": "squeezenet1_1_features"}
-
-
-@pytest.fixture(scope="module")
-def fixture(test_data):
-    spec = importlib.util.spec_from_file_location("fixture", test_data / "fixture.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,10 @@
 import csv
-import importlib.util
 
 import pytest
 import torch
 from torch import nn
 
 from metrics_zoo.topiq import TOPIQ, Attention, DecoderLayer, EncoderLayer
-
-
-@pytest.fixture(scope="module")
-def fixture(test_data):
-    spec = importlib.util.spec_from_file_location("fixture", test_data / "fixture.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
