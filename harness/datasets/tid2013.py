@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from torch import Tensor
-
-from harness.contracts import DataError, Dataset, Entry, Split, register
-from harness.datasets.images import read_image
-from harness.paths import data_dir, shown
+from harness.contracts import DataError, Entry, register
+from harness.datasets.layout import Layout, RatedPairs
+from harness.paths import shown
 
 LABEL_FILE = "mos_with_names.txt"
 
 _LINE = re.compile(r"(?P<mos>\S+)\s+(?P<stem>[iI](?P<reference>\d\d)_(?P<kind>\d\d)_(?P<level>\d))\.[bB][mM][pP]")
 _HIGHEST = 9.0
 _TYPES, _REFERENCES = 24, 25
-_GET_IT = (
-    "Download TID2013 (https://www.ponomarenko.info/tid2013.htm), unpack it, and give its folder as root: "
-    "or put it into $ROBUSTIQA_DATA_DIR/tid2013."
+_TYPE_NAMES = (
+    *("Additive Gaussian noise", "Additive noise in color components", "Spatially correlated noise", "Masked noise"),
+    *("High frequency noise", "Impulse noise", "Quantization noise", "Gaussian blur", "Image denoising"),
+    *("JPEG compression", "JPEG2000 compression", "JPEG transmission errors", "JPEG2000 transmission errors"),
+    *("Non eccentricity pattern noise", "Local block-wise distortions", "Mean shift", "Contrast change"),
+    *("Change of color saturation", "Multiplicative Gaussian noise", "Comfort noise"),
+    *("Lossy compression of noisy images", "Image color quantization with dither", "Chromatic aberrations"),
+    "Sparse sampling and reconstruction",
 )
 
 
 @register("tid2013")
-class TID2013(Dataset):
+class TID2013(RatedPairs):
     """25 references x 24 distortion types x 5 levels with mean opinion scores (mos) 0..9, higher is better.
 
-    The set has no official split, and so no training range: ``opinion`` is mos / 9, by the nominal scale.
+    The set has no official split, and so no training range: ``opinion`` is mos / 9, by the nominal scale, whatever the
+    split.
     """
 
-    labels: ClassVar[Literal["human", "proxy", "none"]] = "human"
     version: ClassVar[int] = 1
-    splits: ClassVar[tuple[str, ...]] = ("all",)
+    folders: ClassVar[tuple[tuple[str, ...], ...]] = (("reference_images",), ("distorted_images",))
+    group_names: ClassVar[Mapping[str, str]] = {
+        f"{number:02}": f"{number:02} {name}" for number, name in enumerate(_TYPE_NAMES, start=1)
+    }
 
     def __init__(
         self,
@@ -44,134 +48,69 @@ class TID2013(Dataset):
         root: str | None = None,
         types: Sequence[int] | None = None,
         references: Sequence[int] | None = None,
+        split_seed: int | None = None,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
-        """Choose the folder and what of it to use.
+        """Choose the folder, what of it to use, and how to split that.
 
         Args:
             root: Folder that holds ``mos_with_names.txt``; by default ``tid2013`` in the data folder.
             types: Distortion types to keep, 1 to 24; all by default.
-            references: Reference images to keep, 1 to 25; all by default.
+            references: Reference images to keep, 1 to 25; all by default. They are filtered first and split then.
+            split_seed: Seed of splits train, val and test, 6:2:2 by reference; without it and `folds` all is one.
+            folds: Number of folds by reference, 3 or more: train, val and test are made of them.
+            fold: The fold that is test, from 0; the next one is val.
 
         Raises:
-            DataError: A type or a reference is outside its range.
+            DataError: A type, a reference, the seed or a fold is outside its range.
         """
-        self._root = Path(root).expanduser() if root is not None else data_dir() / "tid2013"
+        layout = Layout("tid2013", "TID2013", "https://www.ponomarenko.info/tid2013.htm", root)
+        super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
         self._types = _checked(types, _TYPES, "types")
         self._references = _checked(references, _REFERENCES, "references")
-        self._listings: dict[Path, dict[str, Path]] = {}
 
-    def entries(self, split: Split) -> Sequence[Entry]:
-        """Every image that the filters let through, in the order of the label file.
-
-        Raises:
-            DataError: The folder or label file is missing or malformed, or nothing is left.
-        """
-        if split not in self.splits:
-            raise DataError(f"Data set tid2013 has no split {split!r}. Its only split is all.")
+    def _read(self) -> Sequence[Entry]:
         kept = [entry for entry in self._all if self._wanted(entry)]
         if not kept:
             held = ", ".join(sorted({str(int(entry.group)) for entry in self._all}, key=int)) or "none"
             names = ", ".join(sorted({str(_number(entry)) for entry in self._all}, key=int)) or "none"
             raise DataError(
-                f"Data set tid2013 in {shown(self._root)}: no image is left after the filters types and references. "
-                f"{LABEL_FILE} lists types {held} and references {names}; choose among these."
+                f"Data set tid2013 in {shown(self._layout.root)}: no image is left after the filters types and "
+                f"references. {LABEL_FILE} lists types {held} and references {names}; choose among these."
             )
         return kept
 
-    def load(self, entry: Entry) -> Mapping[str, Tensor]:
-        """``ref`` and ``dist`` of one entry, 3 x 384 x 512 in the official set.
+    def _labels(self) -> Sequence[Path]:
+        return [self._layout.find(LABEL_FILE)]
 
-        Raises:
-            DataError: An image is missing or cannot be read, or the two differ in size.
-        """
-        ref_path = self._find("reference_images", f"{entry.reference_id}.bmp")
-        dist_path = self._find("distorted_images", f"{entry.id}.bmp")
-        ref, dist = read_image(ref_path), read_image(dist_path)
-        if ref.shape != dist.shape:
-            sizes = " and ".join(f"{image.shape[2]} x {image.shape[1]}" for image in (ref, dist))
-            raise DataError(
-                f"Images {shown(ref_path)} and {shown(dist_path)} differ in size ({sizes}). Unpack TID2013 again."
-            )
-        return {"ref": ref, "dist": dist}
-
-    def fingerprint(self) -> str:
-        """Hash of the label file and of the names and sizes of all images; reads no pixel."""
-        digest = hashlib.sha256(_content(self._find(LABEL_FILE)))
-        for folder in ("reference_images", "distorted_images"):
-            for name, path in sorted(self._listing(self._find(folder)).items()):
-                digest.update(f"{folder}/{name} {path.stat().st_size}\n".encode())
-        return digest.hexdigest()
+    def _paths(self, entry: Entry) -> tuple[Path, Path]:
+        find = self._layout.find
+        return find("reference_images", f"{entry.reference_id}.bmp"), find("distorted_images", f"{entry.id}.bmp")
 
     @cached_property
     def _all(self) -> Sequence[Entry]:
-        path = self._find(LABEL_FILE)
-        lines = _content(path).decode("utf-8", errors="replace").splitlines()
-        entries = [_entry(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-        if not entries:
-            raise DataError(f"Label file {shown(path)} of data set tid2013 is empty. Unpack TID2013 again.")
-        counts = Counter(entry.id for entry in entries)
-        name, count = counts.most_common(1)[0]
-        if count > 1:
-            raise DataError(
-                f"Label file {shown(path)} of data set tid2013 names {name}.bmp {count} times. Unpack TID2013 again."
-            )
-        return entries
+        (path,) = self._labels()
+        entries = [self._entry(self._layout.where(path, number), line) for number, line in self._layout.lines(path)]
+        return self._layout.once(path, entries, ".bmp")
+
+    def _entry(self, where: str, line: str) -> Entry:
+        match = _LINE.fullmatch(line)
+        mos = self._layout.score(where, match["mos"], 0, _HIGHEST) if match else None
+        if match is None or mos is None:
+            raise self._layout.malformed(where, line, "5.51429 I01_01_1.bmp")
+        return Entry(
+            id=match["stem"].lower(),
+            reference_id=f"I{match['reference']}",
+            opinion=mos / _HIGHEST,
+            raw=mos,
+            group=match["kind"],
+            level=int(match["level"]),
+        )
 
     def _wanted(self, entry: Entry) -> bool:
         right_type = self._types is None or int(entry.group) in self._types
         return right_type and (self._references is None or _number(entry) in self._references)
-
-    def _find(self, *parts: str) -> Path:
-        """A file or folder below the root, whatever the case of its name."""
-        place = self._root
-        for part in parts:
-            found = self._listing(place).get(part.lower())
-            if found is None:
-                raise DataError(f"Data set tid2013: {part} is missing in {shown(place)}. {_GET_IT}")
-            place = found
-        return place
-
-    def _listing(self, folder: Path) -> Mapping[str, Path]:
-        if folder not in self._listings:
-            try:
-                self._listings[folder] = {path.name.lower(): path for path in sorted(folder.iterdir())}
-            except OSError as error:
-                reason = (error.strerror or type(error).__name__).lower()
-                raise DataError(
-                    f"Data set tid2013: folder {shown(folder)} cannot be read ({reason}). {_GET_IT}"
-                ) from error
-        return self._listings[folder]
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise DataError(f"Label file {shown(path)} of data set tid2013 cannot be read ({reason}). {_GET_IT}") from error
-
-
-def _entry(path: Path, number: int, line: str) -> Entry:
-    where = f"Label file {shown(path)} of data set tid2013, line {number}"
-    match = _LINE.fullmatch(line.strip())
-    try:
-        mos = float(match["mos"]) if match else None
-    except ValueError:
-        mos = None
-    if match is None or mos is None:
-        raise DataError(
-            f"{where}: {line.strip()[:60]!r} is not of the form '5.51429 I01_01_1.bmp'. Unpack TID2013 again."
-        )
-    if not 0 <= mos <= _HIGHEST:
-        raise DataError(f"{where}: opinion score {mos} lies outside 0..9. Unpack TID2013 again.")
-    return Entry(
-        id=match["stem"].lower(),
-        reference_id=f"I{match['reference']}",
-        opinion=mos / _HIGHEST,
-        raw=mos,
-        group=match["kind"],
-        level=int(match["level"]),
-    )
 
 
 def _number(entry: Entry) -> int:

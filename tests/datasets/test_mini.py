@@ -245,7 +245,7 @@ def test_unknown_split_and_entry() -> None:
 
 
 def test_missing_photograph_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.datasets.mini.references.data_dir", str(tmp_path))
+    monkeypatch.setattr("harness.datasets.mini.references.PHOTOGRAPH_FOLDER", tmp_path)
     data = Mini()
     with pytest.raises(DataError, match=r"astronaut\.png.*does not hold.*pip install"):
         data.load(data.entries("test")[0])

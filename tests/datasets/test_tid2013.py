@@ -112,11 +112,28 @@ def test_fingerprint_follows_labels_names_and_sizes(small: Path) -> None:
     assert TID2013(root=str(small)).fingerprint() not in (before, after)
 
 
-@pytest.mark.skipif(TEST_DATA is None, reason="ROBUSTIQA_TEST_DATA is not set")
-def test_psnr_agrees_with_people_as_published(tmp_path: Path) -> None:
-    build = Path(TEST_DATA or "") / "tid2013_subset/build.py"
-    subprocess.run([sys.executable, str(build), str(tmp_path)], check=True, capture_output=True)
-    data = TID2013(root=str(tmp_path))
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of the 360 rated images."""
+    if TEST_DATA is None:
+        pytest.skip("ROBUSTIQA_TEST_DATA is not set")
+    root = tmp_path_factory.mktemp("rated")
+    build = Path(TEST_DATA) / "tid2013_subset/build.py"
+    subprocess.run([sys.executable, str(build), str(root)], check=True, capture_output=True)
+    return str(root)
+
+
+def test_five_folds_cover_the_rated_images_once(rated: str) -> None:
+    folds = [TID2013(root=rated, folds=5, fold=fold) for fold in range(5)]
+    tested = [entry.id for data in folds for entry in data.entries("test")]
+    assert len(tested) == 360 == len(set(tested))
+    assert sorted(len({entry.reference_id for entry in data.entries("test")}) for data in folds) == [4, 5, 5, 5, 5]
+    assert [len(folds[0].entries(split)) for split in ("all", "train", "val", "test")] == [360, 210, 75, 75]
+    assert all(data.load(data.entries("test")[0])["ref"].shape == (3, 384, 512) for data in folds)
+
+
+def test_psnr_agrees_with_people_as_published(rated: str) -> None:
+    data = TID2013(root=rated)
     entries = data.entries("all")
     assert len(entries) == 360 and {e.group for e in entries} == {"08", "16", "17"}
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import skimage
 from scipy import ndimage
 from scipy.spatial import KDTree
-from skimage.data import data_dir
 
 from harness.contracts import DataError
 from harness.datasets.images import Pixels, read_pixels
@@ -24,6 +24,8 @@ from harness.paths import shown
 
 SIDE = 128
 """Height and width of every image, in pixels."""
+PHOTOGRAPH_FOLDER = Path(skimage.__file__).parent / "data"
+"""In scikit-image's wheel; its own `data_dir` is a download cache where pooch is installed."""
 
 _CANVAS = 2 * SIDE
 
@@ -119,7 +121,7 @@ def photograph_crop(crop: Crop) -> Pixels:
     Raises:
         DataError: The installed scikit-image has no such photograph.
     """
-    path = Path(data_dir) / PHOTOGRAPHS[crop.photograph].file
+    path = PHOTOGRAPH_FOLDER / PHOTOGRAPHS[crop.photograph].file
     if not path.is_file():
         raise DataError(
             f"Data set mini takes a reference from {path.name}, which {shown(path.parent)} does not hold. "

@@ -1,0 +1,96 @@
+"""PIPAL (Gu et al., ECCV 2020): the published training part, in its official layout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from harness.contracts import DataError, Entry, register
+from harness.datasets.layout import Layout, RatedPairs
+from harness.paths import shown
+
+_LINE = re.compile(r"(?P<stem>(?P<reference>A\d{4})_(?P<kind>\d\d)_\d\d)\.bmp\s*,\s*(?P<elo>\S+)", re.IGNORECASE)
+_DISTORTED = re.compile(r"train_dist(_?\d+)?|distortion_\d+")
+_LOWEST, _HIGHEST = 800.0, 2000.0
+
+
+@register("pipal")
+class PIPAL(RatedPairs):
+    """200 references x 116 distorted images of 288 px, many by restoration networks, with Elo scores; higher is better.
+
+    Only the training labels of the challenge are public, so they are all there is: val and test here are parts of them
+    by reference, never the challenge's own val and test, and figures on these are not comparable. Elo scores have
+    no bounds: ``opinion`` is (elo - 800) / 1200, whatever the split, a range of 600 around the initial 1400 that
+    encloses the labels (about 900 to 1850). ``group`` is one of seven distortion types, 00 to 06; the numbers within
+    one are no levels. Distorted images may lie in ``Train_Dist`` or, as the archives unpack, in ``Distortion_1`` to
+    ``Distortion_4``.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self, *, root: str | None = None, split_seed: int | None = None, folds: int | None = None, fold: int = 0
+    ) -> None:
+        """Choose the folder, and how to split what it holds.
+
+        Args:
+            root: Folder that holds ``Train_Label`` and ``Train_Ref``; by default ``pipal`` in the data folder.
+            split_seed: Seed of splits train, val and test, 6:2:2 by reference; without it and `folds` all is one.
+            folds: Number of folds by reference, 3 or more: train, val and test are made of them.
+            fold: The fold that is test, from 0; the next one is val.
+
+        Raises:
+            DataError: The seed or a fold is outside its range.
+        """
+        page = "https://www.jasongt.com/projectpages/pipal.html"
+        super().__init__(Layout("pipal", "PIPAL", page, root), split_seed=split_seed, folds=folds, fold=fold)
+
+    def fingerprint(self) -> str:
+        """Hash of the label files and of the names and sizes of all images; reads no pixel."""
+        folders = [self._layout.find("Train_Ref"), *self._distorted]
+        return self._layout.fingerprint(self._labels(), {folder.name.lower(): folder for folder in folders})
+
+    def _read(self) -> Sequence[Entry]:
+        entries: list[Entry] = []
+        for path in self._labels():
+            read = [self._entry(self._layout.where(path, number), line) for number, line in self._layout.lines(path)]
+            entries += self._layout.once(path, read, ".bmp")
+        return self._layout.once(self._layout.find("Train_Label"), entries, ".bmp")
+
+    def _entry(self, where: str, line: str) -> Entry:
+        match = _LINE.fullmatch(line)
+        elo = self._layout.score(where, match["elo"], _LOWEST, _HIGHEST) if match else None
+        if match is None or elo is None:
+            raise self._layout.malformed(where, line, "A0000_00_00.bmp,1537.2")
+        return Entry(
+            id=match["stem"].upper(),
+            reference_id=match["reference"].upper(),
+            opinion=(elo - _LOWEST) / (_HIGHEST - _LOWEST),
+            raw=elo,
+            group=match["kind"],
+        )
+
+    def _labels(self) -> Sequence[Path]:
+        listing = self._layout.listing(self._layout.find("Train_Label"))
+        return [path for name, path in sorted(listing.items()) if name.endswith(".txt")]
+
+    def _paths(self, entry: Entry) -> tuple[Path, Path]:
+        name = f"{entry.id}.bmp".lower()
+        if name not in self._images:
+            places = ", ".join(shown(folder) for folder in self._distorted)
+            raise DataError(f"Data set pipal: {entry.id}.bmp is missing in {places}. {self._layout.mend}")
+        return self._layout.find("Train_Ref", f"{entry.reference_id}.bmp"), self._images[name]
+
+    @cached_property
+    def _distorted(self) -> Sequence[Path]:
+        """The folders of distorted images."""
+        listing = self._layout.listing(self._layout.root)
+        found = [path for name, path in sorted(listing.items()) if _DISTORTED.fullmatch(name) and path.is_dir()]
+        return found or [self._layout.find("Train_Dist")]
+
+    @cached_property
+    def _images(self) -> Mapping[str, Path]:
+        return {name: path for folder in self._distorted for name, path in self._layout.listing(folder).items()}

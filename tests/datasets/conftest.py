@@ -1,0 +1,149 @@
+"""Tiny trees in the official layouts. In each, an image of level i is the reference made brighter by 20 i."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from openpyxl import Workbook
+from PIL import Image
+from scipy.io import savemat
+
+LIVE_COUNTS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
+CSIQ_ROWS = [
+    (1600, 1, "noise", 1, 0.062),
+    (1600, 1, "noise", 3, 0.206),
+    (1600, 3, "jpeg 2000", 5, 0.86),
+    ("boston", 6, "contrast", 2, 0.13),
+    ("boston", 2, "jpeg", 1, 0.0),
+    ("swarm", 5, "blur", 5, 1.0),
+]
+CSIQ_TOKENS = {"noise": "AWGN", "jpeg 2000": "jpeg2000", "contrast": "contrast", "jpeg": "JPEG", "blur": "BLUR"}
+CSIQ_FOLDERS = ("awgn", "blur", "contrast", "fnoise", "jpeg", "jpeg2000")
+
+
+def image(path: Path, level: int = 0, tone: int = 40) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (tone + 20 * level, 90, 70)).save(path)
+
+
+def kadid10k(root: Path) -> None:
+    lines = ["dist_img,ref_img,dmos,var"]
+    for reference in ("I01", "I02", "I81"):
+        image(root / f"images/{reference}.png")
+        for kind in ("01", "25"):
+            for level, dmos in ((1, "4.57"), (5, "1.0")):
+                image(root / f"images/{reference}_{kind}_{level:02}.png", level)
+                lines.append(f"{reference}_{kind}_{level:02}.png,{reference}.png,{dmos},0.496")
+    (root / "dmos.csv").write_text("\n".join(lines) + "\n")
+
+
+def live(root: Path) -> None:
+    """All 982 images: the label files are refused unless they are of this length."""
+    names = [f"{name}.bmp" for name in ("bikes", "caps", "Plane")]
+    total = sum(LIVE_COUNTS.values())
+    copies, dmos = np.zeros((1, total)), np.full((1, total), 50.0)
+    copies[0, 1::4][:203] = 1
+    dmos[copies == 1] = 0
+    dmos[0, [0, 2, 3]] = 12.5, 91.0, 101.7
+    references = np.empty((1, total), dtype=object)
+    references[0] = [names[i % 3] for i in range(total)]
+    for folder in ("refimgs", *LIVE_COUNTS):
+        (root / folder).mkdir(parents=True)
+    for name in names:
+        image(root / "refimgs" / name)
+    for folder, count in LIVE_COUNTS.items():
+        image(root / f"{folder}/img1.bmp", 1)
+        same = (root / f"{folder}/img1.bmp").read_bytes()
+        for number in range(2, count + 1):
+            (root / f"{folder}/img{number}.bmp").write_bytes(same)
+    for number in (1, 3, 4):
+        image(root / f"jp2k/img{number}.bmp", number)
+    savemat(root / "dmos.mat", {"dmos": dmos, "orgs": copies})
+    savemat(root / "refnames_all.mat", {"refnames_all": references})
+
+
+def csiq(root: Path) -> None:
+    """The published workbook has a title, and its table begins in the fourth row and column."""
+    workbook = Workbook()
+    workbook.active.title = "cover"
+    sheet = workbook.create_sheet("all_by_image")
+    sheet["A1"] = "DMOS by image"
+    for column, name in enumerate(("image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"), start=4):
+        sheet.cell(4, column, name)
+    for folder in CSIQ_FOLDERS:
+        (root / "dst_imgs" / folder).mkdir(parents=True)
+    for number, (name, index, kind, level, dmos) in enumerate(CSIQ_ROWS, start=5):
+        for column, value in enumerate((name, index, kind, level, 0.1, dmos), start=4):
+            sheet.cell(number, column, value)
+        image(root / f"src_imgs/{name}.png")
+        token = CSIQ_TOKENS[kind]
+        image(root / f"dst_imgs/{token.lower()}/{name}.{token}.{level}.png", level)
+    workbook.save(root / "csiq.DMOS.xlsx")
+
+
+def pipal(root: Path) -> None:
+    """Distorted images lie in two folders, as two archives unpack."""
+    for part, reference in enumerate(("A0001", "A0002", "A0250"), start=1):
+        image(root / f"Train_Ref/{reference}.bmp")
+        lines = []
+        for level, (kind, elo) in enumerate((("00", 1850.25), ("03", 1400.0), ("06", 901.5)), start=1):
+            name = f"{reference}_{kind}_{level:02}.bmp"
+            image(root / f"Distortion_{1 + part % 2}/{name}", level)
+            lines.append(f"{name},{elo}")
+        label = root / f"Train_Label/{reference}.txt"
+        label.parent.mkdir(exist_ok=True)
+        label.write_text("\n".join(lines) + "\n")
+
+
+def pieapp(root: Path) -> None:
+    """One reference in val and test, two in train; a blank preference, and the reference among the rated, as published."""
+    head = "ref. image, distorted image A, distorted image B"
+    heads = {"train": f"{head}, raw preference for A, processed preference for A"}
+    heads |= {"val": f"{heads['train']},", "test": f"{head}, preference for A"}
+    for split, numbers in (("train", (1, 2)), ("val", (141,)), ("test", (161,))):
+        (root / "labels" / split).mkdir(parents=True)
+        (root / f"{split}_reference_list.txt").write_text("".join(f"ref_{number}.png\n" for number in numbers))
+        for number in numbers:
+            image(root / f"reference_images/{split}/ref_{number}.png")
+            names = [
+                f"distort_{number}_{kind}_inter_{i}.png" for i, kind in enumerate(("blur", "gaussian_noise", "jpg"))
+            ]
+            for level, name in enumerate(names, start=1):
+                image(root / f"distorted_images/{split}/ref_{number}/{name}", level)
+            rows = [
+                (names[0], names[1], "0.9", "0.875"),
+                (names[1], names[2], "", "0.7"),
+                (names[0], names[2], "1", ""),
+            ]
+            if split == "test":
+                rows = [(a, b, raw) for a, b, raw, _ in rows] + [(f"ref_{number}.png", names[0], "0.6")]
+            lines = [", ".join((f"ref_{number}.png", *row)) for row in rows]
+            (root / f"labels/{split}/ref_{number}_pairwise_labels.csv").write_text("\n".join((heads[split], *lines)))
+    scores = [("ref_161.png", 0.0), *zip(names, (-0.25, 1.75, 3.75), strict=True)]
+    lines = [f"ref_161.png,{name},{score}" for name, score in scores]
+    (root / "labels/test/ref_161_per_image_score.csv").write_text(
+        "\n".join(["ref. image, distorted image A, score for A", *lines])
+    )
+
+
+TREES = {
+    "kadid10k": kadid10k,
+    "live": live,
+    "csiq": csiq,
+    "pipal": pipal,
+    "pieapp": pieapp,
+    "pieapp_2afc": pieapp,
+}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Call it with the name of a data set for a folder in that set's layout."""
+
+    def write(name: str) -> Path:
+        root = tmp_path / ("pieapp" if name == "pieapp_2afc" else name)
+        root.mkdir()
+        TREES[name](root)
+        return root
+
+    return write
