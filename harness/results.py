@@ -54,6 +54,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         faults=_faults(plan, store),
         expected=list(dict.fromkeys(_who(cell) for cell in plan.cells)),
         weights={m.label: _weights_text(m, registry) for m in plan.suite.metrics if m.weights},
+        group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
     )
 
 
@@ -236,8 +237,8 @@ def label_of(cell: Cell) -> str:
 
 def _weights_text(metric: MetricUse, registry: Registry) -> str:
     """What a metric with weights is, and which weights: 'BiRQA (reimplementation, stem stride 4), weights ab12...'."""
-    about = (registry.metric(metric.name).cls.__doc__ or metric.name).strip().splitlines()[0]
-    about = about.partition(";")[0].rstrip(".")
+    described = registry.metric(metric.name).described(dict(metric.parameters)) or metric.name
+    about = described.splitlines()[0].partition(";")[0].rstrip(".")
     if metric.weights == RANDOM_WEIGHTS:
         return f"{about}, RANDOM weights: its scores mean nothing"
     return f"{about}, weights sha256 {metric.weights[:12]}"

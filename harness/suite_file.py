@@ -11,7 +11,7 @@ from harness.located import Problem, YamlPath
 from harness.registry import did_you_mean
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
-TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc")
+TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc", "per_type")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
 _LABEL = r"^[^/\\]+$"
 
@@ -34,6 +34,8 @@ TABLES_EXPLAINED: Mapping[str, str] = {
     "pair_accuracy": "Of two images, how often the one with the better opinion keeps the higher score under attack.",
     "ordering": "Tests without opinions: stronger distortion scores lower (L), distorted scores below pristine (D).",
     "two_afc": "Agreement with a judge who chose between two patches, hard and soft; for data sets of triplets.",
+    "per_type": "Correlation with the opinions within each distortion type and over all, clean and attacked; for data "
+    "sets with at least two types of 8 rated images or more.",
 }
 """Every table in words, for the suite reference."""
 ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {

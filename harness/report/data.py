@@ -98,6 +98,8 @@ class RunData:
     """(data set, metric, defense, threat, source) of every scorer that the suite asks for, with records or without."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """Metric -> rules of its contract that its probes found broken; metrics that keep all are left out."""
+    group_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Data set -> group -> what tables call it; a group without a name is called what the records call it."""
 
 
 def cell_label(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.report.build import Table
+from harness.report.table import Table
 from harness.report.words import budget_text, marked, scorer_text, short_names
 
 if TYPE_CHECKING:

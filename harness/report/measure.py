@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,31 +17,89 @@ Measured = tuple[float, Floats]
 
 CONTROL = "control"
 """Direction printed for controls: they have none."""
+CLEAN = "clean"
+"""Attack of rows about unattacked images, where a table has such rows."""
+ALL_TYPES = "all"
+"""In place of a distortion type: every image with an opinion, whatever its type."""
+LEAST_IMAGES = 8
+LEAST_REFERENCES = 2
+"""With fewer images or references a distortion type has no figures of its own."""
+
+_Correlated = tuple[list[Measured], list[Measured]]
+"""SROCC and PLCC of each draw."""
 
 
 def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     """Rank correlation with the opinions, clean and attacked, and the mean shift of quality beside it."""
-    known = ~np.isnan(data.opinion)
-    weights = bootstrap.sample_weights(data.multiplicities, data.codes[known])
-
-    def measure(quality: Floats) -> Measured:
-        x, y = quality[known], data.opinion[known]
-        return correlation.srocc(x, y), correlation.weighted_srocc(x, y, weights)
-
+    measure = partial(_sroccs, data, _rated(data))
     for scorer in data.scorers:
-        clean = [measure(draw) for draw in scorer.clean]
+        clean = _once(data, ("srocc", scorer, None, ""), partial(measure, scorer.clean))
         if not scorer.settings:
             yield _row(data, scorer, None, "", scorer.state) | _figure("clean_srocc", clean, data.clusters)
         for setting, direction in _in_order(scorer, directions):
             chosen = _choose(data, scorer, setting, direction)
             row = _row(data, scorer, setting, direction, chosen.state)
             row |= _figure("clean_srocc", [] if scorer.state == "failed" else clean, data.clusters)
-            attacked = [measure(draw) for draw in chosen.outcome.attacked] if chosen.state == "ok" else []
+            attacked = []
+            if chosen.state == "ok":
+                attacked = _once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
             row |= _figure("srocc", attacked, data.clusters)
-            fall = [(a - c, x - y) for (a, x), (c, y) in zip(attacked, clean, strict=False)]
-            row |= _figure("change", fall, data.clusters)
+            row |= _figure("change", _differences(attacked, clean), data.clusters)
             row["shift_over_sigma"] = _shift(data, scorer, setting, direction)["shift_over_sigma"]
             yield row
+
+
+def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
+    """SROCC and PLCC with the opinions over all images and within each distortion type, clean and attacked.
+
+    Clean figures are rows of their own, with attack "clean". A row's images, references and mark of its interval are
+    its type's; resamples are those of every other table, seen where the type has images.
+    """
+    places = {ALL_TYPES: _rated(data)} | rated_types(data)
+    sizes = {name: (len(items), len(np.unique(data.codes[items]))) for name, items in places.items()}
+
+    def figures(scorer: Scorer, setting: Setting | None, direction: str, draws: Floats, name: str) -> _Correlated:
+        srocc, plcc = (partial(measure, data, places[name], draws) for measure in (_sroccs, _plccs))
+        shared = name == ALL_TYPES
+        return _once(data, ("srocc", scorer, setting, direction), srocc) if shared else srocc(), plcc()
+
+    def rows(start: Row, after: dict[str, _Correlated], before: dict[str, _Correlated]) -> Iterator[Row]:
+        for name, (images, references) in sizes.items():
+            srocc, plcc = after.get(name, ([], []))
+            row = start | {"type": name, "images": images, "references": references, "interval": _mark(references)}
+            row |= _figure("srocc", srocc, references) | _figure("plcc", plcc, references)
+            yield row | _figure("change", _differences(srocc, before[name][0]) if before else [], references)
+
+    for scorer in data.scorers:
+        clean = {}
+        if scorer.state == "ok":
+            clean = {name: figures(scorer, None, "", scorer.clean, name) for name in places}
+        yield from rows(_row(data, scorer, None, "", scorer.state) | {"attack": CLEAN, "eps": 0.0}, clean, {})
+        for setting, direction in _in_order(scorer, directions):
+            chosen = _choose(data, scorer, setting, direction)
+            attacked = {}
+            if chosen.state == "ok":
+                draws = chosen.outcome.attacked
+                attacked = {name: figures(scorer, setting, direction, draws, name) for name in places}
+            yield from rows(_row(data, scorer, setting, direction, chosen.state), attacked, clean)
+
+
+def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
+    """Distortion type -> its items with opinions, for types of at least 8 of them from at least 2 references."""
+    known, groups = _rated(data), np.array(data.groups, dtype=object)
+    parts = {name: known[groups[known] == name] for name in dict.fromkeys(groups.tolist()) if name}
+    kept = [
+        name
+        for name, items in parts.items()
+        if len(items) >= LEAST_IMAGES and len(np.unique(data.codes[items])) >= LEAST_REFERENCES
+    ]
+    return {name: parts[name] for name in sorted(kept, key=_by_number)}
+
+
+def small_types(data: Evaluated) -> list[str]:
+    """Types that have opinions, but too few images or references to correlate within."""
+    groups = {data.groups[item] for item in _rated(data)} - {""}
+    return sorted(groups - set(rated_types(data)), key=_by_number)
 
 
 def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
@@ -246,6 +305,33 @@ def _once(data: Evaluated, key: tuple[Any, ...], make: Callable[[], Any]) -> Any
     return data.memory[name]
 
 
+def _rated(data: Evaluated) -> bootstrap.Ints:
+    """Items with opinions."""
+    return np.flatnonzero(~np.isnan(data.opinion)).astype(np.int64)
+
+
+def _by_number(name: str) -> tuple[bool, int, str]:
+    """Types that are numbers in the order of numbers, the others by name after them."""
+    return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+
+
+def _sroccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measured]:
+    """SROCC of some items with their opinions, for each draw of qualities [draws, all items]."""
+    y, weights = data.opinion[items], bootstrap.sample_weights(data.multiplicities, data.codes[items])
+    return [(correlation.srocc(x, y), correlation.weighted_srocc(x, y, weights)) for x in draws[:, items]]
+
+
+def _plccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measured]:
+    """PLCC, likewise."""
+    y, weights = data.opinion[items], bootstrap.sample_weights(data.multiplicities, data.codes[items])
+    return [(correlation.plcc(x, y), correlation.weighted_plcc(x, y, weights)) for x in draws[:, items]]
+
+
+def _differences(after: Sequence[Measured], before: Sequence[Measured]) -> list[Measured]:
+    """Change of a figure, draw by draw and resample by resample."""
+    return [(a - b, x - y) for (a, x), (b, y) in zip(after, before, strict=False)]
+
+
 def _worst(*chosen: Chosen) -> State:
     states = {one.state for one in chosen}
     return "failed" if "failed" in states else "missing" if "missing" in states else "ok"
@@ -310,5 +396,9 @@ def _row(data: Evaluated, scorer: Scorer, setting: Setting | None, direction: st
         "images": len(data.items) if data.facts.kind == "pairs" else len(set(data.samples)),
         "references": data.clusters,
         "draws": len(scorer.clean),
-        "interval": "descriptive" if data.clusters < bootstrap.DESCRIPTIVE_BELOW else "95 % percentile",
+        "interval": _mark(data.clusters),
     }
+
+
+def _mark(clusters: int) -> str:
+    return "descriptive" if clusters < bootstrap.DESCRIPTIVE_BELOW else "95 % percentile"

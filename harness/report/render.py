@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.files import write_whole
-from harness.report.build import Layout, Table
 from harness.report.data import RunData
+from harness.report.layout import Layout
 from harness.report.summary import sentences
+from harness.report.table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,6 +109,9 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         layout = table.compact
         console.print()
         console.print(Text(table.title, style="bold"))
+        if not layout.rows:
+            console.print(Text(layout.note))
+            continue
         console.print(Text(table.explanation))
         grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
         for place, name in enumerate(layout.header):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.build import Table
 from harness.report.measure import CONTROL
+from harness.report.table import Table
 from harness.report.words import attack_text, base_name, budget_text, marked, number, scorer_text
 
 USUAL_BUDGET = 8 / 255

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr, spearmanr
 
-from harness.statistics.correlation import plcc, srocc, weighted_ranks, weighted_srocc
+from harness.statistics.correlation import plcc, srocc, weighted_plcc, weighted_ranks, weighted_srocc
 
 
 def test_srocc_and_plcc_equal_scipy_with_ties():
@@ -28,7 +28,8 @@ def test_undefined_is_nan(x):
     y = list(range(len(x)))
     assert np.isnan(srocc(x, y))
     assert np.isnan(plcc(x, y))
-    assert np.isnan(weighted_srocc(x, y, np.ones((2, len(x)), dtype=int))).all()
+    for correlate in (weighted_srocc, weighted_plcc):
+        assert np.isnan(correlate(x, y, np.ones((2, len(x)), dtype=int))).all()
 
 
 def test_infinite_scores_still_rank():
@@ -42,17 +43,16 @@ def test_ranks_of_a_resample_by_hand():
 
 
 values = st.integers(-4, 4).map(float)
-
-
-@given(
-    st.integers(3, 12).flatmap(
-        lambda n: st.tuples(
-            arrays(float, n, elements=values),
-            arrays(float, n, elements=values),
-            arrays(int, n, elements=st.integers(0, 3)),
-        )
+repeated = st.integers(3, 12).flatmap(
+    lambda n: st.tuples(
+        arrays(float, n, elements=values),
+        arrays(float, n, elements=values),
+        arrays(int, n, elements=st.integers(0, 3)),
     )
 )
+
+
+@given(repeated)
 def test_weighted_srocc_is_spearman_of_the_repeated_sample(case):
     x, y, times = case
     got = weighted_srocc(x, y, times[None, :])[0]
@@ -63,9 +63,26 @@ def test_weighted_srocc_is_spearman_of_the_repeated_sample(case):
         assert got == pytest.approx(spearmanr(long_x, long_y).statistic, abs=1e-12)
 
 
-def test_blocks_do_not_change_the_result(monkeypatch):
+@pytest.mark.parametrize("correlate", [weighted_srocc, weighted_plcc])
+def test_blocks_do_not_change_the_result(monkeypatch, correlate):
     rng = np.random.default_rng(3)
     x, y, times = rng.normal(size=20), rng.normal(size=20), rng.integers(0, 3, (50, 20))
-    whole = weighted_srocc(x, y, times)
+    whole = correlate(x, y, times)
     monkeypatch.setattr("harness.statistics.correlation._BLOCK", 60)
-    np.testing.assert_array_equal(weighted_srocc(x, y, times), whole)
+    np.testing.assert_allclose(correlate(x, y, times), whole, rtol=1e-13)
+
+
+@given(repeated, st.sampled_from([0.0, 1.0, 1e4]))
+def test_weighted_plcc_is_pearson_of_the_repeated_sample(case, offset):
+    x, y, times = case
+    got = weighted_plcc(x + offset, 0.01 * y, times[None, :])[0]
+    long_x, long_y = np.repeat(x + offset, times), np.repeat(0.01 * y, times)
+    if len(long_x) < 3 or np.ptp(long_x) == 0 or np.ptp(long_y) == 0:
+        assert np.isnan(got)
+    else:
+        assert got == pytest.approx(pearsonr(long_x, long_y).statistic, abs=1e-9)
+
+
+def test_weighted_plcc_without_finite_values_is_nan():
+    assert np.isnan(weighted_plcc([1.0, 2.0, np.inf], [1, 2, 3], np.ones((2, 3), dtype=int))).all()
+    assert np.isnan(weighted_plcc([], [], np.ones((2, 0), dtype=int))).all()

@@ -1,0 +1,136 @@
+"""A table: its figures, the forms people read it in, and the protocol line and notes under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.report.arrays import Evaluated
+from harness.report.data import RunData
+from harness.report.layout import Layout, attack_of
+from harness.report.measure import CLEAN, Row
+from harness.report.words import BROKEN, MISSING, budget_text
+from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+
+ASSUMPTION = "Opinions are taken not to change within the budget."
+"""Stands under every figure of attacked images against opinions."""
+
+_DIRECTIONS = {
+    "up": "up = quality raised",
+    "down": "down = quality lowered",
+    "mos_split": "mos_split = raised where {labels} is at or below the mean of the whole split, lowered above it",
+    "self_split": "self_split = raised where the metric's own clean score is at or below its median, lowered above it",
+    "error": "error = |Q̂ − y| raised, y being {labels} and Q̂ its least-squares line from the metric's quality on the "
+    "calibration samples; a shift counts as positive on the side of y that the image starts on",
+    "random_sign": "random_sign = raised or lowered by a fair coin per sample",
+    "pair": "pair = the patch that the judge rejected raised, the one it preferred lowered",
+}
+_THREATS = {
+    "oblivious": "oblivious = attacked without the defense, scored with it",
+    "adaptive": "adaptive = attacked through the defense",
+    "transfer": "transfer = attacked on another metric",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of one data set."""
+
+    name: str
+    dataset: str
+    title: str
+    explanation: str
+    frame: pd.DataFrame
+    """Every figure as a number, one row per scorer, attack, direction and budget."""
+    full: Layout
+    """With intervals, for pages."""
+    compact: Layout
+    """Without, at most about 100 characters wide, for the terminal."""
+    protocol: str
+    notes: tuple[str, ...] = ()
+
+
+def make_table(
+    name: str,
+    one: Evaluated,
+    data: RunData,
+    title: str,
+    explanation: str,
+    rows: Sequence[Row],
+    full: Layout,
+    compact: Layout,
+    directions: Sequence[str],
+    *notes: str,
+) -> Table:
+    """A table of one data set, with the notes that its rows call for and its protocol line."""
+    extra = []
+    if one.clusters < DESCRIPTIVE_BELOW:
+        extra.append(f"Fewer than {DESCRIPTIVE_BELOW} references: intervals are descriptive and claim no coverage.")
+    if any(row["state"] == "missing" for row in rows):
+        extra.append(f"{MISSING}: not run.")
+    if any(row["state"] == "failed" for row in rows):
+        extra.append("failed: see Failures.")
+    extra += [
+        f"{BROKEN} broke its contract when probed ({rules}), so its figures may not mean what they say."
+        for rules in dict.fromkeys(row["broken"] for row in rows if row["broken"])
+    ]
+    if any(row["draws"] > 1 for row in rows):
+        extra.append("Randomised defenses: mean over draws; the standard deviation between draws is in the CSV.")
+    return Table(
+        name,
+        one.name,
+        f"{one.name}: {title}",
+        explanation,
+        pd.DataFrame(list(rows)),
+        full,
+        compact,
+        _protocol(data, one, rows, directions),
+        (*notes, *extra, *data.notices),
+    )
+
+
+def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Sequence[str]) -> str:
+    facts = one.facts
+    triplets = facts.kind == "triplets"
+    count = len(set(one.samples)) if triplets else len(one.items)
+    settings = [row for row in rows if row["attack"] not in ("", CLEAN)]
+    attacks = list(dict.fromkeys(attack_of(row) for row in settings))
+    limit = "" if data.limit is None else f" (limit {data.limit})"
+    budgets = []
+    for norm in dict.fromkeys(row["norm"] for row in settings):
+        radii = sorted({row["eps"] for row in settings if row["norm"] == norm})
+        budgets.append(f"{norm} " + ", ".join(budget_text(norm, eps) for eps in radii))
+    threats = [_THREATS[name] for name in dict.fromkeys(row["threat"] for row in rows) if name in _THREATS]
+    labels = "proxy quality" if facts.labels == "proxy" else "the opinion score"
+    meant = [_DIRECTIONS.get(name, name).format(labels=labels) for name in directions]
+    resamples = len(one.multiplicities)
+    metrics = {row["metric"] for row in rows}
+    parts = [
+        f"{facts.name}, split {facts.split}",
+        f"{count} {'triplets' if triplets else 'images'}{limit}, {one.clusters} references",
+        f"{facts.labels} labels" if facts.labels != "none" else "no labels",
+        f"attacks: {', '.join(attacks)}" if attacks else "no attacks",
+        *(["directions: " + ", ".join(meant)] if meant and attacks else []),
+        *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
+        *(["budgets: " + " and ".join(budgets)] if budgets else []),
+        *threats,
+        *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
+        f"95 % intervals from {resamples} resamples of references, shared by all rows",
+        f"slices of {data.slice_size}",
+        f"seed {data.seed}",
+        ", ".join(f"{name} {version}" for name, version in data.versions.items()),
+    ]
+    return "Protocol: " + "; ".join(part for part in parts if part) + "."
+
+
+def labels_text(one: Evaluated) -> str:
+    """What the opinions are, in words that never take a proxy for people."""
+    return "proxy quality (not human opinions)" if one.facts.labels == "proxy" else "human opinion scores"
+
+
+def has_opinions(one: Evaluated) -> bool:
+    """Whether there are enough opinions to correlate with."""
+    return one.facts.labels != "none" and int((~np.isnan(one.opinion)).sum()) >= 3
