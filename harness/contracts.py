@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, UserError
+from harness.sample_rng import SampleRng
 
 __all__ = [
     "Attack",
@@ -33,6 +34,7 @@ __all__ = [
     "Entry",
     "Metric",
     "Objective",
+    "Panel",
     "Purifier",
     "QueryLimit",
     "Recipe",
@@ -40,6 +42,8 @@ __all__ = [
     "Sign",
     "Tree",
     "UserError",
+    "build_metric",
+    "fingerprint",
     "map_tree",
     "register",
 ]
@@ -99,6 +103,31 @@ def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     return tree
 
 
+def fingerprint(image: Tensor) -> bytes:
+    """sha256 of an image's size and 8-bit RGB pixels, row by row; 32 bytes.
+
+    Args:
+        image: 3 x H x W in [0, 1].
+    """
+    pixels = (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    return hashlib.sha256(f"{image.shape[2]}x{image.shape[1]}\0".encode() + pixels.numpy().tobytes()).digest()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of how a metric came to its score: a map, or bars."""
+
+    row: str
+    """Heading it stands under; panels of one heading stand side by side."""
+    title: str
+    image: Tensor | None = None
+    """h x w."""
+    bars: Mapping[str, float] | None = None
+    """Name -> value."""
+    limits: tuple[float, float] | None = None
+    """Ends of the colour scale or of the axis; by default the values'."""
+
+
 class Metric(nn.Module):
     """A full-reference image-quality metric.
 
@@ -143,6 +172,45 @@ class Metric(nn.Module):
         score: Tensor = self.score(self.encode(ref), dist)
         return score
 
+    def explain(self, *, ref: Tensor, dist: Tensor) -> Sequence[Panel]:
+        """Pictures of how the score of one pair came about, in order; none by default.
+
+        Args:
+            ref: The reference, 1 x 3 x H x W in [0, 1].
+            dist: The distorted image, of the same shape.
+        """
+        return ()
+
+    @classmethod
+    def published_state(cls, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """State dict from published files, each named as in the weights manifest; by default the only one as it is."""
+        return dict(*parts.values())
+
+    def probed(self) -> Metric:
+        """What is probed on made images in its stead; a metric that knows certain references alone has another here."""
+        return self
+
+
+def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
+    """Another registered metric, untrained, as a part of one's own; those of ``--plugin`` files cannot be had.
+
+    Args:
+        name: Its registered name.
+        parameters: Its parameters over its presets.
+
+    Raises:
+        UserError: No metric has that name, or it cannot be imported.
+        ValueError: A parameter is unknown or has a wrong value.
+    """
+    from harness.registry import Registry, did_you_mean
+
+    plugin = Registry().metric(name)
+    known = [parameter.name for parameter in plugin.parameters()]
+    for key in parameters:
+        if key not in known:
+            raise ValueError(f"'{name}' has no parameter '{key}'.{did_you_mean(key, known)}")
+    return plugin.build(parameters)
+
 
 @dataclass(frozen=True)
 class Purifier:
@@ -168,65 +236,6 @@ class Purifier:
     def surrogate(self, images: Tensor, draw: Tree) -> Tensor:
         """Differentiable stand-in for `apply`, used for its backward pass only."""
         return images
-
-
-class SampleRng:
-    """One random generator per sample, seeded by hash(root seed, sample id, purpose).
-
-    No metric, budget, batch, slice or worker enters the seed, so a sample sees the same draws whatever runs beside it.
-    """
-
-    def __init__(self, generators: Sequence[np.random.Generator], device: torch.device | str = "cpu") -> None:
-        self._generators = list(generators)
-        self._device = torch.device(device)
-
-    @classmethod
-    def for_samples(cls, seed: int, ids: Sequence[str], purpose: str, device: torch.device | str = "cpu") -> SampleRng:
-        """Generators for the samples `ids` and one purpose (an attack's name, "keep", "score", ...)."""
-        return cls([np.random.Generator(np.random.PCG64DXSM(_entropy(seed, i, purpose))) for i in ids], device)
-
-    def __len__(self) -> int:
-        return len(self._generators)
-
-    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Uniform float32 numbers in [low, high), shape [N, *shape]."""
-        unit = self._stack([g.random(shape, dtype=np.float32) for g in self._generators], shape, np.float32)
-        return unit * (high - low) + low
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal float32 numbers, shape [N, *shape]."""
-        return self._stack([g.standard_normal(shape, dtype=np.float32) for g in self._generators], shape, np.float32)
-
-    def signs(self, *shape: int) -> Tensor:
-        """Fair -1 or +1 as float32, shape [N, *shape]."""
-        return self.integers(2, *shape).to(torch.float32) * 2 - 1
-
-    def integers(self, high: int, *shape: int) -> Tensor:
-        """Uniform int64 in [0, high), shape [N, *shape]."""
-        return self._stack([g.integers(high, size=shape) for g in self._generators], shape, np.int64)
-
-    def select(self, index: Tensor) -> SampleRng:
-        """Generators of the given rows. The first mention of a row shares its stream; repeats get streams of their own.
-
-        So restarts of one sample draw different numbers, and still the same ones in any batch.
-        """
-        seen: set[int] = set()
-        chosen = []
-        for row in index.tolist():
-            generator = self._generators[row]
-            chosen.append(generator.spawn(1)[0] if row in seen else generator)
-            seen.add(row)
-        return SampleRng(chosen, self._device)
-
-    def _stack(self, draws: Sequence[Any], shape: tuple[int, ...], dtype: type) -> Tensor:
-        if not draws:
-            return torch.from_numpy(np.empty((0, *shape), dtype=dtype)).to(self._device)
-        return torch.from_numpy(np.stack([np.asarray(d, dtype=dtype) for d in draws])).to(self._device)
-
-
-def _entropy(seed: int, sample: str, purpose: str) -> int:
-    digest = hashlib.blake2b(f"{seed}\x00{sample}\x00{purpose}".encode(), digest_size=16).digest()
-    return int.from_bytes(digest, "big")
 
 
 @dataclass(frozen=True)
@@ -376,7 +385,13 @@ class Dataset:
     labels: ClassVar[Literal["human", "proxy", "none"]] = "human"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("all",)
-    """Names `entries` accepts. A set with "train" is calibrated on it, one without on the evaluated split."""
+    """Names `entries` accepts. A set with "train" is calibrated on it, one without on the evaluated split.
+
+    An instance may have others than its class, where parameters ask for them."""
+    group_names: ClassVar[Mapping[str, str]] = {}
+    """Group -> what tables call it, where the layout has only a code: ``{"08": "08 Gaussian blur"}``."""
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    """Values of parameters that leave the set as it was before it had them: at these they are no part of identity."""
 
     def entries(self, split: Split) -> Sequence[Entry]:
         """Every item of a split, without decoding a pixel.
@@ -408,6 +423,8 @@ class Recipe:
     """How a metric is trained. Fields are the parameters; the trainer owns steps, inner attack, resume and logs."""
 
     version: ClassVar[int] = 1
+    kind: ClassVar[Literal["pairs", "triplets"]] = "pairs"
+    """The kind of data set it trains on."""
 
     def batches(
         self, entries: Sequence[Entry], rng: np.random.Generator
@@ -422,8 +439,9 @@ class Recipe:
         """Loss of one batch and figures to log.
 
         Args:
-            metric: The metric being trained.
+            metric: The metric being trained, as quality: the engine puts an affine map after a distance.
             batch: ``ref``, ``clean`` and ``dist`` (clean or attacked) N x 3 x H x W, ``attacked`` bool [N],
-                ``target`` [N] in the recipe file's label scale, ``step`` and ``steps`` as scalars.
+                ``target`` [N] in the recipe file's label scale, ``step`` and ``steps`` as scalars. Of triplets ``ref``,
+                ``p0`` and ``p1``, ``judge`` [N], the share of people who preferred p1, ``step`` and ``steps``.
         """
         raise NotImplementedError

@@ -1,13 +1,17 @@
 """`score`: one pair of images, outside of any suite."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from harness.cli import main
+from harness.errors import UserError
+from harness.single import score
 
 
 @pytest.fixture
@@ -83,3 +87,95 @@ def test_wrong_images_are_one_message(pair, tmp_path, capsys):
     small = tmp_path / "small.png"
     code, _, err = run(capsys, small, small, "--metric", "birqa-tiny")
     assert code == 2 and "metric 'birqa-tiny' needs images of at least 64 px a side" in err
+
+
+# ------------------------------------------------------------------------------------------------ from Python
+
+
+def test_arrays_tensors_and_files_score_alike(pair, tmp_path):
+    ref, dist = (pixels.astype(np.float32) / 255 for pixels in pair)
+    peer = peak_signal_noise_ratio(ref, dist, data_range=1)
+    tensors = [torch.from_numpy(pixels).permute(2, 0, 1) for pixels in (ref, dist)]
+    for given in (
+        (ref, dist),
+        (ref.astype(np.float64), dist),
+        (tensors[0], tensors[1][None]),
+        (tmp_path / "ref.png", str(tmp_path / "dist.png")),
+    ):
+        found = score(*given)
+        assert found.metric == "psnr" and found.higher_is_better and found.score == pytest.approx(peer, abs=1e-4)
+    tiny = score(*tensors, "birqa-tiny", weights="random", parameters={"channels": 8})
+    assert tiny.metric == "birqa-tiny(channels=8)" and tiny.weights == "random"
+
+
+GOOD = torch.full((3, 40, 40), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ((GOOD * 255).to(torch.uint8), "{} holds uint8, not floats. Give floats in [0, 1]; 8-bit values are divided"),
+        (np.zeros((40, 40, 3), dtype=np.int64), "{} holds int64, not floats"),
+        (GOOD > 0, "{} holds bool, not floats"),
+        (GOOD * 255, "{} holds values from 127.5 to 127.5. Rescale or clip them"),
+        (GOOD - 1, "{} holds values from -0.5 to -0.5."),
+        (GOOD / 0, "{} holds values that are not finite"),
+        (GOOD * float("nan"), "{} holds values that are not finite"),
+        (GOOD[:1], "{} has the shape 1 x 40 x 40, no RGB image; give 3 x H x W: repeat the grey channel three times."),
+        (GOOD[0], "{} has the shape 40 x 40, no RGB image; give 3 x H x W: repeat the grey channel"),
+        (GOOD.repeat(2, 1, 1)[:4], "{} has the shape 4 x 40 x 40, no RGB image; give 3 x H x W: flatten transparency"),
+        (GOOD.permute(1, 2, 0), "give 3 x H x W: permute(2, 0, 1) moves the channels."),
+        (GOOD.numpy(), "{} has the shape 3 x 40 x 40, no RGB image; give H x W x 3: transpose(1, 2, 0) moves"),
+        (np.zeros((40, 40, 4)), "give H x W x 3: flatten transparency"),
+        (np.zeros((40, 40)), "give H x W x 3: repeat the grey channel"),
+        (GOOD[None].repeat(2, 1, 1, 1), "{} has the shape 2 x 3 x 40 x 40, no RGB image; give 3 x H x W."),
+        (torch.tensor(0.5), "{} has the shape (), no RGB image"),
+        ([[0.5]], "{} is of type list. Give a file, a tensor or an array."),
+        (None, "{} is of type NoneType."),
+    ],
+)
+def test_what_is_no_rgb_image_of_floats_is_one_error_that_names_the_argument(image, said):
+    for name, given in (("ref", (image, GOOD)), ("dist", (GOOD, image))):
+        with pytest.raises(UserError, match=re.escape(said.format(name))) as raised:
+            score(*given)
+        assert str(raised.value).startswith(name)
+
+
+def test_sizes_and_missing_files_name_the_argument(tmp_path):
+    with pytest.raises(UserError, match="ref has 40 x 40 pixels and dist has 30 x 40"):
+        score(GOOD, GOOD[:, :, :30])
+    with pytest.raises(UserError, match="needs images of at least 64 px a side, and ref has 40 x 40"):
+        score(GOOD, GOOD, "birqa-tiny")
+    with pytest.raises(UserError, match=r"^DIST: Image .*none\.png is missing"):
+        score(GOOD, tmp_path / "none.png")
+    with pytest.raises(UserError, match=r"needs images of at least 1 px a side, and ref has 0 x 40"):
+        score(GOOD[:, :, :0], GOOD[:, :, :0])
+    with pytest.raises(UserError, match="'psnr' has no weights"):
+        score(GOOD, GOOD, weights="random")
+
+
+def test_explain_draws_a_figure(pair, tmp_path, capsys):
+    figure = tmp_path / "why.png"
+    code, out, _ = run(
+        capsys, tmp_path / "ref.png", tmp_path / "dist.png", "--metric", "birqa-tiny", "--explain", figure
+    )
+    assert code == 0
+    assert "How it came about" in out
+    with Image.open(figure) as drawn:
+        assert drawn.width > 1000
+        assert drawn.height > 2000
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--metric", "psnr", "--explain", "why.png"], "metric 'psnr' has no explanation to draw. These have: birqa, "),
+        (["--explain", "why.png"], "one metric is explained at a time. Name it with --metric."),
+        (["--metric", "birqa-tiny", "--explain", "why.txt"], "figures are written as .png, .pdf, .svg."),
+        (["--metric", "birqa-tiny", "--explain", "none/why.png"], "the folder none does not exist."),
+    ],
+)
+def test_what_cannot_be_explained_is_said_before_anything_is_scored(pair, tmp_path, capsys, options, said):
+    code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / "dist.png", *options)
+    assert (code, out) == (2, "")
+    assert said in error

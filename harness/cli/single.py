@@ -18,7 +18,17 @@ def score(
     metric: Annotated[list[str] | None, typer.Option(help="A metric's name; may be repeated.")] = None,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A parameter or the weights of the metric: weights=FILE.", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set",
+            help="A parameter or the weights of the metric: weights=FILE.safetensors, or a FOLDER of published files.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw how the score came about into this .png, .pdf or .svg; for one metric.", metavar="FILE"
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
     plugin: PluginFiles = None,
@@ -26,10 +36,15 @@ def score(
 ) -> None:
     """Score one image against its reference, in the metric's own units.
 
-    Example: robustiqa score reference.png distorted.png --metric psnr --metric birqa-tiny
+    Examples: robustiqa score reference.png distorted.png --metric psnr --metric birqa-tiny
+
+    robustiqa score reference.png distorted.png --metric lpips-alex --set weights=FOLDER
+
+    robustiqa score reference.png distorted.png --metric birqa-tiny --explain why.png
     """
     from dataclasses import asdict
 
+    from harness.explain import explain_pair, refuse_figure
     from harness.resolve import resolve_metric
     from harness.run import default_device
     from harness.single import score_pair
@@ -38,10 +53,15 @@ def score(
     check_device(device)
     names = metric or ["psnr", "ssim", "birqa-tiny"]
     uses = [resolve_metric(name, sets or (), registry) for name in names]
+    if explain is not None:
+        refuse_figure(explain, uses, registry)
     rows = list(score_pair(ref, dist, uses, registry, device or default_device()))
+    if explain is not None:
+        explain_pair(ref, dist, uses[0], registry, device or default_device(), explain)
     if as_json:
         print_json({"ref": str(ref), "dist": str(dist), "scores": [asdict(row) for row in rows]})
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("metric", "score", "", title=f"{dist} against {ref}", title_justify="left")
@@ -50,3 +70,5 @@ def score(
         random = ", RANDOM weights: means nothing" if row.weights == "random" else ""
         table.add_row(row.metric, f"{row.score:.6g}", sense + random)
     console().print(table)
+    if explain is not None:
+        console().print(f"How it came about: {escape(str(explain))}")

@@ -1,69 +1,203 @@
-"""The four analytic feature maps of BiRQA (paper, Section 3.1), on every level of the image pyramid.
+"""The analytic feature maps of BiRQA (paper, Section 3.1 and Table 5), on every level of the image pyramid.
 
-Everything here runs in fp32 at least, whatever precision the network runs in: local binary patterns are comparisons.
+The paper describes its eleven candidates in a sentence each. What a feature is here stands beside it, with its source;
+`ssim`, `info`, `color` and `lbp` are the paper's choice. Everything runs in fp32 at least, whatever precision the
+network runs in: local binary patterns are comparisons.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics_zoo.birqa import maps
+from metrics_zoo.birqa.lbp import binary_patterns, compare_patterns
 from metrics_zoo.gaussian import C1, C2, blur, ycbcr
 
 LEVELS = 4
 """Pyramid levels, each half the size of the one before (Section 3.1)."""
-CHANNELS = {"ssim": 1, "information": 2, "colour": 3, "lbp": 3}
-"""Maps of each feature, in the order the network expects them."""
-DEAD_ZONE = 1e-3
-"""A neighbour counts as "not darker" down to this much below the centre, so rounding errors flip no bit."""
-TEMPERATURE = 0.02
-"""Width of the sigmoid whose derivative stands in for that of a comparison (BPDA)."""
-NOISE_VARIANCE = 1e-4
-"""Variance at which a region starts to carry information, for luma in [0, 1]; larger than what rounding can move."""
-INFORMATION_SCALE = 1 / 8
-"""Brings log(1 + variance / NOISE_VARIANCE) to about [0, 1]: the largest possible variance, 1/4, gives .98."""
 
-# Row and column of neighbour i in a 3 x 3 window: it sets bit i of the code.
-_NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
+ReferenceLevel = dict[str, Tensor]
+"""What one pyramid level needs of the reference, by name; every tensor has N rows and the size of the level."""
 
 
-class ReferenceLevel(NamedTuple):
-    """What one pyramid level needs of the reference (h x w is the size of the level)."""
+class Compared:
+    """One pyramid level of the distorted image beside its reference; what several features need is computed once."""
 
-    ycbcr: Tensor
-    """N x 3 x h x w; Y in [0, 1], Cb and Cr in [-.5, .5]."""
-    mean: Tensor
-    """Gaussian mean of Y, N x 1 x h x w."""
-    variance: Tensor
-    """Gaussian variance of Y, N x 1 x h x w."""
-    information: Tensor
-    """Informational map, N x 1 x h x w."""
-    code: Tensor
-    """Local binary patterns as uint8, N x 1 x h x w."""
+    def __init__(self, reference: ReferenceLevel, image: Tensor) -> None:
+        self.reference = reference
+        self.image = image
+        """N x 3 x h x w; Y in [0, 1], Cb and Cr in [-.5, .5]."""
+
+    @property
+    def y(self) -> Tensor:
+        """Luma of the distorted image, N x 1 x h x w."""
+        return self.image[:, 0:1]
+
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Gaussian mean and variance of the luma, and its covariance with the reference's, N x 1 x h x w each."""
+        y, ref = self.y, self.reference
+        mean, square, product = blur(torch.cat((y, y * y, y * ref["ycbcr"][:, 0:1]), dim=1)).split(1, dim=1)
+        return mean, square - mean * mean, product - ref["mean"] * mean
 
 
-def reference_pyramid(ref: Tensor) -> tuple[ReferenceLevel, ...]:
+class Feature(NamedTuple):
+    """One named feature."""
+
+    maps: int
+    """Channels it has."""
+    of_reference: Callable[[ReferenceLevel], Mapping[str, Tensor]]
+    """What it wants kept of the reference, from what is kept already ("ycbcr" always is)."""
+    compare: Callable[[Compared], Tensor]
+    """Its maps, N x maps x h x w."""
+    source: str
+
+
+def _moments(kept: ReferenceLevel) -> dict[str, Tensor]:
+    """Gaussian mean and variance of the reference's luma."""
+    if "mean" in kept:
+        return {}
+    y = kept["ycbcr"][:, 0:1]
+    mean, square = blur(torch.cat((y, y * y), dim=1)).split(1, dim=1)
+    return {"mean": mean, "variance": square - mean * mean}
+
+
+def _ssim(level: Compared) -> Tensor:
+    mean, variance, covariance = level.moments
+    ref = level.reference
+    luminance = (2 * (ref["mean"] * mean) + C1) / (ref["mean"] * ref["mean"] + mean * mean + C1)
+    return luminance * ((2 * covariance + C2) / (ref["variance"] + variance + C2))
+
+
+def _info_reference(kept: ReferenceLevel) -> dict[str, Tensor]:
+    moments = _moments(kept)
+    return {**moments, "info": maps.information({**kept, **moments}["variance"])}
+
+
+def _info(level: Compared) -> Tensor:
+    return torch.cat((level.reference["info"], maps.information(level.moments[1])), dim=1)
+
+
+def _color(level: Compared) -> Tensor:
+    return level.image - level.reference["ycbcr"]
+
+
+def _lbp(level: Compared) -> Tensor:
+    code = level.reference["lbp"]
+    return torch.cat((code.to(level.image.dtype) / 255, compare_patterns(level.y, code)), dim=1)
+
+
+def _vif(level: Compared) -> Tensor:
+    _, variance, covariance = level.moments
+    return maps.fidelity(level.reference["variance"], variance, covariance)
+
+
+def _raw(level: Compared) -> Tensor:
+    return torch.cat((level.reference["ycbcr"], level.image), dim=1)
+
+
+def _both(name: str, function: Callable[[Tensor], Tensor], channels: int, source: str) -> Feature:
+    """A feature that shows a function of the luma of the reference beside that of the distorted image."""
+    return Feature(
+        2 * channels,
+        lambda kept: {name: function(kept["ycbcr"][:, 0:1])},
+        lambda level: torch.cat((level.reference[name], function(level.y)), dim=1),
+        source,
+    )
+
+
+def _difference(name: str, function: Callable[[Tensor], Tensor], channels: int, source: str) -> Feature:
+    """A feature that is the change of a function of the luma: distorted - reference."""
+    return Feature(
+        channels,
+        lambda kept: {name: function(kept["ycbcr"][:, 0:1])},
+        lambda level: function(level.y) - level.reference[name],
+        source,
+    )
+
+
+FEATURES: Mapping[str, Feature] = {
+    "ssim": Feature(1, _moments, _ssim, "SSIM map of the luma (Wang et al. 2004)"),
+    "info": Feature(
+        2, _info_reference, _info, "information of a region from its variance, as in IW-SSIM (Wang, Li 2011)"
+    ),
+    "info-gradient": _both(
+        "info-gradient", maps.gradient_information, 1, "the same of its squared Sobel gradient, by Table 5's wording"
+    ),
+    "color": Feature(3, lambda kept: {}, _color, "signed YCbCr difference (ITU-R BT.601)"),
+    "lbp": Feature(
+        3,
+        lambda kept: {"lbp": binary_patterns(kept["ycbcr"][:, 0:1].detach())},
+        _lbp,
+        "local binary patterns (Ojala et al. 2002)",
+    ),
+    "gabor": _difference("gabor", maps.gabor, len(maps.ORIENTATIONS), "amplitude of a Gabor bank (Daugman 1985)"),
+    "wavelet": _difference("wavelet", maps.haar, 3, "undecimated Haar details (Mallat 1989)"),
+    "entropy": _both("entropy", maps.entropy, 1, "local Shannon entropy (Shannon 1948)"),
+    "edge": _both("edge", maps.edges, 1, "Sobel edge strength (Sobel, Feldman 1968)"),
+    "dlm": Feature(
+        1,
+        lambda kept: {"dlm": maps.daubechies(kept["ycbcr"][:, 0:1])},
+        lambda level: maps.details_kept(level.reference["dlm"], maps.daubechies(level.y)),
+        "detail loss measure (Li et al. 2011)",
+    ),
+    "vif": Feature(1, _moments, _vif, "visual information fidelity in the pixel domain (Sheikh, Bovik 2006)"),
+    "saliency": _both("saliency", maps.saliency, 1, "spectral-residual saliency (Hou, Zhang 2007), not a network"),
+    "raw": Feature(6, lambda kept: {}, _raw, "both images as they are, in YCbCr"),
+}
+"""Every feature by its name, in the order the network takes them; "info-gradient" stands for `info: gradient`."""
+PAPER = ("ssim", "info", "color", "lbp")
+"""The paper's four."""
+
+
+_SIDES = ("reference", "distorted")
+CHANNEL_NAMES: Mapping[str, Sequence[str]] = {
+    "ssim": ("ssim",),
+    "info": [f"info, {side}" for side in _SIDES],
+    "info-gradient": [f"info (gradient), {side}" for side in _SIDES],
+    "color": ("Y change", "Cb change", "Cr change"),
+    "lbp": ("lbp, reference", "lbp, distorted", "lbp bits changed"),
+    "gabor": [f"gabor {round(math.degrees(angle))}°, change" for angle in maps.ORIENTATIONS],
+    "wavelet": [f"haar {name}, change" for name in ("horizontal", "vertical", "diagonal")],
+    "entropy": [f"entropy, {side}" for side in _SIDES],
+    "edge": [f"edge, {side}" for side in _SIDES],
+    "dlm": ("dlm, details kept",),
+    "vif": ("vif",),
+    "saliency": [f"saliency, {side}" for side in _SIDES],
+    "raw": [f"{plane}, {side}" for side in _SIDES for plane in ("Y", "Cb", "Cr")],
+}
+"""What each map of a feature shows."""
+
+
+def reference_pyramid(ref: Tensor, names: Sequence[str] = PAPER) -> tuple[ReferenceLevel, ...]:
     """Everything the features take from the reference alone, finest level first.
 
     Args:
         ref: Reference images, N x 3 x H x W in [0, 1].
+        names: Features in use.
     """
     with torch.autocast(ref.device.type, enabled=False):
-        return tuple(_reference_level(image) for image in _pyramid(ref))
+        return tuple(_reference_level(image, names) for image in _pyramid(ref))
 
 
-def feature_pyramid(reference: tuple[ReferenceLevel, ...], dist: Tensor) -> list[Tensor]:
-    """The feature maps of every level, N x 9 x h x w each, finest first; channels in the order of `CHANNELS`.
+def feature_pyramid(reference: tuple[ReferenceLevel, ...], dist: Tensor, names: Sequence[str] = PAPER) -> list[Tensor]:
+    """The feature maps of every level, N x F x h x w each, finest first; features in the order of `names`.
 
     Args:
-        reference: What `reference_pyramid` returned.
+        reference: What `reference_pyramid` returned for the same features.
         dist: Distorted images, N x 3 x H x W in [0, 1].
+        names: Features in use.
     """
     with torch.autocast(dist.device.type, enabled=False):
-        return [_features(level, image) for level, image in zip(reference, _pyramid(dist), strict=True)]
+        levels = [Compared(level, image) for level, image in zip(reference, _pyramid(dist), strict=True)]
+        return [torch.cat([FEATURES[name].compare(level) for name in names], dim=1) for level in levels]
 
 
 def _pyramid(images: Tensor) -> list[Tensor]:
@@ -74,122 +208,8 @@ def _pyramid(images: Tensor) -> list[Tensor]:
     return levels
 
 
-def _reference_level(image: Tensor) -> ReferenceLevel:
-    y = image[:, 0:1]
-    mean, square = blur(torch.cat((y, y * y), dim=1)).split(1, dim=1)
-    variance = square - mean * mean
-    return ReferenceLevel(image, mean, variance, information(variance), binary_patterns(y.detach()))
-
-
-def _features(reference: ReferenceLevel, image: Tensor) -> Tensor:
-    y = image[:, 0:1]
-    moments = blur(torch.cat((y, y * y, y * reference.ycbcr[:, 0:1]), dim=1))
-    mean, square, product = moments.split(1, dim=1)
-    variance = square - mean * mean
-    cross = reference.mean * mean
-    luminance = (2 * cross + C1) / (reference.mean * reference.mean + mean * mean + C1)
-    structure = (2 * (product - cross) + C2) / (reference.variance + variance + C2)
-    patterns = compare_patterns(y, reference.code)
-    return torch.cat(
-        (
-            luminance * structure,
-            reference.information,
-            information(variance),
-            image - reference.ycbcr,
-            reference.code.to(image.dtype) / 255,
-            patterns,
-        ),
-        dim=1,
-    )
-
-
-def information(variance: Tensor) -> Tensor:
-    """Informational content log(1 + variance / noise) of a region, as in IW-SSIM (Wang and Li 2010)."""
-    return torch.log1p(variance.clamp_min(0) * (1 / NOISE_VARIANCE)) * INFORMATION_SCALE
-
-
-def binary_patterns(y: Tensor) -> Tensor:
-    """Local binary patterns of 8 neighbours at radius 1: bit i = [neighbour i - centre >= -DEAD_ZONE].
-
-    Args:
-        y: Luma, N x 1 x h x w; borders are replicated.
-
-    Returns:
-        Codes as uint8, same shape; neighbours run clockwise from the top left, bit 0 first.
-    """
-    padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
-    code = torch.zeros_like(y, dtype=torch.uint8)
-    for bit, neighbour in enumerate(_neighbours(padded, y)):
-        code.add_((neighbour - y).ge_(-DEAD_ZONE).to(torch.uint8), alpha=1 << bit)
-    return code
-
-
-def compare_patterns(y: Tensor, reference_code: Tensor) -> Tensor:
-    """Code of the distorted luma / 255, and the share b + r - 2br of bits that differ from the reference's.
-
-    Forward is exact. Backward takes each bit b for sigmoid((difference + DEAD_ZONE) / TEMPERATURE).
-
-    Args:
-        y: Luma of the distorted images, N x 1 x h x w.
-        reference_code: Codes of the references as uint8, same shape.
-
-    Returns:
-        N x 2 x h x w in [0, 1].
-    """
-    result: Tensor = _ComparePatterns.apply(y, reference_code)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _neighbours(padded: Tensor, y: Tensor) -> list[Tensor]:
-    """Views of the eight neighbours of every pixel."""
-    height, width = y.shape[-2:]
-    return [padded[..., top : top + height, left : left + width] for top, left in _NEIGHBOURS]
-
-
-def _count_bits(code: Tensor) -> Tensor:
-    """Number of bits set in each uint8, by adding them pairwise."""
-    code = code - ((code >> 1) & 0x55)
-    code = (code & 0x33) + ((code >> 2) & 0x33)
-    return (code + (code >> 4)) & 0x0F
-
-
-class _ComparePatterns(torch.autograd.Function):
-    """BPDA: hard comparisons forward, the derivative of their sigmoid form backward."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, reference_code: Tensor) -> Tensor:
-        ctx.save_for_backward(y, reference_code)
-        code = binary_patterns(y)
-        return torch.cat((code.to(y.dtype) / 255, _count_bits(code ^ reference_code).to(y.dtype) / 8), dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        y, reference_code = ctx.saved_tensors
-        of_code, of_share = gradients[0].split(1, dim=1)
-        of_code = of_code * (1 / 255 / TEMPERATURE)
-        of_share = of_share * (1 / 8 / TEMPERATURE)
-        padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
-        shifted = y - DEAD_ZONE
-        collected, centre = torch.zeros_like(padded), torch.zeros_like(y)
-        soft, slope, reference_bit = torch.empty_like(y), torch.empty_like(y), torch.empty_like(y)
-        pairs = zip(_neighbours(padded, y), _neighbours(collected, y), strict=True)
-        for bit, (neighbour, target) in enumerate(pairs):
-            place = 1 << bit
-            torch.sub(neighbour, shifted, out=soft).mul_(1 / TEMPERATURE).sigmoid_()
-            reference_bit.copy_(reference_code & place)
-            torch.add(of_share, of_code, alpha=place, out=slope).addcmul_(reference_bit, of_share, value=-2 / place)
-            flow = torch.ops.aten.sigmoid_backward(slope, soft)
-            target.add_(flow)
-            centre.sub_(flow)
-        return centre.add_(_unpad(collected)), None
-
-
-def _unpad(maps: Tensor) -> Tensor:
-    """Adjoint of replicate padding by one pixel."""
-    rows = maps[..., 1:-1, :].clone()
-    rows[..., 0, :] += maps[..., 0, :]
-    rows[..., -1, :] += maps[..., -1, :]
-    columns = rows[..., 1:-1].clone()
-    columns[..., 0] += rows[..., 0]
-    columns[..., -1] += rows[..., -1]
-    return columns
+def _reference_level(image: Tensor, names: Sequence[str]) -> ReferenceLevel:
+    kept = {"ycbcr": image}
+    for name in names:
+        kept.update(FEATURES[name].of_reference(kept))
+    return kept

@@ -1,6 +1,7 @@
 """The BiRQA network (paper, Section 3.2): feature maps of four pyramid levels in, one score out.
 
 No normalisation layer and no dropout: training and evaluation compute the same function, under attack too.
+The level-0 maps of a 1080p image fill 130 MB, so passes over them cost as much as arithmetic: what can be one pass is.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDE = 4
-"""Stride (and kernel size) of the stem: the paper leaves it open, its speed needs it."""
+from metrics_zoo.birqa.ablations import CrossAttention, Multiplication, PooledHead
+
 REDUCTION = 4
 """How much narrower the hidden layers of the channel attentions are (fusion and Squeeze-and-Excitation)."""
-SMALLEST = 1e-6
-"""Smallest activation that generalised-mean pooling takes the logarithm of."""
+SMALLEST, LARGEST = 1e-6, 1e6
+"""Activations that generalised-mean pooling takes as they are: their sixth powers fit into fp32."""
 
 
 class Network(nn.Module):
@@ -28,16 +29,34 @@ class Network(nn.Module):
         channels: Width C of the pyramid.
         stem_channels: Width D of each preprocessed feature.
         head: Width d of the head.
+        stride: Stride (and kernel size) of the stem.
+        csram: False puts cross-attention in place of CSRAM.
+        scgb: False puts element-wise multiplication in place of SCGB.
+        rah: False puts pooling and an MLP in place of the reliability-aware head.
     """
 
-    def __init__(self, features: Sequence[int], *, levels: int, channels: int, stem_channels: int, head: int) -> None:
+    def __init__(
+        self,
+        features: Sequence[int],
+        *,
+        levels: int,
+        channels: int,
+        stem_channels: int,
+        head: int,
+        stride: int,
+        csram: bool = True,
+        scgb: bool = True,
+        rah: bool = True,
+    ) -> None:
         super().__init__()
         joint = stem_channels * len(features)
-        self.stems = nn.ModuleList(Stem(features, stem_channels) for _ in range(levels))
+        lift = CrossScaleResidualAttention if csram else CrossAttention
+        gate = SpatialCrossGating if scgb else Multiplication
+        self.stems = nn.ModuleList(Stem(features, stem_channels, stride) for _ in range(levels))
         self.fusions = nn.ModuleList(AdaptiveFusion(joint, channels) for _ in range(levels))
-        self.lifts = nn.ModuleList(CrossScaleResidualAttention(channels) for _ in range(levels - 1))
-        self.gates = nn.ModuleList(SpatialCrossGating(channels) for _ in range(levels - 1))
-        self.head = ReliabilityAwareHead(levels, channels, head)
+        self.lifts = nn.ModuleList(lift(channels) for _ in range(levels - 1))
+        self.gates = nn.ModuleList(gate(channels) for _ in range(levels - 1))
+        self.head = (ReliabilityAwareHead if rah else PooledHead)(levels, channels, head)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Score of each image, shape [N].
@@ -60,24 +79,29 @@ class Stem(nn.Module):
     Each feature has its own convolutions; they run as one block-diagonal convolution: many small ones cost more.
     """
 
-    def __init__(self, features: Sequence[int], width: int) -> None:
+    def __init__(self, features: Sequence[int], width: int, stride: int) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleList(nn.Conv2d(maps, width, STRIDE, STRIDE) for maps in features)
+        self.stride = stride
+        self.embeddings = nn.ModuleList(nn.Conv2d(maps, width, stride, stride) for maps in features)
         self.gates = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in features)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """N x F x h x w to N x (features D) x ceil(h/4) x ceil(w/4); borders are replicated up to whole patches."""
-        bottom, right = -maps.shape[2] % STRIDE, -maps.shape[3] % STRIDE
+        """N x F x h x w to N x (features D) x ceil(h/s) x ceil(w/s); borders are replicated up to whole patches."""
+        embedded, gates = self.parts(maps)
+        gated: Tensor = _times(embedded.unflatten(1, (gates.shape[1], -1)), gates.unsqueeze(2))
+        return gated.flatten(1, 2)
+
+    def parts(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedded features, and the gate of each in (0, 1), N x features x ceil(h/s) x ceil(w/s)."""
+        stride = self.stride
+        bottom, right = -maps.shape[2] % stride, -maps.shape[3] % stride
         if bottom or right:
             maps = F.pad(maps, (0, right, 0, bottom), mode="replicate")
         maps = maps.contiguous(memory_format=torch.channels_last)  # the convolutions' backward is three times faster
         weight, bias = _joined(self.embeddings)
-        embedded = F.silu(F.conv2d(maps, weight.view(-1, maps.shape[1], STRIDE, STRIDE), bias, STRIDE))
+        embedded = F.silu(F.conv2d(maps, weight.view(-1, maps.shape[1], stride, stride), bias, stride))
         weight, bias = _joined(self.gates)
-        gates = F.conv2d(embedded, weight[:, :, None, None], bias).sigmoid()
-        count = len(self.gates)
-        gated: Tensor = embedded.unflatten(1, (count, -1)) * gates.unsqueeze(2)
-        return gated.flatten(1, 2)
+        return embedded, F.conv2d(embedded, weight[:, :, None, None], bias).sigmoid()
 
 
 def _joined(convolutions: nn.ModuleList) -> tuple[Tensor, Tensor]:
@@ -85,6 +109,18 @@ def _joined(convolutions: nn.ModuleList) -> tuple[Tensor, Tensor]:
     parameters = [dict(convolution.named_parameters()) for convolution in convolutions]
     weight: Tensor = torch.block_diag(*(p["weight"].flatten(1) for p in parameters))
     return weight, torch.cat([p["bias"] for p in parameters])
+
+
+def _times(x: Tensor, factor: Tensor) -> Tensor:
+    """The product; x is overwritten where no gradient is asked for, so it must be nobody else's."""
+    if torch.is_grad_enabled() and (x.requires_grad or factor.requires_grad):
+        return x * factor
+    return x.mul_(factor)
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
+    """A 3 x 3 convolution that keeps channels last: with weights laid out otherwise torch on CPU copies the maps."""
+    return F.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias, stride, padding=1)
 
 
 class ChannelAttention(nn.Module):
@@ -96,9 +132,13 @@ class ChannelAttention(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reweighted maps, same shape as x."""
+        """Reweighted maps, same shape as x, which may be overwritten."""
+        return _times(x, self.gates(x)[:, :, None, None])
+
+    def gates(self, x: Tensor) -> Tensor:
+        """The gate of each channel, N x C in (0, 1)."""
         gates: Tensor = self.mlp(x.mean(dim=(2, 3)))
-        return x * gates[:, :, None, None]
+        return gates
 
 
 class AdaptiveFusion(nn.Module):
@@ -111,8 +151,8 @@ class AdaptiveFusion(nn.Module):
         self.excitation = ChannelAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x joint x h x w to N x C x h x w."""
-        fused: Tensor = self.excitation(self.fuse(self.attention(x)))
+        """N x joint x h x w, which may be overwritten, to N x C x h x w."""
+        fused: Tensor = self.excitation(_convolved(self.attention(x), self.fuse.weight, self.fuse.bias))
         return fused
 
 
@@ -127,12 +167,27 @@ class CrossScaleResidualAttention(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """The coarse level, N x C x h x w, refined by the fine one, N x C x 2h x 2w (odd sizes: one less)."""
-        message = self.down(fine) + F.avg_pool2d(fine, 2, ceil_mode=True)
+        strength, confidence, _, residual = self.parts(fine, coarse)
+        return torch.addcmul(coarse, _times(confidence, strength), residual)
+
+    def parts(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Strength above 0 and confidence in (0, 1), N x C x h x w; mask N x 1 x h x w; residual in (-1, 1)."""
+        message = self._message(fine)
         mask = (message.mean(dim=1, keepdim=True) + message.amax(dim=1, keepdim=True)).sigmoid()
-        strength, confidence = self.strength_confidence(torch.cat((coarse, mask), dim=1)).chunk(2, dim=1)
-        residual = self.residual(message * mask).tanh()
-        refined: Tensor = coarse + confidence.sigmoid() * F.softplus(strength) * residual
-        return refined
+        # The mask is the last input channel; added apart, 256 channels stay 256 and nothing is copied.
+        weight = self.strength_confidence.weight
+        both = F.conv2d(coarse, weight[:, :-1], self.strength_confidence.bias)
+        strength, confidence = torch.addcmul(both, mask, weight[None, :, -1]).chunk(2, dim=1)
+        return F.softplus(strength), confidence.sigmoid(), mask, self.residual(_times(message, mask)).tanh()
+
+    def _message(self, fine: Tensor) -> Tensor:
+        """The fine level at half its size: a convolution, plus its 2 x 2 means."""
+        if fine.shape[2] % 2 or fine.shape[3] % 2:
+            means = F.avg_pool2d(fine, 2, ceil_mode=True)
+            return means + _convolved(fine, self.down.weight, self.down.bias, stride=2)
+        means = torch.zeros_like(self.down.weight)
+        means[..., 1:, 1:] = torch.eye(fine.shape[1], dtype=means.dtype, device=means.device)[..., None, None] / 4
+        return _convolved(fine, self.down.weight + means, self.down.bias, stride=2)
 
 
 class SpatialCrossGating(nn.Module):
@@ -147,7 +202,7 @@ class SpatialCrossGating(nn.Module):
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """The fine level, N x C x h x w, refined."""
         gate = F.interpolate(self.mlp(coarse), size=fine.shape[2:], mode="bilinear", align_corners=False)
-        return fine + fine * gate
+        return torch.addcmul(fine, fine, gate)
 
 
 class ReliabilityAwareHead(nn.Module):
@@ -162,12 +217,17 @@ class ReliabilityAwareHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Scores of shape [N] from the levels, N x C x h x w each."""
+        contributions, weights = self.parts(levels)
+        return (weights * contributions).sum(dim=1)
+
+    def parts(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Contribution of each level and its weight (they add up to 1), N x levels each."""
         pooled = [
             pool(F.softplus(project(x))) for project, pool, x in zip(self.projections, self.pools, levels, strict=True)
         ]
         contributions = torch.cat([mlp(z) for mlp, z in zip(self.contributions, pooled, strict=True)], dim=1)
         reliabilities = torch.cat([mlp(z) for mlp, z in zip(self.reliabilities, pooled, strict=True)], dim=1)
-        return (reliabilities.softmax(dim=1) * contributions).sum(dim=1)
+        return contributions, reliabilities.softmax(dim=1)
 
 
 def _perceptron(width: int) -> nn.Sequential:
@@ -175,7 +235,7 @@ def _perceptron(width: int) -> nn.Sequential:
 
 
 class GeneralisedMean(nn.Module):
-    """Generalised-mean pooling (GeM) with a learned exponent in [1, 6], computed on logarithms in fp32 at least."""
+    """Generalised-mean pooling (GeM) with a learned exponent in [1, 6], in fp32 at least."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,8 +243,7 @@ class GeneralisedMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x d x h x w, positive, to N x d."""
-        exact = x.to(torch.promote_types(x.dtype, torch.float32))
         exponent = self.exponent.clamp(1, 6)
-        logarithms = exact.clamp_min(SMALLEST).log().flatten(2)
-        count = torch.tensor(float(logarithms.shape[2]), dtype=exact.dtype, device=exact.device)
-        return ((torch.logsumexp(exponent * logarithms, dim=2) - count.log()) / exponent).exp()
+        powers = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(SMALLEST, LARGEST).pow(exponent)
+        mean: Tensor = powers.mean(dim=(2, 3)).pow(1 / exponent)
+        return mean

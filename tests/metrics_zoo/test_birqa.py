@@ -6,7 +6,7 @@ from skimage.metrics import structural_similarity
 
 from harness.registry import Registry
 from harness.weights import load, resolve
-from metrics_zoo.birqa import BiRQA, features
+from metrics_zoo.birqa import BiRQA, features, maps
 from metrics_zoo.birqa.network import GeneralisedMean
 
 TINY = {"channels": 32, "stem_channels": 8, "head": 32}
@@ -34,7 +34,7 @@ def pairs(count, height=128, width=128, seed=0):
     return (ref * 255).round() / 255, (dist.clamp(0, 1) * 255).round() / 255
 
 
-@pytest.mark.parametrize(("parameters", "count"), [(TINY, 95_532), ({}, 5_423_772)])
+@pytest.mark.parametrize(("parameters", "count"), [(TINY, 95_532), ({}, 5_423_772), ({"stride": 8}, 5_534_364)])
 def test_parameter_counts(parameters, count):
     assert sum(p.numel() for p in BiRQA(**parameters).parameters()) == count
 
@@ -61,21 +61,21 @@ def test_same_batch_same_bits(tiny):
 
 def test_feature_maps_agree_with_scikit_image_and_kornia():
     ref, dist = pairs(2)
-    maps = features.feature_pyramid(features.reference_pyramid(ref), dist)[0]
+    found = features.feature_pyramid(features.reference_pyramid(ref), dist)[0]
     y, z = features.ycbcr(ref)[:, 0], features.ycbcr(dist)[:, 0]
     _, full = structural_similarity(
         y[0].double().numpy(), z[0].double().numpy(), gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
         data_range=1, full=True,
     )  # fmt: skip
-    assert np.abs(maps[0, 0].numpy() - full)[5:-5, 5:-5].max() < 1e-3  # fp32 variances over C2 = 9e-4
+    assert np.abs(found[0, 0].numpy() - full)[5:-5, 5:-5].max() < 1e-3  # fp32 variances over C2 = 9e-4
     colour = kornia.color.rgb_to_ycbcr(dist) - kornia.color.rgb_to_ycbcr(ref)
-    assert (maps[:, 3:6] - colour).abs().max() < 2e-3  # kornia rounds its coefficients to three digits
-    assert maps.shape[1] == sum(features.CHANNELS.values())
+    assert (found[:, 3:6] - colour).abs().max() < 2e-3  # kornia rounds its coefficients to three digits
+    assert found.shape[1] == 9
 
 
 def test_information_of_a_known_variance():
-    assert float(features.information(torch.tensor(features.NOISE_VARIANCE))) == pytest.approx(np.log(2) / 8)
-    assert float(features.information(torch.tensor(0.0))) == 0
+    assert float(maps.information(torch.tensor(maps.NOISE_VARIANCE))) == pytest.approx(np.log(2) / 8)
+    assert float(maps.information(torch.tensor(0.0))) == 0
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (127, 70), (91, 131), (64, 200)])

@@ -1,0 +1,107 @@
+"""Local binary patterns with a dead zone, and how many of their bits differ (Ojala et al. 2002, adapted).
+
+Everything compared here is in fp32 at least. Scores always use hard bits; backward is a surrogate (BPDA).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DEAD_ZONE = 1e-3
+"""A neighbour counts as "not darker" down to this much below the centre, so rounding errors flip no bit."""
+TEMPERATURE = 0.02
+"""Width of the sigmoid whose derivative stands in for that of a comparison (BPDA)."""
+
+# Row and column of neighbour i in a 3 x 3 window: it sets bit i of the code.
+_NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
+
+
+def binary_patterns(y: Tensor) -> Tensor:
+    """Local binary patterns of 8 neighbours at radius 1: bit i = [neighbour i - centre >= -DEAD_ZONE].
+
+    Args:
+        y: Luma, N x 1 x h x w; borders are replicated.
+
+    Returns:
+        Codes as uint8, same shape; neighbours run clockwise from the top left, bit 0 first.
+    """
+    padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
+    code = torch.zeros_like(y, dtype=torch.uint8)
+    for bit, neighbour in enumerate(_neighbours(padded, y)):
+        code.add_((neighbour - y).ge_(-DEAD_ZONE).to(torch.uint8), alpha=1 << bit)
+    return code
+
+
+def compare_patterns(y: Tensor, reference_code: Tensor) -> Tensor:
+    """Code of the distorted luma / 255, and the share b + r - 2br of bits that differ from the reference's.
+
+    Forward is exact. Backward takes each bit b for sigmoid((difference + DEAD_ZONE) / TEMPERATURE).
+
+    Args:
+        y: Luma of the distorted images, N x 1 x h x w.
+        reference_code: Codes of the references as uint8, same shape.
+
+    Returns:
+        N x 2 x h x w in [0, 1].
+    """
+    result: Tensor = _ComparePatterns.apply(y, reference_code)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _neighbours(padded: Tensor, y: Tensor) -> list[Tensor]:
+    """Views of the eight neighbours of every pixel."""
+    height, width = y.shape[-2:]
+    return [padded[..., top : top + height, left : left + width] for top, left in _NEIGHBOURS]
+
+
+def _count_bits(code: Tensor) -> Tensor:
+    """Number of bits set in each uint8, by adding them pairwise."""
+    code = code - ((code >> 1) & 0x55)
+    code = (code & 0x33) + ((code >> 2) & 0x33)
+    return (code + (code >> 4)) & 0x0F
+
+
+class _ComparePatterns(torch.autograd.Function):
+    """BPDA: hard comparisons forward, the derivative of their sigmoid form backward."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, reference_code: Tensor) -> Tensor:
+        ctx.save_for_backward(y, reference_code)
+        code = binary_patterns(y)
+        return torch.cat((code.to(y.dtype) / 255, _count_bits(code ^ reference_code).to(y.dtype) / 8), dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        y, reference_code = ctx.saved_tensors
+        of_code, of_share = gradients[0].split(1, dim=1)
+        of_code = of_code * (1 / 255 / TEMPERATURE)
+        of_share = of_share * (1 / 8 / TEMPERATURE)
+        padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
+        shifted = y - DEAD_ZONE
+        collected, centre = torch.zeros_like(padded), torch.zeros_like(y)
+        soft, slope, reference_bit = torch.empty_like(y), torch.empty_like(y), torch.empty_like(y)
+        pairs = zip(_neighbours(padded, y), _neighbours(collected, y), strict=True)
+        for bit, (neighbour, target) in enumerate(pairs):
+            place = 1 << bit
+            torch.sub(neighbour, shifted, out=soft).mul_(1 / TEMPERATURE).sigmoid_()
+            reference_bit.copy_(reference_code & place)
+            torch.add(of_share, of_code, alpha=place, out=slope).addcmul_(reference_bit, of_share, value=-2 / place)
+            flow = torch.ops.aten.sigmoid_backward(slope, soft)
+            target.add_(flow)
+            centre.sub_(flow)
+        return centre.add_(_unpad(collected)), None
+
+
+def _unpad(maps: Tensor) -> Tensor:
+    """Adjoint of replicate padding by one pixel."""
+    rows = maps[..., 1:-1, :].clone()
+    rows[..., 0, :] += maps[..., 0, :]
+    rows[..., -1, :] += maps[..., -1, :]
+    columns = rows[..., 1:-1].clone()
+    columns[..., 0] += rows[..., 0]
+    columns[..., -1] += rows[..., -1]
+    return columns
