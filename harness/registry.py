@@ -1,7 +1,8 @@
 """Where plugins are found: our own packages, installed entry points, and files named on the command line.
 
-Names are known without importing anything: our own files are read for their ``@register("name")`` decorators, entry
-points are metadata. A plugin's module is imported when the plugin is first asked for.
+Names are known without importing anything: our own files are read for their ``@register("name")`` and
+``@bridge("prefix", ...)`` decorators, entry points are metadata. A plugin's module is imported when the plugin is first
+asked for, and so is the library behind a bridge, whose plugins are called ``prefix:name``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from harness.bridges import (
+    SEPARATOR,
+    Bridge,
+    BridgeSource,
+    NoSuchNameError,
+    bridges_in,
+    bridges_in_file,
+    library_version,
+)
 from harness.errors import UserError
+from harness.plugin_checks import class_problem
 
 if typing.TYPE_CHECKING:
     from harness.contracts import Attack, Dataset, Metric, Purifier, Recipe
@@ -73,6 +84,8 @@ class Source:
     """Set for ``--plugin`` files: loaded from here, and its hash is part of identity."""
     version: str = ""
     """Distribution and version of an installed plugin; part of identity."""
+    bridge: BridgeSource | None = None
+    """The bridge that the name goes through."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ class Plugin(Generic[T]):
     weights: str | None
     origin: str
     code: str
-    """What changes when its code does: hash of a ``--plugin`` file, version of an installed package; empty for ours."""
+    """What changes when its code does: hash of a ``--plugin`` file, versions of packages it is from; empty for ours."""
 
     def parameters(self) -> list[Parameter]:
         """Its YAML parameters with defaults, presets applied."""
@@ -103,6 +116,13 @@ class Plugin(Generic[T]):
                 if p.kind is inspect.Parameter.KEYWORD_ONLY
             ]
         return [dataclasses.replace(p, default=self.preset.get(p.name, p.default)) for p in found]
+
+    def described(self, parameters: Mapping[str, Any]) -> str:
+        """Docstring of its class; where it names a parameter in braces stands its value."""
+        text = inspect.getdoc(self.cls) or ""
+        for parameter in self.parameters():
+            text = text.replace(f"{{{parameter.name}}}", str(parameters.get(parameter.name, parameter.default)))
+        return text
 
     def build(self, parameters: Mapping[str, Any]) -> T:
         """An instance with the given parameters over the presets."""
@@ -138,21 +158,33 @@ class Registry:
         self.refused: list[str] = []
         """Why installed plugins cannot be had: who installed them cannot rename them, so the rest works."""
         self._sources: dict[Kind, dict[str, Source]] = {kind: {} for kind in KINDS}
+        self._bridges: dict[Kind, dict[str, BridgeSource]] = {kind: {} for kind in KINDS}
         for source in [*_shipped(), *_entry_points(), *self._from_files()]:
-            known = self._sources[source.kind].get(source.name)
-            if known is not None:
-                taken = f"{source.origin}: the {singular(source.kind)} name '{source.name}' is already taken by"
+            name, noun = (source.name, "name") if isinstance(source, Source) else (source.prefix, "bridge")
+            group: dict[str, Any] = (self._sources if isinstance(source, Source) else self._bridges)[source.kind]
+            if name in group:
+                taken = f"{source.origin}: the {singular(source.kind)} {noun} '{name}' is already taken by"
                 if source.version:
                     self.refused.append(
-                        f"{taken} {known.origin}, which is used. Uninstall one of them, or set {NO_PLUGINS}=1."
+                        f"{taken} {group[name].origin}, which is used. Uninstall one of them, or set {NO_PLUGINS}=1."
                     )
                     continue
-                raise PluginError(f"{taken} {known.origin}. Register it under another name.")
-            self._sources[source.kind][source.name] = source
+                raise PluginError(f"{taken} {group[name].origin}. Register it under another name.")
+            group[name] = source
 
     def names(self, kind: Kind) -> list[str]:
-        """Every registered name of a kind, sorted."""
+        """Every registered name of a kind, sorted; those behind bridges are known to their libraries alone."""
         return sorted(self._sources[kind])
+
+    def bridges(self, kind: Kind) -> list[BridgeSource]:
+        """Every bridge of a kind, sorted by prefix."""
+        return [self._bridges[kind][prefix] for prefix in sorted(self._bridges[kind])]
+
+    def knows(self, kind: Kind, name: str) -> bool:
+        """Whether the name is registered, or its prefix is that of a bridge; imports nothing."""
+        return name in self._sources[kind] or (
+            SEPARATOR in name and name.partition(SEPARATOR)[0] in self._bridges[kind]
+        )
 
     def source(self, kind: Kind, name: str) -> Source:
         """Where a name comes from.
@@ -160,12 +192,31 @@ class Registry:
         Raises:
             PluginError: The name is unknown; suggests the nearest.
         """
-        try:
+        if name in self._sources[kind]:
             return self._sources[kind][name]
-        except KeyError:
-            message = f"unknown {singular(kind)} '{name}'.{did_you_mean(name, self.names(kind))}"
-            hint = "" if "Did you mean" in message else " A plugin of your own is given with --plugin FILE.py."
-            raise PluginError(message + hint) from None
+        prefix, separator, _ = name.partition(SEPARATOR)
+        bridge = self._bridges[kind].get(prefix)
+        if bridge is not None and separator:
+            return Source(name, kind, bridge.module, bridge.status, bridge.file, bridge.version, bridge)
+        message = f"unknown {singular(kind)} '{name}'"
+        if bridge is not None:
+            message += f": '{prefix}' is a library. Write {prefix}:NAME; 'robustiqa show {prefix}' lists the names."
+        elif separator:
+            message += f": no library '{prefix}'.{did_you_mean(prefix, sorted(self._bridges[kind]))}"
+        else:
+            message += f".{did_you_mean(name, self.names(kind))}"
+            if "Did you mean" not in message:
+                message += " A plugin of your own is given with --plugin FILE.py."
+        raise PluginError(message)
+
+    def offered(self, bridge: BridgeSource) -> list[str]:
+        """Every name behind a bridge, ``prefix:name``, sorted; may import its library.
+
+        Raises:
+            PluginError: The bridge or its library cannot be imported.
+        """
+        names = _answer(f"'{bridge.prefix}'", _opened(bridge).names)
+        return sorted(f"{bridge.prefix}{SEPARATOR}{name}" for name in names)
 
     def get(self, kind: Kind, name: str) -> Plugin[Any]:
         """Load a plugin.
@@ -195,10 +246,15 @@ class Registry:
         """Load a training recipe."""
         return self.get("recipes", name)
 
-    def _from_files(self) -> Iterator[Source]:
+    def _from_files(self) -> Iterator[Source | BridgeSource]:
         for file in self.files:
             module = _import_file(file.resolve(), str(file))
             found = False
+            for mark in [cls.bridge_mark for cls in bridges_in(module)]:
+                found = True
+                yield BridgeSource(
+                    mark.prefix, mark.kind, mark.library, mark.install, module.__name__, str(file), file.resolve()
+                )
             for kind, cls in _plugins_in(module):
                 for registration in cls.__dict__["registrations"]:
                     found = True
@@ -228,12 +284,14 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     return f" Known: {', '.join(known)}." if known else ""
 
 
-def _shipped() -> Iterator[Source]:
+def _shipped() -> Iterator[Source | BridgeSource]:
     for kind, (package, _) in KINDS.items():
         spec = importlib.util.find_spec(package)
         for folder in spec.submodule_search_locations or [] if spec else []:
             for file in sorted(Path(folder).rglob("*.py")):
-                yield from _names_in(file, kind, _module_name(file, Path(folder), package))
+                module = _module_name(file, Path(folder), package)
+                yield from _names_in(file, kind, module)
+                yield from bridges_in_file(file, module)
 
 
 def _module_name(file: Path, folder: Path, package: str) -> str:
@@ -254,136 +312,101 @@ def _names_in(file: Path, kind: Kind, module: str) -> Iterator[Source]:
                     yield Source(name.value, kind, module, module)
 
 
-def _entry_points() -> Iterator[Source]:
+def _entry_points() -> Iterator[Source | BridgeSource]:
     if os.environ.get(NO_PLUGINS) == "1":
         return
     for kind in KINDS:
-        for point in importlib.metadata.entry_points(group=f"robustiqa.{kind}"):
-            package = point.dist.name if point.dist else "an installed package"
-            version = f"{package} {point.dist.version}" if point.dist else package
-            yield Source(point.name, kind, point.module, f"{package} ({point.value})", version=version)
+        for group in (f"robustiqa.{kind}", f"robustiqa.{kind}.bridges"):
+            for point in importlib.metadata.entry_points(group=group):
+                package = point.dist.name if point.dist else "an installed package"
+                version = f"{package} {point.dist.version}" if point.dist else package
+                origin = f"{package} ({point.value})"
+                if group.endswith("bridges"):
+                    yield BridgeSource(point.name, kind, "", "", point.module, origin, version=version)
+                else:
+                    yield Source(point.name, kind, point.module, origin, version=version)
 
 
 @functools.cache
 def _load(source: Source) -> Plugin[Any]:
-    try:
-        module = _import_file(source.file, source.origin) if source.file else importlib.import_module(source.module)
-    except PluginError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"{singular(source.kind)} '{source.name}' from {source.origin} cannot be imported: "
-            f"{type(error).__name__}: {error}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
-        ) from error
-    code = hashlib.sha256(source.file.read_bytes()).hexdigest() if source.file else source.version
+    if source.bridge is not None:
+        return _load_through(source.bridge, source)
+    module = _module_of(source, f"{singular(source.kind)} '{source.name}'")
     for kind, cls in _plugins_in(module):
         for registration in cls.__dict__["registrations"]:
             if kind == source.kind and registration.name == source.name:
-                _check_class(kind, cls, source)
-                return Plugin(source.name, cls, dict(registration.preset), registration.weights, source.origin, code)
+                preset, weights = dict(registration.preset), registration.weights
+                return _checked(kind, Plugin(source.name, cls, preset, weights, source.origin, _code(source)))
     raise PluginError(
         f"{source.origin}: no {KINDS[source.kind][1]} is registered as '{source.name}' there. "
         f"Put @register('{source.name}') over the class."
     )
 
 
-def _check_class(kind: Kind, cls: type, source: Source) -> None:
-    """What a plugin's class must state before anything is built from it."""
-    problem = _wrong_attribute(kind, cls)
-    if problem:
-        pass
-    elif not dataclasses.is_dataclass(cls) and isinstance(cls.__init__, types.FunctionType):  # type: ignore[misc]
-        extra = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-        if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in extra):
-            problem = "must have keyword-only parameters: def __init__(self, *, ...)"
-    elif kind in ("attacks", "purifiers", "recipes") and (not dataclasses.is_dataclass(cls) or _forgotten_fields(cls)):
-        problem = "must be a frozen dataclass: @dataclass(frozen=True) under @register"
-    problem = problem or _wrong_parameter(cls, source)
-    if problem:
-        raise PluginError(f"{singular(kind)} '{source.name}' from {source.origin}: class {cls.__name__} {problem}.")
-
-
-def _wrong_attribute(kind: Kind, cls: type) -> str:
-    """What the engine reads off a class and would stumble over later."""
-    for name, (fits, wanted) in {**_ATTRIBUTES[kind], "version": _VERSION}.items():
-        value = getattr(cls, name, None)
-        if not fits(value):
-            return f"must say {name} = {wanted}" + ("" if value is None else f", not {value!r}")
-    contract = getattr(importlib.import_module("harness.contracts"), KINDS[kind][1])
-    for name in _METHODS[kind]:
-        if getattr(cls, name) is getattr(contract, name):
-            return f"must have a method {name}(), as {contract.__name__} in harness/contracts.py describes it"
-    fields = getattr(cls, "__dataclass_fields__", {})
-    if kind == "attacks" and not (cls.needs_gradient or cls.control or "queries" in fields):  # type: ignore[attr-defined]
-        return "must have a field queries, the most evaluations of a sample: queries: int = 1000"
-    return ""
-
-
-def _forgotten_fields(cls: type) -> bool:
-    """Whether a subclass of a dataclass declares fields and is none itself: they would be no parameters."""
-    own = [name for name, annotation in inspect.get_annotations(cls).items() if "ClassVar" not in str(annotation)]
-    return bool(own) and "__dataclass_fields__" not in cls.__dict__
-
-
-def _wrong_parameter(cls: type, source: Source) -> str:
-    registrations = cls.__dict__["registrations"]
-    preset = next(registration.preset for registration in registrations if registration.name == source.name)
+def _load_through(bridge: BridgeSource, source: Source) -> Plugin[Any]:
+    opened, name = _opened(bridge), source.name.partition(SEPARATOR)[2]
     try:
-        parameters = Plugin(source.name, cls, {}, None, source.origin, "").parameters()
-    except Exception as error:
-        return f"has a parameter whose type cannot be read ({type(error).__name__}: {error}). Mend its annotation"
-    for parameter in parameters:
-        if parameter.annotation is Any:
-            return f"must say the type of its parameter '{parameter.name}': {parameter.name}: float"
-    for name in preset:
-        if name not in [parameter.name for parameter in parameters]:
-            return f"has no parameter '{name}', which @register gives it. Add it to the class, or remove it there"
-    return ""
+        cls = _answer(f"{singular(source.kind)} '{source.name}'", lambda: opened.load(name))
+    except NoSuchNameError:
+        names = [f"{bridge.prefix}{SEPARATOR}{other}" for other in _answer(f"'{bridge.prefix}'", opened.names)]
+        unknown = f"unknown {singular(source.kind)} '{source.name}'"
+        raise PluginError(f"{unknown}.{did_you_mean(source.name, sorted(names))}") from None
+    contract = getattr(importlib.import_module("harness.contracts"), KINDS[source.kind][1])
+    if not (isinstance(cls, type) and issubclass(cls, contract)):
+        raise PluginError(f"{bridge.origin}: load('{name}') must return a subclass of {contract.__name__}.")
+    library = opened.bridge_mark.library
+    code = "; ".join(part for part in (_code(source), f"{library} {library_version(library)}") if part)
+    return _checked(source.kind, Plugin(source.name, cls, {}, None, source.origin, code))
 
 
-def _one_of(*known: str) -> _Attribute:
-    return (lambda value: value in known), " or ".join(repr(name) for name in known)
+def _opened(source: BridgeSource) -> Bridge:
+    """The bridge itself, made anew: it has no state."""
+    module = _module_of(source, f"bridge '{source.prefix}'")
+    for cls in bridges_in(module):
+        if (cls.bridge_mark.prefix, cls.bridge_mark.kind) == (source.prefix, source.kind):
+            return cls()
+    raise PluginError(
+        f"{source.origin}: no bridge of {source.kind} is marked as '{source.prefix}' there. "
+        f"Put @bridge('{source.prefix}', '{source.kind}', library=...) over the class."
+    )
 
 
-def _names_of(value: Any, known: Sequence[str] = ()) -> bool:
-    texts = isinstance(value, tuple | list | frozenset | set) and all(isinstance(name, str) for name in value)
-    return texts and bool(value) and (not known or set(value) <= set(known))
+def _answer(who: str, ask: Callable[[], Any]) -> Any:
+    """What a bridge answers, what goes wrong in it told in one sentence."""
+    try:
+        return ask()
+    except NoSuchNameError:
+        raise
+    except UserError as error:
+        raise PluginError(f"{who}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{who} cannot be had: {type(error).__name__}: {error}.") from error
 
 
-_Attribute = tuple[Callable[[Any], bool], str]
-"""What a class attribute must be: a test, and words."""
-_TRUTH: _Attribute = (lambda value: isinstance(value, bool)), "True or False"
-_VERSION: _Attribute = (lambda value: type(value) is int), "a whole number"
-_NORMS: _Attribute = (
-    (lambda value: isinstance(value, frozenset | set) and _names_of(value, ("linf", "l2"))),
-    'frozenset({"linf"}), frozenset({"l2"}) or both',
-)
-_SPLITS: _Attribute = (lambda value: isinstance(value, tuple | list) and _names_of(value)), 'a tuple such as ("test",)'
-_SIZE: _Attribute = (lambda value: type(value) is int and value > 0), "a whole number of pixels"
-_ATTRIBUTES: Mapping[Kind, Mapping[str, _Attribute]] = {
-    "metrics": {
-        "higher_is_better": _TRUTH,
-        "differentiable": _TRUTH,
-        "exact_gradient": _TRUTH,
-        "minimum_size": _SIZE,
-        "needs_weights": _TRUTH,
-    },
-    "attacks": {"needs_gradient": _TRUTH, "norms": _NORMS, "control": _TRUTH, "fits": _TRUTH},
-    "purifiers": {"gradient": _one_of("exact", "surrogate"), "randomised": _TRUTH},
-    "datasets": {
-        "kind": _one_of("pairs", "triplets"),
-        "labels": _one_of("human", "proxy", "none"),
-        "splits": _SPLITS,
-    },
-    "recipes": {},
-}
-_METHODS: Mapping[Kind, Sequence[str]] = {
-    "metrics": ("score",),
-    "attacks": ("perturb",),
-    "purifiers": ("apply",),
-    "datasets": ("entries", "load", "fingerprint"),
-    "recipes": ("batches", "loss"),
-}
+def _module_of(source: Source | BridgeSource, who: str) -> types.ModuleType:
+    try:
+        return _import_file(source.file, source.origin) if source.file else importlib.import_module(source.module)
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{who} from {source.origin} cannot be imported: "
+            f"{type(error).__name__}: {error}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
+        ) from error
+
+
+def _code(source: Source) -> str:
+    return hashlib.sha256(source.file.read_bytes()).hexdigest() if source.file else source.version
+
+
+def _checked(kind: Kind, plugin: Plugin[Any]) -> Plugin[Any]:
+    contract = getattr(importlib.import_module("harness.contracts"), KINDS[kind][1])
+    problem = class_problem(kind, plugin, contract)
+    if problem:
+        raise PluginError(
+            f"{singular(kind)} '{plugin.name}' from {plugin.origin}: class {plugin.cls.__name__} {problem}."
+        )
+    return plugin
 
 
 def _plugins_in(module: types.ModuleType) -> Iterator[tuple[Kind, type]]:

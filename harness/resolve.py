@@ -51,7 +51,7 @@ def load_suite(path: Path, registry: Registry, overrides: Overrides | None = Non
 def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) -> set[str]:
     """What an entry without a label is called in tables, such as 'pgd(steps=5)'."""
     kind: Kind = "purifiers" if key == "defenses" else key  # type: ignore[assignment]
-    if "label" in entry or entry.get("name") not in registry.names(kind):
+    if "label" in entry or not registry.knows(kind, str(entry.get("name"))):
         return set()
     try:
         plugin = registry.get(kind, entry["name"])
@@ -265,14 +265,16 @@ class _Resolver:
         values = self._parameters(plugin, path, entry, ["split"]) if plugin else None
         if plugin is None or values is None:
             return None
-        splits = tuple(plugin.cls.splits)
+        dataset = self._build(plugin, path, values)
+        if dataset is None:
+            return None
+        splits = tuple(dataset.splits)
         default = "test" if "test" in splits else splits[0]
         split = entry.get("split", default)
         if split not in splits:
-            self._add((*path, "split"), f"'{plugin.name}' has no split '{split}'.{did_you_mean(str(split), splits)}")
-            return None
-        dataset = self._build(plugin, path, values)
-        if dataset is None:
+            others = f" It gets others by {', '.join(plugin.cls.neutral)}." if splits == plugin.cls.splits else ""
+            hint = did_you_mean(str(split), splits) + (others if plugin.cls.neutral else "")
+            self._add((*path, "split"), f"'{plugin.name}' has no split '{split}'.{hint}")
             return None
         wrong = wrong_entries(plugin, dataset, split)
         if wrong:
@@ -281,6 +283,8 @@ class _Resolver:
         use = _use("datasets", plugin, values, entry)
         if "label" not in entry and split != default:
             use["label"] += f" {split}"
+        neutral = plugin.cls.neutral
+        use["parameters"] = {k: v for k, v in values.items() if k not in neutral or v != neutral[k]}
         return DatasetUse(**use, split=split, splits=splits, labels=plugin.cls.labels, shape=plugin.cls.kind)
 
     def _metric(self, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:

@@ -1,6 +1,9 @@
 """Finding plugins: shipped, from files, from installed packages; what cannot be used is refused by name."""
 
 import importlib
+import json
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -114,3 +117,102 @@ def test_entry_points_are_found_and_can_be_switched_off(plugin_file, tmp_path, m
     assert registry.attack("fgsm") is not None, "the rest works"
     monkeypatch.setenv("ROBUSTIQA_NO_PLUGINS", "1")
     assert "outside" not in Registry().names("metrics")
+
+
+BRIDGE = """
+import types
+from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
+from harness.contracts import Metric
+
+@bridge("mylib", "metrics", library="pytest", install="pip install pytest")
+class MyLib(Bridge):
+    \"\"\"Moments of pixels.\"\"\"
+    def names(self): return ["mean", "median"]
+    def load(self, name):
+        if name not in self.names():
+            raise NoSuchNameError(name)
+        import_library("pytest")
+        class Moment(Metric):
+            \"\"\"A moment.\"\"\"
+            higher_is_better = True
+            def __init__(self, *, gain: float = 2.0): super().__init__()
+            def score(self, reference, dist): return getattr(dist.flatten(1), name)(1)
+        return Moment
+"""
+
+
+def test_a_bridge_in_one_file(plugin_file):
+    registry = Registry([plugin_file(BRIDGE)])
+    (found,) = [bridge for bridge in registry.bridges("metrics") if bridge.prefix == "mylib"]
+    assert found.status == f"pytest {pytest.__version__}" and registry.offered(found) == ["mylib:mean", "mylib:median"]
+    plugin = registry.metric("mylib:mean")
+    assert plugin.name == "mylib:mean" and plugin.parameters()[0].default == 2.0
+    assert plugin.code.endswith(f"; pytest {pytest.__version__}") and len(plugin.code.partition(";")[0]) == 64
+    assert registry.source("metrics", "mylib:mean").origin == f"pytest {pytest.__version__}"
+    assert registry.knows("metrics", "mylib:mean") and not registry.knows("attacks", "mylib:mean")
+    assert "mylib:mean" not in registry.names("metrics")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mylib:meen", r"unknown metric 'mylib:meen'\. Did you mean 'mylib:mean'\?"),
+        ("milib:mean", r"unknown metric 'milib:mean': no library 'milib'\. Did you mean 'mylib'\?"),
+        ("mylib", r"unknown metric 'mylib': 'mylib' is a library\. Write mylib:NAME; 'robustiqa show mylib' lists"),
+        ("mylib:", r"unknown metric 'mylib:'"),
+    ],
+)
+def test_wrong_names_behind_a_bridge(plugin_file, name, message):
+    with pytest.raises(PluginError, match=message):
+        Registry([plugin_file(BRIDGE)]).metric(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("return Moment", "return int", r"load\('mean'\) must return a subclass of Metric"),
+        ("higher_is_better = True", "", r"metric 'mylib:mean' from pytest .*: class Moment must say higher_is_better"),
+        ('import_library("pytest")', "1 / 0", r"metric 'mylib:mean' cannot be had: ZeroDivisionError"),
+        (
+            'import_library("pytest")',
+            'import_library("gone")',
+            r"'mylib:mean': gone is not installed\. Get it with: pip",
+        ),
+    ],
+)
+def test_bridges_that_hand_over_something_else(plugin_file, old, new, message):
+    with pytest.raises(PluginError, match=message):
+        Registry([plugin_file(BRIDGE.replace(old, new))]).metric("mylib:mean")
+
+
+def test_a_prefix_that_is_taken(plugin_file):
+    with pytest.raises(PluginError, match=r"the metric bridge 'piq' is already taken by metrics_zoo\.bridges\.piq"):
+        Registry([plugin_file(BRIDGE.replace('"mylib"', '"piq"'))])
+
+
+def test_an_installed_bridge(plugin_file, tmp_path, monkeypatch):
+    plugin_file(BRIDGE, "outside_bridge.py")
+    info = tmp_path / "outside_bridges-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-bridges\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_text("[robustiqa.metrics.bridges]\nmylib = outside_bridge:MyLib\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    registry = Registry()
+    assert registry.metric("mylib:median").code == f"outside-bridges 2.0; pytest {pytest.__version__}"
+    monkeypatch.setenv("ROBUSTIQA_NO_PLUGINS", "1")
+    with pytest.raises(PluginError, match="no library 'mylib'"):
+        Registry().source("metrics", "mylib:median")
+
+
+def test_bridges_are_listed_without_importing_a_library():
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        "try: main(['list', 'bridges', '--json'])\nexcept SystemExit as end: assert not end.code\n"
+        "slow = {'torch', 'torchmetrics', 'piq', 'pyiqa', 'metrics_zoo'} & {m.split('.')[0] for m in sys.modules}\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rows = {row["name"]: row["from"] for row in json.loads(done.stdout)["bridges"]}
+    assert list(rows) == ["piq:NAME (metrics)", "pyiqa:NAME (metrics)", "torchmetrics:NAME (metrics)"]
+    assert all(from_.split()[0].rstrip(",") in name for name, from_ in rows.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from harness.cli.app import app
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 
 if TYPE_CHECKING:
+    from harness.bridges import BridgeSource
     from harness.registry import Kind, Plugin, Registry
 
 
@@ -23,6 +25,7 @@ class What(StrEnum):
     defenses = "defenses"
     datasets = "datasets"
     recipes = "recipes"
+    bridges = "bridges"
     suites = "suites"
     plugins = "plugins"
 
@@ -33,7 +36,7 @@ def list_(
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """List metrics, attacks, defenses, data sets, recipes, suites or plugins from elsewhere.
+    """List metrics, attacks, defenses, data sets, recipes, bridges to libraries, suites or plugins from elsewhere.
 
     Example: robustiqa list attacks
     """
@@ -61,21 +64,26 @@ def _listed(what: What, registry: Registry) -> list[dict[str, str]]:
             for path in sorted(Path("suites").rglob("*.yaml"))
             if path.parent.name != "train"
         ]
+    every: list[Kind] = ["metrics", "attacks", "purifiers", "datasets", "recipes"]
     kinds: dict[What, list[Kind]] = {
         What.metrics: ["metrics"],
         What.attacks: ["attacks"],
         What.defenses: ["purifiers"],
         What.datasets: ["datasets"],
         What.recipes: ["recipes"],
-        What.plugins: ["metrics", "attacks", "purifiers", "datasets", "recipes"],
+        What.bridges: every,
+        What.plugins: every,
     }
     rows = []
     for kind in kinds[what]:
-        for name in registry.names(kind):
+        mixed = f" ({kind})" if kinds[what] is every else ""
+        for name in registry.names(kind) if what is not What.bridges else ():
             source = registry.source(kind, name)
             if what is not What.plugins or source.origin != source.module:
-                label = f"{name} ({kind})" if what is What.plugins else name
-                rows.append({"name": label, "from": source.origin})
+                rows.append({"name": name + mixed, "from": source.origin})
+        for bridge in registry.bridges(kind):
+            if what is not What.plugins or bridge.origin != bridge.module:
+                rows.append({"name": f"{bridge.prefix}:NAME{mixed}", "from": bridge.status})
     if what is What.defenses:
         rows.insert(0, {"name": "base", "from": "no defense"})
     return rows
@@ -83,20 +91,28 @@ def _listed(what: What, registry: Registry) -> list[dict[str, str]]:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A plugin's name.")], plugin: PluginFiles = None, as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="A plugin's name, or the prefix of a bridge.")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a plugin is and its parameters.
+    """Show what a plugin is and its parameters, or what there is behind a bridge.
 
     Example: robustiqa show pgd
     """
     from harness.registry import KINDS, PluginError, did_you_mean
 
     registry = registry_of(plugin)
-    kinds = [kind for kind in KINDS if name in registry.names(kind)]
+    kinds = [kind for kind in KINDS if registry.knows(kind, name)]
+    bridges = [bridge for kind in KINDS for bridge in registry.bridges(kind)]
+    opened = [bridge for bridge in bridges if bridge.prefix == name.removesuffix(":")]
     if name == "base":
         raise PluginError("'base' is no plugin: in a suite's defenses it stands for none.")
+    if opened and name not in [n for kind in kinds for n in registry.names(kind)]:
+        _show_bridges(opened, registry, as_json)
+        return
     if not kinds:
         known = [n for kind in KINDS for n in registry.names(kind)]
+        known += [bridge.prefix + name[len(name.partition(":")[0]) :] for bridge in bridges]
         raise PluginError(f"nothing is registered as '{name}'.{did_you_mean(name, known)}")
     pages = [_page(kind, registry.get(kind, name)) for kind in kinds]
     if as_json:
@@ -119,8 +135,31 @@ def show(
             screen.print(f"{key}: {escape(str(value))}")
 
 
+def _show_bridges(bridges: Sequence[BridgeSource], registry: Registry, as_json: bool) -> None:
+    """What there is behind a prefix; a library that is missing is told of, and is no mistake."""
+    from harness.registry import PluginError
+
+    pages = []
+    for bridge in bridges:
+        page: dict[str, Any] = {"name": bridge.prefix, "kind": bridge.kind, "from": bridge.status}
+        page |= {"names": [], "problem": ""}
+        try:
+            page["names"] = registry.offered(bridge)
+        except PluginError as error:
+            page["problem"] = str(error)
+        pages.append(page)
+    if as_json:
+        print_json(pages)
+        return
+    screen = console()
+    for page in pages:
+        screen.print(f"[bold]{page['name']}[/] ({page['kind']}) from {page['from']}\n", markup=True)
+        for line in page["names"] or [page["problem"]]:
+            screen.print(line, markup=False)
+
+
 _PROPERTIES = (
-    *("higher_is_better", "differentiable", "exact_gradient", "minimum_size", "needs_weights"),
+    *("higher_is_better", "score_range", "differentiable", "exact_gradient", "minimum_size", "needs_weights"),
     *("needs_gradient", "norms", "control", "fits", "gradient", "randomised", "kind", "labels", "splits"),
 )
 
@@ -135,15 +174,18 @@ def _page(kind: Kind, plugin: Plugin[Any]) -> dict[str, Any]:
             return sorted(value)
         return value
 
+    properties = {k: plain(getattr(plugin.cls, k)) for k in _PROPERTIES if hasattr(plugin.cls, k)}
+    if limits := properties.get("score_range"):
+        properties["score_range"] = f"{limits[0]:g} to {limits[1]:g}"  # JSON knows no infinity
     return {
         "name": plugin.name,
         "kind": kind,
         "from": plugin.origin,
-        "description": inspect.getdoc(plugin.cls) or "",
+        "description": plugin.described({}),
         "parameters": [
             {"name": p.name, "type": _type_text(p.annotation), "default": plain(p.default)} for p in plugin.parameters()
         ],
-        "properties": {k: plain(getattr(plugin.cls, k)) for k in _PROPERTIES if hasattr(plugin.cls, k)},
+        "properties": properties,
     }
 
 

@@ -1,0 +1,1 @@
+"""Metrics of other libraries under their names there: `torchmetrics:ssim`, `piq:gmsd`, `pyiqa:lpips`."""

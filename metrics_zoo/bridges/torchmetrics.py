@@ -1,0 +1,124 @@
+"""`torchmetrics:NAME`: the full-reference image metrics of torchmetrics that need nothing besides it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
+from harness.contracts import Metric
+from metrics_zoo.bridges.functional import Known, metric_class
+
+INF = math.inf
+UNIT = {"data_range": 1.0}
+EACH = {"reduction": "none"}
+
+KNOWN: Mapping[str, Known] = {
+    "ergas": Known(
+        "error_relative_global_dimensionless_synthesis",
+        "Relative error of the channels, ERGAS (Wald 2000)",
+        False,
+        (0, INF),
+        parameters=("ratio",),
+        fixed=EACH,
+        note="Infinite or no number where a channel of the reference is black throughout.",
+    ),
+    "ms_ssim": Known(
+        "multiscale_structural_similarity_index_measure",
+        "MS-SSIM of R, G and B (Wang et al. 2003), mirrored at the borders",
+        True,
+        (0, 1),
+        minimum_size=176,
+        parameters=("k1", "k2"),
+        fixed=UNIT | EACH,
+    ),
+    "psnr": Known(
+        "peak_signal_noise_ratio",
+        "PSNR of R, G and B in dB, infinite for identical images",
+        True,
+        (0, INF),
+        fixed=UNIT | EACH | {"dim": (1, 2, 3)},
+    ),
+    "rase": Known(
+        "relative_average_spectral_error",
+        "Relative average spectral error, RASE, in windows of 8 px",
+        False,
+        (0, INF),
+        minimum_size=9,
+        row_by_row=True,
+        note="Infinite or no number where a window of the reference is black.",
+    ),
+    "rmse_sw": Known(
+        "root_mean_squared_error_using_sliding_window",
+        "Root mean squared error in windows of 8 px",
+        False,
+        (0, 1),
+        minimum_size=9,
+        row_by_row=True,
+    ),
+    "sam": Known(
+        "spectral_angle_mapper",
+        "Angle between the colours of a pixel, SAM, in radians",
+        False,
+        (0, math.pi / 2),
+        fixed=EACH,
+        note="No number where a pixel of either image is black: black has no angle.",
+    ),
+    "scc": Known(
+        "spatial_correlation_coefficient",
+        "Spatial correlation of edges, SCC (Zhou et al. 1998), in windows of 8 px",
+        True,
+        (-1, 1),
+        minimum_size=8,
+        fixed=EACH,
+    ),
+    "ssim": Known(
+        "structural_similarity_index_measure",
+        "SSIM of R, G and B (Wang et al. 2004), mirrored at the borders",
+        True,
+        (-1, 1),
+        minimum_size=6,
+        parameters=("k1", "k2"),
+        fixed=UNIT | EACH,
+    ),
+    "uqi": Known(
+        "universal_image_quality_index",
+        "Universal quality index of R, G and B (Wang & Bovik 2002): SSIM without constants",
+        True,
+        (-1, 1),
+        minimum_size=11,
+        fixed=EACH,
+    ),
+    "vif": Known(
+        "visual_information_fidelity",
+        "VIF in the pixel domain (Sheikh & Bovik 2006), the mean over R, G and B",
+        True,
+        (0, INF),
+        minimum_size=41,
+        parameters=("sigma_n_sq",),
+        fixed=EACH,
+        scale=255.0,
+        differentiable=False,
+        note="Images are given to it in [0, 255], for which its noise variance sigma_n_sq is stated.",
+    ),
+}
+
+
+@bridge("torchmetrics", "metrics", library="torchmetrics")
+class TorchMetrics(Bridge):
+    """Full-reference image metrics of torchmetrics; images in [0, 1], data range 1."""
+
+    def names(self) -> Sequence[str]:
+        """The metrics whose direction, range and smallest size are known."""
+        return list(KNOWN)
+
+    def load(self, name: str) -> type[Metric]:
+        """The metric of that name.
+
+        Raises:
+            UserError: torchmetrics cannot be imported.
+        """
+        if name not in KNOWN:
+            raise NoSuchNameError(name)
+        functions = import_library("torchmetrics.functional.image", "pip install torchmetrics")
+        return metric_class("torchmetrics", name, KNOWN[name], functions)
