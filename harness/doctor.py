@@ -6,13 +6,12 @@ import importlib.metadata
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
 from harness.paths import cache_dir, data_dir
 from harness.registry import NO_PLUGINS, Registry
-from harness.weights import read_manifest, resolve
+from harness.weights import entries, held, resolve
 
 PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses")
 Verdict = Literal["ok", "note", "problem"]
@@ -135,14 +134,16 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    for name, entry in read_manifest().items():
+    for entry in entries():
+        subject, files = f"weights {entry.name}", ", ".join(part.file for part in entry.parts)
+        if entry.published and any(place.place == "missing" for place in held(entry)):
+            yield Finding(subject, "note", f"not on this machine; robustiqa weights fetch {entry.name}")
+            continue
         try:
-            file = resolve(str(entry["metric"]), name, None)
-            yield Finding(
-                f"weights {name}", "ok", f"{Path(entry['file']).name}, sha256 {file.sha256[:12]}" if file else ""
-            )
+            file = resolve(entry.metric, entry.name, None)
+            yield Finding(subject, "ok", f"{files}, sha256 {file.sha256[:12]}" if file else "")
         except UserError as error:
-            yield Finding(f"weights {name}", "problem", str(error))
+            yield Finding(subject, "problem", str(error))
 
 
 def _datasets(registry: Registry) -> Iterator[Finding]:
@@ -150,7 +151,7 @@ def _datasets(registry: Registry) -> Iterator[Finding]:
         try:
             plugin = registry.dataset(name)
             dataset = plugin.build({})
-            splits = {split: dataset.entries(split) for split in plugin.cls.splits}
+            splits = {split: dataset.entries(split) for split in dataset.splits}
             items = ", ".join(f"{split} {len(entries)}" for split, entries in splits.items())
         except (UserError, TypeError) as error:
             yield Finding(f"data set {name}", "note", str(error))

@@ -1,6 +1,8 @@
-"""Weight files: found by name in the zoo's manifest or by path, verified by sha256 before a byte of them is used.
+"""Weights: found by name in the zoo's manifest or by path, verified by sha256 before a byte of them is used.
 
-Only safetensors are read: a pickle can run code. Importing this module does not import torch.
+A metric's own weights are one safetensors file, because a pickle can run code. Published weights may be several files
+in the layout of their authors; a pickle among them is read only if its sha256 is the manifest's, and as tensors alone.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -8,13 +10,24 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import UserError
-from harness.paths import cache_dir
+from harness.manifest import (
+    MANIFEST,
+    SUFFIX,
+    Entry,
+    Part,
+    WeightsError,
+    identity_of,
+    is_page,
+    pins,
+    read_entry,
+    sha256_of,
+)
+from harness.paths import cache_dir, shown
 from harness.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,26 +35,54 @@ if TYPE_CHECKING:
 
     from harness.contracts import Metric
 
-MANIFEST = "manifest.json"
-SUFFIX = ".safetensors"
+__all__ = [
+    "MANIFEST",
+    "RANDOM",
+    "SUFFIX",
+    "Held",
+    "WeightFile",
+    "WeightsError",
+    "check",
+    "downloads",
+    "entries",
+    "held",
+    "load",
+    "read_manifest",
+    "refusal",
+    "resolve",
+    "zoo",
+]
+
 RANDOM = "random"
 """What a suite writes in place of a weights name to score with untrained parameters on purpose."""
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".tar")
-_SHOWN_DIFFERENCES = 5
-
-
-class WeightsError(UserError):
-    """A weight file is missing, altered, or does not fit its metric."""
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A weight file whose contents were verified once, and are verified again when loaded."""
+    """Weights whose files were verified once, and are verified again when loaded."""
 
     name: str
     """Name in the manifest, or the path as the user gave it; for messages."""
     path: Path
+    """The safetensors file; of published files FOLDER/NAME, their folder and the manifest's name of them."""
     sha256: str
+    """Of the file; of several files that of their names and hashes (`identity_of`)."""
+
+    @property
+    def published(self) -> bool:
+        """Whether these are files in the layout of their authors."""
+        return self.path.suffix.lower() != SUFFIX
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where a file of the manifest is."""
+
+    part: Part
+    place: Literal["with robustiqa", "in the cache", "missing"]
+    path: Path
+    """Where it is, or for a missing file where it belongs."""
 
 
 def zoo() -> Path:
@@ -52,11 +93,17 @@ def zoo() -> Path:
     return Path(spec.submodule_search_locations[0]) / "weights"
 
 
+def downloads() -> Path:
+    """Folder of fetched weights, and of those put there by hand."""
+    return cache_dir() / "weights"
+
+
 def read_manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     """Every entry of a weights manifest, by name; empty where the folder has none.
 
-    An entry holds ``file``, ``sha256``, ``size`` (bytes), ``metric``, ``parameters``, ``licence``, ``recipe``,
-    ``trained_on`` and ``validation``.
+    An entry of a trained metric holds ``file``, ``sha256``, ``size`` (bytes), ``metric``, ``parameters``, ``licence``,
+    ``recipe``, ``trained_on`` and ``validation``; one of published files ``parts`` by name, ``metric``, ``parameters``,
+    ``licence``, ``paper`` and ``input``.
 
     Args:
         folder: Folder of the manifest; the zoo's by default.
@@ -68,20 +115,47 @@ def read_manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"weights manifest {path}: not valid JSON ({error}). Restore the file.") from error
-    if not isinstance(entries, dict):
+    if not isinstance(found, dict):
         raise WeightsError(f"weights manifest {path}: must be an object of entries by name. Restore the file.")
-    return entries
+    return found
+
+
+def entries(names: Sequence[str] = ()) -> list[Entry]:
+    """Entries of the zoo's manifest: those named, or all.
+
+    Raises:
+        WeightsError: A name is unknown, or an entry lacks a key.
+    """
+    manifest = read_manifest()
+    for name in names:
+        if name not in manifest:
+            known = did_you_mean(name, sorted(manifest))
+            raise WeightsError(f"no weights are called '{name}'.{known} See `robustiqa weights list`.")
+    return [read_entry(name, manifest[name], zoo() / MANIFEST) for name in dict.fromkeys(names or manifest)]
+
+
+def held(entry: Entry) -> list[Held]:
+    """Where each file of an entry is; reads none of them."""
+    found = []
+    for part in entry.parts:
+        own, fetched = zoo() / part.file, downloads() / part.file
+        if own.is_file() or not (part.url or fetched.is_file()):
+            found.append(Held(part, "with robustiqa" if own.is_file() else "missing", own))
+        else:
+            found.append(Held(part, "in the cache" if fetched.is_file() else "missing", fetched))
+    return found
 
 
 def resolve(metric_name: str, weights: str | None, default: str | None) -> WeightFile | None:
-    """The weight file a metric is to be loaded with; reads and verifies the file, builds nothing.
+    """The weights a metric is to be loaded with; reads and verifies files, builds nothing.
 
     Args:
         metric_name: The metric, for messages.
-        weights: What the suite asks for: a name in the manifest, a path ending in .safetensors, or "random".
+        weights: What the suite asks for: a name in the manifest, a path ending in .safetensors, a folder of published
+            files (of the default entry, or as FOLDER/NAME of another), or "random".
         default: Name in the manifest the metric was registered with; used when the suite asks for nothing.
 
     Returns:
@@ -93,7 +167,10 @@ def resolve(metric_name: str, weights: str | None, default: str | None) -> Weigh
     wanted = weights if weights is not None else default
     if wanted is None or wanted == RANDOM:
         return None
-    if weights is None and wanted not in read_manifest():
+    manifest = read_manifest()
+    if wanted in manifest:
+        return _from_manifest(metric_name, entries([wanted])[0])
+    if weights is None:
         raise WeightsError(
             f"metric '{metric_name}': its weights do not come with robustiqa. Give a file with "
             f"`weights: FILE{SUFFIX}`, or ask for `weights: {RANDOM}`."
@@ -106,31 +183,94 @@ def resolve(metric_name: str, weights: str | None, default: str | None) -> Weigh
         )
     if path.suffix.lower() == SUFFIX:
         return WeightFile(wanted, path, hashlib.sha256(_read(metric_name, path)).hexdigest())
-    return _from_manifest(metric_name, wanted)
+    if wanted and path.is_dir():
+        return _from_folder(metric_name, path, default if default in manifest else None)
+    if path.name in manifest and path.parent.is_dir():
+        return _from_folder(metric_name, path.parent, path.name)
+    raise WeightsError(
+        f"metric '{metric_name}': no weights are called '{wanted}'.{did_you_mean(wanted, sorted(manifest))} "
+        f"Give a name of the manifest, a path ending in {SUFFIX}, or a folder of published files."
+    )
 
 
-def _from_manifest(metric_name: str, name: str) -> WeightFile:
-    manifest = read_manifest()
-    if name not in manifest:
+def _from_manifest(metric_name: str, entry: Entry) -> WeightFile:
+    if not entry.published:
+        file = WeightFile(entry.name, held(entry)[0].path, entry.parts[0].sha256)
+        _verified(file, metric_name)
+        return file
+    for folder in (zoo(), downloads()):
+        if len(_files(entry, folder)) == len(entry.parts):
+            return _published(metric_name, entry, folder)
+    here = _files(entry, downloads())
+    missing = [f"{part.file} ({part.bytes_shown()})" for part in entry.parts if part.name not in here]
+    raise WeightsError(
+        f"metric '{metric_name}': the weights '{entry.name}' are not on this machine: {', '.join(missing)}. "
+        f"Fetch them with `robustiqa weights fetch {entry.name}`, or put them into {shown(downloads())} by hand, "
+        f"give a folder that holds them with `weights: FOLDER`, or ask for `weights: {RANDOM}`."
+    )
+
+
+def _from_folder(metric_name: str, folder: Path, name: str | None) -> WeightFile:
+    """The weights called `name` from a folder of the user's."""
+    if name is None:
         raise WeightsError(
-            f"metric '{metric_name}': no weights are called '{name}'.{did_you_mean(name, sorted(manifest))} "
-            f"Give a name of the manifest, or a path ending in {SUFFIX}."
+            f"metric '{metric_name}': weights {shown(folder)} is a folder, and this metric has no published files to "
+            f"look for in it. Give a path ending in {SUFFIX}."
         )
-    entry = manifest[name]
-    if not isinstance(entry, dict) or not {"file", "sha256"} <= entry.keys():
+    (entry,) = entries([name])
+    files = _files(entry, folder)
+    lacking = [" or ".join((part.file, *part.also)) for part in entry.parts if part.name not in files]
+    if lacking:
         raise WeightsError(
-            f"weights manifest {zoo() / MANIFEST}: the entry '{name}' lacks 'file' or 'sha256'. Restore the file."
+            f"metric '{metric_name}': the folder {shown(folder)} lacks {'; and '.join(lacking)}. Put the weights "
+            f"'{name}' there, or fetch them with `robustiqa weights fetch {name}` and leave the folder out."
         )
-    file = WeightFile(name, _locate(str(entry["file"])), str(entry["sha256"]))
-    _verified(file, metric_name)
-    return file
+    if not entry.published:
+        (path,) = files.values()
+        return WeightFile(str(path), path, hashlib.sha256(_read(metric_name, path)).hexdigest())
+    return _published(metric_name, entry, folder)
 
 
-def _locate(file: str) -> Path:
-    """The zoo's own copy, else the cached download."""
-    own = zoo() / file
-    cached = cache_dir() / "weights" / file
-    return cached if cached.is_file() and not own.is_file() else own
+def _published(metric_name: str, entry: Entry, folder: Path) -> WeightFile:
+    """Published files of one folder, each compared with the manifest."""
+    hashes = {}
+    for part, path in zip(entry.parts, _files(entry, folder).values(), strict=True):
+        try:
+            hashes[part.name] = sha256_of(path)
+        except OSError as error:
+            raise WeightsError(
+                f"metric '{metric_name}': weight file {path}: {error.strerror or error}. Make it readable."
+            ) from error
+        _refuse(f"metric '{metric_name}'", entry, part, path, hashes[part.name])
+    return WeightFile(entry.name, folder / entry.name, identity_of(hashes))
+
+
+def _files(entry: Entry, folder: Path) -> dict[str, Path]:
+    """Part -> its file in a folder, of those there; the other names of a file count in folders of the user's."""
+    ours = folder.resolve() in (zoo().resolve(), downloads().resolve())
+    files = {}
+    for part in entry.parts:
+        for name in (part.file,) if ours else (part.file, *part.also):
+            if (folder / name).is_file():
+                files[part.name] = folder / name
+                break
+    return files
+
+
+def refusal(part: Part, path: Path, sha256: str) -> str:
+    """Why a file is not the one the manifest names, with what it seems to be; empty if it is, or is one's own copy."""
+    if path.suffix.lower() == SUFFIX and path.name != part.file:
+        return ""
+    reason = part.refusal(sha256, pins(path.parent).get(part.file))
+    return f"{reason}; it is a web page" if reason and is_page(path) else reason
+
+
+def _refuse(who: str, entry: Entry, part: Part, path: Path, sha256: str) -> None:
+    if reason := refusal(part, path, sha256):
+        raise WeightsError(
+            f"{who}: weight file {path}: {reason}. The file was changed or is damaged, and is not read: "
+            f"remove it and run `robustiqa weights fetch {entry.name}`."
+        )
 
 
 def _read(metric_name: str, path: Path) -> bytes:
@@ -157,82 +297,61 @@ def _verified(file: WeightFile, metric_name: str) -> bytes:
 
 
 def check(metric: Metric, weight_file: WeightFile) -> None:
-    """Whether a weight file fits a metric; builds and changes nothing.
+    """Whether weights fit a metric; changes nothing.
 
     Raises:
-        WeightsError: It is no safetensors file, has missing, unexpected or differently shaped tensors, or holds numbers
-            that are not finite.
+        WeightsError: See `load`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(weight_file.path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"weight file {weight_file.path}: not a safetensors file ({error}). Download or convert it again."
-        ) from error
-    _refuse_misfit(metric, tensors, weight_file)
+    _fitting_state(metric, weight_file)
 
 
 def load(metric: Metric, weight_file: WeightFile) -> None:
-    """Verify a weight file and copy its tensors into a metric.
+    """Verify weights and copy them into a metric.
 
     Args:
         metric: The metric, built with the parameters the weights were trained with.
         weight_file: What `resolve` returned.
 
     Raises:
-        WeightsError: The file changed since, is no safetensors file, has missing, unexpected or differently shaped
+        WeightsError: A file changed since, cannot be read as tensors, has missing, unexpected or differently shaped
             tensors (the first differences are listed), or holds numbers that are not finite.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as parse
+    metric.load_state_dict(_fitting_state(metric, weight_file))
 
-    content = _verified(weight_file, type(metric).__name__)
-    try:
-        tensors: dict[str, Tensor] = parse(content)
-    except SafetensorError as error:
+
+def _fitting_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tensor]:
+    from harness.state_dicts import read_tensors, refuse_misfit
+
+    if weight_file.published:
+        state = _published_state(metric, weight_file)
+        where = f"weights {weight_file.path.name} in {weight_file.path.parent}"
+    else:
+        state = read_tensors(_verified(weight_file, type(metric).__name__), weight_file.path)
+        where = f"weight file {weight_file.path}"
+    refuse_misfit(metric, state, where)
+    return state
+
+
+def _published_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tensor]:
+    """What a metric makes of its published files; no byte of a file is parsed before its hash was compared."""
+    from harness.state_dicts import read_tensors
+
+    who = f"metric '{type(metric).__name__}'"
+    folder = weight_file.path.parent
+    (entry,) = entries([weight_file.path.name])
+    files = _files(entry, folder)
+    hashes: dict[str, str] = {}
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for part in entry.parts:
+        path = files.get(part.name, folder / part.file)
+        content = _read(type(metric).__name__, path)
+        hashes[part.name] = hashlib.sha256(content).hexdigest()
+        _refuse(who, entry, part, path, hashes[part.name])
+        tensors[part.name] = read_tensors(content, path, part.key)
+    found = identity_of(hashes)
+    if found != weight_file.sha256:
         raise WeightsError(
-            f"weight file {weight_file.path}: not a safetensors file ({error}). Download or convert it again."
-        ) from error
-    _refuse_misfit(metric, tensors, weight_file)
-    metric.load_state_dict(tensors)
-
-
-def _refuse_misfit(metric: Metric, tensors: Mapping[str, Tensor], weight_file: WeightFile) -> None:
-    state = metric.state_dict()
-    broken = [f"{key} is not finite" for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    broken += [
-        f"{key} holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
-        for key, tensor in tensors.items()
-        if key in state and state[key].is_floating_point() and not tensor.is_floating_point()
-    ]
-    differences = _differences(
-        {key: tuple(tensor.shape) for key, tensor in state.items()},
-        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
-    )
-    where = f"weight file {weight_file.path}"
-    if differences:
-        raise WeightsError(
-            f"{where} does not fit {type(metric).__name__}: {_listed([*differences, *broken])}. "
-            "Build the metric with the parameters the weights were trained with."
+            f"{who}: weights {entry.name} in {folder}: sha256 of the files is {found}, expected {weight_file.sha256}. "
+            "They were changed since: restore them, or start the command again."
         )
-    if broken:
-        raise WeightsError(f"{where} holds no usable weights: {_listed(broken)}. Train or download them again.")
-
-
-def _listed(differences: Sequence[str]) -> str:
-    more = len(differences) - _SHOWN_DIFFERENCES
-    return "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
-    missing = [f"{key} is missing" for key in expected if key not in found]
-    unexpected = [f"{key} is not part of the metric" for key in found if key not in expected]
-    shapes = [
-        f"{key} has shape {found[key]}, expected {shape}"
-        for key, shape in expected.items()
-        if key in found and found[key] != shape
-    ]
-    return [*missing, *unexpected, *shapes]
+    return type(metric).published_state(tensors)

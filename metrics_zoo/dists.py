@@ -65,7 +65,7 @@ class Moments(NamedTuple):
     """The map less its mean, N x C x h x w."""
 
 
-@register("dists")
+@register("dists", weights="dists")
 class DISTS(Metric):
     """DISTS (Ding et al. 2020); lower is better, 0 is identical.
 
@@ -92,6 +92,11 @@ class DISTS(Metric):
             self.trunk = VGG16(pool=l2_pool)
         self.channels = (3, *self.trunk.channels)
         self.alpha, self.beta = (nn.Parameter(torch.full((1, sum(self.channels), 1, 1), 0.1)) for _ in range(2))
+
+    @classmethod
+    def published_state(cls, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The state dict from the published files ``trunk`` and ``weights``; see `official_state`."""
+        return official_state(parts["trunk"], parts["weights"])
 
     def encode(self, ref: Tensor) -> tuple[Moments, ...]:
         """Mean, variance and centred values of every map of the reference: the image, then VGG16's stages."""

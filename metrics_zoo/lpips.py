@@ -94,6 +94,11 @@ class LPIPS(Metric):
             self.trunk = _TRUNKS[network]()
         self.heads = nn.ModuleDict({f"lin{i}": Head(channels) for i, channels in enumerate(self.trunk.channels)})
 
+    @classmethod
+    def published_state(cls, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The state dict from the published files ``trunk`` and ``heads``; see `official_state`."""
+        return official_state(parts["trunk"], parts["heads"])
+
     def encode(self, ref: Tensor) -> tuple[Tensor, ...]:
         """Unit-normalised feature maps of the reference, finest first, N x C x h x w each."""
         return tuple(_unit(maps) for maps in self.trunk(ref))

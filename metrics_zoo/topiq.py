@@ -99,7 +99,7 @@ class Layers(nn.Module):
         return out
 
 
-@register("topiq")
+@register("topiq", weights="topiq")
 class TOPIQ(Metric):
     """TOPIQ-FR (Chen et al. 2024), CFANet on ResNet50; higher is better.
 

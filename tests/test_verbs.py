@@ -92,7 +92,6 @@ def test_doctor_tells_damaged_weights(registry, monkeypatch):
 
     manifest = harness.weights.read_manifest()
     wrong = {"birqa-tiny": {**manifest["birqa-tiny"], "sha256": "0" * 64}}
-    monkeypatch.setattr("harness.doctor.read_manifest", lambda: wrong)
     monkeypatch.setattr("harness.weights.read_manifest", lambda folder=None: wrong)
     (finding,) = [f for f in examine(registry) if f.subject == "weights birqa-tiny"]
     assert finding.verdict == "problem" and "sha256" in finding.detail

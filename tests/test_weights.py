@@ -37,9 +37,9 @@ def zoo_with(tmp_path, monkeypatch):
 
 
 def test_every_shipped_weight_file_is_the_one_of_the_manifest():
-    manifest = read_manifest()
-    assert "birqa-tiny" in manifest
-    for entry in manifest.values():
+    shipped = [entry for entry in read_manifest().values() if "file" in entry]
+    assert read_manifest()["birqa-tiny"] in shipped
+    for entry in shipped:
         content = (weights.zoo() / entry["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
         assert len(content) == entry["size"]
@@ -157,5 +157,5 @@ def test_importing_and_resolving_does_not_import_torch():
 
 
 def test_a_metric_whose_weights_are_not_shipped_says_what_to_do():
-    with pytest.raises(WeightsError, match=r"'lpips-alex': its weights do not come with robustiqa. Give a file with"):
-        resolve("lpips-alex", None, "lpips-alex")
+    with pytest.raises(WeightsError, match=r"'mine': its weights do not come with robustiqa. Give a file with"):
+        resolve("mine", None, "mine")

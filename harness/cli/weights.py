@@ -1,0 +1,173 @@
+"""Weights of the metrics: `weights list`, `weights fetch` and `weights verify`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.app import app
+from harness.cli.common import AsJson, console, print_json
+from harness.errors import UserError
+from harness.paths import shown
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from harness.fetch import Bar
+    from harness.manifest import Entry, Part
+
+weights_app = typer.Typer(help="List, fetch and verify the weights of metrics.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+Names = Annotated[list[str] | None, typer.Argument(help="Names in the manifest.", metavar="NAME")]
+
+
+@weights_app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the weights of the manifest: what they are for, how large, under which licence, and where they are.
+
+    Example: robustiqa weights list
+    """
+    from harness.weights import entries
+
+    found = entries()
+    if as_json:
+        print_json([_described(entry) for entry in found])
+        return
+    from rich.table import Table
+
+    table = Table("name", "metric", "size", "licence", "where")
+    for entry in found:
+        table.add_row(entry.name, entry.metric, entry.bytes_shown(), entry.licence, _where(entry))
+    screen = console()
+    screen.print(table)
+    screen.print("Get those that are missing with: robustiqa weights fetch NAME", soft_wrap=True)
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    from harness.weights import held
+
+    files = [
+        {
+            **{"part": place.part.name, "file": place.part.file, "where": place.place, "path": str(place.path)},
+            **{"url": place.part.url, "size": place.part.size, "sha256": place.part.sha256},
+            **{"licence": place.part.licence, "source": place.part.source},
+        }
+        for place in held(entry)
+    ]
+    raw = entry.raw
+    about = {key: raw.get(key) for key in ("parameters", "input", "paper", "trained_on")}
+    return {"name": entry.name, "metric": entry.metric, "licence": entry.licence, **about, "files": files}
+
+
+def _where(entry: Entry) -> str:
+    from harness.weights import held
+
+    places = [place.place for place in held(entry)]
+    missing = places.count("missing")
+    if 0 < missing < len(places):
+        return f"missing: {missing} of {len(places)} files"
+    return places[0]
+
+
+@weights_app.command()
+def fetch(
+    names: Names = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch all that the manifest names.")] = False,
+) -> None:
+    """Download weights into the cache and verify them; files that are there and right are left as they are.
+
+    Nothing half-written is kept: after a failure run the same command again. With ROBUSTIQA_OFFLINE=1 nothing is
+    downloaded. Example: robustiqa weights fetch lpips-alex
+    """
+    from harness.fetch import fetch as fetch_
+    from harness.weights import entries
+
+    if bool(names) == everything:
+        raise UserError("weights fetch: give names, or --all. See `robustiqa weights list`.")
+    screen = console()
+    for entry in entries(names or ()):
+        with _bars() as bar:
+            for place, fetched in fetch_(entry, bar):
+                said = "fetched" if fetched else "already there"
+                screen.print(f"{entry.name}: {shown(place.path)} ({said})", soft_wrap=True, markup=False)
+        screen.print(f"{entry.name}: licence {entry.licence}", soft_wrap=True, markup=False)
+
+
+@weights_app.command()
+def verify(names: Names = None, as_json: AsJson = False) -> None:
+    """Read all weights that are there and compare them with the manifest; exit code 1 if one was changed.
+
+    Missing weights are told, and fail only where they were named. Example: robustiqa weights verify lpips-alex
+    """
+    from harness.fetch import verify as verify_
+    from harness.weights import entries
+
+    checked = list(verify_(entries(names or ())))
+    if as_json:
+        print_json([asdict(row) for row in checked])
+    else:
+        for row in checked:
+            detail = f": {row.detail}" if row.detail else ""
+            console().print(f"{row.verdict:8} {row.name}  {shown(row.path)}{detail}", soft_wrap=True, markup=False)
+    changed = [row for row in checked if row.verdict == "changed"]
+    for row in changed:
+        cure = f"robustiqa weights fetch {row.name}"
+        print(
+            f"failed: {shown(row.path)} is not the file of the manifest. Remove it and run `{cure}`.", file=sys.stderr
+        )
+    absent = [row for row in checked if row.verdict == "missing"] if names else []
+    for row in absent:
+        print(f"failed: {shown(row.path)} is missing. Run `{row.detail}`.", file=sys.stderr)
+    if changed or absent:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Callable[[Part], Bar | None]]:
+    """Progress of downloads on a terminal, and nothing elsewhere."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield lambda part: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=screen, transient=True) as bars:
+        yield lambda part: _Bar(bars, part.file)
+
+
+class _Bar:
+    """One download among rich's bars, told in the way of pooch."""
+
+    def __init__(self, bars: Progress, name: str) -> None:
+        self._bars = bars
+        self._task = bars.add_task(name, total=None)
+
+    @property
+    def total(self) -> int:
+        """Bytes expected."""
+        return int(self._bars.tasks[self._task].total or 0)
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self._bars.update(self._task, total=size or None)
+
+    def update(self, size: int) -> None:
+        """So many more bytes came."""
+        self._bars.advance(self._task, size)
+
+    def reset(self) -> None:
+        """Begin again at 0."""
+        self._bars.update(self._task, completed=0)
+
+    def close(self) -> None:
+        """The download ended; what is left is verifying it."""
+        self._bars.refresh()
