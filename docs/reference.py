@@ -180,7 +180,8 @@ def type_text(schema: Mapping[str, Any]) -> str:
     if kind == "object":
         keys = schema.get("propertyNames", {}).get("enum")
         named = " or ".join(f"`{key}`" for key in keys) if keys else "names"
-        return f"mapping: {named} to a {type_text(schema.get('additionalProperties') or {})}"
+        value = schema.get("additionalProperties")
+        return f"mapping: {named} to {f'a {type_text(value)}' if isinstance(value, dict) else 'values'}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     limits = [
         text.format(f"`{schema[key]}`" if key == "pattern" else schema[key])
@@ -208,7 +209,7 @@ def _written(default: Any) -> str:
 
 
 def _plugin(kind: Kind, plugin: Plugin[Any]) -> Iterator[str]:
-    first = (inspect.getdoc(plugin.cls) or "").partition("\n\n")[0].replace("\n", " ")
+    first = plugin.described({}).partition("\n\n")[0].replace("\n", " ")
     facts = "; ".join(_facts(kind, plugin))
     yield f"#### `{plugin.name}`\n"
     yield _wrapped(f"{first}{f' ({_capital(facts)}.)' if facts else ''}") + "\n"

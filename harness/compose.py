@@ -41,38 +41,52 @@ class Overrides:
     seed: int | None = None
 
 
-def read(path: Path) -> Document:
-    """Read a suite file and what it extends.
+@dataclass(frozen=True)
+class FileKind:
+    """What messages say of the files that extend one another."""
+
+    name: str
+    keys: str
+    start: str
+    """The file to start from."""
+
+
+SUITES = FileKind("suite", "name, datasets, ...", "suites/quickstart.yaml")
+
+
+def read(path: Path, kind: FileKind = SUITES) -> Document:
+    """Read a suite file, or one of another kind, and what it extends.
 
     Raises:
         UserError: The file cannot be read, or is no YAML.
     """
-    return _extended(parse(path), path, ())
+    return _extended(parse(path, start=kind.start), path, (), kind)
 
 
-def _extended(document: Document, path: Path, chain: tuple[Path, ...]) -> Document:
+def _extended(document: Document, path: Path, chain: tuple[Path, ...], kind: FileKind) -> Document:
     if not isinstance(document.value, dict) or "extends" not in document.value:
         return document
     chain = (*chain, path)
     given = document.value.pop("extends")
-    no_path = f"should be the path of a suite file, got {given!r}."
+    no_path = f"should be the path of a {kind.name} file, got {given!r}."
     if not isinstance(given, str) or not given:
         return _refused(document, no_path)
     try:
         target = path.parent / Path(given).expanduser()
-        base = parse(target)
+        base = parse(target, start=kind.start)
     except UserError as error:
         return _refused(document, str(error))
     except (ValueError, RuntimeError):  # a null character, a lone surrogate; the home of nobody
         return _refused(document, no_path)
     if target.resolve() in {file.resolve() for file in chain}:
         shown = " -> ".join(str(file) for file in (*chain, target))
-        return _refused(document, f"a suite cannot extend itself: {shown}. Remove one 'extends'.")
+        return _refused(document, f"a {kind.name} cannot extend itself: {shown}. Remove one 'extends'.")
     if not isinstance(base.value, dict) and not base.problems:
         return _refused(
-            document, f"{target}: no suite; a suite is a mapping with the keys name, datasets, ... Name another."
+            document,
+            f"{target}: no {kind.name}; a {kind.name} is a mapping with the keys {kind.keys} Name another.",
         )
-    return _merged(_extended(base, target, chain), document)
+    return _merged(_extended(base, target, chain, kind), document)
 
 
 def _refused(document: Document, message: str) -> Document:

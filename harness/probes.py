@@ -28,6 +28,7 @@ def probe(metric: Metric, name: str, *, trained: bool = True) -> dict[str, Any]:
         met), ``smallest`` (smallest square side in pixels that gets finite scores; None if none up to 512 does),
         ``identical`` and ``flat`` (scores of identical and of two flat images; None where they cannot be had).
     """
+    metric = metric.probed()
     try:
         check_metric(metric, name=name, trained=trained)
         faults: list[Mapping[str, str]] = []

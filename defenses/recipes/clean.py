@@ -37,12 +37,8 @@ class Clean(Recipe):
         self, entries: Sequence[Entry], rng: np.random.Generator
     ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
         """Shuffled passes over the entries, cut into batches; what is left of a pass begins the next batch."""
-        queue: list[int] = []
-        while True:
-            while len(queue) < self.batch:
-                queue.extend(rng.permutation(len(entries)).tolist())
-            yield queue[: self.batch], [False] * self.batch
-            queue = queue[self.batch :]
+        for indices in shuffled_passes(len(entries), self.batch, rng):
+            yield indices, [False] * self.batch
 
     def loss(self, metric: Metric, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
         """Eq. 5 on one batch; logs ``mse`` and ``plcc``."""
@@ -55,6 +51,16 @@ class Clean(Recipe):
         if warming or float(target.std(correction=0)) < SMALLEST_SPREAD:
             return error, figures
         return self.alpha * error - (1 - self.alpha) * correlation, figures
+
+
+def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Endless batches of indices below `count`: every pass shuffled anew, what is left of one begins the next batch."""
+    queue: list[int] = []
+    while True:
+        while len(queue) < batch:
+            queue.extend(rng.permutation(count).tolist())
+        yield queue[:batch]
+        queue = queue[batch:]
 
 
 def plcc(prediction: Tensor, target: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ def check_recipe(recipe: Recipe, *, name: str | None = None, metric: Metric | No
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("recipe", recipe, name)
+    kinds = ("pairs", "triplets")
+    report.expect(recipe.kind in kinds, "kind is pairs or triplets", f"it is {recipe.kind!r}", "state one of the two")
     first = _check_batches(recipe, report)
     if first is not None:
         for step in (0, 999):
@@ -48,7 +50,10 @@ def check_recipe(recipe: Recipe, *, name: str | None = None, metric: Metric | No
 
 def _check_batches(recipe: Recipe, report: Report) -> tuple[Sequence[int], Sequence[bool]] | None:
     """The first batch, if batches can be used at all."""
-    entries = [Entry(f"train/{i}", f"r{i // 4}", opinion=i / 23, group="g", level=i % 4 + 1) for i in range(24)]
+    if recipe.kind == "triplets":
+        entries = [Entry(f"train/{i}", f"r{i // 4}", judge=i / 23) for i in range(24)]
+    else:
+        entries = [Entry(f"train/{i}", f"r{i // 4}", opinion=i / 23, group="g", level=i % 4 + 1) for i in range(24)]
     rule, cure = "batches() yields indices and flags of equal length", "yield (indices into entries, one flag for each)"
     size = getattr(recipe, "batch", None)
     first: tuple[Sequence[int], Sequence[bool]] | None = None
@@ -81,6 +86,19 @@ def _check_batches(recipe: Recipe, report: Report) -> tuple[Sequence[int], Seque
     return first
 
 
+def _batch_of(recipe: Recipe, size: int, first: tuple[Sequence[int], Sequence[bool]], step: int) -> dict[str, Tensor]:
+    """A batch as the trainer makes it, of made images."""
+    indices, flags = first
+    ref, clean = image_pairs(size, size, len(indices))
+    attacked, shares = torch.tensor(flags), torch.tensor([index / 23 for index in indices])
+    other = distorted(clean, 0.05, 9)
+    progress = {"step": torch.tensor(step), "steps": torch.tensor(1000)}
+    if recipe.kind == "triplets":
+        return {"ref": ref, "p0": clean, "p1": other, "judge": shares, **progress}
+    dist = torch.where(attacked.view(-1, 1, 1, 1), other, clean)
+    return {"ref": ref, "clean": clean, "dist": dist, "attacked": attacked, "target": 1 + 4 * shares, **progress}
+
+
 def _check_loss(
     recipe: Recipe,
     report: Report,
@@ -90,18 +108,7 @@ def _check_loss(
     step: int,
 ) -> None:
     rule, cure = "loss() returns a finite scalar and figures", "return (a tensor without axes, a dict of floats)"
-    count = len(first[0])
-    ref, clean = image_pairs(size, size, count)
-    attacked = torch.tensor(first[1])
-    batch = {
-        "ref": ref,
-        "clean": clean,
-        "dist": torch.where(attacked.view(-1, 1, 1, 1), distorted(clean, 0.05, 9), clean),
-        "attacked": attacked,
-        "target": 1 + 4 * torch.tensor([index / 23 for index in first[0]]),
-        "step": torch.tensor(step),
-        "steps": torch.tensor(1000),
-    }
+    batch = _batch_of(recipe, size, first, step)
     metric.train()
     metric.zero_grad(set_to_none=True)
     with report.probing(rule, f"step {step}", cure):

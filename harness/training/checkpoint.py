@@ -1,0 +1,107 @@
+"""Where a killed training goes on: metric, link, best weights so far and Adam's moments, in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from harness.files import write_whole
+from harness.recipe_file import TrainingError
+from harness.training.measures import Progress
+
+_FILE = "checkpoint.safetensors"
+_HISTORY = "history.jsonl"
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a training is after one of its validations."""
+
+    identity: str
+    """What it must agree with to be continued."""
+    step: int
+    history: tuple[Progress, ...]
+    seconds: float
+    metric: State
+    best: State
+    """Weights of the best validation so far."""
+    link: State
+    """Empty without a link."""
+    best_link: State
+    moments: Mapping[int, State]
+    """Number of a trained parameter -> Adam's state of it."""
+
+
+def save_checkpoint(folder: Path, state: Checkpoint) -> None:
+    """Write a checkpoint, and its history as one line per validation."""
+    tensors = {
+        **_named("metric.", state.metric),
+        **_named("best.", state.best),
+        **_named("link.", state.link),
+        **_named("best_link.", state.best_link),
+    }
+    for index, moments in state.moments.items():
+        tensors.update(_named(f"adam.{index}.", moments))
+    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    figures = {
+        "identity": state.identity,
+        "step": state.step,
+        "history": state.history,
+        "seconds": state.seconds,
+    }
+    write_whole(folder / _FILE, save(tensors, {"training": json.dumps(figures)}))
+    lines = [json.dumps(point._asdict()) for point in state.history]
+    write_whole(folder / _HISTORY, ("\n".join(lines) + "\n").encode())
+
+
+def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
+    """The checkpoint of a run folder, if it has one.
+
+    Raises:
+        TrainingError: It is damaged, or of a training with another identity.
+    """
+    path = folder / _FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stored:
+            figures = json.loads(stored.metadata()["training"])
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"{path}: damaged ({error}). Remove the file to begin anew.") from error
+    if figures["identity"] != identity:
+        raise TrainingError(
+            f"run folder {folder}: holds a run of another recipe or data set. "
+            "Remove the folder, or give the recipe another name."
+        )
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in _under("adam.", tensors).items():
+        index, field = key.split(".")
+        moments.setdefault(int(index), {})[field] = value
+    return Checkpoint(
+        identity=identity,
+        step=figures["step"],
+        history=tuple(Progress(*point) for point in figures["history"]),
+        seconds=figures["seconds"],
+        metric=_under("metric.", tensors),
+        best=_under("best.", tensors),
+        link=_under("link.", tensors),
+        best_link=_under("best_link.", tensors),
+        moments=moments,
+    )
+
+
+def _named(prefix: str, tensors: State) -> dict[str, Tensor]:
+    return {f"{prefix}{key}": value for key, value in tensors.items()}
+
+
+def _under(prefix: str, tensors: State) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

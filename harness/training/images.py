@@ -1,0 +1,116 @@
+"""From entries to batches: decoded images, the same crop and flips for all images of an item, labels."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.contracts import Dataset, Entry
+from harness.recipe_file import RecipeFile, TrainingError
+
+PARTS: Mapping[str, tuple[str, ...]] = {"pairs": ("ref", "dist"), "triplets": ("ref", "p0", "p1")}
+"""Kind of data set -> the images of an item, in order."""
+_MOST_ITEMS = 32
+_MOST_PIXELS = 2**21
+"""Of one image of each item scored at once: 32 of 256 px, 10 of 512 x 384."""
+
+
+class ImageCache:
+    """Decoded images of items, kept as 8-bit up to a fixed number of images; results do not depend on that number.
+
+    Args:
+        data: Where images are loaded from.
+        capacity: Most images kept.
+    """
+
+    def __init__(self, data: Dataset, capacity: int) -> None:
+        self._data = data
+        self._parts = PARTS[data.kind]
+        self._capacity = capacity // len(self._parts)
+        self._items: OrderedDict[str, Tensor] = OrderedDict()
+
+    def of(self, data: Dataset) -> ImageCache:
+        """The same images for another split of the same data set, of which an id means the same item."""
+        shared = copy.copy(self)
+        shared._data = data
+        return shared
+
+    def item(self, entry: Entry) -> Tensor:
+        """The images of an entry, rounded to 8 bits: P x 3 x H x W in [0, 1], P = 2 for pairs and 3 for triplets."""
+        item = self._items.pop(entry.id, None)
+        if item is None:
+            images = self._data.load(entry)
+            item = (torch.stack([images[part] for part in self._parts]) * 255).round().to(torch.uint8)
+        if self._capacity:
+            while len(self._items) >= self._capacity:
+                self._items.popitem(last=False)
+            self._items[entry.id] = item
+        return item.to(torch.float32) / 255
+
+
+def training_batch(
+    chosen: Sequence[Entry],
+    attacked: Sequence[bool],
+    images: ImageCache,
+    file: RecipeFile,
+    step: int,
+    kind: str,
+) -> dict[str, Tensor]:
+    """What a recipe's loss gets: images augmented by draws from (seed, step), labels, and how far training is.
+
+    Raises:
+        TrainingError: The images differ in size, or are smaller than the crop.
+    """
+    rng = np.random.default_rng([file.seed, 1, step])
+    items = [augmented(images.item(entry), file, rng) for entry in chosen]
+    if len({item.shape for item in items}) > 1:
+        raise TrainingError("the images of a batch differ in size. Give the recipe file a `crop` that fits them all.")
+    parts = dict(zip(PARTS[kind], torch.stack(items).unbind(dim=1), strict=True))
+    progress = {"step": torch.tensor(step), "steps": torch.tensor(file.steps)}
+    if kind == "triplets":
+        return {**parts, "judge": torch.tensor([entry.judge for entry in chosen], dtype=torch.float32), **progress}
+    labels = {"attacked": torch.tensor(attacked), "target": opinions(chosen, file)}
+    return {**parts, "clean": parts["dist"], **labels, **progress}
+
+
+def opinions(entries: Sequence[Entry], file: RecipeFile) -> Tensor:
+    """Opinion scores in the recipe file's label scale, [N]."""
+    low, high = file.label_scale
+    scores = torch.tensor([entry.opinion for entry in entries], dtype=torch.float32)
+    return low + scores * (high - low)
+
+
+def augmented(item: Tensor, file: RecipeFile, rng: np.random.Generator) -> Tensor:
+    """The same crop and flips for every image of an item, P x 3 x H x W. Always as many draws, whatever is on.
+
+    Raises:
+        TrainingError: The crop is larger than the images.
+    """
+    top, left = rng.random(2)
+    flips = rng.random(2) < 0.5
+    if file.crop is not None:
+        height, width = item.shape[2:]
+        if min(height, width) < file.crop:
+            raise TrainingError(f"crop {file.crop} is larger than an image of {height} x {width}. Give a smaller one.")
+        row, column = int(top * (height - file.crop + 1)), int(left * (width - file.crop + 1))
+        item = item[:, :, row : row + file.crop, column : column + file.crop]
+    if file.flip:
+        item = item.flip([axis for axis, wanted in zip((2, 3), flips, strict=True) if wanted])
+    return item
+
+
+def whole_batches(entries: Sequence[Entry], images: ImageCache) -> Iterator[Tensor]:
+    """Unaugmented items in order, in runs of equal size that fit in memory: N x P x 3 x H x W."""
+    for start in range(0, len(entries), _MOST_ITEMS):
+        items = [images.item(entry) for entry in entries[start : start + _MOST_ITEMS]]
+        for _, group in itertools.groupby(items, key=lambda item: item.shape):
+            run = list(group)
+            most = max(1, _MOST_PIXELS // (run[0].shape[2] * run[0].shape[3]))
+            for first in range(0, len(run), most):
+                yield torch.stack(run[first : first + most])

@@ -1,0 +1,170 @@
+"""What a finished training writes: weight files, their manifest entries, and the folds joined in one file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+import harness
+from harness.contracts import build_metric, fingerprint
+from harness.files import write_whole
+from harness.recipe_file import RecipeFile, TrainingError
+from harness.training.checkpoint import State
+from harness.training.measures import MEASURES
+from harness.training.members import Material, Member
+from harness.training.trainer import Trained
+from harness.weights import MANIFEST, SUFFIX, read_manifest
+
+FOLDS = "folds"
+"""The metric that holds one member per fold and asks, of each reference, the one that has never seen it."""
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
+    """Write a weight file whole; returns its sha256."""
+    content = save({key: value.contiguous() for key, value in weights.items()})
+    write_whole(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def weight_path(output: str) -> Path:
+    """The weight file of a recipe file's `output`."""
+    path = Path(output)
+    return path.with_name(path.name + SUFFIX)
+
+
+def list_weights(path: Path, entry: Mapping[str, Any]) -> None:
+    """Put a weight file's entry into the manifest beside it."""
+    content = path.read_bytes()
+    manifest = read_manifest(path.parent)
+    manifest[path.name.removesuffix(SUFFIX)] = {
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        **entry,
+    }
+    write_whole(path.parent / MANIFEST, (json.dumps(dict(sorted(manifest.items())), indent=2) + "\n").encode())
+
+
+def entry_of(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:
+    """What a manifest says of the weights of one member."""
+    return {
+        "metric": file.metric.name,
+        "parameters": file.metric.parameters(),
+        **_provenance(file, trained, kind),
+        "validation": _validation(file, trained, kind),
+        **({"test": {"split": file.dataset.test, **_rounded(trained.test)}} if trained.test is not None else {}),
+        **({"link": trained.link} if trained.link is not None else {}),
+        "minutes": round(trained.seconds / 60, 1),
+        "versions": _versions(),
+    }
+
+
+def entry_of_folds(
+    file: RecipeFile, members: Sequence[Member], trained: Sequence[Trained], kind: str, references: int
+) -> dict[str, Any]:
+    """What a manifest says of the joined weights of all folds."""
+    return {
+        "metric": FOLDS,
+        "parameters": folds_parameters(file, references),
+        **_provenance(file, trained[0], kind),
+        "members": [
+            {
+                "name": member.name,
+                "validation": _validation(member.file, one, kind),
+                **({"test": _rounded(one.test)} if one.test is not None else {}),
+                **({"link": one.link} if one.link is not None else {}),
+            }
+            for member, one in zip(members, trained, strict=True)
+        ],
+        "minutes": round(sum(one.seconds for one in trained) / 60, 1),
+        "versions": _versions(),
+    }
+
+
+def _provenance(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:
+    """Licence, recipe and data."""
+    facts = trained.facts
+    train = facts["splits"]["train"]
+    content: dict[str, Any] = {"licence": facts["licence"], "recipe": file.published()}
+    if facts["started_from"]:
+        content["started_from"] = facts["started_from"]
+    content["trained_on"] = {
+        "dataset": facts["dataset"],
+        "split": train["split"],
+        kind: train[kind],
+        "labels": facts["labels"],
+        "fingerprint": facts["fingerprint"],
+    }
+    return content
+
+
+def _validation(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:
+    best = trained.best
+    return {
+        "split": file.dataset.val,
+        kind: trained.facts["splits"]["val"][kind],
+        MEASURES[kind]: round(best.figure, 4),
+        "spread": round(best.spread, 4),
+        "collapsed": best.collapsed,
+        "step": best.step,
+    }
+
+
+def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "robustiqa": harness.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def folds_parameters(file: RecipeFile, references: int) -> dict[str, Any]:
+    """Parameters of the metric `folds` for the members that a recipe file trains."""
+    own = file.metric.parameters()
+    return {
+        "metric": file.metric.name,
+        **({"parameters": own} if own else {}),
+        "folds": file.folds,
+        "references": references,
+    }
+
+
+def join_folds(file: RecipeFile, materials: Sequence[Material], weights: Sequence[State]) -> dict[str, Tensor]:
+    """State of the metric `folds`: every member's weights, and which member held each reference out.
+
+    Args:
+        file: The recipe file.
+        materials: One per fold, for its test split.
+        weights: Their state dicts.
+
+    Raises:
+        TrainingError: Two references of different folds are the same image.
+    """
+    held: dict[bytes, tuple[int, str]] = {}
+    for fold, material in enumerate(materials):
+        firsts = {entry.reference_id: entry for entry in reversed(material.splits.test)}
+        for name, entry in sorted(firsts.items()):
+            key = fingerprint(material.images.item(entry)[0])
+            other, twin = held.setdefault(key, (fold, name))
+            if other != fold:
+                raise TrainingError(
+                    f"data set '{file.dataset.name}': references '{twin}' and '{name}' are the same image, and folds "
+                    f"{other} and {fold} hold them out. Leave one of them out of the data set."
+                )
+    state = {f"members.{i}.{key}": value for i, member in enumerate(weights) for key, value in member.items()}
+    state["fingerprints"] = torch.tensor([list(key) for key in held], dtype=torch.uint8)
+    state["held_out"] = torch.tensor([fold for fold, _ in held.values()], dtype=torch.int64)
+    build_metric(FOLDS, folds_parameters(file, len(held))).load_state_dict(state)  # or nobody could use the file
+    return state

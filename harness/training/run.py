@@ -1,0 +1,207 @@
+"""One recipe file from reading it to the weight file: its members one after the other, each of them resumable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from harness.contracts import UserError
+from harness.recipe_file import RecipeFile, TrainingError, read_recipe, refuse_output
+from harness.registry import Registry
+from harness.training.measures import Progress
+from harness.training.members import Material, Member, material_of, members_of
+from harness.training.output import (
+    entry_of,
+    entry_of_folds,
+    join_folds,
+    list_weights,
+    weight_path,
+    write_weights,
+)
+from harness.training.record import RunRecord, chosen, summarise, write_summary
+from harness.training.reporter import Reporter
+from harness.training.trainer import Trained, Trainer
+from harness.weights import WeightFile, read_manifest
+
+RUNS = Path("results/runs")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training left behind."""
+
+    weights: Path
+    """The one member's, the joined folds', or those of the seed with the best validation."""
+    sha256: str
+    run: Path
+    summary: dict[str, Any]
+    """What summary.json holds."""
+    histories: tuple[tuple[Progress, ...], ...]
+    """Every validation of every member."""
+
+    @property
+    def collapsed(self) -> bool:
+        """The alarm sounded at the validation whose weights were kept, of one member at least."""
+        return bool(self.summary["collapsed"])
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a recipe file would train."""
+
+    name: str
+    steps: int
+    batch: int
+    members: tuple[dict[str, Any], ...]
+    """Of each: name, seed, sizes of its splits, parameters trained and in all, sha256 it starts from."""
+    weights: Path
+    run: Path
+
+
+def train(
+    path: Path,
+    out: Path | None = None,
+    *,
+    plugins: Sequence[Path] = (),
+    sets: Sequence[str] = (),
+    device: str = "cpu",
+) -> TrainResult:
+    """Train a metric by a recipe file; the same command again resumes a killed run.
+
+    Args:
+        path: The recipe file.
+        out: Run folder; ``results/runs/train-<name>`` by default.
+        plugins: Extra plugin files.
+        sets: ``KEY.PATH=VALUE`` changes of the recipe file.
+        device: Where to train. On the CPU the same recipe, data and versions give the same bytes.
+
+    Raises:
+        TrainingError: Bad recipe file, unusable data, or a run folder of another recipe.
+    """
+    file = read_recipe(path, sets)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(file.threads)
+    try:
+        return _Run(file, path, out, plugins, device).run()
+    except UserError as error:
+        raise _placed(error, path) from error
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or out}: cannot be used ({error.strerror or error}). "
+            "Choose a writable run folder with --out, and a writable 'output'; the same command goes on from there."
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def preview(path: Path, out: Path | None = None, *, plugins: Sequence[Path] = (), sets: Sequence[str] = ()) -> Preview:
+    """What `train` would do; reads labels and starting weights, trains and writes nothing.
+
+    Raises:
+        TrainingError: As `train`.
+    """
+    file = read_recipe(path, sets)
+    try:
+        return _Run(file, path, out, plugins, "cpu").preview()
+    except UserError as error:
+        raise _placed(error, path) from error
+
+
+def _placed(error: UserError, path: Path) -> UserError:
+    return error if str(path) in str(error) else TrainingError(f"recipe file {path}: {error}")
+
+
+class _Run:
+    def __init__(self, file: RecipeFile, path: Path, out: Path | None, plugins: Sequence[Path], device: str) -> None:
+        self.file, self.path, self.plugins, self.device = file, path, plugins, device
+        self.folder = out or RUNS / f"train-{file.name}"
+        self.registry = Registry(plugins)
+        self.members = members_of(file, self.folder, self.registry)
+        source = self.registry.source("metrics", file.metric.name)
+        if file.folds is not None and source.file is not None:
+            raise TrainingError(
+                f"`folds`: the metric '{source.name}' comes from {source.origin}, and the weight file of several folds "
+                "can hold installed metrics only. Make it a package with an entry point in the group robustiqa.metrics."
+            )
+
+    def run(self) -> TrainResult:
+        """Train every member, then write the weights."""
+        # All data are looked at before the first member is trained, so that the last one has no surprises.
+        materials = self._materials()
+        trainer = self._trainer(0, materials)
+        refuse_output(Path(self.file.output), self.path)
+        for note in _notes(self.file, trainer.started):
+            print(f"note: {note}", file=sys.stderr)
+        record = RunRecord(self.folder, self.path, self.file, self.device, self.plugins)
+        trained: list[Trained] = []
+        with Reporter(self.file.name, len(self.members), self.file.steps) as reporter:
+            for i, member in enumerate(self.members):
+                trainer = trainer if i == 0 else self._trainer(i, materials)
+                trained.append(trainer.run(reporter))
+                record.trained(member, trained[-1])
+                if member.name:  # many networks need not be in memory at once
+                    write_weights(_own_weights(member), trained[-1].weights)
+                    trained[-1] = replace(trained[-1], weights={})
+        kind = materials[0].recipe.kind
+        summary = summarise(self.file, self.members, trained, kind)
+        write_summary(self.folder, summary)
+        path = weight_path(self.file.output)
+        if self.file.folds is not None:
+            state = join_folds(self.file, materials, [load_file(_own_weights(member)) for member in self.members])
+            sha256 = write_weights(path, state)
+            entry = entry_of_folds(self.file, self.members, trained, kind, len(state["held_out"]))
+        else:
+            best = chosen(trained)
+            member = self.members[best]
+            sha256 = write_weights(path, load_file(_own_weights(member)) if member.name else trained[best].weights)
+            entry = entry_of(member.file, trained[best], kind)
+            if len(trained) > 1:
+                entry["chosen"] = {"of": len(trained), "by": f"validation {summary['measure']}"}
+        list_weights(path, entry)
+        record.finished()
+        return TrainResult(path, sha256, self.folder, summary, tuple(one.history for one in trained))
+
+    def preview(self) -> Preview:
+        """Build everything and train nothing."""
+        found = []
+        materials = self._materials()
+        for i, member in enumerate(self.members):
+            trainer = self._trainer(i, materials)
+            facts = {key: trainer.facts[key] for key in ("splits", "parameters", "started_from")}
+            found.append({"name": member.name or self.file.name, "seed": member.file.seed, **facts})
+        refuse_output(Path(self.file.output), self.path)
+        weights = weight_path(self.file.output)
+        return Preview(self.file.name, self.file.steps, self.file.batch, tuple(found), weights, self.folder)
+
+    def _materials(self) -> list[Material]:
+        found: list[Material] = []
+        for member in self.members:
+            shared = found[0].images if found else None
+            found.append(material_of(member, self.path, self.registry, shared))
+        return found
+
+    def _trainer(self, index: int, materials: Sequence[Material]) -> Trainer:
+        device = torch.device(self.device)
+        return Trainer(self.members[index], materials[index], self.path, self.registry, device)
+
+
+def _notes(file: RecipeFile, started: WeightFile | None) -> list[str]:
+    """What the figures will not say."""
+    entry = read_manifest().get(started.name, {}) if started is not None else {}
+    if started is None or entry.get("trained_on", {}).get("dataset") != file.dataset.name:
+        return []
+    return [
+        f"the weights '{started.name}' were trained on {file.dataset.name} already, so its validation and test "
+        "images are no news to them."
+    ]
+
+
+def _own_weights(member: Member) -> Path:
+    """Where a member of several keeps its weights."""
+    return weight_path(str(member.folder / "weights"))

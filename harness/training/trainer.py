@@ -1,0 +1,347 @@
+"""The training of one member: steps, validations, checkpoints, and the weights that are kept."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import functools
+import hashlib
+import itertools
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.contracts import Metric
+from harness.files import write_whole
+from harness.recipe_file import RecipeFile, TrainingError, build_plugin
+from harness.registry import Registry, did_you_mean
+from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from harness.training.images import training_batch
+from harness.training.link import Linked
+from harness.training.measures import COLLAPSE, Progress, best_of, qualities, ran_out, tested, validation
+from harness.training.members import Material, Member
+from harness.training.reporter import Reporter
+from harness.weights import WeightFile, load, read_manifest, resolve
+
+_TESTED = "tested.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training of one member left behind."""
+
+    weights: Mapping[str, Tensor]
+    """State dict of the best validation."""
+    best: Progress
+    history: tuple[Progress, ...]
+    stopped: bool
+    """It ended early: validations got no better."""
+    link: Mapping[str, float] | None
+    """The affine link's `a` and `b` at the best validation."""
+    test: Mapping[str, Any] | None
+    """Figures of the test split, where there is one."""
+    facts: Mapping[str, Any]
+    """Sizes, fingerprint, labels and starting weights, for records."""
+    seconds: float
+
+
+class Trainer:
+    """One member: its objects, its state, its folder.
+
+    Args:
+        member: What to train.
+        material: Its data and recipe.
+        path: The recipe file, for messages.
+        registry: Where plugins come from.
+        device: Where to train.
+
+    Raises:
+        TrainingError: A plugin, a parameter or the data cannot be used.
+    """
+
+    def __init__(
+        self, member: Member, material: Material, path: Path, registry: Registry, device: torch.device
+    ) -> None:
+        file = member.file
+        self.member, self.file, self.folder, self.device = member, file, member.folder, device
+        self.data, self.recipe, self.splits = material.data, material.recipe, material.splits
+        self.images = material.images
+        plugin = registry.metric(file.metric.name)
+        with torch.random.fork_rng(devices=[]):  # for metrics that draw their first weights from the global stream
+            torch.default_generator.manual_seed(file.seed)
+            self.metric = build_plugin(plugin, path, file.metric.parameters())
+        if not any(True for _ in self.metric.parameters()):
+            raise TrainingError(f"the metric '{file.metric.name}' has nothing to train. Choose another.")
+        if file.crop is not None and file.crop < self.metric.minimum_size:
+            raise TrainingError(
+                f"crop {file.crop} is below the {self.metric.minimum_size} px that '{file.metric.name}' needs. "
+                "Raise it."
+            )
+        self.trained = _trainable(self.metric, file)
+        self.held = [self.trained[name] for name in _matching(self.trained, file.nonnegative, "nonnegative", file)]
+        wanted = file.metric.weights
+        self.started = resolve(plugin.name, wanted, plugin.weights) if wanted is not None else None
+        if self.started is not None:
+            load(self.metric, self.started)
+        self.code = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in registry.files]
+        self.metric.to(device)
+        linked = file.link == "affine" or not self.metric.higher_is_better
+        self.link = Linked(self.metric).to(device) if linked else None
+        self.model: Metric = self.link or self.metric
+        links = [self.link.a, self.link.log_b] if self.link is not None else []
+        self.parameters = [*self.trained.values(), *links]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=file.learning_rate, betas=file.betas)
+        self.step = 0
+        self.history: list[Progress] = []
+        self.best, self.best_link = _copied(self.metric), self._link_state()
+        self.seconds = 0.0
+
+    def run(self, reporter: Reporter) -> Trained:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Raises:
+            TrainingError: The checkpoint is another recipe's, or the gradient is not finite.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        reporter.begin(self.member.name, self.step)
+        batches = self.recipe.batches(self.splits.train, np.random.default_rng([self.file.seed, 0]))
+        losses: list[float] = []
+        for indices, attacked in itertools.islice(batches, self.step, self.file.steps):
+            if ran_out(self.history, self.file.patience):
+                break
+            started = time.monotonic()
+            losses.append(self.one_step(indices, attacked))
+            self.step += 1
+            due = self.step % self.file.evaluate_every == 0 or self.step == self.file.steps
+            if due:
+                self._validate(float(np.mean(losses)))
+                losses.clear()
+            self.seconds += time.monotonic() - started
+            if due:
+                self._checkpoint()
+                reporter.validated(self.history[-1], self.recipe.kind)
+            reporter.advanced(self.step)
+        stopped = self.step < self.file.steps
+        if stopped:
+            reporter.stopped(self.step, self.file.patience or 0)
+        return self._finish(stopped)
+
+    def one_step(self, indices: Sequence[int], attacked: Sequence[bool]) -> float:
+        """One batch; returns its loss.
+
+        Raises:
+            TrainingError: The recipe asks for attacked images, or the gradient is not finite.
+        """
+        if any(attacked):
+            raise TrainingError(
+                f"recipe '{self.file.recipe.name}' asks for attacked images, and this trainer has no inner attack yet. "
+                "Use the recipe 'clean'."
+            )
+        _training_mode(self.metric)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.file.learning_rate * _schedule(self.file, self.step)
+        chosen = [self.splits.train[i] for i in indices]
+        batch = training_batch(chosen, attacked, self.images, self.file, self.step, self.recipe.kind)
+        batch = {key: value.to(self.device) for key, value in batch.items()}
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            self._seed()
+            if self.link is not None and self.step == 0:
+                self.link.start(batch)
+            loss, _ = self.recipe.loss(self.model, batch)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.file.gradient_clip)
+        if not bool(norm.isfinite()):
+            raise TrainingError(f"the gradient is not finite at step {self.step}. Lower the learning rate.")
+        self.optimiser.step()
+        with torch.no_grad():
+            for parameter in self.held:
+                parameter.clamp_(min=0)
+        return float(loss.detach())
+
+    def _seed(self) -> None:
+        """Dropout of a metric that has some follows from (seed, step), as batches do."""
+        seed = int(np.random.default_rng([self.file.seed, 2, self.step]).integers(2**62))
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _validate(self, loss: float) -> None:
+        quality = qualities(self.metric, self.splits.val, self.images, self.device)
+        figure, spread = validation(quality, self.splits.val, self.file, self.link)
+        point = Progress(self.step, figure, spread, loss, spread < COLLAPSE)
+        self.history.append(point)
+        if best_of(self.history) is point:
+            self.best, self.best_link = _copied(self.metric), self._link_state()
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """What a checkpoint must agree with to be continued."""
+        content = {
+            "recipe": self.file.described(),
+            "data": self.data.fingerprint(),
+            "versions": [type(part).version for part in (self.metric, self.data, self.recipe)],
+            "code": self.code,
+            **({"started": self.started.sha256} if self.started is not None else {}),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _checkpoint(self) -> None:
+        state = Checkpoint(
+            identity=self.identity,
+            step=self.step,
+            history=tuple(self.history),
+            seconds=self.seconds,
+            metric=self.metric.state_dict(),
+            best=self.best,
+            link=self._link_state(),
+            best_link=self.best_link,
+            moments=self.optimiser.state_dict()["state"],
+        )
+        save_checkpoint(self.folder, state)
+
+    def _resume(self) -> None:
+        state = read_checkpoint(self.folder, self.identity)
+        if state is None:
+            return
+        self.metric.load_state_dict(state.metric)
+        if self.link is not None:
+            self._set_link(state.link)
+        self.best, self.best_link = dict(state.best), dict(state.best_link)
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state.moments})
+        self.step, self.seconds, self.history = state.step, state.seconds, list(state.history)
+
+    def _link_state(self) -> dict[str, Tensor]:
+        if self.link is None:
+            return {}
+        return {"a": self.link.a.detach().cpu().clone(), "log_b": self.link.log_b.detach().cpu().clone()}
+
+    def _set_link(self, state: Mapping[str, Tensor]) -> None:
+        assert self.link is not None
+        with torch.no_grad():
+            self.link.a.copy_(state["a"])
+            self.link.log_b.copy_(state["log_b"])
+
+    def _finish(self, stopped: bool) -> Trained:
+        link = None
+        if self.link is not None:
+            link = {"a": float(self.best_link["a"]), "b": float(self.best_link["log_b"].exp())}
+        return Trained(
+            weights=self.best,
+            best=best_of(self.history),
+            history=tuple(self.history),
+            stopped=stopped,
+            link=link,
+            test=self._test() if self.splits.test else None,
+            facts=self.facts,
+            seconds=self.seconds,
+        )
+
+    def _test(self) -> Mapping[str, Any]:
+        """Scored once by the weights that are kept; a finished member is not scored again."""
+        path, identity = self.folder / _TESTED, self.identity
+        if path.is_file():
+            known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if known["identity"] == identity and known["step"] == best_of(self.history).step:
+                return dict(known["test"])
+        self.metric.load_state_dict(self.best)
+        figures = tested(qualities(self.metric, self.splits.test, self.images, self.device), self.splits.test)
+        content = {"identity": identity, "step": best_of(self.history).step, "test": figures}
+        write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+        return figures
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """Sizes, fingerprint, labels and starting weights, for records."""
+        use = self.file.dataset
+        return {
+            "dataset": use.name,
+            "labels": self.data.labels,
+            "fingerprint": self.data.fingerprint(),
+            "started_from": self.started.sha256 if self.started is not None else None,
+            "licence": licence_after(self.started),
+            "splits": {
+                part: {
+                    "split": split,
+                    self.recipe.kind: len(entries),
+                    "references": len({entry.reference_id for entry in entries}),
+                }
+                for part, split, entries in (
+                    ("train", use.train, self.splits.train),
+                    ("val", use.val, self.splits.val),
+                    ("test", use.test, self.splits.test),
+                )
+                if entries
+            },
+            "parameters": {
+                "trained": sum(parameter.numel() for parameter in self.trained.values()),
+                "all": sum(parameter.numel() for parameter in self.metric.parameters()),
+            },
+        }
+
+
+def licence_after(started: WeightFile | None) -> str:
+    """Licence of weights: ours where they were trained from nothing, else what they started from keeps its own."""
+    if started is None:
+        return "Apache-2.0"
+    return str(read_manifest().get(started.name, {}).get("licence", "that of the weights it was trained from"))
+
+
+def _trainable(metric: Metric, file: RecipeFile) -> dict[str, nn.Parameter]:
+    """The parameters to train by name; the others are frozen.
+
+    Raises:
+        TrainingError: A pattern matches none.
+    """
+    parameters = dict(metric.named_parameters())
+    if file.trainable:
+        chosen = _matching(parameters, file.trainable, "trainable", file)
+    else:
+        normalised = {id(p) for module in metric.modules() if _is_batch_norm(module) for p in module.parameters()}
+        chosen = [name for name, parameter in parameters.items() if id(parameter) not in normalised]
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in chosen)
+    return {name: parameters[name] for name in chosen}
+
+
+def _matching(parameters: Mapping[str, Any], patterns: Sequence[str], key: str, file: RecipeFile) -> list[str]:
+    """Names that match a pattern, in their own order."""
+    for pattern in patterns:
+        if not fnmatch.filter(parameters, pattern):
+            parts = sorted({f"{name.partition('.')[0]}.*" if "." in name else name for name in parameters})
+            kind = "trained parameter" if key == "nonnegative" else "parameter"
+            raise TrainingError(
+                f"{key}: no {kind} of '{file.metric.name}' matches '{pattern}'.{did_you_mean(pattern, parts)}"
+            )
+    return [name for name in parameters if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    """Whether a module normalises by running statistics, of torch or of a metric's own make."""
+    return "running_mean" in dict(module.named_buffers(recurse=False))
+
+
+def _training_mode(metric: Metric) -> None:
+    """Training mode, but for batch normalisation: by a batch's statistics sample i would depend on the others."""
+    metric.train()
+    for module in metric.modules():
+        if _is_batch_norm(module):
+            module.eval()
+
+
+def _schedule(file: RecipeFile, step: int) -> float:
+    """Factor on the learning rate."""
+    return 1.0 if file.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * step / file.steps))
+
+
+def _copied(metric: Metric) -> dict[str, Tensor]:
+    return copy.deepcopy({key: value.detach().cpu() for key, value in metric.state_dict().items()})
