@@ -14,6 +14,11 @@ from harness.run import Options, run_suite
 TOY = Path(__file__).parent / "plugins" / "toy.py"
 
 
+def pytest_configure():
+    """Commands that tests start share the cores with the other test processes."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)

@@ -27,6 +27,7 @@ from harness.store import RunFolder
 
 PLUGINS = tuple(Path(__file__).parent / "plugins" / name for name in ("toy.py", "slow.py"))
 PATIENCE = 120
+pytestmark = pytest.mark.xdist_group("kills")  # what nothing interrupts is run once
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds worker processes in /proc")
 
 SUITE = """

@@ -36,6 +36,9 @@ def test_psnr_agrees_with_human_scores_as_published(run, test_data, tmp_path):
     (table,) = [t for t in result.tables if t.name == "srocc"]
     assert abs(float(table.frame["clean_srocc"].iloc[0]) - 0.404) < 0.003
     assert "human" in table.title and "360 images" in table.protocol and "proxy" not in table.title
+    (types,) = [t for t in result.tables if t.name == "per_type"]
+    blur = types.frame[types.frame["type_name"] == "08 Gaussian blur"].iloc[0]
+    assert abs(blur["srocc"] - 0.967) < 0.001 and blur["references"] == 24
 
 
 QUICK = """
