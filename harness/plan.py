@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.contracts import Entry
@@ -19,6 +19,7 @@ from harness.identity import identity, order_key
 from harness.registry import Registry
 from harness.select import Condition
 from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
+from harness.verdicts import added_attacks
 
 PROBES = 2
 """Part of a probe's identity. Raise it when a metric is asked for more."""
@@ -130,6 +131,8 @@ class Cell:
     """Id of the fact that ranges the source's clean quality; empty for clean cells and controls."""
     fits: tuple[tuple[int, str], ...]
     """(sign, id) of what the attack learnt of this source for each sign it needs; empty where it learns nothing."""
+    for_verdicts: bool = False
+    """Added for verdicts alone, on the first few samples. No part of identity."""
 
     @property
     def sign(self) -> int:
@@ -192,6 +195,15 @@ class Plan:
         """The entries that tables are made from."""
         return self.entries[split.key][: self.suite.limit]
 
+    def entries_of(self, cell: Cell) -> Sequence[Entry]:
+        """The entries that a cell is for."""
+        limited = self.limited(cell.split)
+        return limited[: self.suite.verdict_samples] if cell.for_verdicts else limited
+
+    def slices_of(self, cell: Cell) -> int:
+        """Number of slices of a cell, from the first on."""
+        return math.ceil(len(self.entries_of(cell)) / self.suite.slice_size)
+
     def blocks(self, done: Mapping[str, frozenset[int]]) -> list[Block]:
         """Blocks of the pending work, all slices of one source before the next, so that a worker loads a model once.
 
@@ -203,10 +215,9 @@ class Plan:
             groups.setdefault((cell.split.key, cell.source.key), []).append(cell)
         blocks = []
         for cells in groups.values():
-            slices = frozenset(range(self.slices[cells[0].split.key]))
-            pending: list[list[Cell]] = [[] for _ in slices]
+            pending: list[list[Cell]] = [[] for _ in range(self.slices[cells[0].split.key])]
             for cell in cells:
-                for index in slices - done.get(cell.id, frozenset()):
+                for index in set(range(self.slices_of(cell))) - done.get(cell.id, frozenset()):
                     pending[index].append(cell)
             split, source = cells[0].split, cells[0].source
             blocks += [Block(split, source, index, tuple(left)) for index, left in enumerate(pending) if left]
@@ -262,6 +273,12 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
             if "self_split" in suite.directions and use.shape == "pairs":
                 fact = _fact(suite, split, scorer)
                 facts.setdefault(fact.id, fact)
+        for source, scorer, defense in _pairs(suite):  # after the suite's own cells, which may be the same
+            for part in _for_verdicts(suite, registry, split, calibration, source, scorer, defense):
+                if isinstance(part, Cell):
+                    cells.setdefault(part.id, part)
+                else:
+                    facts.setdefault(part.id, part)
     metrics = {spec.metric.label: spec.metric for cell in cells.values() for spec in (cell.source, cell.scorer)}
     probes = tuple(_probe(metric) for metric in metrics.values())
     return Plan(suite, probes, tuple(facts.values()), tuple(fits.values()), tuple(cells.values()), slices, entries)
@@ -327,6 +344,31 @@ def _cells(
             for norm, eps in wanted:
                 condition = _Condition(attack, endpoint, norm, eps, threat, eot, fact, fits)
                 yield _cell(suite, split, source, scorer, defense, condition)
+
+
+def _for_verdicts(
+    suite: Suite,
+    registry: Registry,
+    split: SplitSpec,
+    calibration: SplitSpec,
+    source: ScorerSpec,
+    scorer: ScorerSpec,
+    defense: DefenseUse,
+) -> Iterator[Fact | Cell]:
+    """The cells that verdicts on a scorer need beyond the suite's own; masking is of the scorer that is attacked."""
+    if source.key != scorer.key or suite.excludes(_condition(split, source, scorer, defense)):
+        return
+    for attack, norm, eps in added_attacks(suite, registry, scorer.metric):
+        if suite.excludes(_condition(split, source, scorer, defense, attack.label, norm, eps)):
+            continue
+        eot = defense.eot if not attack.control else 1
+        fact = None if attack.control else _fact(suite, calibration, source)
+        if fact is not None:
+            yield fact
+        endpoints: tuple[Endpoint, ...] = ("",) if attack.control else _UP_AND_DOWN
+        for endpoint in endpoints:
+            condition = _Condition(attack, endpoint, norm, eps, defense.threat, eot, fact)
+            yield replace(_cell(suite, split, source, scorer, defense, condition), for_verdicts=True)
 
 
 def _condition(

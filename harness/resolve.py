@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import itertools
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from harness.located import Document, Problem, YamlPath, parse_text
 from harness.registry import Kind, Parameter, Plugin, PluginError, Registry, did_you_mean
 from harness.select import Exclusion, conditions_of, select, shown_pattern
 from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
-from harness.suite_file import DIRECTIONS, TABLES, SuiteFile, as_entry, read_file, shown, worded
+from harness.suite_file import DIRECTIONS, EVERY_PAIR, TABLES, SuiteFile, as_entry, read_file, shown, worded
+from harness.uses import plugin_use
 from harness.weights import check as check_weights
 from harness.weights import resolve as resolve_weights
 
@@ -45,7 +47,10 @@ def load_suite(path: Path, registry: Registry, overrides: Overrides | None = Non
     document = read(path)
     override(document, overrides, lambda key, entry: _automatic_labels(registry, key, entry))
     suite = validate(document, registry)
-    return select(suite, overrides.only) if overrides.only is not None else suite
+    if overrides.only is None:
+        return suite
+    # Cells that only verdicts look at are not among those that were picked.
+    return dataclasses.replace(select(suite, overrides.only), verdicts=bool(suite.verdicts))
 
 
 def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) -> set[str]:
@@ -57,7 +62,9 @@ def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) ->
         plugin = registry.get(kind, entry["name"])
     except PluginError:
         return set()
-    return {_use(kind, plugin, {p.name: entry.get(p.name, p.default) for p in plugin.parameters()}, entry)["label"]}
+    return {
+        plugin_use(kind, plugin, {p.name: entry.get(p.name, p.default) for p in plugin.parameters()}, entry)["label"]
+    }
 
 
 def validate(document: Document, registry: Registry) -> Suite:
@@ -129,6 +136,8 @@ class _Resolver:
                 self._add(
                     ("transfer", i), "source and scorer are the same metric; that is the ordinary attack. Remove it."
                 )
+        every_pair = self._value.get("transfer") == EVERY_PAIR
+        pairs = itertools.permutations(labels, 2) if every_pair else ((p.source, p.scorer) for p in file.transfer)
         suite = Suite(
             name=file.name,
             seed=file.seed,
@@ -139,7 +148,8 @@ class _Resolver:
             budgets=tuple(dict.fromkeys(budgets)),
             directions=tuple(directions or file.directions),
             tables=tuple(tables or file.tables),
-            transfer=tuple((p.source, p.scorer) for p in file.transfer),
+            transfer=tuple(pairs),
+            verdicts=file.verdicts,
             limit=file.limit,
             slice_size=file.slice,
             save_examples=file.save_examples,
@@ -280,11 +290,9 @@ class _Resolver:
         if wrong:
             self._add(path, wrong)
             return None
-        use = _use("datasets", plugin, values, entry)
+        use = plugin_use("datasets", plugin, values, entry)
         if "label" not in entry and split != default:
             use["label"] += f" {split}"
-        neutral = plugin.cls.neutral
-        use["parameters"] = {k: v for k, v in values.items() if k not in neutral or v != neutral[k]}
         return DatasetUse(**use, split=split, splits=splits, labels=plugin.cls.labels, shape=plugin.cls.kind)
 
     def _metric(self, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:
@@ -299,7 +307,7 @@ class _Resolver:
         if weights is not None and not plugin.cls.needs_weights:
             self._add((*path, "weights"), f"'{plugin.name}' has no weights. Remove the key.", on_key=True)
             return None
-        use = _use("metrics", plugin, values, entry)
+        use = plugin_use("metrics", plugin, values, entry)
         metric = self._build(plugin, path, values)
         if metric is None:
             return None
@@ -327,7 +335,7 @@ class _Resolver:
         values = self._parameters(plugin, path, entry, []) if plugin else None
         if plugin is None or values is None or self._build(plugin, path, values) is None:
             return None
-        use = _use("attacks", plugin, values, entry)
+        use = plugin_use("attacks", plugin, values, entry)
         if use["label"] == "clean":
             self._add(path, "'clean' is always measured; do not list or label an attack so.")
         return AttackUse(**use, control=plugin.cls.control, fits=plugin.cls.fits, norms=plugin.cls.norms)
@@ -366,7 +374,7 @@ class _Resolver:
                 on_key=True,
             )
             return None
-        use = Use(**_use("purifiers", plugin, values, entry))
+        use = Use(**plugin_use("purifiers", plugin, values, entry))
         return DefenseUse(use.label, (use,), threat, counts["eot"], counts["draws"])
 
     def _combinations(
@@ -400,6 +408,9 @@ class _Resolver:
         if (shapes, two_afc) in (({"triplets"}, {False}), ({"pairs"}, {True})):
             kind = "two_afc is for triplets" if shapes == {"pairs"} else "triplets have only two_afc"
             self._add(("tables",), f"none of these tables can be made of these data sets: {kind}.", on_key=True)
+        if suite.verdict_samples and "verdicts" not in suite.tables:
+            cure = "Add 'verdicts' to the tables, or remove the key."
+            self._add(("verdicts",), f"its cells are for a table that is not asked for. {cure}", on_key=True)
         for path, use in placed["datasets"]:
             for direction in ("mos_split", "error"):
                 if use.labels == "none" and use.shape == "pairs" and direction in suite.directions and attacks:
@@ -432,31 +443,6 @@ def check_parameter(annotation: Any, value: Any) -> Any:
 
 def _checked(adapter: pydantic.TypeAdapter[Any], value: Any) -> Any:
     return adapter.validate_json(json.dumps(value), strict=True)
-
-
-def _use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = {p.name: p.default for p in plugin.parameters()}
-    changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
-    label = entry.get("label") or (f"{plugin.name}({', '.join(changed)})" if changed else plugin.name)
-    return {
-        "kind": kind,
-        "name": plugin.name,
-        "parameters": dict(values),
-        "version": int(plugin.cls.version),
-        "code": plugin.code,
-        "label": re.sub(r"[/\\]", "|", str(label)),
-    }
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        scaled = value * 255
-        if value < 1 and abs(scaled - round(scaled, 2)) < 1e-9:
-            return f"{scaled:g}:255"
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return "+".join(_short(v) for v in value)
-    return str(value)
 
 
 def resolve_metric(name: str, sets: Sequence[str], registry: Registry) -> MetricUse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,10 +17,10 @@ from harness import __version__
 from harness.identity import PROTOCOL
 from harness.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
 from harness.registry import Registry
-from harness.report import DatasetFacts, Failure, RunData, cell_label
+from harness.report import AttackFacts, DatasetFacts, Failure, RunData, cell_label
 from harness.report.data import COLUMNS
 from harness.store import FailureRecord, RunFolder
-from harness.suite import RANDOM_WEIGHTS, DatasetUse, MetricUse
+from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, MetricUse
 
 _PACKAGES = ("torch", "numpy", "scipy", "pillow", "scikit-image")
 
@@ -36,11 +36,9 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
     Raises:
         UserError: Records are damaged.
     """
-    found = [table for cell in plan.cells if (table := _records(cell, plan, store)) is not None]
-    records = pa.concat_tables(found, promote_options="permissive").to_pandas() if found else pd.DataFrame()
     return RunData(
         name=plan.suite.name,
-        records=records.reindex(columns=[*COLUMNS, *(c for c in records.columns if c not in COLUMNS)]),
+        records=_all_records([cell for cell in plan.cells if not cell.for_verdicts], plan, store),
         datasets={split.dataset.label: _dataset_facts(plan, split) for split in plan.splits},
         medians=_medians(plan, store),
         directions=plan.suite.directions,
@@ -55,7 +53,28 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         expected=list(dict.fromkeys(_who(cell) for cell in plan.cells)),
         weights={m.label: _weights_text(m, registry) for m in plan.suite.metrics if m.weights},
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
+        attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
+        blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
+        verdicts=bool(plan.suite.verdicts),
+        verdict_records=_all_records([cell for cell in plan.cells if cell.for_verdicts], plan, store),
+        verdict_samples=plan.suite.verdict_samples,
+        verdict_items={
+            split.dataset.label: [e.id for e in plan.limited(split)[: plan.suite.verdict_samples]]
+            for split in plan.splits
+        },
     )
+
+
+def _attack_facts(use: AttackUse, registry: Registry) -> AttackFacts:
+    cls = registry.attack(use.name).cls
+    return AttackFacts(use.name, {**getattr(cls, "neutral", {}), **use.parameters}, cls.needs_gradient)
+
+
+def _all_records(cells: Sequence[Cell], plan: Plan, store: RunFolder) -> pd.DataFrame:
+    """The records of some cells, one under the other."""
+    found = [table for cell in cells if (table := _records(cell, plan, store)) is not None]
+    records = pa.concat_tables(found, promote_options="permissive").to_pandas() if found else pd.DataFrame()
+    return records.reindex(columns=[*COLUMNS, *(c for c in records.columns if c not in COLUMNS)])
 
 
 def _broken_rules(found: Mapping[str, Any]) -> str:
@@ -82,7 +101,7 @@ def cell_rows(plan: Plan, store: RunFolder) -> list[dict[str, Any]]:
     done = done_slices(plan, store)
     rows = []
     for cell in plan.cells:
-        slices, label = plan.slices[cell.split.key], label_of(cell)
+        slices, label = plan.slices_of(cell), label_of(cell)
         finished = sum(index < slices for index in done[cell.id])
         group = label.partition(" eps ")[0].removesuffix(" l2")
         rows.append({"cell": label, "group": group, "id": cell.id, "slices": slices, "done": finished})
@@ -134,13 +153,13 @@ def versions(device: str) -> dict[str, str]:
 
 def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
     """The records of a cell under the limit, with the labels that people know it by."""
-    wanted = range(plan.slices[cell.split.key])
+    wanted = range(plan.slices_of(cell))
     there = store.slices(cell.id)
     tables = [table for i in wanted if i in there and len(table := store.read_records(cell.id, i))]
     if not tables:
         return None
     table = pa.concat_tables(tables, promote_options="permissive")
-    samples = pa.array([entry.id for entry in plan.limited(cell.split)], pa.string())
+    samples = pa.array([entry.id for entry in plan.entries_of(cell)], pa.string())
     table = table.filter(pc.is_in(table["sample"], samples))
     labels = {
         "dataset": cell.split.dataset.label,
@@ -212,7 +231,7 @@ def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
 
 def relevant_failures(plan: Plan, store: RunFolder) -> list[FailureRecord]:
     """Noted failures of the plan's cells (in slices under its limit), facts and fits."""
-    last = {cell.id: plan.slices[cell.split.key] for cell in plan.cells}
+    last = {cell.id: plan.slices_of(cell) for cell in plan.cells}
     last |= dict.fromkeys((p.id for p in plan.probes), 1) | dict.fromkeys((f.id for f in plan.facts), 1)
     last |= dict.fromkeys((f.id for f in plan.fits), 1)
     return [failure for failure in store.failures() if failure.slice < last.get(failure.cell, 0)]

@@ -101,6 +101,12 @@ class RunResult:
         """The tables."""
         return build_tables(self.data)
 
+    @property
+    def verdicts(self) -> Sequence[Mapping[str, Any]]:
+        """The verdicts on gradient masking: a row for each data set, scorer and claim, with the figure that decided."""
+        found = [table.frame for table in self.tables if table.name == "verdicts"]
+        return [{str(key): value for key, value in row.items()} for frame in found for row in frame.to_dict("records")]
+
 
 def run_suite(
     suite: Suite, registry: Registry, options: Options | None = None, progress: Progress | None = None

@@ -110,6 +110,13 @@ class Suite:
     exclude: tuple[Exclusion, ...] = ()
     save_examples: int = 0
     """Samples, first in hash order, whose attacked images are kept."""
+    verdicts: bool | int = True
+    """Whether verdicts on gradient masking are given; as a number, with cells of their own on so many samples."""
+
+    @property
+    def verdict_samples(self) -> int:
+        """Samples of each data set, first in hash order, on which cells are added for verdicts alone."""
+        return 0 if isinstance(self.verdicts, bool) else self.verdicts
 
     def excludes(self, condition: Condition) -> bool:
         """Whether a cell is left out."""
@@ -128,6 +135,7 @@ class Suite:
             "directions": list(self.directions),
             "tables": list(self.tables),
             "transfer": [{"source": source, "scorer": scorer} for source, scorer in self.transfer],
+            "verdicts": self.verdicts,
             "exclude": [exclusion.written() for exclusion in self.exclude],
             "limit": self.limit,
             "slice": self.slice_size,

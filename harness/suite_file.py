@@ -11,7 +11,9 @@ from harness.located import Problem, YamlPath
 from harness.registry import did_you_mean
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
-TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc", "per_type")
+TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc", "per_type", "transfer", "adequacy", "verdicts")
+EVERY_PAIR = "all"
+"""What `transfer` says in place of a list for every ordered pair of metrics."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
 _LABEL = r"^[^/\\]+$"
 
@@ -36,6 +38,11 @@ TABLES_EXPLAINED: Mapping[str, str] = {
     "two_afc": "Agreement with a judge who chose between two patches, hard and soft; for data sets of triplets.",
     "per_type": "Correlation with the opinions within each distortion type and over all, clean and attacked; for data "
     "sets with at least two types of 8 rated images or more.",
+    "transfer": "Attacked on one metric, scored by another: how far quality moved, for every pair asked for.",
+    "adequacy": "How far quality moved against an attack's steps, restarts or queries, and whether the last doubling "
+    "still gained; where the suite has one attack at several values of one of these.",
+    "verdicts": "Signs of gradient masking: seven orders between attacks that hold unless gradients mislead, each "
+    "passed, failed or not measured, with the figure that decided.",
 }
 """Every table in words, for the suite reference."""
 ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
@@ -43,9 +50,9 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
         "split": "Split to evaluate. Default: `test` where the data set has one, otherwise its first split.",
     },
     "metrics": {
-        "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published files, "
-        "or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a metric without "
-        "weights. The sha256 of the file decides identity, not its name.",
+        "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published "
+        "files, or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a "
+        "metric without weights. The sha256 of the file decides identity, not its name.",
     },
     "defenses": {
         "threat": "`oblivious`: attacked without the defense, scored with it. `adaptive`: attacked through it. "
@@ -112,6 +119,18 @@ def as_entry(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _pairs_listed(value: Any) -> Any:
+    """Every pair is looked up once the metrics are known."""
+    return [] if value == EVERY_PAIR else value
+
+
+def _verdicts_asked(value: Any) -> Any:
+    """One message for a value of the wrong type, where a union would give one for each of its types."""
+    if not isinstance(value, int) or (not isinstance(value, bool) and value < 1):
+        raise ValueError("should be true, false, or a number of samples of at least 1")
+    return value
+
+
 _Entries = list[Annotated[_Entry, pydantic.BeforeValidator(as_entry)]]
 _Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0, le=1)]], pydantic.Field(min_length=1)]
 
@@ -153,8 +172,15 @@ class SuiteFile(pydantic.BaseModel):
         default=list(TABLES),
         description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
     )
-    transfer: list[_Transfer] = pydantic.Field(
-        default=[], description="Attack one metric and score the images with another, both without a defense."
+    transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(
+        default=[],
+        description="Attack one metric and score the images with another, both without a defense. `all` in place of a "
+        "list is every ordered pair of metrics.",
+    )
+    verdicts: Annotated[bool | int, pydantic.BeforeValidator(_verdicts_asked)] = pydantic.Field(
+        default=True,
+        description="Verdicts on gradient masking. `true`: those that the suite's own cells decide. A number n: cells "
+        "are added that decide the others, on the first n samples of each split; `plan` lists them. `false`: none.",
     )
     exclude: list[_Exclusion] = pydantic.Field(
         default=[],

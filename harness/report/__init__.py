@@ -1,13 +1,14 @@
 """Records to tables, figures and a page: for the terminal, Markdown, CSV and HTML."""
 
 from harness.report.build import TABLE_NAMES, build_tables
-from harness.report.data import DatasetFacts, Failure, RunData, cell_label
+from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData, cell_label
 from harness.report.render import TERMINAL, print_tables, write_report
 from harness.report.table import Table
 
 __all__ = [
     "TABLE_NAMES",
     "TERMINAL",
+    "AttackFacts",
     "DatasetFacts",
     "Failure",
     "RunData",

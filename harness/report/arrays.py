@@ -23,6 +23,9 @@ RAISING_CONTROL = "restore"
 LOWERING_CONTROL = "noise"
 """The control whose loss an attack downwards is compared with."""
 
+WORST = "worst of all"
+"""In place of an attack: per image, the strongest of all attacks at that budget."""
+
 _GRIDS = ("clean", "pristine", "attacked", "attacked_8bit", "forwards", "backwards", "seconds")
 
 
@@ -82,6 +85,8 @@ class Scorer:
     finished: Mapping[tuple[Setting, str], Finished]
     """By setting and endpoint: "up", "down", "error", or "" for controls."""
     settings: tuple[Setting, ...]
+    worst: tuple[Setting, ...] = ()
+    """`WORST` at every budget that two attacks or more were run at."""
 
     def of(self, setting: Setting, endpoint: str) -> Finished:
         """The finished attack of one endpoint ("" for a control); state "missing" when it was not run."""
@@ -262,6 +267,13 @@ def _scorers(
         for setting, endpoint in ran:
             if cell_label(dataset, *who, setting.attack, endpoint, setting.norm, setting.eps) in failed:
                 finished[setting, endpoint] = _absent("failed", shape)
+        settings = tuple(
+            sorted(
+                {setting for setting, _ in finished},
+                key=lambda one: (not one.control, place[one.attack], one.norm, one.eps),
+            )
+        )
+        worst = _worst(finished, settings, grids["clean"])
         whole = not np.isnan(grids["clean"]).any() and cell_label(dataset, *who, "clean", "", "", 0.0) not in failed
         scorers.append(
             Scorer(
@@ -272,13 +284,9 @@ def _scorers(
                 clean=grids["clean"],
                 pristine=grids["pristine"],
                 median=data.medians.get((dataset, who.metric, who.defense)),
-                finished=finished,
-                settings=tuple(
-                    sorted(
-                        {setting for setting, _ in finished},
-                        key=lambda one: (not one.control, place[one.attack], one.norm, one.eps),
-                    )
-                ),
+                finished=finished | worst,
+                settings=settings,
+                worst=tuple(dict.fromkeys(setting for setting, _ in worst)),
             )
         )
     known = {who for who, _ in groups}
@@ -337,6 +345,46 @@ def _finished(
         grids[name][draw[where], rows[where]] = values[name][where]
     partial = len(where) < shape[0] * shape[1] and not partial_is_whole
     return _absent("failed", shape) if partial or np.isnan(values["attacked"][where]).any() else Finished("ok", **grids)
+
+
+def _worst(
+    finished: Mapping[tuple[Setting, str], Finished], settings: Sequence[Setting], clean: Floats
+) -> dict[tuple[Setting, str], Finished]:
+    """Per image the strongest of the attacks at one budget, for each endpoint that two attacks or more have.
+
+    Strength is the push in the mean over draws, so that no attack wins by a lucky draw. Costs are those of all of them.
+    One that failed makes it fail: the strongest of the others would be too weak.
+    """
+    attacks = [setting for setting in settings if not setting.control]
+    made = {}
+    for norm, eps in dict.fromkeys((one.norm, one.eps) for one in attacks):
+        for endpoint, sign in (("up", 1.0), ("down", -1.0)):
+            keys = [(one, endpoint) for one in attacks if (one.norm, one.eps) == (norm, eps)]
+            parts = [finished[key] for key in keys if key in finished]
+            if len(parts) < 2:
+                continue
+            worst = Setting(WORST, False, norm, eps, "")
+            if any(part.state != "ok" for part in parts):
+                made[worst, endpoint] = _absent("failed", clean.shape)
+                continue
+            pushed = np.stack([(sign * (part.attacked - clean)).mean(axis=0) for part in parts])
+            winner = np.where(np.isnan(pushed), -np.inf, pushed).argmax(axis=0)
+            made[worst, endpoint] = Finished(
+                "ok",
+                *(_picked([getattr(part, name) for part in parts], winner) for name in _OF_WINNER),
+                *(np.sum([getattr(part, name) for part in parts], axis=0) for name in _OF_ALL),
+            )
+    return made
+
+
+_OF_WINNER = ("attacked", "attacked_8bit", "sign", "started")
+_OF_ALL = ("forwards", "backwards", "seconds")
+
+
+def _picked(grids: Sequence[Floats], winner: Ints) -> Floats:
+    """For each item, all draws of the grid that is its winner's."""
+    picked: Floats = np.take_along_axis(np.stack(grids), winner[None, None, :], axis=0)[0]
+    return picked
 
 
 def _absent(state: State, shape: Sequence[int]) -> Finished:

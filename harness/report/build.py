@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from harness.report.adequacy import adequacy_table
 from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL, Evaluated, lay_out
 from harness.report.data import RunData
 from harness.report.layout import (
@@ -20,7 +21,9 @@ from harness.report.layout import (
     plain_text,
     scorer_of,
     stated,
+    without_worst,
 )
+from harness.report.masking import few_samples, verdict_table
 from harness.report.measure import (
     CONTROL,
     Row,
@@ -33,9 +36,20 @@ from harness.report.measure import (
 )
 from harness.report.per_type import per_type_table
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
+from harness.report.transfer import transfer_table
 from harness.report.words import FAILED, MISSING, few, number, significant, with_interval
 
-TABLE_NAMES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc", "per_type")
+TABLE_NAMES = (
+    "srocc",
+    "shift",
+    "pair_accuracy",
+    "ordering",
+    "two_afc",
+    "per_type",
+    "transfer",
+    "adequacy",
+    "verdicts",
+)
 """Names a suite may ask for under ``tables:``."""
 
 
@@ -49,13 +63,17 @@ def build_tables(data: RunData) -> list[Table]:
     if unknown:
         raise ValueError(f"unknown table {', '.join(unknown)}; tables are {', '.join(TABLE_NAMES)}")
     evaluated = lay_out(data)
-    makers = {
+    first = few_samples(data)
+    makers: dict[str, Callable[[RunData, Evaluated], Table | None]] = {
         "srocc": _srocc,
         "shift": _shift,
         "pair_accuracy": _pair_accuracy,
         "ordering": _ordering,
         "two_afc": _two_afc,
         "per_type": per_type_table,
+        "transfer": transfer_table,
+        "adequacy": adequacy_table,
+        "verdicts": lambda data, one: verdict_table(data, one, first.get(one.name)),
     }
     tables = []
     for name in data.tables or TABLE_NAMES:
@@ -75,7 +93,7 @@ def _srocc(data: RunData, one: Evaluated) -> Table | None:
         lambda row: figure_text(row, "srocc", beside=f"{number(row['shift_over_sigma'], 1, True)}σ"),
     )
     compact = by_budget(
-        rows,
+        without_worst(rows),
         {"direction": direction_of},
         ("clean", lambda row: plain_text(row, "clean_srocc", state=False)),
         lambda row: f"{number(row['srocc'])} {number(row['shift_over_sigma'], 1, True)}σ",
@@ -130,7 +148,7 @@ def _shift(data: RunData, one: Evaluated) -> Table | None:
         "image.",
     )
     compact = by_budget(
-        rows,
+        without_worst(rows),
         {"direction": direction_of},
         None,
         lambda row: number(row["shift_over_sigma"], 1, True) + _compact_excess(row),
@@ -162,7 +180,7 @@ def _pair_accuracy(data: RunData, one: Evaluated) -> Table | None:
     clean = lambda row: figure_text(row, "clean_accuracy", state=False)  # noqa: E731
     full = by_budget(rows, label, ("clean", clean), lambda row: figure_text(row, "accuracy"))
     compact = by_budget(
-        [row for row in rows if row["attacked"] in ("", "both" if both else "worse one up")],
+        [row for row in without_worst(rows) if row["attacked"] in ("", "both" if both else "worse one up")],
         label,
         ("clean", lambda row: plain_text(row, "clean_accuracy", state=False)),
         lambda row: number(row["accuracy"]),

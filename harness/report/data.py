@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -64,6 +64,17 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
+class AttackFacts:
+    """What stands behind an attack's label."""
+
+    name: str
+    """Registered name."""
+    parameters: Mapping[str, Any]
+    needs_gradient: bool
+    """False for black-box attacks."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """One sample on which a cell failed."""
 
@@ -100,6 +111,18 @@ class RunData:
     """Metric -> rules of its contract that its probes found broken; metrics that keep all are left out."""
     group_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Data set -> group -> what tables call it; a group without a name is called what the records call it."""
+    attacks: Mapping[str, AttackFacts] = field(default_factory=dict)
+    """Label -> what stands behind it."""
+    blind: Sequence[str] = ()
+    """Metrics that are not differentiable."""
+    verdicts: bool = True
+    """Whether verdicts on gradient masking are given."""
+    verdict_records: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Records of cells that verdicts alone look at, on the first few samples; columns as in `records`."""
+    verdict_samples: int = 0
+    """Samples of each data set that such cells were asked for; 0 where none were."""
+    verdict_items: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Data set -> those samples."""
 
 
 def cell_label(

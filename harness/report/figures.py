@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from harness.report.arrays import WORST
 from harness.report.table import Table
 from harness.report.words import budget_text, marked, scorer_text, short_names
 
@@ -25,10 +27,17 @@ def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
     """PNG bytes per data set: shift, and SROCC or 2AFC accuracy, against the budget; one panel per scorer."""
     out = {}
     for dataset in dict.fromkeys(table.dataset for table in tables if table.dataset):
-        mine = [table for table in tables if table.dataset == dataset]
+        mine = [_without_worst(table) for table in tables if table.dataset == dataset]
         if any((table.frame["attack"] != "").any() for table in mine if table.name in ("shift", "srocc", "two_afc")):
             out[dataset] = _draw(dataset, {table.name: table for table in mine})
     return out
+
+
+def _without_worst(table: Table) -> Table:
+    """A line that runs along the strongest attack's would hide it."""
+    if "attack" not in table.frame:
+        return table
+    return dataclasses.replace(table, frame=table.frame[table.frame["attack"] != WORST])
 
 
 def _draw(dataset: str, tables: dict[str, Table]) -> bytes:

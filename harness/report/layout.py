@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from harness.report.arrays import WORST
 from harness.report.measure import Row
 from harness.report.words import (
     FAILED,
@@ -60,6 +61,12 @@ def by_budget(
         if any(text != MISSING for text in cells.values()) or not columns or key[1] == MISSING
     )
     return Layout(header, body, 2 + len(labels))
+
+
+def without_worst(rows: Sequence[Row]) -> list[Row]:
+    """The rows for the terminal: of two attacks the worst is seen at a glance, and needs no row of its own."""
+    attacks = {row["attack"] for row in rows if row["attack"] and not row["control"]}
+    return [row for row in rows if row["attack"] != WORST or len(attacks) > 3]
 
 
 def stated(row: Row, cell: Callable[[Row], str]) -> str:

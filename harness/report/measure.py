@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL, Chosen, Evaluated, Floats, Scorer, Setting, State
+from harness.report.arrays import (
+    LOWERING_CONTROL,
+    RAISING_CONTROL,
+    WORST,
+    Chosen,
+    Evaluated,
+    Floats,
+    Scorer,
+    Setting,
+    State,
+)
 from harness.statistics import bootstrap, correlation, ordering, pairs, robustness, two_afc
 
 Row = dict[str, Any]
@@ -35,16 +45,16 @@ def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     for scorer in data.scorers:
         clean = _once(data, ("srocc", scorer, None, ""), partial(measure, scorer.clean))
         if not scorer.settings:
-            yield _row(data, scorer, None, "", scorer.state) | _figure("clean_srocc", clean, data.clusters)
-        for setting, direction in _in_order(scorer, directions):
+            yield start_row(data, scorer, None, "", scorer.state) | figure("clean_srocc", clean, data.clusters)
+        for setting, direction in _in_order(scorer, directions, scorer.worst):
             chosen = _choose(data, scorer, setting, direction)
-            row = _row(data, scorer, setting, direction, chosen.state)
-            row |= _figure("clean_srocc", [] if scorer.state == "failed" else clean, data.clusters)
+            row = start_row(data, scorer, setting, direction, chosen.state)
+            row |= figure("clean_srocc", [] if scorer.state == "failed" else clean, data.clusters)
             attacked = []
             if chosen.state == "ok":
                 attacked = _once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
-            row |= _figure("srocc", attacked, data.clusters)
-            row |= _figure("change", _differences(attacked, clean), data.clusters)
+            row |= figure("srocc", attacked, data.clusters)
+            row |= figure("change", _differences(attacked, clean), data.clusters)
             row["shift_over_sigma"] = _shift(data, scorer, setting, direction)["shift_over_sigma"]
             yield row
 
@@ -67,21 +77,21 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
         for name, (images, references) in sizes.items():
             srocc, plcc = after.get(name, ([], []))
             row = start | {"type": name, "images": images, "references": references, "interval": _mark(references)}
-            row |= _figure("srocc", srocc, references) | _figure("plcc", plcc, references)
-            yield row | _figure("change", _differences(srocc, before[name][0]) if before else [], references)
+            row |= figure("srocc", srocc, references) | figure("plcc", plcc, references)
+            yield row | figure("change", _differences(srocc, before[name][0]) if before else [], references)
 
     for scorer in data.scorers:
         clean = {}
         if scorer.state == "ok":
             clean = {name: figures(scorer, None, "", scorer.clean, name) for name in places}
-        yield from rows(_row(data, scorer, None, "", scorer.state) | {"attack": CLEAN, "eps": 0.0}, clean, {})
+        yield from rows(start_row(data, scorer, None, "", scorer.state) | {"attack": CLEAN, "eps": 0.0}, clean, {})
         for setting, direction in _in_order(scorer, directions):
             chosen = _choose(data, scorer, setting, direction)
             attacked = {}
             if chosen.state == "ok":
                 draws = chosen.outcome.attacked
                 attacked = {name: figures(scorer, setting, direction, draws, name) for name in places}
-            yield from rows(_row(data, scorer, setting, direction, chosen.state), attacked, clean)
+            yield from rows(start_row(data, scorer, setting, direction, chosen.state), attacked, clean)
 
 
 def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
@@ -105,7 +115,7 @@ def small_types(data: Evaluated) -> list[str]:
 def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     """How far quality moved along the attack, beside what the controls do, and what it cost."""
     for scorer in data.scorers:
-        for setting, direction in _in_order(scorer, directions):
+        for setting, direction in _in_order(scorer, directions, scorer.worst):
             yield _shift(data, scorer, setting, direction)
 
 
@@ -118,10 +128,10 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
 
     for scorer in data.scorers:
         clean = [measure(draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
-        known = _figure("clean_accuracy", clean, data.clusters)
-        settings = [setting for setting in scorer.settings if not setting.control]
+        known = figure("clean_accuracy", clean, data.clusters)
+        settings = [setting for setting in (*scorer.settings, *scorer.worst) if not setting.control]
         if not settings:
-            yield _row(data, scorer, None, "", scorer.state, attacked="") | known
+            yield start_row(data, scorer, None, "", scorer.state, attacked="") | known
         for setting in settings:
             up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
             parts: list[tuple[str, State, list[tuple[Floats, Floats]]]] = [
@@ -131,8 +141,8 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
             ]
             for name, state, draws in parts:
                 figures = [measure(better, worse) for better, worse in draws] if state == "ok" else []
-                row = _row(data, scorer, setting, "", state, attacked=name) | known
-                yield row | _figure("accuracy", figures, data.clusters)
+                row = start_row(data, scorer, setting, "", state, attacked=name) | known
+                yield row | figure("accuracy", figures, data.clusters)
 
 
 def ordering_rows(data: Evaluated) -> Iterator[Row]:
@@ -157,9 +167,9 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
         if not np.isnan(scorer.pristine).any():
             clean["D"] = [noticed(*both) for both in zip(scorer.pristine, scorer.clean, strict=True)] if whole else []
         for test, setting in ((test, setting) for setting in settings for test in clean):
-            known = _figure("clean_share", clean[test], data.clusters)
+            known = figure("clean_share", clean[test], data.clusters)
             if setting is None:
-                yield _row(data, scorer, None, "", scorer.state, test=test) | known
+                yield start_row(data, scorer, None, "", scorer.state, test=test) | known
                 continue
             up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
             state = _worst(up, down) if test == "L" else up.state
@@ -168,7 +178,9 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
                 figures = [levels(*both) for both in zip(down.outcome.attacked, up.outcome.attacked, strict=True)]
             elif state == "ok":
                 figures = [noticed(*both) for both in zip(scorer.pristine, up.outcome.attacked, strict=True)]
-            yield _row(data, scorer, setting, "", state, test=test) | known | _figure("share", figures, data.clusters)
+            yield (
+                start_row(data, scorer, setting, "", state, test=test) | known | figure("share", figures, data.clusters)
+            )
 
 
 def two_afc_rows(data: Evaluated) -> Iterator[Row]:
@@ -208,10 +220,10 @@ def two_afc_rows(data: Evaluated) -> Iterator[Row]:
                 for (kind, subset), known in clean.items():
                     if name not in ("both", CONTROL, "") and subset not in ("all", "macro"):
                         continue
-                    row = _row(data, scorer, setting, "pair" if name not in (CONTROL, "") else name, state)
+                    row = start_row(data, scorer, setting, "pair" if name not in (CONTROL, "") else name, state)
                     row |= {"attacked": name, "kind": kind, "subset": subset, "undecided": undecided}
-                    row |= _figure("clean_accuracy", known if scorer.state == "ok" else [], data.clusters)
-                    yield row | _figure("accuracy", after.get((kind, subset), []) if setting else [], data.clusters)
+                    row |= figure("clean_accuracy", known if scorer.state == "ok" else [], data.clusters)
+                    yield row | figure("accuracy", after.get((kind, subset), []) if setting else [], data.clusters)
 
 
 def has_levels(data: Evaluated) -> bool:
@@ -232,11 +244,16 @@ def _patches_attacked(scorer: Scorer, setting: Setting | None, chosen: Chosen | 
     ]
 
 
-def _in_order(scorer: Scorer, directions: Sequence[str]) -> Iterator[tuple[Setting, str]]:
+def _in_order(
+    scorer: Scorer, directions: Sequence[str], worst: Sequence[Setting] = ()
+) -> Iterator[tuple[Setting, str]]:
     """Every setting with every direction it has: by attack, then direction, then budget."""
-    for attack, norm, control in dict.fromkeys((one.attack, one.norm, one.control) for one in scorer.settings):
-        alike = [one for one in scorer.settings if (one.attack, one.norm, one.control) == (attack, norm, control)]
-        for direction in [CONTROL] if control else directions:
+    settings = (*scorer.settings, *worst)
+    for attack, norm, control in dict.fromkeys((one.attack, one.norm, one.control) for one in settings):
+        alike = [one for one in settings if (one.attack, one.norm, one.control) == (attack, norm, control)]
+        # Which attack makes the largest error cannot be told from the side that an image starts on.
+        has = [direction for direction in directions if attack != WORST or direction != "error"]
+        for direction in [CONTROL] if control else has:
             yield from ((setting, direction) for setting in alike)
 
 
@@ -249,7 +266,7 @@ def _shift_row(data: Evaluated, scorer: Scorer, setting: Setting, direction: str
     chosen = _choose(data, scorer, setting, direction)
     sign, outcome = chosen.sign, chosen.outcome
     ok = chosen.state == "ok"
-    row = _row(data, scorer, setting, direction, chosen.state)
+    row = start_row(data, scorer, setting, direction, chosen.state)
 
     def over_sigma(values: Floats, spread: bool = True) -> list[Measured]:
         return [
@@ -263,7 +280,7 @@ def _shift_row(data: Evaluated, scorer: Scorer, setting: Setting, direction: str
         ]
 
     pushed = robustness.push(scorer.clean, outcome.attacked, sign)
-    row |= _figure("shift_over_sigma", over_sigma(pushed) if ok else [], data.clusters)
+    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], data.clusters)
     rounded = robustness.push(scorer.clean, outcome.attacked_8bit, sign)
     row["shift_over_sigma_8bit"] = _mean_of(over_sigma(rounded, spread=False)) if ok else np.nan
     own = np.full(sign.shape, np.nan)
@@ -276,11 +293,11 @@ def _shift_row(data: Evaluated, scorer: Scorer, setting: Setting, direction: str
         row[f"{name}_over_sigma"] = _mean_of(over_sigma(alone, spread=False)) if compared else np.nan
         beyond = robustness.excess(scorer.clean, outcome.attacked, control.attacked, sign, way)
         figures = over_sigma(beyond) if compared and (sign == way).any() else []
-        row |= _figure(f"excess_over_{name}", figures, data.clusters)
+        row |= figure(f"excess_over_{name}", figures, data.clusters)
         own = np.where(sign == way, beyond if compared else np.nan, own)
         row[f"{name}_state"] = control.state
     complete = not np.isnan(own).any()
-    row |= _figure("excess_over_own_control", over_sigma(own) if complete else [], data.clusters)
+    row |= figure("excess_over_own_control", over_sigma(own) if complete else [], data.clusters)
     row["raw_shift"] = float(pushed.mean()) if ok else np.nan
     row["start_share"] = float(outcome.started.mean()) if ok and not setting.control else np.nan
     row["forwards"] = float(outcome.forwards.mean()) if ok else np.nan
@@ -363,7 +380,7 @@ def _mean_of(figures: list[Measured]) -> float:
     return float(np.mean([value for value, _ in figures])) if figures else float("nan")
 
 
-def _figure(name: str, draws: Sequence[Measured], clusters: int) -> Row:
+def figure(name: str, draws: Sequence[Measured], clusters: int) -> Row:
     """Mean over draws, its interval, and the spread over draws; nan for no draws."""
     if not draws:
         return {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"{name}_draw_sd": np.nan}
@@ -377,7 +394,10 @@ def _figure(name: str, draws: Sequence[Measured], clusters: int) -> Row:
     }
 
 
-def _row(data: Evaluated, scorer: Scorer, setting: Setting | None, direction: str, state: State, **extra: str) -> Row:
+def start_row(
+    data: Evaluated, scorer: Scorer, setting: Setting | None, direction: str, state: State, **extra: str
+) -> Row:
+    """What every row says before its figures: whose it is, under which attack, from how many images."""
     return {
         "dataset": data.name,
         "metric": scorer.metric,

@@ -28,6 +28,8 @@ _WIDTH = 110
 def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
     """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
 
+    Verdicts are also in ``tables/verdicts.json``.
+
     Every file is written under a temporary name and renamed, so that a reader never sees half of one. Figures are drawn
     again only if a table has changed.
 
@@ -43,6 +45,8 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
         mine = [table for table in tables if table.name == name]
         pages[folder / "tables" / f"{name}.csv"] = csv_text(mine).encode()
         pages[folder / "tables" / f"{name}.md"] = "\n".join(markdown(table) for table in mine).encode()
+        if name == "verdicts":
+            pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
     drawn = {dataset: folder / "figures" / f"{file_name(dataset)}.png" for dataset in data.datasets}
     same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
     if same and all(path.is_file() for path in drawn.values()):
@@ -68,6 +72,12 @@ def csv_text(tables: Sequence[Table]) -> str:
     """Every figure of the tables of one name as CSV, all data sets one under the other."""
     frame = pd.concat([table.frame for table in tables], ignore_index=True)
     return str(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+
+
+def json_text(tables: Sequence[Table]) -> str:
+    """Every row of the tables of one name as a JSON list of objects; what has no value is null."""
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return str(frame.to_json(orient="records", indent=1, force_ascii=False)) + "\n"
 
 
 def markdown(table: Table) -> str:
@@ -121,7 +131,7 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
             )
         starts = _starts(layout)
         for place, row in enumerate(layout.rows):
-            if starts[place] and place:
+            if starts[place] and place and layout.labels > 1:
                 grid.add_section()
             first = row[0] if starts[place] or table.name == "failures" else ""
             grid.add_row(*(Text(cell) for cell in (first, *row[1:])))

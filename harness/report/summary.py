@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.report.arrays import WORST
+from harness.report.masking import failed_verdicts
 from harness.report.measure import CONTROL
 from harness.report.table import Table
 from harness.report.words import attack_text, base_name, budget_text, marked, number, scorer_text
@@ -30,6 +32,8 @@ def sentences(tables: Sequence[Table]) -> list[str]:
     for table in by_name["two_afc"][:1]:
         out += _choices(table)
     out = out[:6]
+    failed = failed_verdicts([table for table in tables if table.name == "verdicts"])
+    out = [*out[:5], failed] if failed else out
     out += [f"{len(t.frame)} failure(s): see the list of failures." for t in tables if t.name == "failures"]
     return out
 
@@ -107,7 +111,7 @@ def _choices(table: Table) -> list[str]:
 
 
 def _attacked(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    kept = frame[(frame["state"] == "ok") & (frame["attack"] != "") & (frame["direction"] != CONTROL)]
+    kept = frame[(frame["state"] == "ok") & ~frame["attack"].isin(["", WORST]) & (frame["direction"] != CONTROL)]
     return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
 
 

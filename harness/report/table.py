@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.report.arrays import Evaluated
+from harness.report.arrays import WORST, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
 from harness.report.measure import CLEAN, Row
@@ -97,7 +97,8 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     triplets = facts.kind == "triplets"
     count = len(set(one.samples)) if triplets else len(one.items)
     settings = [row for row in rows if row["attack"] not in ("", CLEAN)]
-    attacks = list(dict.fromkeys(attack_of(row) for row in settings))
+    attacks = list(dict.fromkeys(attack_of(row) for row in settings if row["attack"] != WORST))
+    worst = "worst of all = per image the attack that moves it furthest, costs those of all attacks together"
     limit = "" if data.limit is None else f" (limit {data.limit})"
     budgets = []
     for norm in dict.fromkeys(row["norm"] for row in settings):
@@ -116,6 +117,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *(["directions: " + ", ".join(meant)] if meant and attacks else []),
         *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
+        *([worst] if any(row["attack"] == WORST for row in settings) else []),
         *threats,
         *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
         f"95 % intervals from {resamples} resamples of references, shared by all rows",

@@ -107,8 +107,9 @@ def test_intervals_equal_a_loop_over_the_shared_resamples(pairs):
 def test_all_types_together_are_the_row_of_the_srocc_table(pairs, table):
     (srocc,) = build_tables(dataclasses.replace(pairs, tables=["srocc"]))
     mine = table.frame[(table.frame.type == "all") & (table.frame.attack != "clean")].reset_index(drop=True)
+    theirs = srocc.frame[srocc.frame.attack != "worst of all"].reset_index(drop=True)
     for name in ("metric", "defense", "attack", "direction", "eps", "srocc", "srocc_low", "srocc_high", "change_low"):
-        pd.testing.assert_series_equal(mine[name], srocc.frame[name], check_exact=True)
+        pd.testing.assert_series_equal(mine[name], theirs[name], check_exact=True)
     clean = table.frame[(table.frame.type == "all") & (table.frame.attack == "clean")]
     assert clean.srocc.tolist() == srocc.frame.drop_duplicates(["metric", "defense"]).clean_srocc.tolist()
 

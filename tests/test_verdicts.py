@@ -1,0 +1,212 @@
+"""Verdicts on gradient masking: planted masking is caught, honest metrics pass, and the plan adds what is missing."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.located import LocatedError, parse_text
+from harness.plan import make_plan
+from harness.registry import Registry
+from harness.resolve import validate
+from harness.run import Options, run_suite
+
+PLUGINS = [Path(__file__).parent / "plugins" / name for name in ("toy.py", "masked.py")]
+REGISTRY = Registry(PLUGINS)
+
+PLANTED = """
+name: planted
+datasets: [{name: toy, references: 4, levels: 5}]
+metrics: [negative_mse, linear, lbp_only, rounded, saturated, noisy]
+attacks: [noise, fgsm, pgd, {name: square, queries: 60}]
+budgets: {linf: [4/255, 8/255]}
+directions: [up, down]
+slice: 20
+tables: [shift, verdicts, transfer]
+verdicts: 20
+"""
+
+
+def suite_of(text):
+    return validate(parse_text(text, "suite.yaml"), REGISTRY)
+
+
+def run(text, out):
+    return run_suite(suite_of(text), REGISTRY, Options(out=out, executor="serial", probe=False))
+
+
+def outcomes(result, metric, **more):
+    rows = [row for row in result.verdicts if row["metric"] == metric]
+    rows = [row for row in rows if all(row[name] == value for name, value in more.items())]
+    return {row["verdict"]: row["outcome"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    return run(PLANTED, tmp_path_factory.mktemp("planted") / "run")
+
+
+HONEST = {
+    "iterative": "pass",
+    "black_box": "pass",
+    "budget": "pass",
+    "unbounded": "pass",
+    "noise": "pass",
+    "transfer": "not measured",
+    "smoothed": "pass",
+}
+
+
+def test_honest_metrics_pass(planted):
+    assert outcomes(planted, "negative_mse") == HONEST
+    assert outcomes(planted, "linear") == HONEST
+
+
+@pytest.mark.parametrize(
+    ("metric", "caught"),
+    [
+        ("lbp_only", {"black_box", "unbounded", "noise"}),
+        ("rounded", {"black_box", "unbounded", "noise"}),
+        ("saturated", {"unbounded"}),
+        ("noisy", {"unbounded", "smoothed"}),
+    ],
+)
+def test_planted_masking_is_caught(planted, metric, caught):
+    assert {name for name, outcome in outcomes(planted, metric).items() if outcome == "FAIL"} == caught
+
+
+def test_the_figure_that_decided_equals_the_records(planted):
+    row = next(r for r in planted.verdicts if (r["metric"], r["verdict"]) == ("lbp_only", "noise"))
+    frame = planted.data.records
+    frame = frame[(frame.metric == "lbp_only") & ((frame.eps - row["eps"]).abs() < 1e-9)]
+    pgd = frame[(frame.attack == "pgd") & (frame.endpoint == row["direction"])].set_index("item")
+    noise = frame[frame.attack == "noise"].set_index("item").loc[pgd.index]
+    sign = {"up": 1, "down": -1}[row["direction"]]
+    expected = sign * (pgd.attacked - noise.attacked).mean() / pgd.clean.std(ddof=0)
+    assert row["figure"] == pytest.approx(expected) and row["figure_high"] < row["least"]
+
+
+def test_the_report_has_them_in_every_form(planted):
+    folder = planted.folder.report
+    rows = json.loads((folder / "tables" / "verdicts.json").read_text(encoding="utf-8"))
+    table = pd.read_csv(folder / "tables" / "verdicts.csv")
+    assert len(rows) == len(table) == len(planted.verdicts) == 7 * 6
+    assert [row["outcome"] for row in rows] == table["outcome"].tolist()
+    assert next(row for row in rows if row["verdict"] == "transfer")["figure"] is None
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "white-box at least black-box" in page and "would take a transfer to this metric" in page
+    assert "Gradients may mislead attacks on lbp_only" in page
+    terminal = (folder / "terminal.txt").read_text(encoding="utf-8")
+    assert terminal.count("FAIL") == 3 + 3 + 1 + 2
+
+
+def test_cells_added_for_verdicts_show_in_no_other_table(planted):
+    assert not planted.data.records["attack"].str.startswith("verdicts: ").any()
+    assert planted.data.verdict_records["attack"].str.startswith("verdicts: ").all()
+    for table in planted.tables:
+        if table.name != "verdicts":
+            assert not table.frame["attack"].astype(str).str.startswith("verdicts: ").any()
+
+
+SMALL = PLANTED.replace("[negative_mse, linear, lbp_only, rounded, saturated, noisy]", "[linear]")
+SMALL = SMALL.replace(", {name: square, queries: 60}", "").replace("[shift, verdicts", "[verdicts")
+
+
+def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_path):
+    text = SMALL.replace("slice: 20", "slice: 4").replace("verdicts: 20", "verdicts: 6")
+    plan = make_plan(suite_of(text), REGISTRY)
+    plain = make_plan(suite_of(text.replace("verdicts: 6", "verdicts: true")), REGISTRY)
+    own = [cell for cell in plan.cells if not cell.for_verdicts]
+    assert own == list(plain.cells), "what the suite asks for is the same without them"
+    added = {(cell.attack.name, cell.endpoint, round(255 * cell.eps)) for cell in plan.cells if cell.for_verdicts}
+    names = {"square", "smoothed"} & set(REGISTRY.names("attacks"))
+    assert added == {(name, way, 8) for name in names for way in ("up", "down")} | {
+        ("pgd", way, 255) for way in ("up", "down")
+    }
+    assert {plan.slices_of(cell) for cell in plan.cells if cell.for_verdicts} == {2}
+    assert {plan.slices_of(cell) for cell in own} == {5}
+    first = run(text, tmp_path / "run")
+    assert first.data.verdict_records["sample"].nunique() == 6
+    assert {row["images"] for row in first.verdicts if row["verdict"] == "unbounded"} == {6}
+    assert {row["images"] for row in first.verdicts if row["verdict"] == "iterative"} == {20}, "the suite's own decide"
+    assert run(text, tmp_path / "run").blocks == 0
+    more = run(text.replace("verdicts: 6", "verdicts: 12"), tmp_path / "run")
+    assert more.blocks == 1 and more.data.verdict_records["sample"].nunique() == 12
+
+
+def test_without_added_cells_the_free_ones_are_decided_and_the_others_say_what_they_take(tmp_path):
+    result = run(SMALL.replace("verdicts: 20", "limit: 5"), tmp_path / "run")
+    found = outcomes(result, "linear")
+    assert {name for name, outcome in found.items() if outcome == "pass"} == {"iterative", "budget", "noise"}
+    needs = {row["verdict"]: row["needs"] for row in result.verdicts if row["needs"]}
+    assert set(needs) == {"black_box", "unbounded", "transfer", "smoothed"}
+    assert needs["unbounded"] == "verdicts: n" and "transfer: all" in needs["transfer"]
+    assert run(SMALL.replace("verdicts: 20", "limit: 5\nverdicts: false"), tmp_path / "none").verdicts == []
+
+
+def test_transfers_and_defenses(tmp_path):
+    text = SMALL.replace("[linear]", "[linear, negative_mse, rounded]").replace("verdicts: 20", "transfer: all")
+    text += "defenses: [base, jitter, {name: rounding, threat: adaptive}]\nlimit: 10\n"
+    suite = suite_of(text)
+    assert len(suite.transfer) == 6 and ("linear", "rounded") in suite.transfer
+    result = run(text, tmp_path / "run")
+    assert outcomes(result, "linear", defense="base")["transfer"] == "pass"
+    assert outcomes(result, "rounded", defense="base")["transfer"] == "FAIL", "negative_mse has the gradient it lacks"
+    assert outcomes(result, "linear", defense="rounding")["iterative"] == "pass"
+    oblivious = [r for r in result.verdicts if (r["metric"], r["defense"]) == ("linear", "jitter")]
+    assert {row["outcome"] for row in oblivious} == {"not measured"} and "adaptive" in oblivious[0]["needs"]
+    matrix = next(table for table in result.tables if table.name == "transfer")
+    assert matrix.compact.header == ("attacked", "attack", "direction", "linear", "negative_mse", "rounded")
+    assert {row[0] for row in matrix.compact.rows} == {"linear", "negative_mse", "rounded"}
+
+
+def test_a_metric_without_gradient_gets_no_cells_and_says_why(tmp_path):
+    text = SMALL.replace("[linear]", "[stairs]").replace("[noise, fgsm, pgd]", "[noise, guess]")
+    plan = make_plan(suite_of(text), REGISTRY)
+    assert not any(cell.for_verdicts for cell in plan.cells)
+    rows = run(text, tmp_path / "run").verdicts
+    assert {row["outcome"] for row in rows} == {"not measured"} and "differentiable" in rows[0]["needs"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("verdicts: 0", "verdicts: should be true, false, or a number of samples of at least 1, got 0."),
+        ("verdicts: some", "should be true, false, or a number of samples of at least 1, got 'some'."),
+        ("transfer: every", "should be a list"),
+    ],
+)
+def test_bad_values(line, message):
+    with pytest.raises(LocatedError, match=r"suite\.yaml:") as caught:
+        suite_of(SMALL.replace("verdicts: 20", line))
+    assert len(caught.value.lines) == 1 and message in caught.value.lines[0]
+
+
+def test_cells_for_a_table_that_is_not_asked_for_are_refused():
+    with pytest.raises(LocatedError, match="its cells are for a table that is not asked for"):
+        suite_of(SMALL.replace("[verdicts, transfer]", "[shift]"))
+
+
+def test_exclusions_hold_for_added_cells():
+    excluded = make_plan(suite_of(SMALL + "exclude: [{attack: pgd, eps: 4/255}, {attack: fgsm}]\n"), REGISTRY)
+    assert any(cell.for_verdicts for cell in excluded.cells)
+    assert not any(cell.attack and cell.attack.name == "fgsm" for cell in excluded.cells)
+
+
+def test_psnr_ssim_and_birqa_pass_on_real_photographs(tmp_path):
+    text = """
+name: real
+datasets: [{name: mini_crops, split: test}]
+metrics: [psnr, ssim, birqa-tiny]
+attacks: [fgsm, pgd, {name: square, queries: 20}, {name: smoothed, copies: 1}]
+budgets: {linf: [8/255]}
+directions: [down]
+limit: 3
+slice: 3
+tables: [verdicts]
+verdicts: 3
+"""
+    result = run(text, tmp_path / "run")
+    for metric in ("psnr", "ssim", "birqa-tiny"):
+        assert outcomes(result, metric) == HONEST, metric
