@@ -437,6 +437,8 @@ def _checked(adapter: pydantic.TypeAdapter[Any], value: Any) -> Any:
 def _use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {p.name: p.default for p in plugin.parameters()}
     changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
+    if kind == "metrics" and entry.get("weights") == RANDOM_WEIGHTS:
+        changed.append(f"weights={RANDOM_WEIGHTS}")
     label = entry.get("label") or (f"{plugin.name}({', '.join(changed)})" if changed else plugin.name)
     return {
         "kind": kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -102,4 +103,5 @@ def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tu
         for key, shape in expected.items()
         if key in found and found[key] != shape
     ]
-    return [*missing, *unexpected, *shapes]
+    kinds = itertools.zip_longest(missing, unexpected, shapes)  # so that a long list of one kind hides no other
+    return [difference for three in kinds for difference in three if difference is not None]

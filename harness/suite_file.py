@@ -43,9 +43,9 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
         "split": "Split to evaluate. Default: `test` where the data set has one, otherwise its first split.",
     },
     "metrics": {
-        "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published files, "
-        "or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a metric without "
-        "weights. The sha256 of the file decides identity, not its name.",
+        "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published "
+        "files, or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a "
+        "metric without weights. The sha256 of the file decides identity, not its name.",
     },
     "defenses": {
         "threat": "`oblivious`: attacked without the defense, scored with it. `adaptive`: attacked through it. "

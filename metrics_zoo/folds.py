@@ -25,7 +25,7 @@ DIGEST = 32
 
 @register("folds")
 class Folds(Metric):
-    """Members of a k-fold training, each asked for the references that it was neither trained nor chosen on.
+    """Members of a k-fold training of {metric}, each asked for the references that it was neither trained nor chosen on.
 
     Direction, smallest image and kind of gradient are the members'. References are known by their pixels: another data
     set's, or one changed by a purifier, is refused. Without weights (a table of zeros) any reference is taken, by the
