@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     return Checkpoint(
         identity=identity,
         step=figures["step"],
-        history=tuple(_progress(point) for point in figures["history"]),
+        history=tuple(_progress(*point) for point in figures["history"]),
         seconds=figures["seconds"],
         metric=_under("metric.", tensors),
         best=_under("best.", tensors),
@@ -119,8 +119,9 @@ def refuse_another(folder: Path, identity: str) -> dict[str, Any]:
     return figures
 
 
-def _progress(point: Sequence[Any]) -> Progress:
-    return Progress(*(math.nan if figure is None else figure for figure in point))
+def _progress(step: int, figure: float | None, spread: float | None, loss: float | None, collapsed: bool) -> Progress:
+    figure, spread, loss = (math.nan if value is None else value for value in (figure, spread, loss))
+    return Progress(step, figure, spread, loss, collapsed)
 
 
 def _named(prefix: str, tensors: State) -> dict[str, Tensor]:
