@@ -97,7 +97,7 @@ def _listed(differences: Sequence[str]) -> str:
 
 def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
     missing = [f"{key} is missing" for key in expected if key not in found]
-    unexpected = [f"{key} is not part of the metric" for key in found if key not in expected]
+    unexpected = [f"{key} is not part of the metric" for key in sorted(found) if key not in expected]
     shapes = [
         f"{key} has shape {found[key]}, expected {shape}"
         for key, shape in expected.items()
