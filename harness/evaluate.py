@@ -215,6 +215,8 @@ class BlockRun:
             images.flatten(1).sum(1),
             f"{who}: perturb() returned pixels that are not finite; images must lie in [0, 1]",
         )
+        if not attack.bounded:
+            return images.clamp(0, 1)
         images = budget.project(images, batch.dist)
         if not bool(within(images, batch.dist, budget).all()):
             raise AssertionError("projected images lie outside the budget or the box")
@@ -435,11 +437,7 @@ class BlockRun:
             sample, cause = _culprit(scorer, encoded, batch, images, error)
             raise SampleError(sample, f"{cell.scorer.label} failed on {what}: {told(cause)}") from error
         checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
-        refuse_nan(
-            batch,
-            checked,
-            not_finite(cell.scorer.label, scorer, what),
-        )
+        refuse_nan(batch, checked, not_finite(cell.scorer.label, scorer, what))
         return quality
 
 

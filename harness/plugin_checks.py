@@ -45,6 +45,8 @@ def _wrong_attribute(kind: Kind, cls: type, contract: type) -> str:
     fields = getattr(cls, "__dataclass_fields__", {})
     if kind == "attacks" and not (cls.needs_gradient or cls.control or "queries" in fields):  # type: ignore[attr-defined]
         return "must have a field queries, the most evaluations of a sample: queries: int = 1000"
+    if kind == "attacks" and not (cls.bounded or cls.control):  # type: ignore[attr-defined]
+        return "must say control = True where it says bounded = False; an attack keeps to its budget"
     return ""
 
 
@@ -95,7 +97,7 @@ _ATTRIBUTES: Mapping[Kind, Mapping[str, _Attribute]] = {
         "minimum_size": _SIZE,
         "needs_weights": _TRUTH,
     },
-    "attacks": {"needs_gradient": _TRUTH, "norms": _NORMS, "control": _TRUTH, "fits": _TRUTH},
+    "attacks": {"needs_gradient": _TRUTH, "norms": _NORMS, "control": _TRUTH, "bounded": _TRUTH, "fits": _TRUTH},
     "purifiers": {"gradient": _one_of("exact", "surrogate"), "randomised": _TRUTH},
     "datasets": {
         "kind": _one_of("pairs", "triplets"),

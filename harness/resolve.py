@@ -283,8 +283,6 @@ class _Resolver:
         use = _use("datasets", plugin, values, entry)
         if "label" not in entry and split != default:
             use["label"] += f" {split}"
-        neutral = plugin.cls.neutral
-        use["parameters"] = {k: v for k, v in values.items() if k not in neutral or v != neutral[k]}
         return DatasetUse(**use, split=split, splits=splits, labels=plugin.cls.labels, shape=plugin.cls.kind)
 
     def _metric(self, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:
@@ -435,6 +433,7 @@ def _checked(adapter: pydantic.TypeAdapter[Any], value: Any) -> Any:
 
 
 def _use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    neutral = getattr(plugin.cls, "neutral", {})  # at these values a parameter changes nothing: no part of identity
     defaults = {p.name: p.default for p in plugin.parameters()}
     changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
     if kind == "metrics" and entry.get("weights") == RANDOM_WEIGHTS:
@@ -443,7 +442,7 @@ def _use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapp
     return {
         "kind": kind,
         "name": plugin.name,
-        "parameters": dict(values),
+        "parameters": {k: v for k, v in values.items() if k not in neutral or v != neutral[k]},
         "version": int(plugin.cls.version),
         "code": plugin.code,
         "label": re.sub(r"[/\\]", "|", str(label)),

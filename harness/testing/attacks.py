@@ -373,7 +373,7 @@ class _AttackProbe:
         length = delta.abs().amax(1) if budget.norm == "linf" else delta.norm(dim=1)
         beyond = torch.maximum(-images, images - 1).flatten(1).amax(1)
         slack = RELATIVE * budget.eps + TOLERANCE
-        away = length > 2 * budget.eps + slack
+        away = (length > 2 * budget.eps + slack) & self._attack.bounded
         far = int(away.sum())
         self._report.expect(
             far == 0,
@@ -396,7 +396,7 @@ class _AttackProbe:
         self, case: _Case, objective: ScorerObjective, images: Tensor, dist: Tensor, ref: Tensor, budget: Budget
     ) -> Tensor:
         """Project, and keep the better of result and start, as the engine does (controls stay as they are)."""
-        images = budget.project(images, dist)
+        images = budget.project(images, dist) if self._attack.bounded else images.clamp(0, 1)
         if self._attack.control:
             return images
         with torch.no_grad():

@@ -1,0 +1,75 @@
+"""What the attacks that follow a gradient share: the steepest direction, a random start, and Adam."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.contracts import Budget, SampleRng
+
+TINY = torch.finfo(torch.float32).tiny
+"""Smallest normal number: what a length of zero is divided by in its place."""
+ADAM_EPSILON = 1e-20
+"""Far below any gradient: the slope of a mean over a million pixels is itself near Adam's usual 1e-8."""
+
+
+def per_image(values: Tensor) -> Tensor:
+    """One number per sample, [N], shaped so that it multiplies images: N x 1 x 1 x 1."""
+    return values.view(-1, 1, 1, 1)
+
+
+def lengths(images: Tensor) -> Tensor:
+    """L2 norm of each image, N x 1 x 1 x 1."""
+    return per_image(images.flatten(1).norm(dim=1))
+
+
+def steepest(gradient: Tensor, norm: str) -> Tensor:
+    """The direction of length 1 in the norm along which J rises fastest; 0 where the gradient is.
+
+    Args:
+        gradient: dJ/dx, N x 3 x H x W.
+        norm: "linf" gives the sign, "l2" the gradient over its own length.
+    """
+    if norm == "linf":
+        return gradient.sign()
+    scaled = gradient / per_image(gradient.abs().flatten(1).amax(1)).clamp_min(TINY)  # or tiny ones square to 0
+    return scaled / lengths(scaled).clamp_min(TINY)
+
+
+def random_start(images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
+    """Points drawn uniformly from each ball, moved into the box.
+
+    In L2 a direction is drawn uniformly, and a length as the d-th root of a uniform number, d being the values of an
+    image.
+    """
+    eps = per_image(budget.eps)
+    if budget.norm == "linf":
+        return budget.project(images + rng.uniform(*images.shape[1:], low=-1.0) * eps, images)
+    direction = rng.normal(*images.shape[1:])
+    length = per_image(rng.uniform()) ** (1 / images[0].numel())
+    return budget.project(images + direction / lengths(direction).clamp_min(TINY) * length * eps, images)
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, algorithm 1) uphill, betas .9 and .999, element by element.
+
+    torch's own keeps its state in an optimiser over leaves and reads its step count from a tensor.
+
+    Args:
+        rate: Step size, in the units of the variable.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._count = rate, 0
+        self._mean: Tensor | None = None
+        self._square: Tensor | None = None
+
+    def step(self, gradient: Tensor) -> Tensor:
+        """What to add to the variable, of the shape of its gradient."""
+        if self._mean is None or self._square is None:
+            self._mean, self._square = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        self._count += 1
+        self._mean = 0.9 * self._mean + 0.1 * gradient
+        self._square = 0.999 * self._square + 0.001 * gradient.square()
+        mean, square = self._mean / (1 - 0.9**self._count), self._square / (1 - 0.999**self._count)
+        return self._rate * mean / (square.sqrt() + ADAM_EPSILON)

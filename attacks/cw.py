@@ -1,0 +1,62 @@
+"""C&W in the Linf box: Adam on a variable that cannot leave the budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.ascent import Adam, per_image
+from harness.contracts import Attack, Budget, Objective, SampleRng, register
+
+INSIDE = 0.9
+"""How much of its distance from the middle of the box a pixel starts at: at the edge itself tanh has no slope."""
+
+
+@register("cw")
+@dataclass(frozen=True)
+class CW(Attack):
+    """Carlini & Wagner 2017 (section V) for a scalar score and an Linf budget.
+
+    x' = middle + half tanh(w) in the box [max(0, x - eps), min(1, x + eps)], in place of their [0, 1], and Adam on w
+    minimises relu(tau - J) + penalty mean(delta^2). The margin of classes becomes the distance to tau: J of the start
+    plus the range of clean quality, out of reach, so that nothing stops early. Returns the best image evaluated.
+
+    Attributes:
+        steps: Adam steps.
+        rate: Adam's step size, in w.
+        penalty: Weight of the mean squared change; it only breaks ties.
+    """
+
+    steps: int = 100
+    rate: float = 0.1
+    penalty: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps should be at least 1, got {self.steps}")
+        if not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate should be above 0 and finite, got {self.rate:g}")
+        if not 0 <= self.penalty < float("inf"):
+            raise ValueError(f"penalty should be at least 0 and finite, got {self.penalty:g}")
+
+    def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
+        """Minimise the loss for the given steps."""
+        eps = per_image(budget.eps)
+        low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
+        middle, half = (low + high) / 2, (high - low) / 2
+        point = torch.atanh(INSIDE * ((images - middle) / half).clamp(-1, 1))
+        with torch.no_grad():
+            target = objective(images) + objective.scale
+        adam = Adam(self.rate)
+        for _ in range(self.steps):
+            place = point.tanh()
+            attacked = middle + half * place
+            value, gradient = objective.gradient(attacked)
+            rise = torch.where(per_image(value < target), gradient, 0.0)
+            rise = rise - 2 * self.penalty * (attacked - images) / images[0].numel()
+            point = point + adam.step(rise * half * (1 - place.square()))
+        with torch.no_grad():
+            objective(middle + half * point.tanh())
+        return objective.best()

@@ -1,0 +1,137 @@
+"""Benign controls: what each does to an image, and that no budget stands in the way."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from attacks.benign import Benign
+from harness.contracts import SampleRng
+from harness.located import parse_text
+from harness.registry import PluginError, Registry
+from harness.resolve import validate
+from harness.run import Options, run_suite
+
+PLUGIN = '''
+from dataclasses import dataclass
+from harness.contracts import Attack, register
+
+@register("bright")
+@dataclass(frozen=True)
+class Bright(Attack):
+    """Everything far too bright."""
+    control = {control}
+    norms = frozenset({{"linf", "l2"}})
+    bounded = False
+    def perturb(self, objective, images, budget, rng):
+        return images + 2
+'''
+
+
+def changed(transform, images):
+    ids = [str(row) for row in range(len(images))]
+    return Benign(transform).perturb(None, images, None, SampleRng.for_samples(0, ids, "benign"))
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A photograph of 64 px."""
+    data = Registry().dataset("mini").build({})
+    return data.load(data.entries("test")[0])["ref"][None, :, 32:96, 32:96]
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_shifts_go_four_ways_and_repeat_the_edge(pixels):
+    images = SampleRng.for_samples(0, ["x"], "images").uniform(3, 9, 12).expand(40, -1, -1, -1)
+    result = changed(f"shift{pixels}", images)
+    ways = set()
+    for image, moved in zip(images, result, strict=True):
+        for way, (down, right) in {"d": (pixels, 0), "u": (-pixels, 0), "r": (0, pixels), "l": (0, -pixels)}.items():
+            rows = (torch.arange(9) - down).clamp(0, 8)
+            columns = (torch.arange(12) - right).clamp(0, 11)
+            if torch.equal(moved, image[:, rows][:, :, columns]):
+                ways.add(way)
+                break
+        else:
+            pytest.fail("neither of the four shifts")
+    assert ways == set("durl")
+    assert torch.equal(changed(f"shift{pixels}", images[:3]), result[:3])
+
+
+def test_jpeg_is_pillows_on_8_bit_pixels(photo):
+    result = changed("jpeg95", photo)
+    file = io.BytesIO()
+    pixels = np.rint(photo[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    decoded = np.asarray(Image.open(file))
+    assert np.array_equal(np.rint(result[0].permute(1, 2, 0).numpy() * 255), decoded)
+    assert peak_signal_noise_ratio(pixels, decoded) > 35 and not torch.equal(result, photo)
+
+
+def test_resizing_is_hardly_seen(photo):
+    result = changed("resize", photo)
+    assert result.shape == photo.shape and result.min() >= 0 and result.max() <= 1
+    assert peak_signal_noise_ratio(photo.numpy(), result.numpy(), data_range=1) > 35
+    flat = torch.full((1, 3, 15, 20), 0.3)
+    assert torch.allclose(changed("resize", flat), flat, atol=1e-6)
+
+
+def test_rounding_moves_by_half_a_level_at_most():
+    images = SampleRng.for_samples(0, ["x"], "images").uniform(3, 9, 12)
+    result = changed("round8", images)
+    assert torch.equal(result * 255, (result * 255).round())
+    assert (result - images).abs().max() <= 0.5 / 255 + 1e-6
+    assert torch.equal(changed("round8", result), result)
+
+
+def records(text, registry, out):
+    run_suite(
+        validate(parse_text(text, "suite.yaml"), registry), registry, Options(out=out, executor="serial", probe=False)
+    )
+    return pd.concat([pd.read_parquet(file) for file in sorted((out / "records").rglob("*.parquet"))])
+
+
+SUITE = """
+name: benign
+datasets: [{name: toy, references: 2, levels: 2}]
+metrics: [negative_mse]
+attacks: [%s]
+budgets: {linf: [1/255, 8/255], l2: [1/10]}
+directions: [up]
+tables: [shift]
+"""
+
+
+def test_no_budget_clips_it(toy_file, tmp_path):
+    registry = Registry([toy_file])
+    names = ["benign", "benign-shift2", "benign-jpeg95", "benign-resize", "benign-round8"]
+    frame = records(SUITE % ", ".join([*names, "noise"]), registry, tmp_path / "run")
+    for name in names:
+        part = frame[frame["attack"] == name]
+        assert set(part["status"]) == {"ok"} and set(part["sign"]) == {0}
+        by_item = part.groupby("item")["attacked"]
+        assert (by_item.count() == 3).all() and (by_item.nunique() == 1).all(), "the same at every budget"
+        assert (part["attacked"] <= part["clean"] + 1e-3).all()
+    shifted = frame[frame["attack"] == "benign"]
+    assert (shifted["linf"] > 0.1).all() and (shifted["l2"] > 0.5).all()
+    noise = frame[frame["attack"] == "noise"]
+    assert (noise["linf"] <= noise["eps"] + 1e-6).all(), "other controls keep to the budget"
+
+
+def test_an_unbounded_control_stays_in_the_box(toy_file, tmp_path):
+    plugin = tmp_path / "bright.py"
+    plugin.write_text(PLUGIN.format(control=True))
+    frame = records(SUITE % "bright", Registry([toy_file, plugin]), tmp_path / "run")
+    bright = frame[frame["attack"] == "bright"]
+    assert len(bright) and (bright["linf"] <= 1).all() and (bright["linf"] > 0.5).all()
+
+
+def test_an_attack_may_not_say_so(toy_file, tmp_path):
+    plugin = tmp_path / "bright.py"
+    plugin.write_text(PLUGIN.format(control=False))
+    with pytest.raises(PluginError, match="control = True"):
+        Registry([toy_file, plugin]).attack("bright")
