@@ -1,0 +1,127 @@
+"""`torchattacks:CLASS`: the attacks of torchattacks on any metric."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks.bridges.classifier import BOTH, CLASSES, L2, NEAREST, AsClassifier, Foreign, Known, attack_class
+from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
+from harness.contracts import Attack, Norm, UserError
+
+INSTALL = "pip install --no-deps torchattacks==3.5.1 tqdm"
+NORMS: Mapping[Norm, Any] = {"linf": "Linf", "l2": "L2"}
+LOSSES = {"loss": ("ce", "dlr")}
+
+KNOWN: Mapping[str, Known] = {
+    "APGD": Known("APGD (Croce & Hein 2020)", BOTH, norm=NORMS, choices=LOSSES),
+    "APGDT": Known("APGD on the targeted logit ratio (Croce & Hein 2020)", BOTH, norm=NORMS),
+    "AutoAttack": Known(
+        "AutoAttack, version standard (Croce & Hein 2020)",
+        BOTH,
+        norm=NORMS,
+        fixed={"version": "standard"},
+        note="Its Square takes 5,000 evaluations. A sample whose class flips skips the members that are left.",
+    ),
+    "BIM": Known("Iterated FGSM (Kurakin et al. 2016)"),
+    "CW": Known("C&W in L2, c given (Carlini & Wagner 2017)", L2, eps="", defaults={"c": 1.0, "kappa": 0.0}),
+    "DeepFool": Known("DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST),
+    "EOTPGD": Known("PGD on the mean gradient of several evaluations (Zimmermann 2019)"),
+    "FAB": Known("FAB (Croce & Hein 2020)", BOTH, norm=NORMS, note=NEAREST),
+    "FFGSM": Known("FGSM from a random start (Wong et al. 2020)"),
+    "FGSM": Known("FGSM (Goodfellow et al. 2015)"),
+    "Jitter": Known("PGD on scaled logits with noise (Schwinn et al. 2021)", defaults={"scale": 10.0}),
+    "MIFGSM": Known("Iterated FGSM with momentum (Dong et al. 2018)"),
+    "NIFGSM": Known("Iterated FGSM with Nesterov momentum (Lin et al. 2020)"),
+    "PGD": Known("PGD (Madry et al. 2018)"),
+    "PGDL2": Known("PGD in L2 (Madry et al. 2018)", L2),
+    "PGDRS": Known(
+        "PGD on the mean of noisy copies (Cohen et al. 2019)",
+        choices={"noise_type": ("guassian", "uniform")},
+        note="'guassian' is the library's spelling.",
+    ),
+    "PGDRSL2": Known(
+        "PGD in L2 on the mean of noisy copies (Cohen et al. 2019)",
+        L2,
+        choices={"noise_type": ("guassian", "uniform")},
+        note="'guassian' is the library's spelling.",
+    ),
+    "PIFGSM": Known("Patch-wise iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
+    "PIFGSMPP": Known("Patch-wise++ iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
+    "RFGSM": Known("FGSM after a random step (Tramèr et al. 2018)"),
+    "SINIFGSM": Known("Nesterov iterated FGSM on darkened copies (Lin et al. 2020)"),
+    "SPSA": Known(
+        "SPSA (Uesato et al. 2018)",
+        spend=lambda queries, given: {"nb_iter": max(1, queries // (2 * given["nb_sample"]))},
+        note="Steps follow from queries: one takes 2 nb_sample.",
+    ),
+    "Square": Known(
+        "Square (Andriushchenko et al. 2020)",
+        norm=NORMS,
+        spend=lambda queries, given: {"n_queries": queries},
+        choices={"loss": ("margin", "ce")},
+        note="In Linf alone: in L2 it fails on images that are not square.",
+    ),
+    "TPGD": Known("PGD on the divergence from the clean output (Zhang et al. 2019)"),
+    "UPGD": Known("PGD with momentum and a choice of loss", choices={"loss": ("ce", "margin", "cw", "dlr")}),
+    "VMIFGSM": Known("Momentum iterated FGSM with tuned variance (Wang & He 2021)"),
+    "VNIFGSM": Known("Nesterov iterated FGSM with tuned variance (Wang & He 2021)"),
+}
+
+_FEW_PIXELS = "it changes few pixels by any amount (L0), and budgets here are Linf and L2"
+_MISALIGNED = "it shrinks and pads the image but not the reference, so what is scored is a misaligned pair"
+REFUSED: Mapping[str, str] = {
+    "DIFGSM": _MISALIGNED,
+    "EADEN": "it keeps to no budget but L1 with L2, and none of its images lies in an Linf or L2 ball by intent",
+    "EADL1": "it minimises L1, and budgets here are Linf and L2",
+    "GN": "it adds Gaussian noise of any size: take the control noise",
+    "JSMA": _FEW_PIXELS,
+    "LGV": "it trains the model further, and a metric here is frozen",
+    "MultiAttack": "it is a list of other attacks: name them one by one",
+    "OnePixel": _FEW_PIXELS,
+    "Pixle": _FEW_PIXELS,
+    "SparseFool": _FEW_PIXELS,
+    "TIFGSM": _MISALIGNED,
+    "VANILA": "it changes nothing",
+}
+
+
+class FromTorchattacks(Foreign):
+    """An attack of torchattacks."""
+
+    def run(self, model: AsClassifier, start: Tensor, arguments: dict[str, Any], seed: int) -> Tensor:
+        """What it returns; where it takes a seed, it has the sample's."""
+        takes = inspect.signature(self.library_class.__init__).parameters
+        fixed = {name: value for name, value in {"seed": seed, "n_classes": CLASSES}.items() if name in takes}
+        attack = self.library_class(model, **arguments, **fixed)
+        with contextlib.redirect_stdout(io.StringIO()):
+            attacked: Tensor = attack(start, torch.zeros(1, dtype=torch.int64, device=start.device))
+        return attacked
+
+
+@bridge("torchattacks", "attacks", library="torchattacks", install="pip install --no-deps torchattacks==3.5.1 tqdm")
+class Torchattacks(Bridge):
+    """Attacks of torchattacks on a score as a classifier, one sample at a time."""
+
+    def names(self) -> Sequence[str]:
+        """Its classes that a scalar score can serve."""
+        return list(KNOWN)
+
+    def load(self, name: str) -> type[Attack]:
+        """The attack of that class.
+
+        Raises:
+            UserError: torchattacks cannot be imported, or the class cannot serve a score.
+        """
+        if name in REFUSED:
+            raise UserError(f"{REFUSED[name]}. 'robustiqa show torchattacks' lists those that can be had.")
+        if name not in KNOWN:
+            raise NoSuchNameError(name)
+        library = import_library("torchattacks", INSTALL)
+        return attack_class("torchattacks", name, KNOWN[name], getattr(library, name), FromTorchattacks)
