@@ -3,12 +3,13 @@
 python benchmarks/attack.py                                  # birqa, lpips-vgg, topiq at 512 x 384
 python benchmarks/attack.py --size 256x256 --batch 4 --rounds 5
 
-The *floor* is steps x (forward and backward to the image, of the distorted branch, the reference encoded before). *ours* is
-`PGD.perturb` on the engine's objective: random start, steps, projections, counting, nothing scored. *torchattacks* is its
-PGD on `metric(ref=ref, dist=images)` as logits [z, -z, -20, -20], as its users write it: the reference is encoded at every
-step. *torchattacks, cached* is the same on a reference encoded before, which its users have to write themselves. Weights
-are random; they decide nothing about time. Rounds are interleaved, their order turns, ratios are of medians. Seconds are
-wall clock; on a machine with other work take --cpu, the processor time of this one thread.
+The *floor* is steps x (forward and backward to the image, of the distorted branch, the reference encoded before).
+*ours* is `PGD.perturb` on the engine's objective: random start, steps, projections, counting, nothing scored.
+*torchattacks* is its PGD on `metric(ref=ref, dist=images)` as logits [z, -z, -20, -20], as its users write it: the
+reference is encoded at every step. *torchattacks, cached* is the same on a reference encoded before, which its users
+have to write themselves. Weights are random; they decide nothing about time. Rounds are interleaved, their order
+turns, ratios are of medians. Seconds are wall clock; on a machine with other work take --cpu, the processor time of
+this one thread.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def peak_memory(metric: Metric, pair: tuple[Tensor, Tensor], bits: str) -> float
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = float(torch.cuda.memory_allocated(device))
-    elif status.exists():
+    elif os.access(refs, os.W_OK):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         refs.write_text("5")  # the peak starts anew
         before = _kibibytes(status, "VmRSS") * 1024

@@ -333,6 +333,8 @@ class Attack:
     """True: run once with sign 0, and the result is kept as it is; otherwise the better of result and start is kept."""
     bounded: ClassVar[bool] = True
     """False, for controls only: its change is the same at any budget; it is clipped to [0, 1] and not projected."""
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    """Values at which a parameter changes nothing, as before the attack had it: there it is no part of identity."""
     fits: ClassVar[bool] = False
     """True: `fit` is called on the train split before any `perturb`."""
 

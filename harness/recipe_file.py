@@ -5,6 +5,7 @@ Everything here is checked before a step is trained: an hour of training should 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from harness.suite_file import NAME, as_entry, shown, worded
 T = TypeVar("T")
 
 RECIPES = FileKind("recipe", "name, metric, dataset, ...", "suites/train/birqa_tiny_mini.yaml")
+FOLDS = "folds"
+"""The metric that holds one member per fold and asks, of each reference, the one that has never seen it."""
 FEWEST_FOLDS = 3
 """A fold needs a part to test, one to choose the weights on and one to train on."""
 
@@ -86,7 +89,9 @@ class RecipeFile(_Strict):
     recipe: PluginUse = pydantic.Field(description="The training recipe and its parameters.")
     steps: pydantic.PositiveInt = pydantic.Field(description="Steps of Adam, a batch each.")
     batch: pydantic.PositiveInt = pydantic.Field(description="Images, or triplets, in a batch.")
-    learning_rate: pydantic.PositiveFloat = pydantic.Field(description="Adam's, at the first step.")
+    learning_rate: pydantic.PositiveFloat = pydantic.Field(
+        allow_inf_nan=False, description="Adam's, at the first step."
+    )
     betas: tuple[_Beta, _Beta] = pydantic.Field(default=(0.9, 0.999), description="Adam's decay rates.")
     schedule: Literal["constant", "cosine"] = pydantic.Field(
         default="cosine", description="`cosine`: the learning rate falls to 0 at the last step."
@@ -110,7 +115,9 @@ class RecipeFile(_Strict):
     flip: bool = pydantic.Field(
         default=True, description="Random horizontal and vertical flips, the same for all images of an item."
     )
-    gradient_clip: pydantic.PositiveFloat = pydantic.Field(default=5.0, description="Largest norm of the gradient.")
+    gradient_clip: pydantic.PositiveFloat = pydantic.Field(
+        default=5.0, allow_inf_nan=False, description="Largest norm of the gradient."
+    )
     label_scale: tuple[float, float] = pydantic.Field(default=(1.0, 5.0), description="What opinions 0 and 1 become.")
     seed: pydantic.NonNegativeInt = pydantic.Field(default=0, description="Seed of batches, crops and flips.")
     threads: pydantic.PositiveInt = pydantic.Field(default=1, description="Threads of torch on the CPU.")
@@ -132,13 +139,22 @@ class RecipeFile(_Strict):
         default=4096, description="Decoded images kept in memory, as 8-bit; the least recently used leave first."
     )
     output: str = pydantic.Field(
-        description="Path of the weight file without its suffix; the manifest beside it gets an entry under its name."
+        description="Path of the weight file without its suffix; the manifest beside it gets an entry under its name, "
+        "and weights that it lists as another recipe's are not overwritten."
     )
 
     @pydantic.field_validator(*_PLUGIN_KEYS, mode="before")
     @classmethod
     def _bare_name(cls, value: Any) -> Any:
         return as_entry(value)
+
+    @pydantic.field_validator("label_scale")
+    @classmethod
+    def _rises(cls, value: tuple[float, float]) -> tuple[float, float]:
+        low, high = value
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError("should be two finite numbers, [low, high], low below high")
+        return value
 
     @pydantic.field_validator("output")
     @classmethod
@@ -196,10 +212,20 @@ def read_recipe(path: Path, sets: Sequence[str] = ()) -> RecipeFile:
     return file
 
 
-def _at_odds(file: RecipeFile) -> Sequence[Problem]:
-    """Keys that cannot be had together."""
-    if file.folds is None:
-        return ()
+def _at_odds(file: RecipeFile) -> list[Problem]:
+    """Keys that cannot be had, or not together."""
+    problems = []
+    if "batch" in file.recipe.parameters():
+        told = f"'{file.recipe.name}' gets the recipe file's own `batch`. Remove this one, and set `batch`."
+        problems.append(Problem(("recipe", "batch"), told, on_key=True))
+    if file.metric.name == FOLDS:
+        told = f"the metric '{FOLDS}' is made of trained members and not trained. Name their metric, and give `folds`."
+        problems.append(Problem(("metric", "name"), told))
+    return problems + _at_odds_with_folds(file) if file.folds is not None else problems
+
+
+def _at_odds_with_folds(file: RecipeFile) -> list[Problem]:
+    """Keys that cannot be had with `folds`."""
     both = [key for key, given in (("seeds", file.seeds > 1), ("resplit", file.resplit)) if given]
     problems = [
         Problem((key,), f"'{key}' and 'folds' cannot be had together. Remove one.", on_key=True) for key in both
@@ -224,7 +250,7 @@ def _explained(problem: Any) -> Problem:
     if problem["type"] == "extra_forbidden":
         known = [*RecipeFile.model_fields, "extends"]
         return Problem(place, f"unknown key '{place[-1]}'.{did_you_mean(str(place[-1]), known)}", on_key=True)
-    if place[0] in _TWO_NUMBERS and problem["type"] not in ("greater_than_equal", "less_than"):
+    if place[0] in _TWO_NUMBERS and problem["type"] not in ("greater_than_equal", "less_than", "value_error"):
         return Problem(place[:1], f"should be two numbers: {_TWO_NUMBERS[place[0]]}.")
     if problem["type"] == "missing":
         return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")

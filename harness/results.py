@@ -51,7 +51,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         failures=_failures(plan, store),
         faults=_faults(plan, store),
         expected=list(dict.fromkeys(_who(cell) for cell in plan.cells)),
-        weights={m.label: _weights_text(m, registry) for m in plan.suite.metrics if m.weights},
+        weights={m.label: text for m in plan.suite.metrics if (text := _weights_text(m, registry))},
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
         attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
         blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
@@ -255,7 +255,12 @@ def label_of(cell: Cell) -> str:
 
 
 def _weights_text(metric: MetricUse, registry: Registry) -> str:
-    """What a metric with weights is, and which weights: 'BiRQA (reimplementation, stem stride 4), weights ab12...'."""
+    """What a metric with weights is, and which weights: 'BiRQA (reimplementation, stem stride 4), weights ab12...'.
+
+    Of a metric of an installed library, its version; empty for any other.
+    """
+    if not metric.weights:
+        return metric.code if " " in metric.code else ""
     described = registry.metric(metric.name).described(dict(metric.parameters)) or metric.name
     about = described.splitlines()[0].partition(";")[0].rstrip(".")
     if metric.weights == RANDOM_WEIGHTS:

@@ -64,8 +64,11 @@ def score(
     """
     registry = registry or Registry()
     given = {**(parameters or {}), **({} if weights is None else {"weights": str(weights)})}
-    use = resolve_metric(metric, [f"{key}={json.dumps(value)}" for key, value in given.items()], registry)
-    return next(score_pair(ref, dist, [use], registry, device))
+    try:
+        sets = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"parameters: {error}. Give plain values: text, numbers, truth values, lists.") from error
+    return next(score_pair(ref, dist, [resolve_metric(str(metric), sets, registry)], registry, device))
 
 
 def score_pair(
@@ -90,7 +93,12 @@ def score_pair(
         raise UserError(
             f"{first} has {sizes['ref']} pixels and {second} has {sizes['dist']}. Give two images of one size."
         )
-    place = torch.device(device)
+    try:
+        place = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UserError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}). Give cpu or cuda."
+        ) from error
     pair = [image[None].to(place) for image in images.values()]
     for use in uses:
         metric = build_metric(use, registry, place)
@@ -116,7 +124,7 @@ def read_argument(name: str, image: Image) -> Tensor:
     """
     if isinstance(image, str | Path):
         try:
-            return read_image(image)
+            return read_image(image, grey=False)
         except DataError as error:
             raise DataError(f"{name.upper()}: {error}") from error
     if isinstance(image, np.ndarray):

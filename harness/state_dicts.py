@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,10 +97,11 @@ def _listed(differences: Sequence[str]) -> str:
 
 def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
     missing = [f"{key} is missing" for key in expected if key not in found]
-    unexpected = [f"{key} is not part of the metric" for key in found if key not in expected]
+    unexpected = [f"{key} is not part of the metric" for key in sorted(found) if key not in expected]
     shapes = [
         f"{key} has shape {found[key]}, expected {shape}"
         for key, shape in expected.items()
         if key in found and found[key] != shape
     ]
-    return [*missing, *unexpected, *shapes]
+    kinds = itertools.zip_longest(missing, unexpected, shapes)  # so that a long list of one kind hides no other
+    return [difference for three in kinds for difference in three if difference is not None]

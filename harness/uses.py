@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.registry import Kind, Plugin
+from harness.suite import RANDOM_WEIGHTS
 
 
 def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +24,8 @@ def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry
     neutral = getattr(plugin.cls, "neutral", {})
     defaults = {p.name: p.default for p in plugin.parameters()}
     changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
+    if kind == "metrics" and entry.get("weights") == RANDOM_WEIGHTS:
+        changed.append(f"weights={RANDOM_WEIGHTS}")
     label = entry.get("label") or (f"{plugin.name}({', '.join(changed)})" if changed else plugin.name)
     return {
         "kind": kind,

@@ -282,7 +282,7 @@ def default_metric(name: str, registry: Registry, device: torch.device) -> Metri
 
 def _fresh(registry: Registry, name: str, parameters: Mapping[str, Any]) -> Metric:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         return registry.metric(name).build(parameters)
 
 

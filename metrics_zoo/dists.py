@@ -88,7 +88,7 @@ class DISTS(Metric):
             raise ValueError(f"short_side should be a number of pixels, or 0, got {short_side}")
         self.short_side = short_side
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             self.trunk = VGG16(pool=l2_pool)
         self.channels = (3, *self.trunk.channels)
         self.alpha, self.beta = (nn.Parameter(torch.full((1, sum(self.channels), 1, 1), 0.1)) for _ in range(2))

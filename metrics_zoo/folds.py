@@ -8,10 +8,11 @@ and ``held_out``, the member whose training and validation left it out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from harness.contracts import DataError, Metric, Tree, build_metric, fingerprint, map_tree, register
 
@@ -25,11 +26,15 @@ DIGEST = 32
 
 @register("folds")
 class Folds(Metric):
-    """Members of a k-fold training, each asked for the references that it was neither trained nor chosen on.
+    """Members of a k-fold training of {metric}, each asked for references that it was neither trained nor chosen on.
 
     Direction, smallest image and kind of gradient are the members'. References are known by their pixels: another data
     set's, or one changed by a purifier, is refused. Without weights (a table of zeros) any reference is taken, by the
     member that its hash chooses.
+
+    Scores are in the units of each reference's member. Members trained through an affine link (distances such as LPIPS)
+    share no scale, because its a and b are no part of the weights. Ranks within a member do not depend on them, ranks
+    pooled over folds may: the mean of the folds' own figures, in the summary.json of the training, does not.
 
     Args:
         metric: Registered name of the members' metric.
@@ -65,6 +70,24 @@ class Folds(Metric):
         self.members = nn.ModuleList(members)
         self.register_buffer("fingerprints", torch.zeros(references, DIGEST, dtype=torch.uint8))
         self.register_buffer("held_out", torch.zeros(references, dtype=torch.int64))
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> _IncompatibleKeys:
+        """As torch's, and the table may name no member that there is not.
+
+        Raises:
+            DataError: It does.
+        """
+        last = len(self.members) - 1
+        named = state_dict["held_out"].tolist() if "held_out" in state_dict else []
+        if wrong := [number for number in named if not 0 <= number <= last]:
+            raise DataError(
+                f"metric 'folds': its weights say that member {wrong[0]} held a reference out, and the members are 0 "
+                f"to {last}. Restore the weight file, or train it anew."
+            )
+        found: _IncompatibleKeys = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        return found
 
     def encode(self, ref: Tensor) -> tuple[Tensor, Tree]:
         """The member of each reference, int64 [N], and what the members make of their references.

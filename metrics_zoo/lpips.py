@@ -90,7 +90,7 @@ class LPIPS(Metric):
         if network not in _TRUNKS:
             raise ValueError(f"network should be one of {', '.join(_TRUNKS)}, got {network}")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             self.trunk = _TRUNKS[network]()
         self.heads = nn.ModuleDict({f"lin{i}": Head(channels) for i, channels in enumerate(self.trunk.channels)})
 

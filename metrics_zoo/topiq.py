@@ -115,7 +115,7 @@ class TOPIQ(Metric):
     def __init__(self) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             self.h_emb = nn.Parameter(0.02 * torch.randn(1, WIDTH // 2, GRID, 1))
             self.w_emb = nn.Parameter(0.02 * torch.randn(1, WIDTH // 2, 1, GRID))
             self.semantic_model = ResNet50()

@@ -1,11 +1,13 @@
 """What many tests share: the toy plugins and a way to run a suite written in the test."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from harness.datasets.mini.labels import _import_piq
 from harness.located import parse_text
 from harness.registry import Registry
 from harness.resolve import validate
@@ -22,6 +24,14 @@ def pytest_configure():
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def piq():
+    """The library piq, imported without torchvision, or a skip."""
+    if importlib.util.find_spec("piq") is None:
+        pytest.skip("pip install --no-deps piq==0.8.0")
+    return _import_piq()
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,7 @@ class Marksman:
             assert process.wait(PATIENCE) == -signal.SIGKILL, f"it ended before it could be killed {shot}"
         killed = time.monotonic()
         while shot.victim != "worker" and any(map(alive, workers)):
-            assert time.monotonic() < killed + 20, "a worker goes on without its parent"
+            assert time.monotonic() < killed + PATIENCE, "a worker goes on without its parent"
             time.sleep(0.005)
         lived = time.monotonic() - killed
         found = names(self.folder, "records/*/*.parquet")

@@ -44,6 +44,11 @@ def written(tmp_path):
         ("betas: [0.9, 1]", r"bad.yaml:9:14: betas.1: .*less than 1"),
         ("betas: 0.9", r"betas: should be two numbers: \[beta1, beta2\]"),
         ("patience: 0", "patience: .*greater than 0"),
+        ("gradient_clip: inf", "gradient_clip: .*finite"),
+        ("label_scale: [5, 1]", r"bad.yaml:9:14: label_scale: should be two finite numbers, .*low below high, got \[5"),
+        ("label_scale: [1, 1]", "label_scale: should be two finite numbers"),
+        ("label_scale: [0, inf]", "label_scale: should be two finite numbers"),
+        ("label_scale: [0]", r"label_scale: should be two numbers: \[low, high\]"),
         ("seed: [", "not valid YAML"),
         ("seed: 1\nseed: 2", r"bad.yaml:10:1: .*seed"),
         ("extends: gone.yaml", "extends: .*gone.yaml: no such file"),
@@ -53,6 +58,32 @@ def written(tmp_path):
 def test_mistakes_are_named(written, line, message):
     with pytest.raises(UserError, match=message):
         read_recipe(written(GOOD + line + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["recipe.batch=99"], "--set recipe.batch=99: 'clean' gets the recipe file's own `batch`. Remove this one"),
+        (["metric=folds"], "--set metric=folds: the metric 'folds' is made of trained members.*give `folds`"),
+        (["metric.name=folds", "folds=5"], "the metric 'folds' is made of trained members and not trained"),
+        (["learning_rate=inf"], "--set learning_rate=inf: .*finite"),
+    ],
+)
+def test_what_would_be_no_training_is_refused(written, sets, message):
+    with pytest.raises(UserError, match=message):
+        read_recipe(written(GOOD), sets)
+
+
+def test_a_batch_of_the_recipe_is_refused_where_it_stands(written):
+    with pytest.raises(UserError, match=r"bad\.yaml:4:34: recipe\.batch: 'clean' gets the recipe file's own `batch`"):
+        read_recipe(written(GOOD.replace("warm: 0.3", "warm: 0.3, batch: 99")))
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": -0.1}, {"alpha": 1.1}, {"warm": 2}, {"warm": float("nan")}])
+def test_shares_lie_in_0_to_1(wrong):
+    (name,) = wrong
+    with pytest.raises(UserError, match=rf"recipe file r.yaml: 'clean': {name} should be in \[0, 1\], got"):
+        build_plugin(Registry().recipe("clean"), Path("r.yaml"), wrong)
 
 
 def test_all_mistakes_are_reported_at_once(written, tmp_path):

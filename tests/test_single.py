@@ -51,7 +51,7 @@ def test_the_table_says_which_way_is_better_and_that_random_weights_mean_nothing
     code, out, _ = run(capsys, *images)
     assert code == 0 and all(name in out for name in ("psnr", "ssim", "birqa-tiny", "higher is better"))
     code, out, _ = run(capsys, *images, "--metric", "birqa-tiny", "--set", "weights=random", "--set", "channels=8")
-    assert code == 0 and "RANDOM weights" in out and "birqa-tiny(channels=8)" in out
+    assert code == 0 and "RANDOM weights" in out and "birqa-tiny(channels=8, weights=random)" in out
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_arrays_tensors_and_files_score_alike(pair, tmp_path):
         found = score(*given)
         assert found.metric == "psnr" and found.higher_is_better and found.score == pytest.approx(peer, abs=1e-4)
     tiny = score(*tensors, "birqa-tiny", weights="random", parameters={"channels": 8})
-    assert tiny.metric == "birqa-tiny(channels=8)" and tiny.weights == "random"
+    assert tiny.metric == "birqa-tiny(channels=8, weights=random)" and tiny.weights == "random"
 
 
 GOOD = torch.full((3, 40, 40), 0.5)
@@ -179,3 +179,32 @@ def test_what_cannot_be_explained_is_said_before_anything_is_scored(pair, tmp_pa
     code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / "dist.png", *options)
     assert (code, out) == (2, "")
     assert said in error
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_a_grey_file_is_refused_by_the_argument_s_name(pair, tmp_path, capsys, mode):
+    Image.open(tmp_path / "dist.png").convert(mode).save(tmp_path / "grey.png")
+    code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / "grey.png")
+    assert (code, out) == (2, "")
+    assert error.startswith("error: DIST: Image ")
+    assert "is grey, with one channel. Save it as RGB to compare it." in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"device": "banana"}, "device 'banana' cannot be used"),
+        ({"metric": None}, "unknown metric 'None'"),
+        ({"parameters": {"channels": object()}}, "parameters: Object of type object is not JSON serializable"),
+    ],
+)
+def test_what_is_no_argument_of_score_is_one_error(arguments, said):
+    image = torch.full((3, 16, 16), 0.5)
+    with pytest.raises(UserError, match=re.escape(said)):
+        score(image, image, **arguments)
+
+
+def test_json_has_no_number_that_json_has_not(pair, tmp_path, capsys):
+    code, out, _ = run(capsys, tmp_path / "ref.png", tmp_path / "ref.png", "--metric", "psnr", "--json")
+    assert code == 0
+    assert json.loads(out, parse_constant=pytest.fail)["scores"]

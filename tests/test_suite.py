@@ -103,7 +103,10 @@ def test_every_problem_is_found_at_once_with_its_place_and_a_suggestion(suite_of
         (("metrics: [linear]", "metrics: [linear]\ndefenses: [{name: flip, probability: 7}]"), "between 0 and 1, got 7"),
         (("metrics: [linear]", "metrics: [linear]\ntransfer: [{source: psnr, scorer: linear}]"), "no metric 'psnr' in this"),
         (("[toy]", "[{name: tid2013, root: /nowhere/at/all}]"), "/nowhere/at/all"),
-        (("{linf: [8/255, 1e-3]}", "{linf: [8/255], l2: [1]}"), "no attack of this suite works in l2"),
+        (
+            ("{name: pgd, steps: 5, step_size: 2/255}]\nbudgets: {linf: [8/255, 1e-3]}", "noise]\nbudgets: {l2: [1]}"),
+            "no attack of this suite works in l2",
+        ),
         (("[linear]", "[linear, {name: linear, label: twin}]"), "'twin' is 'linear' under another label"),
         (("[toy]", "[toy, toy]"), "'toy' is listed twice"),
         (("[toy]", "[{name: toy, references: 0}]"), "no items in the split 'test'"),

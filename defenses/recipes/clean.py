@@ -33,6 +33,11 @@ class Clean(Recipe):
     batch: int = 16
     """Images in a batch; the recipe file's ``batch``."""
 
+    def __post_init__(self) -> None:
+        for name in ("alpha", "warm"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} should be in [0, 1], got {getattr(self, name)}")
+
     def batches(
         self, entries: Sequence[Entry], rng: np.random.Generator
     ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:

@@ -160,7 +160,7 @@ def _show_bridges(bridges: Sequence[BridgeSource], registry: Registry, as_json: 
 
 _PROPERTIES = (
     *("higher_is_better", "score_range", "differentiable", "exact_gradient", "minimum_size", "needs_weights"),
-    *("needs_gradient", "norms", "control", "fits", "gradient", "randomised", "kind", "labels", "splits"),
+    *("needs_gradient", "norms", "control", "bounded", "fits", "gradient", "randomised", "kind", "labels", "splits"),
 )
 
 

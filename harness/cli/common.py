@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,8 +57,16 @@ def console(*, stderr: bool = False) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """The one document of `--json`."""
-    print(json.dumps(value, indent=1, default=str))
+    """The one document of `--json`; numbers that JSON has not (NaN, infinities) are null."""
+    print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def end(failures: Sequence[FailureRecord]) -> None:

@@ -68,7 +68,8 @@ def score(
     for row in rows:
         sense = "higher is better" if row.higher_is_better else "lower is better"
         random = ", RANDOM weights: means nothing" if row.weights == "random" else ""
-        table.add_row(row.metric, f"{row.score:.6g}", sense + random)
+        which = "" if random or not row.weights else f", weights sha256 {row.weights[:12]}"
+        table.add_row(row.metric, f"{row.score:.6g}", sense + random + which)
     console().print(table)
     if explain is not None:
         console().print(f"How it came about: {escape(str(explain))}")

@@ -17,16 +17,21 @@ Pixels = npt.NDArray[np.uint8]
 """8-bit RGB, H x W x 3."""
 
 _PLAIN = frozenset({"1", "L", "P", "RGB"})
+_GREY = frozenset({"1", "L"})
 _WITH_ALPHA = frozenset({"LA", "PA", "RGBA", "La", "RGBa"})
 
 
-def read_image(path: Path | str) -> Tensor:
+def read_image(path: Path | str, *, grey: bool = True) -> Tensor:
     """One image file as 3 x H x W float32 RGB in [0, 1].
+
+    Args:
+        path: The file.
+        grey: Whether an image of one grey channel is expanded; otherwise it is refused.
 
     Raises:
         DataError: The file is missing, truncated, no image, transparent, or of a pixel format without 8-bit RGB form.
     """
-    return to_tensor(read_pixels(path))
+    return to_tensor(read_pixels(path, grey=grey))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -34,7 +39,7 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(torch.float32) / 255
 
 
-def read_pixels(path: Path | str) -> Pixels:
+def read_pixels(path: Path | str, *, grey: bool = True) -> Pixels:
     """One image file as 8-bit RGB; grey and palette images are expanded, an opaque alpha plane is dropped.
 
     Raises:
@@ -44,6 +49,8 @@ def read_pixels(path: Path | str) -> Pixels:
     try:
         with Image.open(path) as image:
             image.load()
+            if not grey and image.mode in _GREY:
+                raise DataError(f"Image {shown(path)} is grey, with one channel. Save it as RGB to compare it.")
             return _rgb(image, path)
     except FileNotFoundError as error:
         raise DataError(f"Image {shown(path)} is missing. Restore the file, or unpack the data set again.") from error

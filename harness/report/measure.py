@@ -32,7 +32,7 @@ CLEAN = "clean"
 ALL_TYPES = "all"
 """In place of a distortion type: every image with an opinion, whatever its type."""
 LEAST_IMAGES = 8
-LEAST_REFERENCES = 2
+LEAST_REFERENCES = 5
 """With fewer images or references a distortion type has no figures of its own."""
 
 _Correlated = tuple[list[Measured], list[Measured]]
@@ -95,7 +95,7 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
 
 
 def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
-    """Distortion type -> its items with opinions, for types of at least 8 of them from at least 2 references."""
+    """Distortion type -> its items with opinions, for types of at least 8 of them from at least 5 references."""
     known, groups = _rated(data), np.array(data.groups, dtype=object)
     parts = {name: known[groups[known] == name] for name in dict.fromkeys(groups.tolist()) if name}
     kept = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.files import write_whole
+from harness.report.build import TABLE_NAMES
 from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.summary import sentences
@@ -58,6 +59,9 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
             write_whole(path, page)
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
+    for name in set(TABLE_NAMES) - {table.name for table in tables}:  # of a report that had it
+        for suffix in (".csv", ".md"):
+            (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _printed(tables: Sequence[Table]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from harness.files import write_whole
 from harness.recipe_file import TrainingError
+from harness.training.json_text import json_text
 from harness.training.measures import Progress
 
 _FILE = "checkpoint.safetensors"
@@ -57,8 +60,8 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
         "history": state.history,
         "seconds": state.seconds,
     }
-    write_whole(folder / _FILE, save(tensors, {"training": json.dumps(figures)}))
-    lines = [json.dumps(point._asdict()) for point in state.history]
+    write_whole(folder / _FILE, save(tensors, {"training": json_text(figures)}))
+    lines = [json_text(point._asdict()) for point in state.history]
     write_whole(folder / _HISTORY, ("\n".join(lines) + "\n").encode())
 
 
@@ -68,20 +71,11 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     Raises:
         TrainingError: It is damaged, or of a training with another identity.
     """
-    path = folder / _FILE
-    if not path.is_file():
+    if not has_checkpoint(folder):
         return None
-    try:
-        with safe_open(path, framework="pt") as stored:
-            figures = json.loads(stored.metadata()["training"])
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise TrainingError(f"{path}: damaged ({error}). Remove the file to begin anew.") from error
-    if figures["identity"] != identity:
-        raise TrainingError(
-            f"run folder {folder}: holds a run of another recipe or data set. "
-            "Remove the folder, or give the recipe another name."
-        )
+    figures = refuse_another(folder, identity)
+    with safe_open(folder / _FILE, framework="pt") as stored:
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("adam.", tensors).items():
         index, field = key.split(".")
@@ -89,7 +83,7 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     return Checkpoint(
         identity=identity,
         step=figures["step"],
-        history=tuple(Progress(*point) for point in figures["history"]),
+        history=tuple(_progress(*point) for point in figures["history"]),
         seconds=figures["seconds"],
         metric=_under("metric.", tensors),
         best=_under("best.", tensors),
@@ -97,6 +91,37 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
         best_link=_under("best_link.", tensors),
         moments=moments,
     )
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run folder has a checkpoint, of whatever training."""
+    return (folder / _FILE).is_file()
+
+
+def refuse_another(folder: Path, identity: str) -> dict[str, Any]:
+    """Figures of the checkpoint in a run folder; its tensors are not read.
+
+    Raises:
+        TrainingError: It is damaged, or of a training with another identity.
+    """
+    path = folder / _FILE
+    try:
+        with safe_open(path, framework="pt") as stored:
+            figures: dict[str, Any] = json.loads(stored.metadata()["training"])
+        found = figures["identity"]
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"{path}: damaged ({error}). Remove the file to begin anew.") from error
+    if found != identity:
+        raise TrainingError(
+            f"run folder {folder}: holds a run of another recipe or data set. "
+            "Remove the folder, or give the recipe another name."
+        )
+    return figures
+
+
+def _progress(step: int, figure: float | None, spread: float | None, loss: float | None, collapsed: bool) -> Progress:
+    figure, spread, loss = (math.nan if value is None else value for value in (figure, spread, loss))
+    return Progress(step, figure, spread, loss, collapsed)
 
 
 def _named(prefix: str, tensors: State) -> dict[str, Tensor]:

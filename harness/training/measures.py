@@ -58,7 +58,7 @@ def qualities(metric: Metric, entries: Sequence[Entry], images: ImageCache, devi
 def validation(
     quality: Qualities, entries: Sequence[Entry], file: RecipeFile, link: Linked | None
 ) -> tuple[float, float]:
-    """(Figure that weights are chosen by, std(prediction) / std(label))."""
+    """(Figure that weights are chosen by, std(prediction) / std(label)); the latter not finite after an overflow."""
     linked = quality
     if link is not None:
         with torch.no_grad():
@@ -68,8 +68,9 @@ def validation(
         preference = 1 / (1 + np.exp(-(linked[:, 1] - linked[:, 0]).astype(np.float64)))
         return hard_accuracy(quality[:, 0], quality[:, 1], judge)[0], float(preference.std() / judge.std())
     predicted, labels = quality[:, 0], opinions(entries, file).numpy()
-    figure = float(stats.spearmanr(predicted, labels).statistic) if predicted.std() > 0 else 0.0
-    return figure, float(linked[:, 0].std() / labels.std())
+    figure = float(stats.spearmanr(predicted, labels).statistic) if predicted.min() < predicted.max() else 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        return figure, float(linked[:, 0].std() / labels.std())
 
 
 def tested(quality: Qualities, entries: Sequence[Entry]) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def tested(quality: Qualities, entries: Sequence[Entry]) -> dict[str, Any]:
         return {"accuracy": accuracy, "triplets": len(entries), "undecided": left_out, "references": references}
     predicted = quality[:, 0].astype(np.float64)
     labels = np.array([entry.opinion for entry in entries])
-    constant = predicted.std() == 0
+    constant = predicted.min() == predicted.max()
     return {
         "srocc": 0.0 if constant else float(stats.spearmanr(predicted, labels).statistic),
         "plcc": 0.0 if constant else float(stats.pearsonr(predicted, labels).statistic),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,14 @@ from torch import Tensor
 
 import harness
 from harness.contracts import build_metric, fingerprint
-from harness.files import write_whole
-from harness.recipe_file import RecipeFile, TrainingError
+from harness.files import locked, write_whole
+from harness.recipe_file import FOLDS, RecipeFile, TrainingError
 from harness.training.checkpoint import State
+from harness.training.json_text import json_text
 from harness.training.measures import MEASURES
 from harness.training.members import Material, Member
 from harness.training.trainer import Trained
 from harness.weights import MANIFEST, SUFFIX, read_manifest
-
-FOLDS = "folds"
-"""The metric that holds one member per fold and asks, of each reference, the one that has never seen it."""
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
@@ -43,14 +40,35 @@ def weight_path(output: str) -> Path:
 def list_weights(path: Path, entry: Mapping[str, Any]) -> None:
     """Put a weight file's entry into the manifest beside it."""
     content = path.read_bytes()
+    listed = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), **entry}
+    with locked(path.parent / MANIFEST):  # two trainings may end at once
+        manifest = {**read_manifest(path.parent), path.name.removesuffix(SUFFIX): listed}
+        write_whole(path.parent / MANIFEST, (json_text(dict(sorted(manifest.items())), indent=2) + "\n").encode())
+
+
+def refuse_taken(file: RecipeFile) -> None:
+    """Weights that another recipe made should not be lost to an `output` that was forgotten.
+
+    A recipe is known by its name: its own weights it may replace, whatever its settings were.
+
+    Raises:
+        TrainingError: The manifest beside `output` lists weights of that name by another recipe.
+        WeightsError: The manifest is damaged.
+    """
+    path = weight_path(file.output)
+    name = path.name.removesuffix(SUFFIX)
     manifest = read_manifest(path.parent)
-    manifest[path.name.removesuffix(SUFFIX)] = {
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content),
-        **entry,
-    }
-    write_whole(path.parent / MANIFEST, (json.dumps(dict(sorted(manifest.items())), indent=2) + "\n").encode())
+    if name not in manifest:
+        return
+    entry = manifest[name]
+    recipe = entry.get("recipe") if isinstance(entry, dict) else None
+    maker = recipe.get("name") if isinstance(recipe, dict) else None
+    if maker != file.name:
+        made = f"made by the recipe '{maker}'" if maker is not None else "made by no recipe"
+        raise TrainingError(
+            f"output {file.output}: {path.parent / MANIFEST} lists '{name}', {made}, and '{file.name}' would overwrite "
+            "it. Give another `output`, or remove the entry and its file."
+        )
 
 
 def entry_of(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from harness.files import write_whole
 from harness.provenance import git_state
 from harness.recipe_file import RecipeFile
 from harness.results import versions
+from harness.training.json_text import json_text
 from harness.training.measures import MEASURES
 from harness.training.members import Member
 from harness.training.trainer import Trained
@@ -74,7 +75,7 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        write_whole(self._path, (json.dumps(self._content, indent=1) + "\n").encode())
+        write_whole(self._path, (json_text(self._content, indent=1) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -138,4 +139,4 @@ def _spread(values: Sequence[float]) -> Mapping[str, float | None]:
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write summary.json whole."""
-    write_whole(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+    write_whole(folder / SUMMARY, (json_text(summary, indent=1) + "\n").encode())

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from harness.contracts import UserError
 from harness.recipe_file import RecipeFile, TrainingError, read_recipe, refuse_output
 from harness.registry import Registry
+from harness.training.identity import refuse_other_runs
 from harness.training.measures import Progress
 from harness.training.members import Material, Member, material_of, members_of
 from harness.training.output import (
@@ -21,6 +22,7 @@ from harness.training.output import (
     entry_of_folds,
     join_folds,
     list_weights,
+    refuse_taken,
     weight_path,
     write_weights,
 )
@@ -82,7 +84,8 @@ def train(
         device: Where to train. On the CPU the same recipe, data and versions give the same bytes.
 
     Raises:
-        TrainingError: Bad recipe file, unusable data, or a run folder of another recipe.
+        TrainingError: Bad recipe file, unusable data, a run folder or `output` of another recipe, or a training that
+            diverged.
     """
     file = read_recipe(path, sets)
     threads = torch.get_num_threads()
@@ -135,7 +138,7 @@ class _Run:
         # All data are looked at before the first member is trained, so that the last one has no surprises.
         materials = self._materials()
         trainer = self._trainer(0, materials)
-        refuse_output(Path(self.file.output), self.path)
+        self._refuse_what_is_there(materials)
         for note in _notes(self.file, trainer.started):
             print(f"note: {note}", file=sys.stderr)
         record = RunRecord(self.folder, self.path, self.file, self.device, self.plugins)
@@ -175,9 +178,15 @@ class _Run:
             trainer = self._trainer(i, materials)
             facts = {key: trainer.facts[key] for key in ("splits", "parameters", "started_from")}
             found.append({"name": member.name or self.file.name, "seed": member.file.seed, **facts})
-        refuse_output(Path(self.file.output), self.path)
+        self._refuse_what_is_there(materials)
         weights = weight_path(self.file.output)
         return Preview(self.file.name, self.file.steps, self.file.batch, tuple(found), weights, self.folder)
+
+    def _refuse_what_is_there(self, materials: Sequence[Material]) -> None:
+        """Before anything is written: neither another training's record nor its weights should be lost."""
+        refuse_output(Path(self.file.output), self.path)
+        refuse_taken(self.file)
+        refuse_other_runs(self.members, materials, self.registry)
 
     def _materials(self) -> list[Material]:
         found: list[Material] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import fnmatch
 import functools
-import hashlib
 import itertools
 import json
 import math
@@ -24,12 +23,14 @@ from harness.files import write_whole
 from harness.recipe_file import RecipeFile, TrainingError, build_plugin
 from harness.registry import Registry, did_you_mean
 from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from harness.training.identity import identity_of, started_from
 from harness.training.images import training_batch
+from harness.training.json_text import json_text
 from harness.training.link import Linked
 from harness.training.measures import COLLAPSE, Progress, best_of, qualities, ran_out, tested, validation
 from harness.training.members import Material, Member
 from harness.training.reporter import Reporter
-from harness.weights import WeightFile, load, read_manifest, resolve
+from harness.weights import WeightFile, load, read_manifest
 
 _TESTED = "tested.json"
 
@@ -74,6 +75,7 @@ class Trainer:
         self.member, self.file, self.folder, self.device = member, file, member.folder, device
         self.data, self.recipe, self.splits = material.data, material.recipe, material.splits
         self.images = material.images
+        self._identity = functools.partial(identity_of, file, material, registry)
         plugin = registry.metric(file.metric.name)
         with torch.random.fork_rng(devices=[]):  # for metrics that draw their first weights from the global stream
             torch.default_generator.manual_seed(file.seed)
@@ -87,11 +89,9 @@ class Trainer:
             )
         self.trained = _trainable(self.metric, file)
         self.held = [self.trained[name] for name in _matching(self.trained, file.nonnegative, "nonnegative", file)]
-        wanted = file.metric.weights
-        self.started = resolve(plugin.name, wanted, plugin.weights) if wanted is not None else None
+        self.started = started_from(file, registry)
         if self.started is not None:
             load(self.metric, self.started)
-        self.code = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in registry.files]
         self.metric.to(device)
         linked = file.link == "affine" or not self.metric.higher_is_better
         self.link = Linked(self.metric).to(device) if linked else None
@@ -108,7 +108,7 @@ class Trainer:
         """Train to the end, from the last checkpoint if there is one.
 
         Raises:
-            TrainingError: The checkpoint is another recipe's, or the gradient is not finite.
+            TrainingError: The checkpoint is another recipe's, or gradient, weights or scores are not finite.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
@@ -177,23 +177,25 @@ class Trainer:
 
     def _validate(self, loss: float) -> None:
         quality = qualities(self.metric, self.splits.val, self.images, self.device)
-        figure, spread = validation(quality, self.splits.val, self.file, self.link)
-        point = Progress(self.step, figure, spread, loss, spread < COLLAPSE)
+        finite = bool(np.isfinite(quality).all()) and all(bool(p.isfinite().all()) for p in self.parameters)
+        figure, spread = validation(quality, self.splits.val, self.file, self.link) if finite else (math.nan, math.nan)
+        if not math.isfinite(spread):
+            raise self._diverged("weights or validation scores", self.step)
+        point = Progress(self.step, figure, spread, loss, not spread >= COLLAPSE)
         self.history.append(point)
         if best_of(self.history) is point:
             self.best, self.best_link = _copied(self.metric), self._link_state()
 
+    def _diverged(self, what: str, step: int) -> TrainingError:
+        return TrainingError(
+            f"{f'{self.member.name}: ' if self.member.name else ''}{what} are not finite at step {step}: the training "
+            f"diverged, and no weights are written. Give a lower learning rate than {self.file.learning_rate:g}."
+        )
+
     @functools.cached_property
     def identity(self) -> str:
         """What a checkpoint must agree with to be continued."""
-        content = {
-            "recipe": self.file.described(),
-            "data": self.data.fingerprint(),
-            "versions": [type(part).version for part in (self.metric, self.data, self.recipe)],
-            "code": self.code,
-            **({"started": self.started.sha256} if self.started is not None else {}),
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return self._identity(self.started)
 
     def _checkpoint(self) -> None:
         state = Checkpoint(
@@ -254,9 +256,13 @@ class Trainer:
             if known["identity"] == identity and known["step"] == best_of(self.history).step:
                 return dict(known["test"])
         self.metric.load_state_dict(self.best)
-        figures = tested(qualities(self.metric, self.splits.test, self.images, self.device), self.splits.test)
-        content = {"identity": identity, "step": best_of(self.history).step, "test": figures}
-        write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+        quality = qualities(self.metric, self.splits.test, self.images, self.device)
+        step = best_of(self.history).step
+        if not np.isfinite(quality).all():
+            raise self._diverged("test scores", step)
+        figures = tested(quality, self.splits.test)
+        content = {"identity": identity, "step": step, "test": figures}
+        write_whole(path, (json_text(content, indent=2) + "\n").encode())
         return figures
 
     @functools.cached_property

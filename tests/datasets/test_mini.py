@@ -1,5 +1,4 @@
 import csv
-import importlib.util
 import os
 import warnings
 from collections import Counter, defaultdict
@@ -81,9 +80,8 @@ def test_labels_follow_from_the_metric_columns() -> None:
     assert np.abs(mean_rank - quality).mean() < 0.01
 
 
+@pytest.mark.usefixtures("piq")
 def test_metric_columns_follow_from_the_pixels() -> None:
-    if importlib.util.find_spec("piq") is None:
-        pytest.skip("piq is not installed")
     data = Mini()
     by_id = {row["id"]: row for row in ROWS}
     for split, start in (("train", 3), ("val", 7), ("test", 11)):

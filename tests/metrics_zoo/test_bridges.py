@@ -14,7 +14,6 @@ import torch
 from harness.cli import main
 from harness.contracts import Metric
 from harness.datasets.mini import Mini
-from harness.datasets.mini.labels import _import_piq
 from harness.registry import PluginError, Registry
 from harness.testing import check_metric
 from harness.testing.common import identical, image_pairs
@@ -25,13 +24,6 @@ from metrics_zoo.bridges.functional import Known, metric_class
 NAMES = [f"torchmetrics:{name}" for name in torchmetrics_bridge.KNOWN] + [f"piq:{name}" for name in piq_bridge.KNOWN]
 SMOOTH = [name for name in NAMES if name not in ("torchmetrics:vif", "torchmetrics:sam")]
 """Those that have a gradient and a number for every pixel, black ones too."""
-
-
-@pytest.fixture(scope="module")
-def piq():
-    """piq, imported behind a stub of torchvision, which is not needed for what is bridged."""
-    pytest.importorskip("scipy")
-    return _import_piq()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The library computes in float64; we are compared in float64, where only rules can differ, and in float32."""
 
-import importlib.util
 import math
 
 import pytest
@@ -44,13 +43,8 @@ ROUNDED = {
 
 
 @pytest.fixture(scope="session")
-def peers():
+def peers(piq):
     """Name -> library's scores of (references, distorted images)."""
-    if importlib.util.find_spec("piq") is None:
-        pytest.skip("piq is not installed")
-    from harness.datasets.mini.labels import _import_piq
-
-    piq = _import_piq()
 
     def ms_ssim(ref, dist):
         # Its own window is rounded to float32, which moves scores of smooth images by 1e-5.

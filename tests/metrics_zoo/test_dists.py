@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from harness.datasets.mini.labels import _import_piq
 from metrics_zoo.dists import C1, C2, DISTS, _Statistics, l2_pool, official_state
 
 
@@ -43,8 +42,7 @@ def torchvision_features(state):
     return features
 
 
-def test_agrees_with_piq(metric, monkeypatch):
-    piq = _import_piq()
+def test_agrees_with_piq(metric, monkeypatch, piq):
     holder = nn.Module()
     holder.features = torchvision_features(metric.trunk.state_dict())
     monkeypatch.setattr(

@@ -69,6 +69,14 @@ def test_an_unknown_reference_is_refused_with_a_cure(folds, images):
     assert probe(folds, "folds", trained=False)["faults"] == []
 
 
+@pytest.mark.parametrize("wrong", [3, -1])
+def test_a_table_of_members_that_are_not_there_is_refused(folds, wrong):
+    state = folds.state_dict()
+    state["held_out"] = torch.tensor([0, wrong, 2])
+    with pytest.raises(DataError, match=rf"member {wrong} held .*members are 0 to 2\. Restore the weight file"):
+        folds.load_state_dict(state)
+
+
 def test_without_weights_any_reference_is_taken(images):
     metric = build_metric("folds", {"parameters": TINY, "folds": 3})
     member, _ = metric.encode(images[0])

@@ -136,7 +136,7 @@ def test_types_with_few_images_or_references_are_only_within_all(pairs):
     made = per_type(grouped(pairs, lambda item, reference: kind(item, reference) or "b"))
     assert set(made.frame.type) == {"all", "a", "b"}
     assert (made.frame[made.frame.type == "all"].images == 96).all()
-    assert any("fewer than 8 images or 2 references: few images and one reference." in note for note in made.notes)
+    assert any("fewer than 8 images or 5 references: few images and one reference." in note for note in made.notes)
 
 
 def test_images_without_opinions_are_left_out(pairs):

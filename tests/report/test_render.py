@@ -128,3 +128,10 @@ def test_a_report_broken_off_between_figures_and_tables_is_whole_the_next_time(r
     monkeypatch.undo()
     write_report(run, tables, tmp_path)
     assert (tmp_path / "figures/mini.png").is_file() and "data:image/png" in (tmp_path / "index.html").read_text()
+
+
+def test_a_table_that_is_no_longer_made_leaves_no_file(run, tables, tmp_path):
+    write_report(run, tables, tmp_path)
+    fewer = [table for table in tables if table.name != "ordering"]
+    write_report(run, fewer, tmp_path)
+    assert {path.stem for path in (tmp_path / "tables").iterdir()} == {table.name for table in fewer}

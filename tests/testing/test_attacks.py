@@ -11,9 +11,15 @@ from harness.contracts import Attack
 from harness.registry import Registry
 from harness.testing import check_attack
 
+SHORT = {
+    "autoattack": {"steps": 2, "queries": 6, "restarts": 1, "draws": 1},
+    "facpa": {"width": 2, "depth": 2, "iterations": 6, "learning_rate": 1e-2},
+}
+"""Parameters for attacks whose defaults would take minutes; the contract is the same."""
+
 
 def test_shipped_attacks(shipped):
-    check_attack(Registry().attack(shipped).build({}), name=shipped)
+    check_attack(Registry().attack(shipped).build(SHORT.get(shipped, {})), name=shipped)
 
 
 @pytest.mark.parametrize("name", ["learnt", "restarts", "guess", "one_draw", "sphere", "worse_control"])

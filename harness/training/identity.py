@@ -1,0 +1,55 @@
+"""What a checkpoint must agree with to be continued: recipe, data, versions, code and starting weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from harness.recipe_file import RecipeFile
+from harness.registry import Registry
+from harness.training.checkpoint import has_checkpoint, refuse_another
+from harness.training.members import Material, Member
+from harness.weights import WeightFile, resolve
+
+
+def started_from(file: RecipeFile, registry: Registry) -> WeightFile | None:
+    """The weights a training starts from, if any.
+
+    Raises:
+        UserError: They cannot be found.
+    """
+    plugin, wanted = registry.metric(file.metric.name), file.metric.weights
+    return resolve(plugin.name, wanted, plugin.weights) if wanted is not None else None
+
+
+def identity_of(file: RecipeFile, material: Material, registry: Registry, started: WeightFile | None) -> str:
+    """The sha256 of all that decides a member's weights, 64 hexadecimal digits.
+
+    Args:
+        file: The member's recipe file.
+        material: Its data and recipe.
+        registry: Where its plugins come from.
+        started: The weights it starts from.
+    """
+    metric = registry.metric(file.metric.name).cls
+    content = {
+        "recipe": file.described(),
+        "data": material.data.fingerprint(),
+        "versions": [metric.version, type(material.data).version, type(material.recipe).version],
+        "code": [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in registry.files],
+        **({"started": started.sha256} if started is not None else {}),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_other_runs(members: Sequence[Member], materials: Sequence[Material], registry: Registry) -> None:
+    """Look at every member's checkpoint before anything is written into the run folder.
+
+    Raises:
+        TrainingError: One is damaged, or of another recipe or data set.
+    """
+    for member, material in zip(members, materials, strict=True):
+        if has_checkpoint(member.folder):
+            started = started_from(member.file, registry)
+            refuse_another(member.folder, identity_of(member.file, material, registry, started))
