@@ -48,9 +48,10 @@ class Batch:
         """Sample ids: the seeds of a defense's draws, shared by the patches of a triplet."""
         return [item.entry.id for item in self.items]
 
-    def of_sign(self, sign: int) -> Batch | None:
-        """The items that a cell of this sign attacks, or None."""
-        keep = [i for i, item in enumerate(self.items) if sign == 0 or item.sign in (None, sign)]
+    def of_sign(self, sign: int, patch: str = "") -> Batch | None:
+        """The items that a cell of this sign attacks, of one patch alone where one is named; or None."""
+        mine = [patch in ("", item.patch) for item in self.items]
+        keep = [i for i, item in enumerate(self.items) if mine[i] and (sign == 0 or item.sign in (None, sign))]
         if len(keep) == len(self.items):
             return self
         if not keep:

@@ -91,7 +91,7 @@ class BlockRun:
                 attacked = [
                     self._attack(cells[0], b, k)
                     for k, batch in enumerate(self._batches)
-                    if (b := batch.of_sign(cells[0].sign)) is not None
+                    if (b := batch.of_sign(cells[0].sign, cells[0].patch)) is not None
                 ]
             except Exception as error:
                 failed += self._fail(cells, error)
@@ -170,6 +170,7 @@ class BlockRun:
             fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in cell.fits},
             build=tools.build,
             opinions=opinions,
+            precision=cell.precision,
         )
         rng = SampleRng.for_samples(tools.seed, batch.ids, cell.attack.name, device)
         try:

@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.contracts import Attack, Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
 from harness.guard import PluginFaultError
 from harness.scorer import Scorer
+from harness.suite import Precision
 
 TOLERANCE = 1e-6
 """How far outside budget or box an image may be, in [0, 1] units, before it counts as outside."""
@@ -68,6 +69,7 @@ class _Shared:
     white_box: bool
     query_limit: int | None
     build: Callable[[str], Metric]
+    autocast: bool
     notes: dict[str, list[Any]] = field(default_factory=dict)
 
 
@@ -89,6 +91,8 @@ class ScorerObjective(Objective):
         fitted: What the attack learnt, by sign.
         build: Makes another registered metric.
         opinions: Where given, J is the error |Q^ - opinion| and `sign` says only where each sample starts off to.
+        precision: "bf16" scores the images of a white-box attack under autocast to bfloat16; the encoded reference and
+            the value returned stay in float32. Attacks alone use it: what is recorded is scored in float32.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class ScorerObjective(Objective):
         fitted: Mapping[int, Mapping[str, Tensor]] | None = None,
         build: Callable[[str], Metric] | None = None,
         opinions: Opinions | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         count, device = start.shape[0], start.device
         self.sign = sign
@@ -131,6 +136,7 @@ class ScorerObjective(Objective):
             white_box=white_box,
             query_limit=query_limit,
             build=build or _no_plugins,
+            autocast=precision == "bf16" and white_box,
         )
 
     @property
@@ -226,7 +232,11 @@ class ScorerObjective(Objective):
         if encoded is None:
             encoded = shared.scorer.encode(self.reference, self._rng)
         self._count(shared.ledger.forwards)
-        return self.aim(shared.scorer.quality(encoded, images))
+        if not shared.autocast:
+            return self.aim(shared.scorer.quality(encoded, images))
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            quality = shared.scorer.quality(encoded, images)
+        return self.aim(quality.float())
 
     def _spend(self, count: int) -> Tensor:
         """Charge queries before they are made; says which rows still had enough, bool of shape [n].

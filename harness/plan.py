@@ -18,7 +18,7 @@ from harness.contracts import Entry
 from harness.identity import identity, order_key
 from harness.registry import Registry
 from harness.select import Condition
-from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
+from harness.suite import AttackUse, DatasetUse, DefenseUse, MetricUse, Precision, Suite, Use
 from harness.verdicts import added_attacks
 
 PROBES = 2
@@ -131,6 +131,10 @@ class Cell:
     """Id of the fact that ranges the source's clean quality; empty for clean cells and controls."""
     fits: tuple[tuple[int, str], ...]
     """(sign, id) of what the attack learnt of this source for each sign it needs; empty where it learns nothing."""
+    patch: str = ""
+    """The only patch of a triplet that is attacked; empty for both."""
+    precision: Precision = "fp32"
+    """In which the attack searches."""
     for_verdicts: bool = False
     """Added for verdicts alone, on the first few samples. No part of identity."""
 
@@ -154,7 +158,7 @@ class Cell:
     def attack_key(self) -> tuple[Any, ...]:
         """Cells of one block that are equal in this share one attack."""
         attack = self.attack and identity("attack", self.attack.identity())
-        return (attack, self.endpoint, self.norm, self.eps, self.eot, self.fact, self.fits)
+        return (attack, self.endpoint, self.norm, self.eps, self.eot, self.fact, self.fits, self.patch, self.precision)
 
 
 @dataclass(frozen=True)
@@ -418,7 +422,7 @@ def _endpoints(suite: Suite, dataset: DatasetUse, attack: AttackUse) -> tuple[En
     if attack.control:
         return ("",)
     if dataset.shape == "triplets":
-        return ("up", "down")
+        return {"rejected_up": _UP_AND_DOWN[:1], "preferred_down": _UP_AND_DOWN[1:]}.get(suite.which, _UP_AND_DOWN)
     split = {"mos_split", "self_split", "random_sign"} & set(suite.directions)
     both: tuple[Endpoint, ...] = tuple(e for e in _UP_AND_DOWN if e in suite.directions or split)
     return (*both, "error") if "error" in suite.directions else both
@@ -434,6 +438,9 @@ def _cell(
 ) -> Cell:
     c = condition
     fact, fits = c.fact.id if c.fact else "", [fit.id for fit in c.fits]
+    searches = c.attack is not None and not c.attack.control
+    precision = suite.precision if searches and c.attack and c.attack.needs_gradient else "fp32"
+    patch = "p0" if searches and split.dataset.shape == "triplets" and suite.which == "p0" else ""
     parts = {
         "split": split.identity(),
         "source": source.identity(),
@@ -445,11 +452,12 @@ def _cell(
         "threat": c.threat,
         "eot": c.eot,
         "draws": defense.draws,
-        "precision": "fp32",
+        "precision": precision,
         "fact": fact,
         "fit": fits if len(fits) > 1 else "".join(fits),
         "seed": suite.seed,
         "slice": suite.slice_size,
+        **({"patch": patch} if patch else {}),
     }
     return Cell(
         identity("cell", parts),
@@ -466,4 +474,6 @@ def _cell(
         defense.draws,
         fact,
         tuple((fit.sign, fit.id) for fit in c.fits),
+        patch,
+        precision,
     )

@@ -17,6 +17,7 @@ from harness.compose import Overrides, expand, override, read
 from harness.errors import UserError
 from harness.guard import MEND, told, wrong_entries
 from harness.located import Document, Problem, YamlPath, parse_text
+from harness.parts import metric_used
 from harness.registry import Kind, Parameter, Plugin, PluginError, Registry, did_you_mean
 from harness.select import Exclusion, conditions_of, select, shown_pattern
 from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
@@ -149,6 +150,8 @@ class _Resolver:
             directions=tuple(directions or file.directions),
             tables=tuple(tables or file.tables),
             transfer=tuple(pairs),
+            which=file.which,
+            precision=file.precision,
             verdicts=file.verdicts,
             limit=file.limit,
             slice_size=file.slice,
@@ -333,12 +336,23 @@ class _Resolver:
     def _attack(self, path: YamlPath, entry: Mapping[str, Any]) -> AttackUse | None:
         plugin = self._plugin("attacks", path, entry["name"])
         values = self._parameters(plugin, path, entry, []) if plugin else None
-        if plugin is None or values is None or self._build(plugin, path, values) is None:
+        attack = self._build(plugin, path, values) if plugin and values is not None else None
+        if plugin is None or values is None or attack is None:
             return None
+        metrics = []
+        for name in attack.uses_metrics():
+            try:
+                metrics.append(metric_used(name, attack, self._registry))
+            except UserError as error:
+                naming = [key for key, value in entry.items() if key != "name" and value == name]
+                self._add((*path, *naming[:1]), str(error))
+                return None
         use = plugin_use("attacks", plugin, values, entry)
         if use["label"] == "clean":
             self._add(path, "'clean' is always measured; do not list or label an attack so.")
-        return AttackUse(**use, control=plugin.cls.control, fits=plugin.cls.fits, norms=plugin.cls.norms)
+        kind = plugin.cls
+        traits = {name: getattr(kind, name) for name in ("control", "fits", "norms", "needs_gradient")}
+        return AttackUse(**use, **traits, metrics=tuple(metrics))
 
     def _defense(self, path: YamlPath, entry: Mapping[str, Any]) -> DefenseUse | None:
         if entry["name"] == "base":
@@ -404,6 +418,8 @@ class _Resolver:
                         "Take a black-box attack, or leave the metric out.",
                     )
         shapes = {use.shape for _, use in placed["datasets"]}
+        if suite.which != "both" and "triplets" not in shapes:
+            self._add(("which",), "which patch is attacked is for triplets; these data sets give pairs. Remove it.")
         two_afc = {table == "two_afc" for table in suite.tables}
         if (shapes, two_afc) in (({"triplets"}, {False}), ({"pairs"}, {True})):
             kind = "two_afc is for triplets" if shapes == {"pairs"} else "triplets have only two_afc"

@@ -55,6 +55,8 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
         attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
         blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
+        which=plan.suite.which,
+        precision=plan.suite.precision,
         verdicts=bool(plan.suite.verdicts),
         verdict_records=_all_records([cell for cell in plan.cells if cell.for_verdicts], plan, store),
         verdict_samples=plan.suite.verdict_samples,

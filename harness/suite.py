@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from harness.select import Condition, Exclusion
 
 RANDOM_WEIGHTS = "random"
+Precision = Literal["fp32", "bf16"]
+"""In which the images of a white-box attack are scored while it searches."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class AttackUse(Use):
     control: bool
     fits: bool
     norms: frozenset[Norm]
+    needs_gradient: bool = True
+    metrics: tuple[MetricUse, ...] = ()
+    """Those it uses beside the one it attacks."""
+
+    def identity(self) -> dict[str, Any]:
+        """Adds the metrics it uses, where it uses any."""
+        metrics = [metric.identity() for metric in self.metrics]
+        return {**super().identity(), **({"metrics": metrics} if metrics else {})}
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,10 @@ class Suite:
     exclude: tuple[Exclusion, ...] = ()
     save_examples: int = 0
     """Samples, first in hash order, whose attacked images are kept."""
+    which: Literal["both", "preferred_down", "rejected_up", "p0"] = "both"
+    """Of a triplet's patches, those that are attacked."""
+    precision: Precision = "fp32"
+    """In which white-box attacks search."""
     verdicts: bool | int = True
     """Whether verdicts on gradient masking are given; as a number, with cells of their own on so many samples."""
 
@@ -133,6 +147,8 @@ class Suite:
             "attacks": [_written(use) for use in self.attacks],
             "budgets": {norm: [eps for other, eps in self.budgets if other == norm] for norm in dict(self.budgets)},
             "directions": list(self.directions),
+            "which": self.which,
+            "precision": self.precision,
             "tables": list(self.tables),
             "transfer": [{"source": source, "scorer": scorer} for source, scorer in self.transfer],
             "verdicts": self.verdicts,

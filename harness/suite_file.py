@@ -103,7 +103,7 @@ class _Exclusion(pydantic.BaseModel):
     defense: str | None = pydantic.Field(default=None, description="Shell pattern on the defense's label.")
     attack: str | None = pydantic.Field(default=None, description="Shell pattern on the attack's label.")
     norm: str | None = pydantic.Field(default=None, description="Shell pattern on the budget's norm.")
-    eps: Annotated[float, pydantic.Field(gt=0, le=1)] | None = pydantic.Field(
+    eps: Annotated[float, pydantic.Field(gt=0)] | None = pydantic.Field(
         default=None, description="Radius of the budget, equal up to rounding."
     )
 
@@ -132,7 +132,7 @@ def _verdicts_asked(value: Any) -> Any:
 
 
 _Entries = list[Annotated[_Entry, pydantic.BeforeValidator(as_entry)]]
-_Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0, le=1)]], pydantic.Field(min_length=1)]
+_Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0)]], pydantic.Field(min_length=1)]
 
 
 class SuiteFile(pydantic.BaseModel):
@@ -163,10 +163,22 @@ class SuiteFile(pydantic.BaseModel):
     budgets: dict[Literal["linf", "l2"], _Budgets] = pydantic.Field(
         default={},
         description="Norm -> radii, in units of images in [0, 1]: `{linf: [4/255, 8/255]}`. Needed where "
-        "attacks are listed; every attack takes the budgets of the norms it works in.",
+        "attacks are listed; every attack takes the budgets of the norms it works in. A radius in `linf` is at most 1; "
+        "one in `l2` is the length of the whole change and may be larger: 8/255 at every value of a 64 x 64 image is 3.5.",
     )
     directions: Annotated[list[str], pydantic.Field(min_length=1)] = pydantic.Field(
         default=["up", "mos_split"], description="Which way images are attacked; see Directions."
+    )
+    which: Literal["both", "preferred_down", "rejected_up", "p0"] = pydantic.Field(
+        default="both",
+        description="Triplets only: the patches that are attacked. `both`: the one the judge rejected is raised and "
+        "the one it preferred lowered. `preferred_down`, `rejected_up`: one of these alone. `p0`: the first patch "
+        "alone, whichever way turns the judge's choice round.",
+    )
+    precision: Literal["fp32", "bf16"] = pydantic.Field(
+        default="fp32",
+        description="In which the images of a white-box attack are scored while it searches. Its result is compared "
+        "with the start, and recorded, in fp32 whatever this says. Black-box attacks and fits stay in fp32.",
     )
     tables: list[str] = pydantic.Field(
         default=list(TABLES),
@@ -207,9 +219,13 @@ class SuiteFile(pydantic.BaseModel):
 def read_file(value: dict[str, Any]) -> tuple[SuiteFile | None, list[Problem]]:
     """The keys of a suite file in their types, or what is wrong with them."""
     try:
-        return SuiteFile.model_validate(value), []
+        file = SuiteFile.model_validate(value)
     except pydantic.ValidationError as error:
         return None, [_problem(e, value) for e in error.errors()]
+    wide = [i for i, eps in enumerate(file.budgets.get("linf", [])) if eps > 1]
+    given = value["budgets"]["linf"] if wide else []
+    problems = [Problem(("budgets", "linf", i), f"should be at most 1, got {shown(given[i])}.") for i in wide]
+    return (None if problems else file), problems
 
 
 _PATTERNS = {

@@ -66,4 +66,5 @@ def _use(registry: Registry, name: str, parameters: Mapping[str, Any], label: st
     values = {p.name: parameters.get(p.name, p.default) for p in plugin.parameters()}
     use = plugin_use("attacks", plugin, values, {})
     use["label"] = LABEL + (label or use["label"])
-    return AttackUse(**use, control=plugin.cls.control, fits=plugin.cls.fits, norms=plugin.cls.norms)
+    kind = plugin.cls
+    return AttackUse(**use, control=kind.control, fits=kind.fits, norms=kind.norms, needs_gradient=kind.needs_gradient)

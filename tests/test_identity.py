@@ -107,6 +107,7 @@ def changes(before, after, where):
         ("8/255", "7/255", ATTACKED),
         ("[up]", "[down]", AIMED),
         ("[up]", "[error]", AIMED),
+        ("directions", "precision: bf16\ndirections", AIMED),
     ],
 )
 def test_every_input_changes_what_it_decides_and_nothing_else(registry, suite_of, old, new, where):
@@ -142,6 +143,9 @@ def test_no_two_cells_that_differ_in_a_field_share_an_id(registry, suite_of, fie
     ]
     others += [WHOLE.replace("draws: 2", "draws: 1"), WHOLE.replace("[toy]", "[{name: toy, split: train}]")]
     others += [WHOLE.replace("threat: adaptive, eot: 2", "threat: oblivious")]
+    others += [WHOLE.replace("[up]", "[up]\nprecision: bf16")]
+    triplets = WHOLE.replace("[toy]", "[{name: toy_triplets, references: 3}]")
+    others += [triplets, triplets.replace("[up]", "[up]\nwhich: p0")]
     found = {}
     values = set()
     for text in others:

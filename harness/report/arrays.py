@@ -26,7 +26,7 @@ LOWERING_CONTROL = "noise"
 WORST = "worst of all"
 """In place of an attack: per image, the strongest of all attacks at that budget."""
 
-_GRIDS = ("clean", "pristine", "attacked", "attacked_8bit", "forwards", "backwards", "seconds")
+_GRIDS = ("clean", "pristine", "attacked", "attacked_8bit", "forwards", "backwards", "queries", "seconds")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Finished:
     """1 where keep-the-better kept the unattacked start."""
     forwards: Floats
     backwards: Floats
+    queries: Floats
     seconds: Floats
 
 
@@ -141,9 +142,12 @@ class Evaluated:
         state: State = "ok"
         for one in needed:
             state = "failed" if "failed" in (state, one.state) else "missing" if one.state == "missing" else state
-        up = sign > 0
-        attacked = np.where(up, raised.attacked, lowered.attacked)
-        if state == "ok" and np.isnan(attacked).any():
+
+        def picked(up: NDArray[Any], down: NDArray[Any]) -> Floats:
+            return np.where(sign > 0, up, np.where(sign < 0, down, np.nan))
+
+        attacked = picked(raised.attacked, lowered.attacked)
+        if state == "ok" and np.isnan(attacked[sign != 0]).any():
             state = "failed"
         return Chosen(
             state,
@@ -151,17 +155,18 @@ class Evaluated:
             Finished(
                 state,
                 attacked,
-                np.where(up, raised.attacked_8bit, lowered.attacked_8bit),
+                picked(raised.attacked_8bit, lowered.attacked_8bit),
                 sign,
-                np.where(up, raised.started, lowered.started),
-                np.where(up, raised.forwards, lowered.forwards),
-                np.where(up, raised.backwards, lowered.backwards),
-                np.where(up, raised.seconds, lowered.seconds),
+                picked(raised.started, lowered.started),
+                picked(raised.forwards, lowered.forwards),
+                picked(raised.backwards, lowered.backwards),
+                picked(raised.queries, lowered.queries),
+                picked(raised.seconds, lowered.seconds),
             ),
         )
 
     def signs(self, scorer: Scorer, direction: str) -> Floats | None:
-        """Direction of every sample as an array [draws, items]; None when the data set cannot tell."""
+        """Direction of every sample as an array [draws, items]; 0 for one left alone. None where no one can tell."""
         count = len(self.items)
         row: NDArray[Any]
         if direction == "up":
@@ -174,8 +179,8 @@ class Evaluated:
             row = directions.mos_split(self.opinion, self.facts.mean_opinion)
         elif direction == "self_split" and scorer.median is not None:
             row = directions.self_split(scorer.clean, scorer.median)
-        elif direction == "pair" and not np.isnan(self.judge).all():
-            p0, p1 = directions.pair(self.judge)
+        elif direction in directions.TRIPLETS.values() and not np.isnan(self.judge).all():
+            p0, p1 = directions.pair(self.judge, direction)
             row = np.where(np.array(self.patches) == "p1", p1, p0)
         else:
             return None
@@ -340,7 +345,7 @@ def _finished(
 ) -> Finished:
     """Grids of one finished attack; failed unless it covers every item, or one patch of every triplet."""
     grids = {}
-    for name in ("attacked", "attacked_8bit", "sign", "started", "forwards", "backwards", "seconds"):
+    for name in ("attacked", "attacked_8bit", "sign", "started", "forwards", "backwards", "queries", "seconds"):
         grids[name] = np.full(shape, np.nan)
         grids[name][draw[where], rows[where]] = values[name][where]
     partial = len(where) < shape[0] * shape[1] and not partial_is_whole
@@ -378,7 +383,7 @@ def _worst(
 
 
 _OF_WINNER = ("attacked", "attacked_8bit", "sign", "started")
-_OF_ALL = ("forwards", "backwards", "seconds")
+_OF_ALL = ("forwards", "backwards", "queries", "seconds")
 
 
 def _picked(grids: Sequence[Floats], winner: Ints) -> Floats:
@@ -389,4 +394,4 @@ def _picked(grids: Sequence[Floats], winner: Ints) -> Floats:
 
 def _absent(state: State, shape: Sequence[int]) -> Finished:
     empty = np.full(tuple(shape), np.nan)
-    return Finished(state, empty, empty, empty, empty, empty, empty, empty)
+    return Finished(state, *[empty] * 8)

@@ -38,6 +38,7 @@ from harness.report.per_type import per_type_table
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
 from harness.report.transfer import transfer_table
 from harness.report.words import FAILED, MISSING, few, number, significant, with_interval
+from harness.statistics.directions import TRIPLETS
 
 TABLE_NAMES = (
     "srocc",
@@ -117,7 +118,7 @@ def _srocc(data: RunData, one: Evaluated) -> Table | None:
 
 
 def _shift(data: RunData, one: Evaluated) -> Table | None:
-    directions = data.directions if one.facts.kind == "pairs" else ["pair"]
+    directions = data.directions_of(one.facts)
     rows = list(shift_rows(one, directions))
     if not rows:
         return None
@@ -154,7 +155,7 @@ def _shift(data: RunData, one: Evaluated) -> Table | None:
         lambda row: number(row["shift_over_sigma"], 1, True) + _compact_excess(row),
         compact=True,
     )
-    proxy = one.facts.labels == "proxy" and bool({"mos_split", "pair"} & set(directions))
+    proxy = one.facts.labels == "proxy" and bool({"mos_split", *TRIPLETS.values()} & set(directions))
     return make_table(
         "shift",
         one,
@@ -242,7 +243,8 @@ def _ordering(data: RunData, one: Evaluated) -> Table | None:
 def _two_afc(data: RunData, one: Evaluated) -> Table | None:
     if one.facts.kind != "triplets" or np.isnan(one.judge).all():
         return None
-    rows = list(two_afc_rows(one))
+    (direction,) = data.directions_of(one.facts)
+    rows = list(two_afc_rows(one, direction))
     proxy = one.facts.labels == "proxy"
     judges, who = ("a proxy judge (not people)", "the proxy judge") if proxy else ("people", "people")
     labels: dict[str, Callable[[Row], str]] = {
@@ -255,7 +257,8 @@ def _two_afc(data: RunData, one: Evaluated) -> Table | None:
         ("clean", lambda row: figure_text(row, "clean_accuracy", state=False)),
         lambda row: figure_text(row, "accuracy"),
     )
-    short = [row for row in rows if row["subset"] == "all" and row["attacked"] in ("", "both", CONTROL)]
+    told = ("", CONTROL, "both" if direction == "pair" else direction.replace("_", " "))
+    short = [row for row in rows if row["subset"] == "all" and row["attacked"] in told]
     compact = by_budget(
         short,
         {"figure": labels["figure"]},
@@ -275,7 +278,7 @@ def _two_afc(data: RunData, one: Evaluated) -> Table | None:
         rows,
         full,
         compact,
-        ["pair"],
+        [direction],
         f"Hard leaves out {left_out} evenly split triplets (judge = 0.5). An equal score counts half. "
         "“all” weighs triplets equally, “macro” subsets.",
     )

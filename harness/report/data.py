@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.report.words import budget_text, scorer_text
+from harness.statistics.directions import TRIPLETS
 
 COLUMNS = (
     "dataset",
@@ -115,6 +116,10 @@ class RunData:
     """Label -> what stands behind it."""
     blind: Sequence[str] = ()
     """Metrics that are not differentiable."""
+    which: str = "both"
+    """Of a triplet's patches, those that are attacked: both, preferred_down, rejected_up or p0."""
+    precision: str = "fp32"
+    """In which white-box attacks searched."""
     verdicts: bool = True
     """Whether verdicts on gradient masking are given."""
     verdict_records: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -123,6 +128,10 @@ class RunData:
     """Samples of each data set that such cells were asked for; 0 where none were."""
     verdict_items: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Data set -> those samples."""
+
+    def directions_of(self, facts: DatasetFacts) -> Sequence[str]:
+        """The directions that tables of a data set have; triplets have one, named after the patches attacked."""
+        return self.directions if facts.kind == "pairs" else [TRIPLETS[self.which]]
 
 
 def cell_label(

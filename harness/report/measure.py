@@ -183,8 +183,8 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
             )
 
 
-def two_afc_rows(data: Evaluated) -> Iterator[Row]:
-    """2AFC accuracy (hard) and score (soft), per subset and over all triplets."""
+def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
+    """2AFC accuracy (hard) and score (soft), per subset and over all triplets; `direction` names the patches attacked."""
     first, second = _patches(data)
     judge, groups, codes = data.judge[first], np.array(data.groups, dtype=object)[first], data.codes[first]
     subsets = sorted(set(groups.tolist()))
@@ -213,14 +213,14 @@ def two_afc_rows(data: Evaluated) -> Iterator[Row]:
         clean = figures(scorer.clean)
         settings: list[Setting | None] = list(scorer.settings) or [None]
         for setting in settings:
-            chosen = _choose(data, scorer, setting, CONTROL if setting.control else "pair") if setting else None
-            for name, attacked in _patches_attacked(scorer, setting, chosen):
+            chosen = _choose(data, scorer, setting, CONTROL if setting.control else direction) if setting else None
+            for name, attacked in _patches_attacked(scorer, setting, chosen, direction):
                 state = chosen.state if chosen else scorer.state
                 after = figures(attacked) if state == "ok" else {}
                 for (kind, subset), known in clean.items():
-                    if name not in ("both", CONTROL, "") and subset not in ("all", "macro"):
+                    if name in _ONE_PATCH and direction == "pair" and subset not in ("all", "macro"):
                         continue
-                    row = start_row(data, scorer, setting, "pair" if name not in (CONTROL, "") else name, state)
+                    row = start_row(data, scorer, setting, direction if name not in (CONTROL, "") else name, state)
                     row |= {"attacked": name, "kind": kind, "subset": subset, "undecided": undecided}
                     row |= figure("clean_accuracy", known if scorer.state == "ok" else [], data.clusters)
                     yield row | figure("accuracy", after.get((kind, subset), []) if setting else [], data.clusters)
@@ -231,12 +231,19 @@ def has_levels(data: Evaluated) -> bool:
     return bool(_level_pairs(data)[0].size)
 
 
-def _patches_attacked(scorer: Scorer, setting: Setting | None, chosen: Chosen | None) -> Iterable[tuple[str, Floats]]:
+_ONE_PATCH = ("rejected up", "preferred down")
+
+
+def _patches_attacked(
+    scorer: Scorer, setting: Setting | None, chosen: Chosen | None, direction: str
+) -> Iterable[tuple[str, Floats]]:
     if setting is None or chosen is None:
         return [("", scorer.clean)]
     if setting.control:
         return [(CONTROL, chosen.outcome.attacked)]
     attacked = chosen.outcome.attacked
+    if direction != "pair":
+        return [(direction.replace("_", " "), np.where(chosen.sign == 0, scorer.clean, attacked))]
     return [
         ("both", attacked),
         ("rejected up", np.where(chosen.sign > 0, attacked, scorer.clean)),
@@ -290,19 +297,21 @@ def _shift_row(data: Evaluated, scorer: Scorer, setting: Setting, direction: str
         alone = robustness.push(scorer.clean, control.attacked, sign)
         if (sign > 0).any() and (sign < 0).any():
             alone = np.where(sign == way, alone, np.nan)
+        alone = np.where(sign == 0, np.nan, alone)
         row[f"{name}_over_sigma"] = _mean_of(over_sigma(alone, spread=False)) if compared else np.nan
         beyond = robustness.excess(scorer.clean, outcome.attacked, control.attacked, sign, way)
         figures = over_sigma(beyond) if compared and (sign == way).any() else []
         row |= figure(f"excess_over_{name}", figures, data.clusters)
         own = np.where(sign == way, beyond if compared else np.nan, own)
         row[f"{name}_state"] = control.state
-    complete = not np.isnan(own).any()
+    complete = not np.isnan(own[sign != 0]).any()
     row |= figure("excess_over_own_control", over_sigma(own) if complete else [], data.clusters)
-    row["raw_shift"] = float(pushed.mean()) if ok else np.nan
-    row["start_share"] = float(outcome.started.mean()) if ok and not setting.control else np.nan
-    row["forwards"] = float(outcome.forwards.mean()) if ok else np.nan
-    row["backwards"] = float(outcome.backwards.mean()) if ok else np.nan
-    row["milliseconds"] = 1000 * float(outcome.seconds.mean()) if ok else np.nan
+    row["raw_shift"] = float(np.nanmean(pushed)) if ok else np.nan
+    row["start_share"] = float(np.nanmean(outcome.started)) if ok and not setting.control else np.nan
+    row["forwards"] = float(np.nanmean(outcome.forwards)) if ok else np.nan
+    row["backwards"] = float(np.nanmean(outcome.backwards)) if ok else np.nan
+    row["queries"] = float(outcome.queries.mean()) if ok else np.nan
+    row["milliseconds"] = 1000 * float(np.nanmean(outcome.seconds)) if ok else np.nan
     return row
 
 

@@ -12,6 +12,7 @@ from harness.report.masking import failed_verdicts
 from harness.report.measure import CONTROL
 from harness.report.table import Table
 from harness.report.words import attack_text, base_name, budget_text, marked, number, scorer_text
+from harness.statistics.directions import TRIPLETS
 
 USUAL_BUDGET = 8 / 255
 """The budget sentences are about when it was run; otherwise the largest."""
@@ -24,7 +25,7 @@ def sentences(tables: Sequence[Table]) -> list[str]:
     """At most seven sentences: shifts, ranks, two-alternative choices, failures."""
     out: list[str] = []
     by_name = {name: [table for table in tables if table.name == name] for name in ("srocc", "shift", "two_afc")}
-    pairs = [table for table in by_name["shift"] if "pair" not in set(table.frame["direction"])]
+    pairs = [table for table in by_name["shift"] if not set(TRIPLETS.values()) & set(table.frame["direction"])]
     for table in pairs[:1]:
         out += _shifts(table.frame)
     for table in by_name["srocc"][:1]:

@@ -27,6 +27,9 @@ _DIRECTIONS = {
     "calibration samples; a shift counts as positive on the side of y that the image starts on",
     "random_sign": "random_sign = raised or lowered by a fair coin per sample",
     "pair": "pair = the patch that the judge rejected raised, the one it preferred lowered",
+    "preferred_down": "preferred_down = the patch that the judge preferred lowered, the other left alone",
+    "rejected_up": "rejected_up = the patch that the judge rejected raised, the other left alone",
+    "p0": "p0 = the first patch lowered where the judge preferred it and raised otherwise, the other left alone",
 }
 _THREATS = {
     "oblivious": "oblivious = attacked without the defense, scored with it",
@@ -117,6 +120,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *(["directions: " + ", ".join(meant)] if meant and attacks else []),
         *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
+        *(["white-box attacks searched in bf16, scored in fp32"] if data.precision == "bf16" and settings else []),
         *([worst] if any(row["attack"] == WORST for row in settings) else []),
         *threats,
         *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),

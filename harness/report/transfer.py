@@ -20,7 +20,7 @@ def transfer_table(data: RunData, one: Evaluated) -> Table | None:
     """Mean shift of every metric under attacks on every other that was asked for; the direct attacks beside them."""
     if not any(scorer.threat == "transfer" for scorer in one.scorers):
         return None
-    directions = data.directions if one.facts.kind == "pairs" else ["pair"]
+    directions = data.directions_of(one.facts)
     rows = [
         row
         for row in shift_rows(one, directions)

@@ -50,14 +50,21 @@ def random_sign(samples: Sequence[str], seed: int) -> Signs:
     return np.array([1 if digest[0] % 2 else -1 for digest in digests], dtype=np.int64)
 
 
-def pair(judge: ArrayLike) -> tuple[Signs, Signs]:
+TRIPLETS = {"both": "pair", "preferred_down": "preferred_down", "rejected_up": "rejected_up", "p0": "p0"}
+"""Which of a triplet's patches are attacked -> the direction's name."""
+
+
+def pair(judge: ArrayLike, direction: str = "pair") -> tuple[Signs, Signs]:
     """Triplets: raise the patch people rejected, lower the one they preferred.
 
     Args:
         judge: Share of people who preferred p1, shape [N]; p1 is preferred when it exceeds 0.5.
+        direction: One of the values of `TRIPLETS`.
 
     Returns:
-        Signs of p0 and of p1, each of shape [N].
+        Signs of p0 and of p1, each of shape [N]; 0 for a patch that is left alone.
     """
     p0 = np.where(np.asarray(judge) > 0.5, 1, -1)
-    return p0, -p0
+    keep = {"preferred_down": (p0 < 0, p0 > 0), "rejected_up": (p0 > 0, p0 < 0), "p0": (p0 != 0, p0 == 0)}
+    first, second = keep.get(direction, (p0 != 0, p0 != 0))
+    return p0 * first, -p0 * second
