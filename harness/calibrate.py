@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.attacking import Tools
 from harness.batches import Batch, SampleError, blame, not_finite, refuse_nan
 from harness.contracts import (
     Attack,
@@ -17,10 +18,10 @@ from harness.contracts import (
     SampleRng,
 )
 from harness.errors import UserError
-from harness.evaluate import Tools
 from harness.objective import ScorerObjective
 from harness.plan import CALIBRATION_SAMPLES, Fact, Fit
 from harness.scorer import Scorer
+from harness.shortage import out_of_memory, release, split_batches, too_large
 
 Load = Callable[[Sequence[Entry]], list[Batch]]
 
@@ -54,16 +55,7 @@ def compute_fact(
     opinion: list[float | None] = []
     for start in range(0, len(chosen), slice_size):
         for batch in load(chosen[start : start + slice_size]):
-            with torch.no_grad():
-                rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
-                try:
-                    values = scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
-                except DataError as error:
-                    raise SampleError(batch.ids[0], str(error), bad_input=True) from error
-                except UserError:
-                    raise
-                except Exception as error:
-                    raise blame(scorer, batch, error, fact.scorer.label, seed) from error
+            values = _clean_quality(fact, batch, scorer, seed, device)
             refuse_nan(
                 batch,
                 values,
@@ -79,6 +71,26 @@ def compute_fact(
         "quality": quality,
         **summarise(np.array(quality), opinion),
     }
+
+
+def _clean_quality(fact: Fact, batch: Batch, scorer: Scorer, seed: int, device: torch.device) -> Tensor:
+    """Clean quality of a batch; in halves where memory is too short for all of it."""
+    try:
+        with torch.no_grad():
+            rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
+            return scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
+    except DataError as error:
+        raise SampleError(batch.ids[0], str(error), bad_input=True) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if not out_of_memory(error):
+            raise blame(scorer, batch, error, fact.scorer.label, seed) from error
+        if len(batch.items) == 1:
+            raise SampleError(batch.ids[0], too_large(batch)) from error
+    release()
+    halves = split_batches([batch], len(batch.items) // 2)
+    return torch.cat([_clean_quality(fact, half, scorer, seed, device) for half in halves])
 
 
 def summarise(quality: np.ndarray[Any, Any], opinion: Sequence[float | None]) -> dict[str, Any]:

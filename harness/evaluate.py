@@ -9,56 +9,25 @@ from __future__ import annotations
 import operator
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.attacking import Attacked, Seen, Tools, attack_batch, unattacked
 from harness.batches import Batch, SampleError, blame, not_finite, refuse_nan
-from harness.contracts import (
-    Attack,
-    Budget,
-    DataError,
-    Metric,
-    Norm,
-    QueryLimit,
-    SampleRng,
-    Tree,
-    map_tree,
-)
+from harness.contracts import DataError, SampleRng, Tree, map_tree
 from harness.costs import Cost, Key, attack_key, measured, score_key
 from harness.errors import UserError
 from harness.examples import Example
-from harness.guard import PluginFaultError, check_images, told
-from harness.objective import Opinions, ScorerObjective, remembers, within
+from harness.guard import PluginFaultError, told
 from harness.plan import Block, Cell
 from harness.scorer import Scorer
+from harness.shortage import most_images, out_of_memory, release, split_batches, too_large
 from harness.store import COLUMNS, FailureRecord, StoreError
 
 _RESERVED = frozenset(COLUMNS) | {"dataset", "metric", "defense", "threat", "plugin", "control"}
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a block needs from its worker."""
-
-    scorer: Callable[[Any], Scorer]
-    """ScorerSpec -> scorer, built once per worker."""
-    attack: Callable[[Any], Attack]
-    name: Callable[[Any], str]
-    """A plugin's use -> what it is called in messages, with where it comes from."""
-    build: Callable[[str], Metric]
-    fact: Callable[[str], Mapping[str, Any]]
-    fit: Callable[[str], Mapping[str, Tensor]]
-    write: Callable[[str, int, Mapping[str, list[Any]]], None]
-    fail: Callable[[FailureRecord], None]
-    device: torch.device
-    seed: int
-    keep: Mapping[str, int]
-    """Sample id -> place in its split, of the samples whose attacked images are kept."""
-    write_examples: Callable[[str, str, int, int, Sequence[Example]], None]
 
 
 class BlockRun:
@@ -68,15 +37,17 @@ class BlockRun:
         block: What to do.
         batches: Its images.
         tools: What the worker provides.
+        most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
+            has not.
     """
 
-    def __init__(self, block: Block, batches: Sequence[Batch], tools: Tools) -> None:
+    def __init__(self, block: Block, batches: Sequence[Batch], tools: Tools, most: int | None = None) -> None:
         self._block = block
-        self._batches = batches
         self._tools = tools
-        self._encoded: dict[tuple[str, int], Tree] = {}
+        self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
         self.costs: list[Cost] = []
-        self._clean: dict[tuple[str, int, int], Tensor] = {}
+        self.most = most
+        """As given, or less if memory was too short again."""
 
     def run(self) -> tuple[int, int]:
         """Do every cell of the block; one that fails is recorded and the rest goes on.
@@ -86,33 +57,70 @@ class BlockRun:
         """
         failed = 0
         for cells in self._shared_attacks():
-            began = time.perf_counter()
-            try:
-                attacked = [
-                    self._attack(cells[0], b, k)
-                    for k, batch in enumerate(self._batches)
-                    if (b := batch.of_sign(cells[0].sign, cells[0].patch)) is not None
-                ]
-            except Exception as error:
-                failed += self._fail(cells, error)
-                continue
-            count = sum(len(result.batch.items) for result in attacked)
-            self._took(attack_key(cells[0], self._tools.device.type), count, began)
-            for cell in cells:
-                began = time.perf_counter()
-                examples: list[Example] = []
-                try:
-                    columns = self._records(cell, attacked, examples)
-                    if self._tools.keep and cell.attack is not None:
-                        kept = (self._block.slice, len(self._tools.keep), examples)
-                        self._tools.write_examples(cell.id, cell.label, *kept)
-                    self._tools.write(cell.id, self._block.slice, columns)
-                    self._took(score_key(cell, self._tools.device.type), count, began)
-                except StoreError:
-                    raise
-                except Exception as error:
-                    failed += self._fail([cell], error)
+            left = list(cells)
+            while left:  # again with smaller batches where memory was too short
+                failed += self._share(left)
         return len(self._block.cells) - failed, failed
+
+    def _share(self, left: list[Cell]) -> int:
+        """Do cells that share one attack, and take off the list what is finished; says how many failed."""
+        began = time.perf_counter()
+        try:
+            attacked = self._attack(left[0])
+        except Exception as error:
+            if out_of_memory(error) and self._halve():
+                return 0
+            failed = self._fail(left, error)
+            left.clear()
+            return failed
+        failed = 0
+        count = sum(len(result.batch.items) for results in attacked.values() for result in results)
+        self._took(attack_key(left[0], self._tools.device.type), count, began)
+        for cell in list(left):
+            began = time.perf_counter()
+            results = attacked[cell.eps]
+            examples: list[Example] = []
+            try:
+                columns = self._records(cell, results, examples)
+                if self._tools.keep and cell.attack is not None:
+                    kept = (self._block.slice, len(self._tools.keep), examples)
+                    self._tools.write_examples(cell.id, cell.label, *kept)
+                self._tools.write(cell.id, self._block.slice, columns)
+                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, began)
+            except StoreError:
+                raise
+            except Exception as error:
+                if out_of_memory(error) and self._halve():
+                    return failed
+                failed += self._fail([cell], error)
+            left.remove(cell)
+        return failed
+
+    def _attack(self, cell: Cell) -> dict[float, list[Attacked]]:
+        """Radius -> attacked batches, for every radius that the attack takes together."""
+        radii = cell.together or (cell.eps,)
+        attacked: dict[float, list[Attacked]] = {eps: [] for eps in radii}
+        for k, whole in enumerate(self._seen.batches):
+            batch = whole.of_sign(cell.sign, cell.patch)
+            if batch is None:
+                continue
+            if cell.attack is None:
+                attacked[cell.eps].append(unattacked(batch, k))
+                continue
+            apart = len(whole.items) == 1 and self.most == 0
+            for some in [(eps,) for eps in radii] if apart else [radii]:
+                for eps, result in zip(some, attack_batch(cell, some, batch, k, self._seen, self._tools), strict=True):
+                    attacked[eps].append(result)
+        return attacked
+
+    def _halve(self) -> bool:
+        """Go on with batches half as large; at one image, with its radii one by one. False where nothing is left."""
+        if self.most == 0:
+            return False
+        self.most = most_images(self._seen.batches) // 2
+        self._seen = Seen(split_batches(self._seen.batches, max(self.most, 1)))
+        release()
+        return True
 
     def _took(self, key: Key | None, count: int, began: float) -> None:
         if key is not None and count:
@@ -127,6 +135,9 @@ class BlockRun:
     def _fail(self, cells: Sequence[Cell], error: Exception) -> int:
         if isinstance(error, SampleError):
             cause = (error.sample, str(error), error.bad_input)
+        elif out_of_memory(error):
+            batch = max(self._seen.batches, key=lambda batch: batch.dist[0].numel())
+            cause = (", ".join(self._samples()), too_large(batch), False)
         elif isinstance(error, UserError):
             sample = self._samples()[0] if isinstance(error, DataError) else ""
             cause = (sample, str(error), True)
@@ -137,173 +148,9 @@ class BlockRun:
         return len(cells)
 
     def _samples(self) -> list[str]:
-        return [item.id for batch in self._batches for item in batch.items]
+        return [item.id for batch in self._seen.batches for item in batch.items]
 
-    def _attack(self, cell: Cell, batch: Batch, index: int) -> _Attacked:
-        """Perturb one batch, project, and keep the better of result and start."""
-        count = len(batch.items)
-        zeros = [0] * count
-        if cell.attack is None:
-            return _Attacked(batch, index, batch.dist, zeros, zeros, zeros, zeros, 0.0, ["ok"] * count, {})
-        tools, attack = self._tools, self._tools.attack(cell.attack)
-        scorer = tools.scorer(cell.source)
-        device = batch.dist.device
-        budget = Budget(cast(Norm, cell.norm), torch.full((count,), cell.eps, device=device))
-        opinions = self._opinions(cell, batch) if cell.endpoint == "error" else None
-        sign = torch.full((count,), float(cell.sign), device=device)
-        if opinions is not None:
-            sign = opinions.away(self._start_quality(cell, scorer, batch, index))
-        scale = 1.0 if attack.control else float(tools.fact(cell.fact)["range"])
-        began = time.perf_counter()
-        objective = ScorerObjective(
-            scorer,
-            batch.ref,
-            batch.dist,
-            sign,
-            budget if remembers(attack) else None,
-            SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{cell.attack.name}", device),
-            encoded=None if scorer.randomised else self._encode(cell.source.key, scorer, batch, index),
-            eot=cell.eot,
-            white_box=attack.needs_gradient,
-            query_limit=getattr(attack, "queries", None) if not attack.needs_gradient else None,
-            scale=scale if opinions is None else scale * abs(opinions.slope),
-            fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in cell.fits},
-            build=tools.build,
-            opinions=opinions,
-            precision=cell.precision,
-        )
-        rng = SampleRng.for_samples(tools.seed, batch.ids, cell.attack.name, device)
-        try:
-            images = self._perturb(attack, objective, batch, budget, rng, tools.name(cell.attack))
-            status, quality = ["ok"] * count, None
-            if not attack.control:
-                images, status, quality = self._keep_better(cell, scorer, batch, index, images, objective)
-        except (SampleError, UserError):
-            raise
-        except Exception as error:
-            raise blame(scorer, batch, error, f"{cell.attack.label} on {cell.source.label}", tools.seed) from error
-        seconds = time.perf_counter() - began
-        ledger = objective.ledger
-        return _Attacked(
-            batch,
-            index,
-            images,
-            [int(s) for s in sign.tolist()],
-            ledger.forwards.tolist(),
-            ledger.backwards.tolist(),
-            ledger.queries.tolist(),
-            seconds,
-            status,
-            objective.notes,
-            quality,
-        )
-
-    def _perturb(
-        self, attack: Attack, objective: ScorerObjective, batch: Batch, budget: Budget, rng: SampleRng, who: str
-    ) -> Tensor:
-        if attack.needs_gradient or attack.control:
-            images = attack.perturb(objective, batch.dist.clone(), budget, rng)
-        else:
-            try:
-                with torch.no_grad():
-                    images = attack.perturb(objective, batch.dist.clone(), budget, rng)
-            except QueryLimit:
-                images = objective.best()
-        images = check_images(images, batch.dist, f"{who}: perturb()").detach()
-        images = images.clone(memory_format=torch.contiguous_format)  # one layout however often they are scored
-        refuse_nan(
-            batch,
-            images.flatten(1).sum(1),
-            f"{who}: perturb() returned pixels that are not finite; images must lie in [0, 1]",
-        )
-        if not attack.bounded:
-            return images.clamp(0, 1)
-        images = budget.project(images, batch.dist)
-        if not bool(within(images, batch.dist, budget).all()):
-            raise AssertionError("projected images lie outside the budget or the box")
-        return images
-
-    def _keep_better(
-        self, cell: Cell, scorer: Scorer, batch: Batch, index: int, images: Tensor, objective: ScorerObjective
-    ) -> tuple[Tensor, list[str], Tensor | None]:
-        """Per sample, the better of result and start, judged on draws that the attack has not seen.
-
-        Returns:
-            The images, their status, and their quality under a source that is not randomised.
-        """
-        quality = None
-        with torch.no_grad():
-            if scorer.randomised:
-                rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/keep", batch.dist.device)
-                gain = torch.zeros_like(objective.sign)
-                for _ in range(cell.eot):
-                    encoded = scorer.encode(batch.ref, rng)
-                    before, after = scorer.quality(encoded, batch.dist), scorer.quality(encoded, images)
-                    gain += objective.aim(after) - objective.aim(before)
-            else:
-                encoded = self._encode(cell.source.key, scorer, batch, index)
-                clean = self._clean.get((cell.source.key, index, 0)) if self._whole(batch, index) else None
-                before = scorer.quality(encoded, batch.dist) if clean is None else clean
-                quality = scorer.quality(encoded, images)
-                gain = objective.aim(quality) - objective.aim(before)
-            refuse_nan(
-                batch,
-                gain,
-                not_finite(cell.source.label, scorer, "an attacked image"),
-            )
-            worse = gain < 0
-            images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
-            if quality is not None:
-                quality = torch.where(worse, before, quality)
-        return images, ["start" if w else "ok" for w in worse.tolist()], quality
-
-    def _opinions(self, cell: Cell, batch: Batch) -> Opinions:
-        """What the error of the source's predictions is measured against.
-
-        Raises:
-            SampleError: A sample has no opinion, or the calibration gives no line from quality to opinions.
-        """
-        line = self._tools.fact(cell.fact)["line"]
-        if line is None:
-            message = f"no line from the quality of {cell.source.label} to opinions: its calibration samples have no "
-            raise SampleError("", message + "opinions, or one score for all. Take the direction self_split instead.")
-        scores = [item.entry.opinion for item in batch.items]
-        for item, score in zip(batch.items, scores, strict=True):
-            if score is None:
-                message = "it has no opinion, which the direction error needs. Leave the direction out."
-                raise SampleError(item.id, message, bad_input=True)
-        return Opinions(
-            float(line[0]), float(line[1]), torch.tensor(scores, dtype=batch.dist.dtype, device=batch.dist.device)
-        )
-
-    def _start_quality(self, cell: Cell, scorer: Scorer, batch: Batch, index: int) -> Tensor:
-        """Quality of the unattacked images; of a randomised scorer by draws of their own."""
-        with torch.no_grad():
-            try:
-                if scorer.randomised:
-                    rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/start", batch.dist.device)
-                    encoded = scorer.encode(batch.ref, rng)
-                else:
-                    encoded = self._encode(cell.source.key, scorer, batch, index)
-                return scorer.quality(encoded, batch.dist)
-            except UserError:
-                raise
-            except Exception as error:
-                raise blame(scorer, batch, error, cell.source.label, self._tools.seed) from error
-
-    def _encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
-        """The encoded reference of a scorer that is not randomised, once per block (full batches only)."""
-        if not self._whole(batch, index):
-            return scorer.encode(batch.ref, SampleRng([], batch.ref.device))
-        if (key, index) not in self._encoded:
-            self._encoded[key, index] = scorer.encode(batch.ref, SampleRng([], batch.ref.device))
-        return self._encoded[key, index]
-
-    def _whole(self, batch: Batch, index: int) -> bool:
-        """Whether it is all of the batch of this index, and not the part that has one sign."""
-        return len(batch.items) == len(self._batches[index].items)
-
-    def _records(self, cell: Cell, attacked: Sequence[_Attacked], examples: list[Example]) -> dict[str, list[Any]]:
+    def _records(self, cell: Cell, attacked: Sequence[Attacked], examples: list[Example]) -> dict[str, list[Any]]:
         """The columns of a cell's records; the attacked images to keep are added to `examples`."""
         columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         scorer = self._tools.scorer(cell.scorer)
@@ -314,7 +161,7 @@ class BlockRun:
                 examples += self._examples(cell, result, columns)
         return columns
 
-    def _examples(self, cell: Cell, result: _Attacked, columns: Mapping[str, list[Any]]) -> Iterator[Example]:
+    def _examples(self, cell: Cell, result: Attacked, columns: Mapping[str, list[Any]]) -> Iterator[Example]:
         """The attacked images to keep of one batch, with the scores of the first draw."""
         rows = len(columns["item"]) - len(result.batch.items) * cell.draws  # where this batch's first draw begins
         for i, item in enumerate(result.batch.items):
@@ -327,7 +174,7 @@ class BlockRun:
             floats = {name: image.detach().cpu() for name, image in images.items()}
             yield Example(self._tools.keep[item.entry.id], item.id, floats, about, scale)
 
-    def _score(self, cell: Cell, scorer: Scorer, result: _Attacked, draw: int, columns: dict[str, list[Any]]) -> None:
+    def _score(self, cell: Cell, scorer: Scorer, result: Attacked, draw: int, columns: dict[str, list[Any]]) -> None:
         """Score one attacked batch with one draw of the scorer, and append its rows."""
         batch, device = result.batch, result.batch.dist.device
         with torch.no_grad():
@@ -336,11 +183,13 @@ class BlockRun:
                 encoded = (
                     scorer.encode(batch.ref, rng)
                     if scorer.randomised
-                    else self._encode(cell.scorer.key, scorer, batch, result.index)
+                    else self._seen.encode(cell.scorer.key, scorer, batch, result.index)
                 )
             except UserError:
                 raise
             except Exception as error:
+                if out_of_memory(error):
+                    raise
                 raise blame(scorer, batch, error, cell.scorer.label, self._tools.seed) from error
             clean = self._clean_quality(cell, scorer, result, draw, encoded)
             if cell.attack is None:
@@ -381,7 +230,7 @@ class BlockRun:
             "backwards": result.backwards,
             "queries": result.queries,
             "seconds": [result.seconds / count] * count,
-            "batch": [count] * count,
+            "batch": [result.together] * count,
             "status": result.status,
         }
         taken = set(result.notes) & _RESERVED
@@ -396,18 +245,18 @@ class BlockRun:
         for name in columns.keys() - rows.keys() - result.notes.keys():
             columns[name].extend([None] * count)
 
-    def _clean_quality(self, cell: Cell, scorer: Scorer, result: _Attacked, draw: int, encoded: Tree) -> Tensor:
+    def _clean_quality(self, cell: Cell, scorer: Scorer, result: Attacked, draw: int, encoded: Tree) -> Tensor:
         """Clean quality, computed once per scorer, batch and draw."""
         key = (cell.scorer.key, result.index, draw)
-        whole = self._whole(result.batch, result.index)
-        if whole and key in self._clean:
-            return self._clean[key]
+        whole = self._seen.whole(result.batch, result.index)
+        if whole and key in self._seen.clean:
+            return self._seen.clean[key]
         clean = self._quality(cell, scorer, encoded, result.batch, result.batch.dist, "a clean image")
         if whole:
-            self._clean[key] = clean
+            self._seen.clean[key] = clean
         return clean
 
-    def _attacked_quality(self, cell: Cell, scorer: Scorer, result: _Attacked, encoded: Tree) -> Tensor:
+    def _attacked_quality(self, cell: Cell, scorer: Scorer, result: Attacked, encoded: Tree) -> Tensor:
         """Quality of the attacked images: what the source said of them, where it is the scorer."""
         # What purifiers return is inspected here alone, so they are not spared.
         if result.quality is not None and cell.scorer.key == cell.source.key and not scorer.purifiers:
@@ -435,29 +284,13 @@ class BlockRun:
         except UserError:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             sample, cause = _culprit(scorer, encoded, batch, images, error)
             raise SampleError(sample, f"{cell.scorer.label} failed on {what}: {told(cause)}") from error
         checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
         refuse_nan(batch, checked, not_finite(cell.scorer.label, scorer, what))
         return quality
-
-
-@dataclass(frozen=True)
-class _Attacked:
-    """One attacked batch and what it cost."""
-
-    batch: Batch
-    index: int
-    images: Tensor
-    sign: list[int]
-    forwards: list[int]
-    backwards: list[int]
-    queries: list[int]
-    seconds: float
-    status: list[str]
-    notes: Mapping[str, list[Any]]
-    quality: Tensor | None = None
-    """Quality of the images under the source, where keeping the better has found it."""
 
 
 def _plain_name(spec: Any) -> str:

@@ -135,6 +135,8 @@ class Cell:
     """The only patch of a triplet that is attacked; empty for both."""
     precision: Precision = "fp32"
     """In which the attack searches."""
+    together: tuple[float, ...] = ()
+    """Radii that the attack takes in one batch, this one among them; empty where each is attacked alone."""
     for_verdicts: bool = False
     """Added for verdicts alone, on the first few samples. No part of identity."""
 
@@ -158,7 +160,8 @@ class Cell:
     def attack_key(self) -> tuple[Any, ...]:
         """Cells of one block that are equal in this share one attack."""
         attack = self.attack and identity("attack", self.attack.identity())
-        return (attack, self.endpoint, self.norm, self.eps, self.eot, self.fact, self.fits, self.patch, self.precision)
+        radii = self.together or self.eps
+        return (attack, self.endpoint, self.norm, radii, self.eot, self.fact, self.fits, self.patch, self.precision)
 
 
 @dataclass(frozen=True)
@@ -346,7 +349,9 @@ def _cells(
             fits = tuple(_fit(suite, calibration, source, attack, sign, eot, fact) for sign in signs if fact)
             yield from fits
             for norm, eps in wanted:
-                condition = _Condition(attack, endpoint, norm, eps, threat, eot, fact, fits)
+                radii = tuple(sorted(radius for other, radius in wanted if other == norm))
+                together = radii if suite.batch_budgets and len(radii) > 1 and not attack.control else ()
+                condition = _Condition(attack, endpoint, norm, eps, threat, eot, fact, fits, together)
                 yield _cell(suite, split, source, scorer, defense, condition)
 
 
@@ -400,6 +405,7 @@ class _Condition:
     eot: int = 1
     fact: Fact | None = None
     fits: tuple[Fit, ...] = ()
+    together: tuple[float, ...] = ()
 
 
 _CLEAN = _Condition()
@@ -458,6 +464,7 @@ def _cell(
         "seed": suite.seed,
         "slice": suite.slice_size,
         **({"patch": patch} if patch else {}),
+        **({"together": c.together} if c.together else {}),
     }
     return Cell(
         identity("cell", parts),
@@ -476,4 +483,5 @@ def _cell(
         tuple((fit.sign, fit.id) for fit in c.fits),
         patch,
         precision,
+        c.together,
     )

@@ -152,6 +152,7 @@ class _Resolver:
             transfer=tuple(pairs),
             which=file.which,
             precision=file.precision,
+            batch_budgets=file.batch_budgets,
             verdicts=file.verdicts,
             limit=file.limit,
             slice_size=file.slice,

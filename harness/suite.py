@@ -124,6 +124,8 @@ class Suite:
     """Of a triplet's patches, those that are attacked."""
     precision: Precision = "fp32"
     """In which white-box attacks search."""
+    batch_budgets: bool = False
+    """Whether an attack takes all budgets of a norm in one batch."""
     verdicts: bool | int = True
     """Whether verdicts on gradient masking are given; as a number, with cells of their own on so many samples."""
 
@@ -149,6 +151,7 @@ class Suite:
             "directions": list(self.directions),
             "which": self.which,
             "precision": self.precision,
+            "batch_budgets": self.batch_budgets,
             "tables": list(self.tables),
             "transfer": [{"source": source, "scorer": scorer} for source, scorer in self.transfer],
             "verdicts": self.verdicts,

@@ -11,17 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.attacking import Tools
 from harness.batches import Batch, SampleError, load_batches
 from harness.calibrate import compute_fact, run_fit
 from harness.contracts import Attack, Dataset, Entry, Metric, Purifier
 from harness.costs import Cost
 from harness.errors import UserError
-from harness.evaluate import BlockRun, Tools
+from harness.evaluate import BlockRun
 from harness.guard import check_learnt, told
 from harness.identity import identity
 from harness.plan import Block, Fact, Fit, Probe, ScorerSpec, SplitSpec, in_hash_order
 from harness.registry import Registry, singular
 from harness.scorer import Scorer
+from harness.shortage import out_of_memory, went_on
 from harness.store import FailureRecord, RunFolder, StoreError
 from harness.suite import RANDOM_WEIGHTS, MetricUse, Use
 from harness.weights import WeightFile, load
@@ -65,6 +67,10 @@ class Worker:
     _entries: dict[str, list[Entry]] = field(default_factory=dict)
     _scorers: OrderedDict[str, Scorer] = field(default_factory=OrderedDict)
     _plain_metrics: dict[str, Metric] = field(default_factory=dict)
+    _most: dict[str, int] = field(default_factory=dict)
+    """Source -> images in a batch, where memory was too short for more."""
+    _shortages: dict[str, str] = field(default_factory=dict)
+    """Source -> what the report has to say of it."""
 
     def __post_init__(self) -> None:
         self.registry = Registry(self.context.plugins)
@@ -98,8 +104,13 @@ class Worker:
             return record_failure(self.store, block, str(error), error.sample, bad_input=error.bad_input)
         kept = {entry.id: block.slice * size + i for i, entry in enumerate(entries)}
         kept = {sample: rank for sample, rank in kept.items() if rank < self.context.save_examples}
-        run = BlockRun(block, batches, self._tools(kept))
+        most = self._most.get(block.source.key)
+        run = BlockRun(block, batches, self._tools(kept), most)
         done, failed = run.run()
+        if run.most is not None and run.most != most:
+            self._most[block.source.key] = run.most
+            who = f"{block.source.label} on {block.split.label}"
+            self._shortages[block.source.key] = went_on(who, max(run.most, 1))
         return Done(block.label, done, failed, tuple(run.costs))
 
     def _probe(self, probe: Probe) -> None:
@@ -135,7 +146,8 @@ class Worker:
             return Done(label, 0, 1)
         except Exception as error:
             bad_input = isinstance(error, UserError)
-            message = str(error) if bad_input else f"{label}: {told(error)}"
+            cure = " Take a smaller `slice`, smaller images, or fewer workers." if out_of_memory(error) else ""
+            message = str(error) if bad_input else f"{label}: {told(error)}{cure}"
             self.store.write_failure(FailureRecord(name, 0, "", message, bad_input))
             return Done(label, 0, 1)
         self.store.forget_failure(name, 0)
@@ -209,7 +221,8 @@ class Worker:
         return self._plain_metrics[name]
 
     def _notices(self) -> tuple[str, ...]:
-        return tuple(n for d in self._datasets.values() for n in d.notices())
+        from_data = [n for d in self._datasets.values() for n in d.notices()]
+        return (*from_data, *self._shortages.values())
 
 
 def record_failure(store: RunFolder, job: Job, message: str, sample: str = "", *, bad_input: bool = False) -> Done:

@@ -144,6 +144,7 @@ def test_no_two_cells_that_differ_in_a_field_share_an_id(registry, suite_of, fie
     others += [WHOLE.replace("draws: 2", "draws: 1"), WHOLE.replace("[toy]", "[{name: toy, split: train}]")]
     others += [WHOLE.replace("threat: adaptive, eot: 2", "threat: oblivious")]
     others += [WHOLE.replace("[up]", "[up]\nprecision: bf16")]
+    others += [WHOLE.replace("8/255]}", "8/255, 4/255]}\nbatch_budgets: true")]
     triplets = WHOLE.replace("[toy]", "[{name: toy_triplets, references: 3}]")
     others += [triplets, triplets.replace("[up]", "[up]\nwhich: p0")]
     found = {}
