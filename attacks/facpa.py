@@ -61,6 +61,10 @@ class FACPA(Attack):
         """Never: nothing is evaluated."""
         return False
 
+    def fit_batches(self) -> int:
+        """One batch per step."""
+        return self.iterations
+
     def fit(self, batches: Iterator[tuple[Objective, Tensor]], rng: np.random.Generator) -> Mapping[str, Tensor]:
         """Train the generator against the objective of each batch; its state dict."""
         objective, images = next(batches)

@@ -41,6 +41,8 @@ class Tools:
     keep: Mapping[str, int]
     """Sample id -> place in its split, of the samples whose attacked images are kept."""
     write_examples: Callable[[str, str, int, int, Sequence[Example]], None]
+    tell: Callable[[str], None]
+    """Says how far a long job is, for a person who watches."""
 
 
 @dataclass(frozen=True)

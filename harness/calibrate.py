@@ -119,6 +119,8 @@ def run_fit(
     rng = np.random.Generator(np.random.PCG64DXSM(int(fit.id, 16)))
     scale = float(tools.fact(fit.fact)["range"])
 
+    total = attack.fit_batches()
+
     def batches() -> Iterator[tuple[ScorerObjective, Tensor]]:
         visit = 0
         while True:
@@ -126,6 +128,7 @@ def run_fit(
             for start in range(0, len(order), slice_size):
                 chosen = [entries[i] for i in order[start : start + slice_size]]
                 for batch in load(chosen):
+                    tools.tell(f"{visit} of {total} batches" if total else f"{visit} batches")
                     visit += 1
                     draws = SampleRng.for_samples(tools.seed, batch.samples, f"defense/fit/{visit}", tools.device)
                     sign = torch.full((len(batch.items),), float(fit.sign), device=tools.device)

@@ -306,7 +306,7 @@ class Objective(ABC):
 
     @abstractmethod
     def plugin(self, name: str) -> Metric:
-        """Another registered metric, built, frozen, on this device."""
+        """One of the metrics that `Attack.uses_metrics` names, built, frozen, on this device."""
 
     @abstractmethod
     def note(self, **columns: Tensor | Sequence[str]) -> None:
@@ -341,6 +341,17 @@ class Attack:
     def uses_best(self) -> bool:
         """Whether `perturb` asks for `Objective.best`; where it never does, the engine need not remember images."""
         return True
+
+    def uses_metrics(self) -> tuple[str, ...]:
+        """Names of every metric it asks of `Objective.plugin`, which are checked with the suite and part of identity.
+
+        Those of an attack that needs gradients have to be differentiable.
+        """
+        return ()
+
+    def fit_batches(self) -> int | None:
+        """How many batches `fit` takes, for the progress bar; None where it cannot be told."""
+        return None
 
     def fit(self, batches: Iterator[tuple[Objective, Tensor]], rng: np.random.Generator) -> Mapping[str, Tensor]:
         """Learn from (objective, distorted images) batches of the train split; found again in `Objective.fitted`.

@@ -99,6 +99,16 @@ class ConsoleProgress(Progress):
         if worker < len(self._workers.task_ids):
             self._workers.reset(self._workers.task_ids[worker], description=label_of(job))
 
+    def at(self, worker: int, text: str) -> None:
+        """Say how far a worker is: 'fit facpa to birqa-tiny: 120 of 200 batches'."""
+        line = f"{self._running.get(worker, '')}: {text}"
+        if worker < len(self._workers.task_ids):
+            self._workers.update(self._workers.task_ids[worker], description=line)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed > _LINE_EVERY_S:
+            self._printed = now
+            self._say(line)
+
     def done(self, result: Done) -> None:
         """Advance the bar."""
         self._done += 1

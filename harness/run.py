@@ -40,6 +40,9 @@ class Progress:
     def began(self, worker: int, job: Job) -> None:
         """A worker, numbered from 0, begins a job."""
 
+    def at(self, worker: int, text: str) -> None:
+        """A worker says how far it is in its job."""
+
     def done(self, result: Done) -> None:
         """A job has ended."""
 
@@ -294,10 +297,11 @@ def execute(
     executor = make_executor(context, options)
     try:
         with _Interrupt() as interrupt:
+            asked, progress = lambda: interrupt.asked, tally.progress
             for stage, jobs in pending.items():
                 if jobs and not interrupt.asked:
-                    tally.progress.stage(stage, len(jobs), worker_count(device, options))
-                    for result in executor.run(jobs, lambda: interrupt.asked, tally.progress.began):
+                    progress.stage(stage, len(jobs), worker_count(device, options))
+                    for result in executor.run(jobs, asked, progress.began, progress.at):
                         tally.add(result, stage)
         if interrupt.asked:
             raise KeyboardInterrupt

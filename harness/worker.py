@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from harness.weights import WeightFile, load
 
 Job = Block | Probe | Fact | Fit
 _SCORERS_KEPT = 4
+_TELL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Worker:
     """Does jobs, one after the other, on one torch thread when on a CPU."""
 
     context: Context
+    tell: Callable[[str], None] = lambda text: None
+    """Hears how far a long job is, at most once a second."""
     registry: Registry = field(init=False)
     store: RunFolder = field(init=False)
     device: torch.device = field(init=False)
@@ -67,6 +71,7 @@ class Worker:
     _entries: dict[str, list[Entry]] = field(default_factory=dict)
     _scorers: OrderedDict[str, Scorer] = field(default_factory=OrderedDict)
     _plain_metrics: dict[str, Metric] = field(default_factory=dict)
+    _last_told: float = 0.0
     _most: dict[str, int] = field(default_factory=dict)
     """Source -> images in a batch, where memory was too short for more."""
     _shortages: dict[str, str] = field(default_factory=dict)
@@ -167,6 +172,7 @@ class Worker:
             seed=self.context.seed,
             keep=kept or {},
             write_examples=self.store.write_examples,
+            tell=self._told,
         )
 
     def _read_fact(self, name: str) -> Mapping[str, Any]:
@@ -219,6 +225,12 @@ class Worker:
         if name not in self._plain_metrics:
             self._plain_metrics[name] = default_metric(name, self.registry, self.device)
         return self._plain_metrics[name]
+
+    def _told(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last_told >= _TELL_EVERY_S:
+            self._last_told = now
+            self.tell(text)
 
     def _notices(self) -> tuple[str, ...]:
         from_data = [n for d in self._datasets.values() for n in d.notices()]

@@ -10,6 +10,7 @@ from rich.console import Console
 import harness.progress as progress
 from harness.plan import Probe
 from harness.progress import ConsoleProgress, SilentProgress, duration
+from harness.run import Options, run_suite
 from harness.worker import Done
 
 
@@ -232,3 +233,43 @@ def test_silence():
         quiet.stage("blocks", 1, 1)
         quiet.began(0, job("a"))
         quiet.done(Done("a", failed=1))
+
+
+def test_how_far_a_worker_is_stands_in_its_line(clock):
+    shown = console(terminal=True)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("fits", 2, 1)
+        bar.began(0, job("facpa"))
+        bar.at(0, "12 of 200 batches")
+        assert "worker 1: probe facpa: 12 of 200 batches" in drawn(bar)
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("fits", 2, 1)
+        bar.began(0, job("facpa"))
+        for second in range(25):
+            clock.now += 1
+            bar.at(0, f"{second} of 200 batches")
+    told = [line for line in lines_of(shown) if "batches" in line]
+    assert len(told) == 3 and told[0] == "probe facpa: 0 of 200 batches", "a line every ten seconds"
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_a_fit_says_how_far_it_is(suite_of, registry, tmp_path, executor):
+    text = """
+name: fit
+datasets: [toy]
+metrics: [linear]
+attacks: [{name: facpa, width: 2, depth: 1, iterations: 5}]
+budgets: {linf: [8/255]}
+directions: [up]
+limit: 1
+"""
+    heard = []
+
+    class Heard(SilentProgress):
+        def at(self, worker, text):
+            heard.append((worker, text))
+
+    options = Options(out=tmp_path / "run", executor=executor, workers=1, probe=False)
+    result = run_suite(suite_of(text), registry, options, Heard())
+    assert result.failed == 0 and heard[0] == (0, "0 of 5 batches")

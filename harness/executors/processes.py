@@ -50,7 +50,13 @@ class ProcessExecutor:
         self._spawn = mp.get_context("spawn")
         self._hands: list[_Hand] = []
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool], began: Callable[[int, Job], None]) -> Iterator[Done]:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        stop: Callable[[], bool],
+        began: Callable[[int, Job], None],
+        at: Callable[[int, str], None],
+    ) -> Iterator[Done]:
         """Run the jobs, yielding each as it ends; once told to stop, only those that workers have begun.
 
         Raises:
@@ -73,6 +79,9 @@ class ProcessExecutor:
                     self._send(hand)
             for hand in self._ready():
                 result = self._receive(hand)
+                if isinstance(result, str):
+                    at(self._hands.index(hand), result)
+                    continue
                 job, hand.job = hand.job, None
                 if result is None:
                     self._replace(hand)
@@ -127,15 +136,15 @@ class ProcessExecutor:
         ready: list[Any] = wait([hand.pipe for hand in busy]) if busy else []
         return [hand for hand in busy if hand.pipe in ready]
 
-    def _receive(self, hand: _Hand) -> Done | None:
-        """What the worker says of its job, or None if it died."""
+    def _receive(self, hand: _Hand) -> Done | str | None:
+        """What the worker says of its job: how far it is, or what became of it; None if it died."""
         try:
             answer = hand.pipe.recv()
         except (EOFError, OSError):
             return None
         if isinstance(answer, BaseException):
             raise answer
-        assert isinstance(answer, Done)
+        assert isinstance(answer, Done | str)
         return answer
 
 
@@ -149,7 +158,7 @@ def _work(pipe: Connection, context: Context) -> None:
         while True:
             job = pipe.recv()
             try:
-                worker = worker or Worker(context)
+                worker = worker or Worker(context, pipe.send)
                 answer: Any = worker.execute(job)
             except UserError as error:
                 answer = error

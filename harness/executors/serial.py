@@ -17,8 +17,15 @@ class SerialExecutor:
     def __init__(self, context: Context) -> None:
         self._worker = Worker(context)
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool], began: Callable[[int, Job], None]) -> Iterator[Done]:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        stop: Callable[[], bool],
+        began: Callable[[int, Job], None],
+        at: Callable[[int, str], None],
+    ) -> Iterator[Done]:
         """Run the jobs in order, until told to stop."""
+        self._worker.tell = lambda text: at(0, text)
         for job in jobs:
             if stop():
                 return

@@ -184,7 +184,7 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
 
 
 def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
-    """2AFC accuracy (hard) and score (soft), per subset and over all triplets; `direction` names the patches attacked."""
+    """2AFC accuracy (hard) and score (soft), per subset and over all; `direction` names the patches attacked."""
     first, second = _patches(data)
     judge, groups, codes = data.judge[first], np.array(data.groups, dtype=object)[first], data.codes[first]
     subsets = sorted(set(groups.tolist()))
