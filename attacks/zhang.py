@@ -47,6 +47,10 @@ class Zhang(Attack):
         """Never: the image of highest J need not be the faithful one."""
         return False
 
+    def uses_metrics(self) -> tuple[str, ...]:
+        """The metric behind D."""
+        return (self.fidelity,)
+
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """Ascend the sum of both terms for the given steps."""
         change = _Change(self.fidelity, objective.plugin(self.fidelity), images)
@@ -67,12 +71,18 @@ class _Change:
         images: x, N x 3 x H x W.
 
     Raises:
-        UserError: The metric cannot be followed, or is not finite for equal images.
+        UserError: The metric cannot be followed, scores no images so small, or is not finite for equal images.
     """
 
     def __init__(self, name: str, metric: Metric, images: Tensor) -> None:
         if not metric.differentiable:
             raise UserError(f"zhang: fidelity '{name}' is not differentiable. Take one that is, such as ssim.")
+        height, width = images.shape[-2:]
+        if min(height, width) < metric.minimum_size:
+            raise UserError(
+                f"zhang: fidelity '{name}' needs images of at least {metric.minimum_size} px a side, and these have "
+                f"{width} x {height}. Take another, such as psnr, or larger images."
+            )
         self._metric = metric
         with torch.no_grad():
             self._reference: Tree = metric.encode(images)

@@ -27,6 +27,7 @@ from harness.weights import check as check_weights
 from harness.weights import resolve as resolve_weights
 
 THREATS = ("oblivious", "adaptive")
+_WHICH = "the patch to attack is chosen for triplets, and these data sets give pairs. Remove the key."
 _NO_MAPPING = "a suite is a mapping with the keys name, datasets, metrics, ... Start from suites/quickstart.yaml."
 
 _Placed = list[tuple[YamlPath, Any]]
@@ -420,7 +421,7 @@ class _Resolver:
                     )
         shapes = {use.shape for _, use in placed["datasets"]}
         if suite.which != "both" and "triplets" not in shapes:
-            self._add(("which",), "which patch is attacked is for triplets; these data sets give pairs. Remove it.")
+            self._add(("which",), _WHICH)
         two_afc = {table == "two_afc" for table in suite.tables}
         if (shapes, two_afc) in (({"triplets"}, {False}), ({"pairs"}, {True})):
             kind = "two_afc is for triplets" if shapes == {"pairs"} else "triplets have only two_afc"

@@ -67,7 +67,9 @@ class Exclusion:
 
 def shown_pattern(value: str | float) -> str:
     """A label or a budget as messages show it."""
-    return value if isinstance(value, str) else f"{255 * value:g}/255"
+    if isinstance(value, str):
+        return value
+    return f"{255 * value:g}/255" if value <= 1 else f"{value:g}"
 
 
 def _values(key: str, condition: Condition) -> tuple[Any, ...]:

@@ -182,9 +182,9 @@ class SuiteFile(pydantic.BaseModel):
     )
     batch_budgets: bool = pydantic.Field(
         default=False,
-        description="Attack a batch at all budgets of a norm at once: for small images and networks a quarter to a third "
-        "less time (64 px), for large images nothing; it takes as many times the memory. Part of identity, because a batch's size may "
-        "change the last digits.",
+        description="Attack a batch at all budgets of a norm at once: for networks and small images (64 px) a quarter "
+        "to a third less time, for large images nothing; it takes as many times the memory. Part of identity, because "
+        "a batch's size may change the last digits.",
     )
     tables: list[str] = pydantic.Field(
         default=list(TABLES),

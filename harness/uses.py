@@ -39,9 +39,10 @@ def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        scaled = value * 255
-        if value < 1 and abs(scaled - round(scaled, 2)) < 1e-9:
-            return f"{scaled:g}:255"
+        steps = round(value * 255, 2)
+        # A length in steps of 1/255 has no short decimal; a share such as 0.8 has one, though it is 204/255.
+        if 0 < abs(steps) < 255 and abs(value * 255 - steps) < 1e-9 and float(f"{value:.4g}") != value:
+            return f"{steps:g}:255"
         return f"{value:g}"
     if isinstance(value, list | tuple):
         return "+".join(_short(v) for v in value)

@@ -108,7 +108,9 @@ def test_budgets_in_one_batch_give_what_they_give_apart(run_toy, tmp_path, metri
 
 
 def test_budgets_in_one_batch_do_not_depend_on_what_is_pending(run_toy, tmp_path):
-    text = SUITE.replace("metrics: [ssim]", "metrics: [birqa-tiny]").replace("[toy]", "[{name: toy, size: 64, references: 2}]")
+    text = SUITE.replace("metrics: [ssim]", "metrics: [birqa-tiny]").replace(
+        "[toy]", "[{name: toy, size: 64, references: 2}]"
+    )
     text = text.replace("limit: 16", "limit: 8") + "batch_budgets: true\n"
     whole = rows(run_toy(text, tmp_path / "run"))
     lost = [

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from harness.contracts import (
     Budget,
     Metric,
     Norm,
-    Purifier,
     QueryLimit,
     SampleRng,
-    Tree,
 )
 from harness.objective import TOLERANCE, Opinions, ScorerObjective, remembers
 from harness.scorer import Scorer
@@ -35,61 +33,7 @@ from harness.testing.common import (
     largest_gap,
     watching_randomness,
 )
-
-
-class _Formula(Metric):
-    """Without parameters: minus the mean squared error, of which every other value counts double."""
-
-    higher_is_better: ClassVar[bool] = True
-
-    def score(self, reference: Tensor, dist: Tensor) -> Tensor:
-        weight = 1 + (torch.arange(dist[0].numel(), device=dist.device) % 2).view(dist.shape[1:])
-        error: Tensor = (weight * (dist - reference).square()).flatten(1).mean(1)
-        return -error
-
-
-class _Linear(Metric):
-    """Without parameters: a weighted mean of the difference. An attack cannot lose its way on it: one slope for all."""
-
-    higher_is_better: ClassVar[bool] = True
-
-    def score(self, reference: Tensor, dist: Tensor) -> Tensor:
-        weight = torch.cos(1.7 * torch.arange(dist[0].numel(), device=dist.device, dtype=dist.dtype))
-        change: Tensor = (weight.view(dist.shape[1:]) * (dist - reference)).flatten(1).mean(1)
-        return change
-
-
-@dataclass(frozen=True)
-class _Turn(Purifier):
-    """A randomised defense: mirrors an image or leaves it."""
-
-    def draw(self, images: Tensor, rng: SampleRng) -> Tree:
-        return rng.integers(2) > 0
-
-    def apply(self, images: Tensor, draw: Tree) -> Tensor:
-        return torch.where(draw.view(-1, 1, 1, 1), images.flip(-1), images)
-
-
-class _Watched(dict[int, Mapping[str, Tensor]]):
-    """What an attack has learnt, and whether it was looked at."""
-
-    used = False
-
-    def __getitem__(self, sign: int) -> Mapping[str, Tensor]:
-        self.used = True
-        return super().__getitem__(sign)
-
-    def get(self, sign: int, default: Any = None) -> Any:
-        self.used = True
-        return super().get(sign, default)
-
-    def values(self) -> Any:
-        self.used = True
-        return super().values()
-
-    def items(self) -> Any:
-        self.used = True
-        return super().items()
+from harness.testing.made import Formula, Linear, Turn, Watched
 
 
 @dataclass(frozen=True)
@@ -115,6 +59,21 @@ class _Case:
 
 
 _SIGNS: Mapping[str, tuple[int, ...]] = {"": (0,), "up": (1,), "down": (-1,), "error": (1, -1)}
+_Change = tuple[str, str, str]
+"""What differs between two runs of a case, the rule that their images are equal all the same, and its cure."""
+_RUN_AGAIN: _Change = ("run again", "equal seeds give equal bytes", "take all randomness from rng, keep no state")
+_IN_ANOTHER_ORDER: _Change = (
+    "in another order",
+    "the same bytes whatever the order of samples",
+    "draw per sample from rng, and let row i depend on row i alone",
+)
+_ALONE = (
+    "the same bytes whatever else is in the batch",
+    "no maximum, mean, norm or early stop over the batch: one per row",
+)
+_WITHOUT_THE_STRONG: _Change = ("without the strongly distorted", *_ALONE)
+_WITHOUT_THE_SLIGHT: _Change = ("without the slightly distorted", *_ALONE)
+"""What is changed between two runs of a case, the rule that their images are equal, and its cure."""
 
 
 def check_attack(
@@ -125,6 +84,7 @@ def check_attack(
     build: Callable[[str], Metric] | None = None,
     queries: int = 64,
     fit_limit: int = 2000,
+    metric: Metric | None = None,
 ) -> None:
     """Check an attack against its contract, on the engine's own objective.
 
@@ -140,14 +100,18 @@ def check_attack(
         build: Makes the metrics the attack asks for by `Objective.plugin`; registered ones unless given.
         queries: A black-box attack that allows itself more queries is checked with these.
         fit_limit: Batches after which a `fit` that goes on is at fault.
+        metric: Tried on this metric in place of the made ones: as the engine holds it, in evaluation mode and frozen.
+            Images are no smaller than it can score, and two make a batch. Batches in another order or of another size
+            are left to the made ones: a real metric may round otherwise in them, and an attack may follow that far.
 
     Raises:
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("attack", attack, name)
+    size = max(size, metric.minimum_size) if metric is not None else size
     probe = _AttackProbe(attack, report, size, build or _registered, queries, fit_limit)
     if probe.declares():
-        probe.probe()
+        probe.probe() if metric is None else probe.probe_on(metric)
     report.settle()
 
 
@@ -172,7 +136,7 @@ class _AttackProbe:
         self._ref, self._dist = image_pairs(size, size + 8)
         self._queries = queries
         self._fits: dict[tuple[int, int], Mapping[str, Tensor]] = {}
-        self._linear = Scorer(_Linear())
+        self._linear = Scorer(Linear())
         self._worse: dict[tuple[Norm, str], list[bool]] = {}
         """Norm and direction -> whether the start won, for each sample tried on the linear metric."""
 
@@ -202,8 +166,8 @@ class _AttackProbe:
 
     def probe(self) -> None:
         """Every norm, direction and size of budget; then order, batch, seed and a randomised defense."""
-        formula, small = Scorer(_Formula()), Scorer(Small().eval().requires_grad_(False))
-        defended = Scorer(_Formula(), [_Turn()])
+        formula, small = Scorer(Formula()), Scorer(Small().eval().requires_grad_(False))
+        defended = Scorer(Formula(), [Turn()])
         directions: tuple[Literal["", "up", "down"], ...] = ("",) if self._attack.control else ("up", "down")
         for norm in sorted(self._attack.norms):
             for endpoint in directions:
@@ -225,6 +189,19 @@ class _AttackProbe:
                     self._same_again(case, base)
         self._beats_the_start()
 
+    def probe_on(self, metric: Metric) -> None:
+        """Every norm and direction on one metric, and a batch of two signs twice."""
+        scorer = Scorer(metric)
+        for norm in sorted(self._attack.norms):
+            case = _Case(scorer, "", norm, rows=(0, 3), label=f"the metric {type(metric).__name__}")
+            if not self._attack.control:
+                self._run(dataclasses.replace(case, endpoint="up"))
+                self._run(dataclasses.replace(case, endpoint="down"))
+                case = dataclasses.replace(case, endpoint="error", rows=(0, 1))
+            base = self._run(case)
+            if base is not None:
+                self._agrees(case, base, _RUN_AGAIN, case.rows)
+
     def _beats_the_start(self) -> None:
         """Whether keep-the-better is more than what saves the attack."""
         for (norm, endpoint), worse in self._worse.items():
@@ -237,30 +214,38 @@ class _AttackProbe:
             )
 
     def _same_again(self, case: _Case, base: Tensor) -> None:
-        alone = "the same bytes whatever else is in the batch"
-        no_coupling = "no maximum, mean, norm or early stop over the batch: one per row"
-        for label, rows, rule, cure in (
-            ("run again", (0, 1, 2, 3), "equal seeds give equal bytes", "take all randomness from rng, keep no state"),
-            (
-                "in another order",
-                (2, 0, 3, 1),
-                "the same bytes whatever the order of samples",
-                "draw per sample from rng, and let row i depend on row i alone",
-            ),
-            ("without the strongly distorted", (0, 1), alone, no_coupling),
-            ("without the slightly distorted", (2, 3), alone, no_coupling),
+        for change, rows in (
+            (_RUN_AGAIN, (0, 1, 2, 3)),
+            (_IN_ANOTHER_ORDER, (2, 0, 3, 1)),
+            (_WITHOUT_THE_STRONG, (0, 1)),
+            (_WITHOUT_THE_SLIGHT, (2, 3)),
         ):
-            again = self._run(dataclasses.replace(case, rows=rows))
-            if again is not None:
-                expected = base[list(rows)]
-                changed = int((again != expected).flatten(1).any(1).sum())
-                self._report.expect(
-                    changed == 0,
-                    rule,
-                    f"{case}: {label}, {changed} of {len(rows)} images differ, by up to "
-                    f"{largest_gap(again, expected):g}",
-                    cure,
-                )
+            self._agrees(case, base, change, rows)
+
+    def _agrees(self, case: _Case, base: Tensor, change: _Change, rows: tuple[int, ...]) -> None:
+        """Whether the given rows of a case, run by themselves, come out as they did in its base."""
+        label, rule, cure = change
+        again = self._run(dataclasses.replace(case, rows=rows))
+        if again is not None:
+            expected = base[[case.rows.index(row) for row in rows]]
+            changed = int((again != expected).flatten(1).any(1).sum())
+            self._report.expect(
+                changed == 0,
+                rule,
+                f"{case}: {label}, {changed} of {len(rows)} images differ, by up to {largest_gap(again, expected):g}",
+                cure,
+            )
+
+    def _part(self, name: str) -> Metric:
+        """A registered metric that the attack asks for, which it has to have said."""
+        named = self._attack.uses_metrics()
+        self._report.expect(
+            name in named,
+            "uses_metrics() names every metric asked for",
+            f"the metric '{name}' was asked for, and uses_metrics() gives {named!r}",
+            "return its name from uses_metrics(), so that it is checked with the suite and part of identity",
+        )
+        return self._build(name)
 
     def _run(self, case: _Case) -> Tensor | None:
         """The images of one run as the engine does it; None if it failed, which is noted."""
@@ -275,7 +260,7 @@ class _AttackProbe:
         count, ids = len(rows), [f"sample {row}" for row in rows]
         ref, dist = self._ref[rows], self._dist[rows]
         budget = Budget(case.norm, torch.full((count,), RADII[case.norm][case.radius]))
-        fitted = _Watched({sign: self._fitted(case, sign) for sign in case.signs} if attack.fits else {})
+        fitted = Watched({sign: self._fitted(case, sign) for sign in case.signs} if attack.fits else {})
         sign, opinions = self._aims(case)
         given = (ref.clone(), dist.clone(), budget.eps.clone(), sign.clone())
         limit = getattr(attack, "queries", None) if not attack.needs_gradient else None
@@ -291,7 +276,7 @@ class _AttackProbe:
             query_limit=limit,
             scale=1.0,
             fitted=fitted,
-            build=self._build,
+            build=self._part,
             opinions=opinions,
         )
         handed = dist.clone()
@@ -443,7 +428,7 @@ class _AttackProbe:
                     None,
                     rng,
                     eot=2,
-                    build=self._build,
+                    build=self._part,
                 ),
                 self._dist.flip(-1),
             )

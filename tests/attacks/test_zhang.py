@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from harness.contracts import Metric, UserError
+from harness.plan import make_plan
 from harness.testing import check_attack
 from harness.testing.common import image_pairs
+from harness.weights import read_manifest
 
 EPS = 8 / 255
 
@@ -73,6 +75,11 @@ def test_a_fidelity_that_cannot_be_followed_is_refused(strike, curved, pairs, mo
         strike("zhang", {"fidelity": fidelity}, curved, pairs)
 
 
+def test_images_too_small_for_the_fidelity_metric_are_refused(strike, curved):
+    with pytest.raises(UserError, match="'ssim' needs images of at least 11 px a side, and these have 12 x 8"):
+        strike("zhang", {}, curved, image_pairs(8, 12))
+
+
 def test_a_sample_does_not_depend_on_its_batch(same_in_any_batch, linear):
     same_in_any_batch("zhang", {"steps": 5}, linear, eps=0.1)
 
@@ -101,3 +108,35 @@ def test_keeps_its_contract(registry, strike):
 def test_bad_values_are_refused(registry, wrong, message):
     with pytest.raises(ValueError, match=message):
         registry.attack("zhang").build(wrong)
+
+
+SUITE = """
+name: a
+datasets: [toy]
+metrics: [linear]
+attacks: [fgsm, {name: zhang, fidelity: FIDELITY}]
+budgets: {linf: [8/255]}
+directions: [up]
+"""
+
+
+def plan_of(registry, suite_of, fidelity):
+    plan = make_plan(suite_of(SUITE.replace("FIDELITY", fidelity)), registry)
+    return {cell.attack.name: cell for cell in plan.cells if cell.attack}
+
+
+def test_what_decides_the_fidelity_metric_is_part_of_identity(registry, suite_of, monkeypatch):
+    before = plan_of(registry, suite_of, "ssim")
+    monkeypatch.setattr(registry.metric("ssim").cls, "version", 7)
+    after = plan_of(registry, suite_of, "ssim")
+    assert after["fgsm"].id == before["fgsm"].id and after["zhang"].id != before["zhang"].id
+    assert "metrics" not in after["fgsm"].attack.identity()
+    (ssim,) = after["zhang"].attack.identity()["metrics"]
+    assert (ssim["name"], ssim["version"], ssim["weights"]) == ("ssim", 7, "")
+
+
+def test_code_and_weights_of_the_fidelity_metric_are_part_of_identity(registry, suite_of):
+    (mse,) = plan_of(registry, suite_of, "negative_mse")["zhang"].attack.identity()["metrics"]
+    assert mse["code"] == registry.metric("negative_mse").code and len(mse["code"]) == 64
+    (tiny,) = plan_of(registry, suite_of, "birqa-tiny")["zhang"].attack.identity()["metrics"]
+    assert tiny["weights"] == read_manifest()["birqa-tiny"]["sha256"]

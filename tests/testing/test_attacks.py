@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from harness.contracts import Attack
+from harness.contracts import Attack, Metric
 from harness.registry import Registry
 from harness.testing import check_attack
 
 SHORT = {
+    "apgd": {"steps": 20},
     "autoattack": {"steps": 2, "queries": 6, "restarts": 1, "draws": 1},
+    "cw": {"steps": 20},
+    "cw_l2": {"steps": 10, "searches": 2},
     "facpa": {"width": 2, "depth": 2, "iterations": 6, "learning_rate": 1e-2},
 }
-"""Parameters for attacks whose defaults would take minutes; the contract is the same."""
+"""Parameters for attacks whose defaults would take long; the contract is the same."""
 
 
 def test_shipped_attacks(shipped):
@@ -200,6 +203,15 @@ class SignOfTheBatch(_Step):
         return super().perturb(objective, images, budget, rng)
 
 
+@dataclass(frozen=True)
+class Unsaid(_Step):
+    """Asks for a metric that it does not name."""
+
+    def perturb(self, objective, images, budget, rng):
+        objective.plugin("psnr")(ref=images, dist=images)
+        return super().perturb(objective, images, budget, rng)
+
+
 ATTACKS = [
     (GlobalNoise, "no global random"),
     (GlobalNoise, "equal seeds"),
@@ -224,6 +236,7 @@ ATTACKS = [
     (SignTwice, "worse than the start"),
     (OneSign, "order of samples"),
     (SignOfTheBatch, "perturb() works"),
+    (Unsaid, "names every metric"),
 ]
 
 
@@ -232,7 +245,7 @@ def test_a_faultless_attack_passes(faultless):
     check_attack(faultless())
 
 
-@pytest.mark.parametrize("planted", [OwnRadius, PastTheBox, Descends, SignTwice, SignOfTheBatch])
+@pytest.mark.parametrize("planted", [OwnRadius, PastTheBox, Descends, SignTwice, SignOfTheBatch, Unsaid])
 def test_one_fault_is_told_as_one(rules_of, planted):
     assert len(rules_of(check_attack, planted())) == 1
 
@@ -317,3 +330,48 @@ def test_a_black_box_attack_is_held_to_its_queries(registry):
 
     check_attack(Greedy(), queries=8)
     assert set(spent) == {8}
+
+
+class Picky(Metric):
+    """Infinitely steep where an image is as its reference, and blind to images of less than 40 px."""
+
+    higher_is_better = False
+    minimum_size = 40
+
+    def score(self, reference, dist):
+        assert min(dist.shape[-2:]) >= self.minimum_size
+        return (dist - reference).square().flatten(1).mean(1).sqrt()
+
+
+@dataclass(frozen=True)
+class FromTheReference(_Step):
+    """Takes its step where the gradient of some metrics is not finite."""
+
+    def perturb(self, objective, images, budget, rng):
+        _, gradient = objective.gradient(objective.reference)
+        return budget.project(images + gradient, images)
+
+
+def test_an_attack_is_tried_on_a_metric_at_the_least_size_it_scores(rules_of):
+    check_attack(_Step(), metric=Picky())
+    check_attack(FromTheReference(), metric=Registry().metric("psnr").build({}))
+    assert "perturb() returns finite pixels" in rules_of(check_attack, FromTheReference(), metric=Picky())
+    rules = rules_of(check_attack, GlobalNoise(), metric=Picky())
+    assert rules == ["no global random numbers", "equal seeds give equal bytes"]
+
+
+def test_on_one_metric_every_norm_and_direction_is_tried():
+    seen = []
+
+    @dataclass(frozen=True)
+    class Watching(_Step):
+        norms = frozenset({"linf", "l2"})
+
+        def perturb(self, objective, images, budget, rng):
+            seen.append((budget.norm, tuple(sorted(objective.sign.tolist()))))
+            return budget.project(super().perturb(objective, images, budget, rng), images)
+
+    check_attack(Watching(), metric=Picky())
+    for norm in ("linf", "l2"):
+        signs = [signs for tried, signs in seen if tried == norm]
+        assert signs == [(1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0), (-1.0, 1.0)]
