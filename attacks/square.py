@@ -108,15 +108,15 @@ class Square(Attack):
         for side, steps in self._stages(height, width, "linf"):
             tops, lefts = rng.integers(height - side + 1, steps), rng.integers(width - side + 1, steps)
             drawn, another = rng.integers(8, steps), rng.integers(7, steps)
+            # Drawing again until something changes, in a fixed number of draws: one of the other seven.
+            first, second = _bits(drawn), _bits((drawn + 1 + another) % 8)
             inside = _offsets(side, width, images.device)
             for step in range(steps):
                 where = _places(tops[:, step], lefts[:, step], inside, width)
                 below, above, old = low.gather(2, where), high.gather(2, where), canvas.gather(2, where)
-                pattern = drawn[:, step]
-                # Drawing again until something changes, in a fixed number of draws: one of the other seven.
-                same = (_coloured(pattern, below, above) == old).flatten(1).all(1)
-                pattern = torch.where(same, (pattern + 1 + another[:, step]) % 8, pattern)
-                yield [(where, _coloured(pattern, below, above))]
+                same = (torch.where(first[:, step], above, below) == old).flatten(1).all(1)
+                raised = torch.where(same.view(-1, 1, 1), second[:, step], first[:, step])
+                yield [(where, torch.where(raised, above, below))]
 
     def _move(
         self, canvas: Tensor, images: Tensor, eps: Tensor, rng: SampleRng
@@ -172,10 +172,9 @@ def _in_square(offsets: Tensor, width: int, down: Tensor, right: Tensor, side: i
     return (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
 
 
-def _coloured(pattern: Tensor, below: Tensor, above: Tensor) -> Tensor:
-    """Channel c is `above` where bit c of the sample's pattern is set, else `below`."""
-    bits = pattern[:, None].bitwise_right_shift(torch.arange(3, device=pattern.device)).bitwise_and(1)
-    return torch.where(bits[:, :, None].bool(), above, below)
+def _bits(pattern: Tensor) -> Tensor:
+    """Which channels a pattern from 0 to 7 raises: N x steps in, bool of N x steps x 3 x 1 out."""
+    return (pattern[..., None, None] >> torch.arange(3, device=pattern.device)[:, None] & 1).bool()
 
 
 def _stripes(images: Tensor, eps: Tensor, rng: SampleRng) -> Tensor:

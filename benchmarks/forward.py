@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
-import os
-import time
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
+from measured import peak_memory, seconds
 from torch import Tensor
 
 from harness.contracts import Metric
@@ -92,27 +90,10 @@ def rounds(
     return found
 
 
-def peak_memory(metric: Metric, pair: tuple[Tensor, Tensor], bits: str) -> float:
-    """MiB that one score needs above what was there before; NaN where neither CUDA nor Linux tells."""
-    device = pair[0].device
-    status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = float(torch.cuda.memory_allocated(device))
-    elif os.access(refs, os.W_OK):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        refs.write_text("5")  # the peak starts anew
-        before = _kibibytes(status, "VmRSS") * 1024
-    else:
-        return float("nan")
-    with torch.no_grad(), precision(bits, device):
+def once(metric: Metric, pair: tuple[Tensor, Tensor], bits: str) -> None:
+    """One score."""
+    with torch.no_grad(), precision(bits, pair[0].device):
         metric(ref=pair[0], dist=pair[1])
-    after = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _kibibytes(status, "VmHWM") * 1024
-    return (after - before) / 2**20
-
-
-def _kibibytes(status: Path, key: str) -> float:
-    return float(next(line for line in status.read_text().splitlines() if line.startswith(key)).split()[1])
 
 
 def rounding_error(metric: Metric, pairs: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> float:
@@ -168,15 +149,16 @@ def main() -> None:
     device = torch.device(options.device)
     layout = torch.channels_last if options.layout == "channels_last" else torch.contiguous_format
 
-    def clock() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.thread_time() if options.cpu else time.perf_counter()
-
+    clock = functools.partial(seconds, device, processor=options.cpu)
     metrics = {name: built(name, device, layout) for name in dict.fromkeys([*options.metrics, BASE])}
     sized = {size: images(*reversed([int(side) for side in size.split("x")]), device, layout) for size in options.sizes}
     settings = [(size, bits) for size in options.sizes for bits in options.precision]
-    memory = {key: {n: peak_memory(m, sized[key[0]], key[1]) for n, m in metrics.items()} for key in settings}
+    memory = {
+        (size, bits): {
+            n: peak_memory(functools.partial(once, m, sized[size], bits), device) for n, m in metrics.items()
+        }
+        for size, bits in settings
+    }
     pairs = embedded_pairs() if "bf16" in options.precision else []
     errors = {name: rounding_error(metric, pairs, device) for name, metric in metrics.items()} if pairs else {}
     keep_freed_memory()

@@ -4,13 +4,32 @@ import itertools
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attacks.ascent import random_start
+from attacks.pgd import PGD
 from harness.contracts import Budget, SampleRng
+from harness.objective import ScorerObjective
+from harness.scorer import Scorer
 from harness.testing import check_attack
+from harness.testing.common import image_pairs
 
 EPS = 8 / 255
 LINF, L2 = {"norm": "linf", "eps": EPS}, {"norm": "l2", "eps": 0.3}
+
+
+class Unread(TorchDispatchMode):
+    """Refuses every operation whose result, or whose size, the host has to wait for."""
+
+    READS = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "repeat_interleave"})
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name in {"index", "index_put", "index_put_"} and any(
+            index is not None and index.dtype is torch.bool for index in args[1]
+        )
+        assert not by_mask and name not in self.READS and "unique" not in name, f"the host waits for {func}"
+        return func(*args, **(kwargs or {}))
 
 
 def test_the_plain_one_is_the_same_bytes_as_its_definition(strike, curved, pairs):
@@ -122,6 +141,23 @@ def test_the_host_waits_at_no_step(strike, curved, pairs, fetches):
     few = len(fetches)
     strike("pgd", {"restarts": 4, "momentum": 1.0, "steps": 4}, curved, pairs, **LINF)
     assert len(fetches) == 2 * few, "what the test itself asks for, however many steps"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["birqa", "lpips-vgg", "topiq"])
+def test_nothing_is_read_in_a_run_on_a_shipped_metric(registry, monkeypatch, name, precision):
+    metric = registry.metric(name).build({}).eval().requires_grad_(False)
+    ref, dist = (images[:1] for images in image_pairs(64, 64))
+    budget = Budget("linf", torch.full((1,), EPS))
+    objective = ScorerObjective(Scorer(metric), ref, dist, torch.ones(1), None, SampleRng([]), precision=precision)
+    rng = SampleRng.for_samples(0, ["a"], "pgd")
+    with monkeypatch.context() as patch, Unread():
+        for read in ("item", "tolist", "cpu", "numpy"):  # of those on a processor the dispatcher sees the first alone
+            patch.setattr(torch.Tensor, read, lambda *_, read=read: pytest.fail(f"the host waits for {read}()"))
+        attacked = PGD(steps=2).perturb(objective, dist, budget, rng)
+    assert objective.ledger.backwards.tolist() == [2] and not torch.equal(attacked, dist)
+    with Unread(), pytest.raises(AssertionError, match="the host waits"):
+        bool(attacked.amax() > 1)
 
 
 def test_keeps_its_contract(registry):
