@@ -11,7 +11,18 @@ from harness.located import Problem, YamlPath
 from harness.registry import did_you_mean
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
-TABLES = ("srocc", "shift", "pair_accuracy", "ordering", "two_afc", "per_type", "transfer", "adequacy", "verdicts")
+TABLES = (
+    "attacks",
+    "srocc",
+    "shift",
+    "pair_accuracy",
+    "ordering",
+    "two_afc",
+    "per_type",
+    "transfer",
+    "adequacy",
+    "verdicts",
+)
 EVERY_PAIR = "all"
 """What `transfer` says in place of a list for every ordered pair of metrics."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
@@ -30,6 +41,8 @@ DIRECTIONS_EXPLAINED: Mapping[str, str] = {
 }
 """Every direction in words, for the suite reference."""
 TABLES_EXPLAINED: Mapping[str, str] = {
+    "attacks": "Every attack in one line: shift, excess over the controls, SROCC, robust pair accuracy; time, "
+    "forwards, backwards and queries per image. For data sets of pairs.",
     "srocc": "Rank correlation of quality with the opinions, clean and attacked, with the mean shift beside it.",
     "shift": "How far quality moved, in standard deviations of clean quality; the same for the controls, and what the "
     "attack did beyond them; costs.",

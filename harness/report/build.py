@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.report.adequacy import adequacy_table
 from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL, Evaluated, lay_out
+from harness.report.attacks import attacks_table
 from harness.report.data import RunData
 from harness.report.layout import (
     Layout,
@@ -17,11 +18,12 @@ from harness.report.layout import (
     budget_of,
     by_budget,
     direction_of,
+    excess_text,
     figure_text,
+    for_terminal,
     plain_text,
     scorer_of,
     stated,
-    without_worst,
 )
 from harness.report.masking import few_samples, verdict_table
 from harness.report.measure import (
@@ -37,10 +39,11 @@ from harness.report.measure import (
 from harness.report.per_type import per_type_table
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
 from harness.report.transfer import transfer_table
-from harness.report.words import FAILED, MISSING, few, number, significant, with_interval
+from harness.report.words import FAILED, MISSING, few, number, significant
 from harness.statistics.directions import TRIPLETS
 
 TABLE_NAMES = (
+    "attacks",
     "srocc",
     "shift",
     "pair_accuracy",
@@ -66,6 +69,7 @@ def build_tables(data: RunData) -> list[Table]:
     evaluated = lay_out(data)
     first = few_samples(data)
     makers: dict[str, Callable[[RunData, Evaluated], Table | None]] = {
+        "attacks": attacks_table,
         "srocc": _srocc,
         "shift": _shift,
         "pair_accuracy": _pair_accuracy,
@@ -94,7 +98,7 @@ def _srocc(data: RunData, one: Evaluated) -> Table | None:
         lambda row: figure_text(row, "srocc", beside=f"{number(row['shift_over_sigma'], 1, True)}σ"),
     )
     compact = by_budget(
-        without_worst(rows),
+        for_terminal(rows),
         {"direction": direction_of},
         ("clean", lambda row: plain_text(row, "clean_srocc", state=False)),
         lambda row: f"{number(row['srocc'])} {number(row['shift_over_sigma'], 1, True)}σ",
@@ -126,8 +130,8 @@ def _shift(data: RunData, one: Evaluated) -> Table | None:
         "shift/σ": lambda row: figure_text(row, "shift_over_sigma", signed=True),
         "restore/σ": lambda row: _beside(row, f"{RAISING_CONTROL}_over_sigma", RAISING_CONTROL),
         "noise/σ": lambda row: _beside(row, f"{LOWERING_CONTROL}_over_sigma", LOWERING_CONTROL),
-        "excess over restore": lambda row: _beyond(row, RAISING_CONTROL),
-        "excess over noise": lambda row: _beyond(row, LOWERING_CONTROL),
+        "excess over restore": lambda row: excess_text(row, RAISING_CONTROL),
+        "excess over noise": lambda row: excess_text(row, LOWERING_CONTROL),
         "after 8-bit rounding": lambda row: number(row["shift_over_sigma_8bit"], 2, True),
         "raw shift": lambda row: significant(row["raw_shift"]),
         "start kept": lambda row: MISSING if math.isnan(row["start_share"]) else f"{100 * row['start_share']:.0f} %",
@@ -149,7 +153,7 @@ def _shift(data: RunData, one: Evaluated) -> Table | None:
         "image.",
     )
     compact = by_budget(
-        without_worst(rows),
+        for_terminal(rows),
         {"direction": direction_of},
         None,
         lambda row: number(row["shift_over_sigma"], 1, True) + _compact_excess(row),
@@ -181,7 +185,7 @@ def _pair_accuracy(data: RunData, one: Evaluated) -> Table | None:
     clean = lambda row: figure_text(row, "clean_accuracy", state=False)  # noqa: E731
     full = by_budget(rows, label, ("clean", clean), lambda row: figure_text(row, "accuracy"))
     compact = by_budget(
-        [row for row in without_worst(rows) if row["attacked"] in ("", "both" if both else "worse one up")],
+        [row for row in for_terminal(rows) if row["attacked"] in ("", "both" if both else "worse one up")],
         label,
         ("clean", lambda row: plain_text(row, "clean_accuracy", state=False)),
         lambda row: number(row["accuracy"]),
@@ -216,7 +220,7 @@ def _ordering(data: RunData, one: Evaluated) -> Table | None:
         lambda row: figure_text(row, "share"),
     )
     compact = by_budget(
-        rows,
+        for_terminal(rows),
         {"test": lambda row: names[row["test"]]},
         ("clean", lambda row: plain_text(row, "clean_share", state=False)),
         lambda row: number(row["share"]),
@@ -307,13 +311,6 @@ def _beside(row: Row, name: str, control: str) -> str:
     if row["control"] or math.isnan(row[name]):
         return FAILED if row[f"{control}_state"] == "failed" and not row["control"] else MISSING
     return number(row[name], 2, True)
-
-
-def _beyond(row: Row, control: str) -> str:
-    name = f"excess_over_{control}"
-    if math.isnan(row[name]):
-        return FAILED if row[f"{control}_state"] == "failed" and not row["control"] else MISSING
-    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 2, True)
 
 
 def _compact_excess(row: Row) -> str:

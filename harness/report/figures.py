@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.report.arrays import WORST
+from harness.report.dots import draw_dots
+from harness.report.measure import CLEAN
 from harness.report.table import Table
 from harness.report.words import budget_text, marked, scorer_text, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+_TABLES = ("attacks", "shift", "srocc", "two_afc")
 _WIDTH = 4
 """Panels side by side."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -27,17 +31,18 @@ def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
     """PNG bytes per data set: shift, and SROCC or 2AFC accuracy, against the budget; one panel per scorer."""
     out = {}
     for dataset in dict.fromkeys(table.dataset for table in tables if table.dataset):
-        mine = [_without_worst(table) for table in tables if table.dataset == dataset]
-        if any((table.frame["attack"] != "").any() for table in mine if table.name in ("shift", "srocc", "two_afc")):
+        mine = [_drawn(table) for table in tables if table.dataset == dataset]
+        if any((table.frame["attack"] != "").any() for table in mine if table.name in _TABLES):
             out[dataset] = _draw(dataset, {table.name: table for table in mine})
     return out
 
 
-def _without_worst(table: Table) -> Table:
-    """A line that runs along the strongest attack's would hide it."""
-    if "attack" not in table.frame:
+def _drawn(table: Table) -> Table:
+    """Without the worst of all, whose line would hide the strongest attack's, and without transfers."""
+    if not {"attack", "threat"} <= set(table.frame):
         return table
-    return dataclasses.replace(table, frame=table.frame[table.frame["attack"] != WORST])
+    left_out = table.frame["attack"].isin([CLEAN, WORST]) | (table.frame["threat"] == "transfer")
+    return dataclasses.replace(table, frame=table.frame[~left_out])
 
 
 def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
@@ -45,6 +50,9 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
     from matplotlib.figure import Figure
 
     measures: list[tuple[pd.DataFrame, str, str, str]] = []
+    if "attacks" in tables:  # has what the other two have
+        ranked = ["srocc"] if tables["attacks"].frame["srocc"].notna().any() else []
+        tables = dict.fromkeys(["shift", *ranked], tables["attacks"]) | tables
     if "shift" in tables:
         measures.append((tables["shift"].frame, "shift_over_sigma", "", "shift/σ, attack's way"))
     if "srocc" in tables:
@@ -58,6 +66,10 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
     frames = [frame[frame["norm"] == frame.loc[frame["attack"] != "", "norm"].iloc[0]] for frame, _, _, _ in measures]
     names = list(dict.fromkeys(name for frame in frames for name in _names(frame)))
     width = min(_WIDTH, len(names))
+    if _one_budget(frames):
+        panels = [[frame[[one == name for one in _names(frame)]] for name in names] for frame in frames]
+        told = [(*measure[1:], rows) for measure, rows in zip(measures, panels, strict=True)]
+        return _png(draw_dots(f"{dataset}: scores under attack{_at(frames[0])}", names, told, width))
     strips = -(-len(names) // width)
     height = strips * len(measures)
     figure = Figure(figsize=(1.2 + 2.6 * width, 1.1 + 2.2 * height), layout="constrained", dpi=130)
@@ -93,9 +105,23 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
         frameon=False,
     )
     figure.suptitle(f"{dataset}: scores under attack, by budget", fontsize=10)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _one_budget(frames: Sequence[pd.DataFrame]) -> bool:
+    """Whether every attack was run at one and the same budget, so that there are no lines to draw."""
+    return len({eps for frame in frames for eps in frame.loc[frame["attack"] != "", "eps"]}) == 1
+
+
+def _at(frame: pd.DataFrame) -> str:
+    row = frame[frame["attack"] != ""].iloc[0]
+    return f" at {budget_text(str(row['norm']), float(row['eps']))}"
 
 
 def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict[str, dict[str, Any]]) -> None:

@@ -63,10 +63,14 @@ def by_budget(
     return Layout(header, body, 2 + len(labels))
 
 
-def without_worst(rows: Sequence[Row]) -> list[Row]:
-    """The rows for the terminal: of two attacks the worst is seen at a glance, and needs no row of its own."""
+def for_terminal(rows: Sequence[Row]) -> list[Row]:
+    """The rows for the terminal: without transfers, which have their own table, and without the worst of two attacks.
+
+    That is seen at a glance, and needs no row of its own.
+    """
     attacks = {row["attack"] for row in rows if row["attack"] and not row["control"]}
-    return [row for row in rows if row["attack"] != WORST or len(attacks) > 3]
+    kept = [row for row in rows if row["attack"] != WORST or len(attacks) > 3]
+    return [row for row in kept if row["threat"] != "transfer"]
 
 
 def stated(row: Row, cell: Callable[[Row], str]) -> str:
@@ -90,6 +94,14 @@ def plain_text(row: Row, name: str, state: bool = True) -> str:
     if math.isnan(row[name]) and not state:
         return FAILED if row["state"] == "failed" else MISSING
     return number(row[name])
+
+
+def excess_text(row: Row, control: str) -> str:
+    """What an attack does beyond a control, with its interval."""
+    name = f"excess_over_{control}"
+    if math.isnan(row[name]):
+        return FAILED if row[f"{control}_state"] == "failed" and not row["control"] else MISSING
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 2, True)
 
 
 def scorer_of(row: Row) -> str:

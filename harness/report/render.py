@@ -168,5 +168,5 @@ def _starts(layout: Layout) -> list[bool]:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    clean = (cell.replace("\n", "; ").replace("|", "\\|") for cell in cells)
+    clean = (cell.replace("\n[", " [").replace("\n", "; ").replace("|", "\\|") for cell in cells)
     return "| " + " | ".join(clean) + " |"

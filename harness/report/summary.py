@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.report.arrays import WORST
 from harness.report.masking import failed_verdicts
-from harness.report.measure import CONTROL
+from harness.report.measure import CLEAN, CONTROL
 from harness.report.table import Table
 from harness.report.words import attack_text, base_name, budget_text, marked, number, scorer_text
 from harness.statistics.directions import TRIPLETS
@@ -17,6 +17,7 @@ from harness.statistics.directions import TRIPLETS
 USUAL_BUDGET = 8 / 255
 """The budget sentences are about when it was run; otherwise the largest."""
 
+_TOLD = ("attacks", "srocc", "shift", "two_afc")
 _SCORERS = 3
 """Scorers that get a sentence of their own."""
 
@@ -24,7 +25,9 @@ _SCORERS = 3
 def sentences(tables: Sequence[Table]) -> list[str]:
     """At most seven sentences: shifts, ranks, two-alternative choices, failures."""
     out: list[str] = []
-    by_name = {name: [table for table in tables if table.name == name] for name in ("srocc", "shift", "two_afc")}
+    by_name = {name: [table for table in tables if table.name == name] for name in _TOLD}
+    for name in ("srocc", "shift"):
+        by_name[name] = by_name[name] or by_name["attacks"]
     pairs = [table for table in by_name["shift"] if not set(TRIPLETS.values()) & set(table.frame["direction"])]
     for table in pairs[:1]:
         out += _shifts(table.frame)
@@ -112,7 +115,8 @@ def _choices(table: Table) -> list[str]:
 
 
 def _attacked(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    kept = frame[(frame["state"] == "ok") & ~frame["attack"].isin(["", WORST]) & (frame["direction"] != CONTROL)]
+    own = (frame["state"] == "ok") & (frame["threat"] != "transfer")
+    kept = frame[own & ~frame["attack"].isin(["", CLEAN, WORST]) & (frame["direction"] != CONTROL)]
     return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
 
 

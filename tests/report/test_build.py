@@ -230,9 +230,9 @@ def test_no_labels_leave_out_tables_of_opinions(run):
     records = run.records[run.records.dataset == "mini"].assign(opinion=np.nan)
     facts = dataclasses.replace(run.datasets["mini"], labels="none", mean_opinion=None)
     made = build_tables(dataclasses.replace(run, records=records, datasets={"mini": facts}))
-    assert [table.name for table in made] == ["shift", "ordering", "verdicts"]
-    assert line(made[0].compact, "psnr", "pgd", "up")
-    assert not [row for row in made[0].compact.rows if row[2] == "mos_split"]
+    assert [table.name for table in made] == ["attacks", "shift", "ordering", "verdicts"]
+    assert line(made[1].compact, "psnr", "pgd", "up")
+    assert not [row for row in made[1].compact.rows if row[2] == "mos_split"]
 
 
 def test_clean_only_run(run):
@@ -267,7 +267,7 @@ def test_without_controls_there_is_no_excess(run):
 
 
 def test_unknown_table_is_an_error(run):
-    with pytest.raises(ValueError, match="unknown table sroc; tables are srocc"):
+    with pytest.raises(ValueError, match="unknown table sroc; tables are attacks, srocc"):
         build_tables(dataclasses.replace(run, tables=["sroc"]))
 
 
