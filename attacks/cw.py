@@ -21,7 +21,8 @@ class CW(Attack):
 
     x' = middle + half tanh(w) in the box [max(0, x - eps), min(1, x + eps)], in place of their [0, 1], and Adam on w
     minimises relu(tau - J) + penalty mean(delta^2). The margin of classes becomes the distance to tau: J of the start
-    plus the range of clean quality, out of reach, so that nothing stops early. Returns the best image evaluated.
+    plus the range of clean quality, at or beyond its far end, so that nothing stops early inside it. Returns the best
+    image evaluated.
 
     Attributes:
         steps: Adam steps.
@@ -48,7 +49,7 @@ class CW(Attack):
         middle, half = (low + high) / 2, (high - low) / 2
         point = torch.atanh(INSIDE * ((images - middle) / half).clamp(-1, 1))
         with torch.no_grad():
-            target = objective(images) + objective.scale
+            target = objective(images) + (objective.scale or 1.0)
         adam = Adam(self.rate)
         for _ in range(self.steps):
             place = point.tanh()

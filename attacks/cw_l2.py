@@ -49,7 +49,7 @@ class CWL2(Attack):
         """Search c by bisection, on a logarithmic scale."""
         eps = per_image(budget.eps)
         value, gradient = objective.gradient(images)
-        target = value + objective.scale
+        target = value + (objective.scale or 1.0)
         price = 2 * eps / lengths(gradient).clamp_min(1e-12)
         low, high = torch.zeros_like(price), torch.full_like(price, torch.inf)
         for _ in range(self.searches):

@@ -57,7 +57,7 @@ class Zhang(Attack):
         adam, attacked = Adam(self.rate), images
         for _ in range(self.steps):
             _, gradient = objective.gradient(attacked)
-            rise = gradient / objective.scale - self.weight * change.gradient(attacked)
+            rise = gradient / (objective.scale or 1.0) - self.weight * change.gradient(attacked)
             attacked = budget.project(attacked + adam.step(rise), images)
         return attacked
 

@@ -69,8 +69,8 @@ MORE: Mapping[str, str] = {
     "sets": "The value is YAML. In a list of plugins an entry goes by its label, by its name where that is unique, or "
     "by its index from 0: `--set attacks.pgd.steps=20`, `--set attacks.3.steps=20`, `--set 'budgets.linf=[4/255]'`. A "
     "parameter that a `matrix` varies takes the one value given. `extends` cannot be set.",
-    "only": "`--only 'birqa*/pgd*'` keeps these metrics and attacks, `--only '*/clean'` clean scores alone. Budgets, "
-    "transfers and exclusions that no longer apply are dropped.",
+    "only": "`--only 'birqa*/pgd*'` keeps these metrics and attacks, `--only '*/clean'` clean scores alone. Cells that "
+    "`verdicts: n` adds are left out; budgets, transfers and exclusions that no longer apply are dropped.",
     "limit": "In place of the suite's `limit`.",
     "seed": "In place of the suite's `seed`.",
 }

@@ -251,9 +251,9 @@ class Budget:
         eps = self.eps.view(-1, 1, 1, 1)
         if self.norm == "linf":
             return torch.minimum(torch.maximum(images, centre - eps), centre + eps).clamp(0, 1)
-        delta = images - centre
+        delta = images.double() - centre.double()  # a sum of 10^5 squares in float32 is off by more than an image is
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-        projected: Tensor = (centre + delta * (eps / length).clamp(max=1)).clamp(0, 1)
+        projected: Tensor = (centre + delta * (eps / length).clamp(max=1)).to(images.dtype).clamp(0, 1)
         return projected
 
     def select(self, index: Tensor) -> Budget:

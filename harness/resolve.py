@@ -20,7 +20,7 @@ from harness.located import Document, Problem, YamlPath, parse_text
 from harness.parts import metric_used
 from harness.registry import Kind, Parameter, Plugin, PluginError, Registry, did_you_mean
 from harness.select import Exclusion, conditions_of, select, shown_pattern
-from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use
+from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use, too_few_queries
 from harness.suite_file import DIRECTIONS, EVERY_PAIR, TABLES, SuiteFile, as_entry, read_file, shown, worded
 from harness.uses import plugin_use
 from harness.weights import check as check_weights
@@ -393,11 +393,7 @@ class _Resolver:
         use = Use(**plugin_use("purifiers", plugin, values, entry))
         return DefenseUse(use.label, (use,), threat, counts["eot"], counts["draws"])
 
-    def _combinations(
-        self,
-        placed: Mapping[str, _Placed],
-        suite: Suite,
-    ) -> None:
+    def _combinations(self, placed: Mapping[str, _Placed], suite: Suite) -> None:
         attacks, budgets = placed["attacks"], suite.budgets
         blind = [use for _, use in placed["metrics"] if not self._registry.metric(use.name).cls.differentiable]
         left = {(c.source, c.attack) for c in conditions_of(suite) if blind and not suite.excludes(c)}
@@ -410,7 +406,9 @@ class _Resolver:
             if not use.norms & norms:
                 wanted = ", ".join(sorted(use.norms))
                 self._add(path, f"'{use.name}' works in {wanted}, and the suite has no budget in that norm. Add one.")
-            if not self._registry.attack(use.name).cls.needs_gradient or use.control:
+            if not use.needs_gradient or use.control:
+                for message in too_few_queries(use, suite.defenses):
+                    self._add(path, message)
                 continue
             for metric in blind:
                 if not suite.exclude or (metric.label, use.label) in left:

@@ -8,7 +8,7 @@ import torch
 
 from harness.batches import Batch
 
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
 """Parts of messages of RuntimeErrors that torch raises where an allocation failed on the CPU or in a library."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -176,3 +176,14 @@ def _defense_written(use: DefenseUse) -> dict[str, Any]:
         return {"name": "base", "label": use.label}
     eot = {"eot": use.eot} if use.threat == "adaptive" else {}
     return {**_written(use.purifiers[0]), "label": use.label, "threat": use.threat, "draws": use.draws, **eot}
+
+
+def too_few_queries(use: AttackUse, defenses: Sequence[DefenseUse]) -> Iterator[str]:
+    """What is wrong with a black-box attack that cannot pay for one evaluation: it would be recorded as harmless."""
+    queries = use.parameters.get("queries")
+    if not isinstance(queries, int) or use.control:
+        return
+    for defense in defenses:
+        if defense.threat == "adaptive" and defense.eot > queries:
+            cost = f"one evaluation through '{defense.label}' takes {defense.eot} (its eot)"
+            yield f"'{use.label}' has {queries} queries, and {cost}. Raise queries, or lower eot."

@@ -24,7 +24,7 @@ from harness.identity import identity
 from harness.plan import Block, Fact, Fit, Probe, ScorerSpec, SplitSpec, in_hash_order
 from harness.registry import Registry, singular
 from harness.scorer import Scorer
-from harness.shortage import out_of_memory, went_on
+from harness.shortage import out_of_memory, release, went_on
 from harness.store import FailureRecord, RunFolder, StoreError
 from harness.suite import RANDOM_WEIGHTS, MetricUse, Use
 from harness.weights import WeightFile, load
@@ -137,7 +137,18 @@ class Worker:
         scorer, load = self._scorer(fit.source), self._loader(fit.split.dataset)
         attack = self._attack(fit.attack)
         entries = self._split(fit.split)
-        learnt = run_fit(fit, entries, load, scorer, attack, self._tools(), self.context.slice_size)
+        size = self.context.slice_size
+        while True:  # from the start with smaller batches where memory was too short
+            try:
+                learnt = run_fit(fit, entries, load, scorer, attack, self._tools(), size)
+                break
+            except Exception as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+            size //= 2
+            release()
+            who = f"fitting {fit.attack.label} to {fit.source.label}"
+            self._shortages[fit.id] = f"Out of memory: {who} went on in batches of {size}, with other draws."
         self.store.write_fit(fit.id, check_learnt(learnt, self._name(fit.attack)))
 
     def _guarded(self, name: str, label: str, work: Any) -> Done:

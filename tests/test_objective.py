@@ -5,7 +5,7 @@ import torch
 
 from harness.contracts import Budget, QueryLimit, SampleRng
 from harness.guard import PluginFaultError
-from harness.objective import ScorerObjective
+from harness.objective import ScorerObjective, within
 from harness.scorer import Scorer
 
 N = 4
@@ -175,3 +175,18 @@ def test_best_is_refused_where_nothing_is_remembered(setting):
     forgetful = ScorerObjective(objective._shared.scorer, dist, dist, objective.sign, None, SampleRng([]))
     with pytest.raises(RuntimeError, match="uses_best"):
         forgetful.best()
+
+
+@pytest.mark.parametrize("eps", [0.5, 3.5, 24.0])
+def test_l2_projections_of_whole_photographs_count_as_inside(eps):
+    """The norm of 600,000 numbers in float32 is off by more than 1e-6; what `project` returns has to pass `within`."""
+    draws = SampleRng.for_samples(0, [f"s{i}" for i in range(3)], "images")
+    start = draws.uniform(3, 384, 512)
+    budget = Budget("l2", torch.full((3,), eps))
+    far = start + 0.2 * (draws.uniform(3, 384, 512) - 0.5)
+    near = budget.project(far, start)
+    assert within(near, start, budget).all() and within(budget.project(near, start), start, budget).all()
+    length = (near.double() - start.double()).flatten(1).norm(dim=1)
+    assert (length > 0.98 * eps).all() or (far.clamp(0, 1) - start).flatten(1).norm(dim=1).max() < 1.02 * eps
+    beyond = start + (near - start) * (1 + 2e-4)
+    assert not within(beyond, start, budget)[length > 0.9999 * eps].any()

@@ -76,6 +76,14 @@ def test_one_image_that_is_too_large_fails_with_the_cure(run_toy, tmp_path, shor
     assert {"Take smaller images" in failure.message for failure in result.data.failures} == {True}
 
 
+def test_a_fit_begins_again_with_smaller_batches(run_toy, tmp_path, short_of):
+    text = SUITE.replace("noise, fgsm, pgd, guess", "{name: facpa, width: 2, depth: 1, iterations: 2}")
+    short_of(3)
+    result = run_toy(text, tmp_path / "run")
+    assert result.failed == 0
+    assert any("fitting facpa" in note and "batches of 2" in note for note in result.data.notices)
+
+
 def test_what_counts_as_a_lack_of_memory():
     try:
         try:
@@ -85,6 +93,7 @@ def test_what_counts_as_a_lack_of_memory():
     except SampleError as error:
         assert out_of_memory(error)
     assert out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

@@ -54,6 +54,8 @@ def test_one_patch_of_a_triplet_is_attacked_as_it_is_beside_the_other(run_toy, t
     assert of_fgsm["direction"] == which
     assert of_fgsm["shift_over_sigma"] == pytest.approx(pushed.mean() / sigma, rel=1e-5)
     (two_afc,) = (table.frame for table in build_tables(result.data) if table.name == "two_afc")
+    alone = run_toy(TRIPLETS.replace(", noise", "") + f"which: {which}\n", tmp_path / "alone")
+    assert (alone.folder.report / "index.html").is_file(), "a figure without controls"
     row = two_afc[(two_afc["attack"] == "fgsm") & (two_afc["kind"] == "hard") & (two_afc["subset"] == "all")].iloc[0]
     quality = records(result, attack="clean").set_index("item")["clean"].copy()
     quality[rows.index] = rows["attacked"]

@@ -70,7 +70,7 @@ def _series_rows(
     pushes = {value: _push(scorer, at[series.labels[value]], endpoint) for value in values}
     clean = scorer.clean.mean(axis=0)
     last = values[-1]
-    half = max((value for value in values if 2 * value <= last), default=None)
+    half = max((value for value in values if 2 * value <= last <= 4 * value), default=None)
     for value in values:
         setting, push = at[series.labels[value]], pushes[value]
         state = scorer.of(setting, endpoint).state if scorer.state == "ok" else "failed"
@@ -114,7 +114,7 @@ def adequacy_table(data: RunData, one: Evaluated) -> Table | None:
         [endpoint for endpoint in _ENDPOINTS if any(row["direction"] == endpoint for row in rows)],
         f"Plateau: what the last doubling gains, paired over images, against {TOLERANCE} σ + {100 * GAIN:.0f} % of "
         f"the shift reached. {NO}: its whole interval lies above; {YES}: below; {OPEN}: on both sides; {MISSING}: no "
-        "value is at most half the last one.",
+        "value is between a quarter and half of the last one. A plateau is one over the values tried.",
     )
 
 

@@ -269,7 +269,8 @@ def _scorers(
                 partial_is_whole = triplets and not key[1]
                 one = _finished(values, index[local], draw, rows, shape, partial_is_whole)
                 finished[_setting(key, plugin), str(key[4])] = one
-        for setting, endpoint in ran:
+        own = {setting for setting, _ in ran if not setting.control}
+        for setting, endpoint in ran | {(setting, endpoint) for setting in own for endpoint in ("up", "down")}:
             if cell_label(dataset, *who, setting.attack, endpoint, setting.norm, setting.eps) in failed:
                 finished[setting, endpoint] = _absent("failed", shape)
         settings = tuple(

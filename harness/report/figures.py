@@ -60,7 +60,8 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
         measures.append((tables["srocc"].frame, "srocc", "clean_srocc", f"SROCC{proxy}"))
     if "two_afc" in tables:
         frame = tables["two_afc"].frame
-        hard = (frame["kind"] == "hard") & (frame["subset"] == "all") & frame["attacked"].isin(["both", "control"])
+        one_of_both = frame["attacked"].isin(["rejected up", "preferred down"]) & (frame["direction"] == "pair")
+        hard = (frame["kind"] == "hard") & (frame["subset"] == "all") & (frame["attacked"] != "") & ~one_of_both
         proxy = ", proxy judge" if "proxy" in tables["two_afc"].title else ""
         measures.append((frame[hard], "accuracy", "clean_accuracy", f"2AFC accuracy{proxy}"))
     frames = [frame[frame["norm"] == frame.loc[frame["attack"] != "", "norm"].iloc[0]] for frame, _, _, _ in measures]

@@ -81,7 +81,7 @@ class _View:
         for name in _REFERENCE:
             best: dict[tuple[str, float], tuple[Setting, Floats]] = {}
             for setting in self.named(name):
-                fit = suited(self.parameters(setting), setting.eps)
+                fit = suited(self.parameters(setting), setting.eps, setting.norm)
                 push = self.push(setting, endpoint) if fit else None
                 key = setting.norm, setting.eps
                 if push is not None and (key not in best or np.nanmean(push) > np.nanmean(best[key][1])):
@@ -305,8 +305,9 @@ def verdict_table(data: RunData, one: Evaluated, few: Evaluated | None = None) -
         f"allowed, −({TOLERANCE} σ + {100 * SHARE:.0f} % of the other's shift). Unbounded: share of images that pgd at "
         f"ε 1, from the image itself, drives past the {100 * EDGES[0]:.0f} % (down) or {100 * EDGES[1]:.0f} % (up) "
         f"quantile of clean quality; least allowed is {REACHED}. Judged is pgd (apgd without it) at budgets where its "
-        "steps add up to ε and each is at most half of it. Nothing is "
-        "corrected for the number of comparisons.",
+        "steps cross the ball (ε from the image itself, 2 ε from a random start) and each is at most half of ε. A pgd "
+        "that is merely too weak fails too: give it more steps before believing in masking. Nothing is corrected for "
+        "the number of comparisons.",
     )
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -319,7 +320,9 @@ def verdict_table(data: RunData, one: Evaluated, few: Evaluated | None = None) -
         1,
         "None could be measured; the page says what each would take."
         if none
-        else f"{MISSING}: not measured; the page says what it would take, and has the figures.",
+        else f"{MISSING}: not measured; the page says what it would take, and has the figures."
+        if any(row["outcome"] == NOT_MEASURED for row in rows)
+        else "The page has the figures.",
     )
     added = [f"Cells added for verdicts: first {data.verdict_samples} samples."] if few else []
     return make_table(

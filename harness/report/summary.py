@@ -64,7 +64,8 @@ def _moved(row: dict[str, Any]) -> str:
     text = f"{_attack(row)} {row['direction']} moves it {number(row['shift_over_sigma'])}σ"
     excess = row["excess_over_own_control"]
     if pd.isna(excess):
-        return text + " (no control was run beside it: add noise and restore)"
+        cure = "add noise and restore" if row["norm"] == "linf" else "noise and restore have none in " + row["norm"]
+        return text + f" (no control was run beside it: {cure})"
     controls = {
         "up": "restoring the reference inside the same budget does",
         "down": "random noise of the same size does",
@@ -96,7 +97,9 @@ def _ranks(table: Table) -> list[str]:
 
 def _choices(table: Table) -> list[str]:
     frame = table.frame
-    rows = _attacked(frame[(frame["kind"] == "hard") & (frame["subset"] == "all") & (frame["attacked"] == "both")])
+    one_of_both = frame["attacked"].isin(["rejected up", "preferred down"]) & (frame["direction"] == "pair")
+    asked = ~frame["attacked"].isin(["", CONTROL]) & ~one_of_both
+    rows = _attacked(frame[(frame["kind"] == "hard") & (frame["subset"] == "all") & asked])
     lowest: dict[str, dict[str, Any]] = {}
     for row in _at_usual_budget(rows):
         name = _name(row)

@@ -47,17 +47,21 @@ class Figure:
         return self.high - self.least
 
 
-def suited(parameters: Mapping[str, Any], eps: float) -> bool:
+def suited(parameters: Mapping[str, Any], eps: float, norm: str = "linf") -> bool:
     """Whether an iterative attack can be held against others: its steps cross the ball, and are finer than one step.
 
     Args:
         parameters: Of the attack; without ``steps`` and ``step_size`` it is taken to find its own.
         eps: Radius of the ball.
+        norm: In l2 a step is the share ``l2_step`` of the radius, for an attack that has one.
     """
     if not {"steps", "step_size"} <= parameters.keys():
         return True
     steps, size = float(parameters["steps"]), float(parameters["step_size"])
-    return steps * size >= eps * (1 - 1e-6) and size <= eps / 2 * (1 + 1e-6)
+    if norm == "l2" and "l2_step" in parameters:
+        size = float(parameters["l2_step"]) * eps
+    across = eps if parameters.get("start") == "zero" else 2 * eps  # from a random start to the far side
+    return steps * size >= across * (1 - 1e-6) and size <= eps / 2 * (1 + 1e-6)
 
 
 def not_weaker(first: ArrayLike, second: ArrayLike, clean: ArrayLike, codes: Ints, multiplicities: Ints) -> Figure:

@@ -51,8 +51,10 @@ def test_the_share_that_reaches_the_edge_of_the_clean_range():
 
 def test_an_attack_is_suited_where_its_steps_cross_the_ball_and_are_finer_than_one():
     pgd = {"steps": 10, "step_size": 2 / 255}
-    assert [suited(pgd, k / 255) for k in (2, 4, 8, 20, 21)] == [False, True, True, True, False]
+    assert [suited(pgd, k / 255) for k in (2, 4, 8, 10, 11)] == [False, True, True, True, False]
+    assert [suited(pgd | {"start": "zero"}, k / 255) for k in (2, 4, 20, 21)] == [False, True, True, False]
     assert suited({}, 1.0)
+    assert suited(pgd | {"l2_step": 0.25}, 3.5, "l2") and not suited(pgd | {"l2_step": 0.05}, 3.5, "l2")
 
 
 def test_a_constant_metric_has_no_figure():
