@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from harness.report import Failure, build_tables, cell_label
+from harness.report.arrays import WORST
 from harness.report.words import budget_text, number, short_names
 
 EPS = 8 / 255
@@ -190,6 +191,19 @@ def test_a_failure_names_its_cell(run):
     srocc, failures = build_tables(dataclasses.replace(run, records=r[~lost], failures=[failure], tables=["srocc"]))
     assert line(srocc.compact, "psnr", "pgd", "up")["ε 8/255"] == "failed"
     assert failures.name == "failures" and failures.full.rows == (("score is not finite", "i003", label),)
+
+
+def test_an_endpoint_that_failed_for_every_metric_is_no_endpoint_that_was_not_run(run):
+    r = run.records
+    at = (r.attack == PGD) & ((r.eps - EPS).abs() < 1e-9)
+    kept = r[~(at & (r.endpoint == "down"))]
+    label = cell_label("mini", "psnr", "base", "none", "psnr", PGD, "down", "linf", EPS)
+    failed = dataclasses.replace(run, records=kept, failures=[Failure(label, "i003", "no")], tables=["srocc"])
+    srocc = build_tables(failed)[0]
+    assert line(srocc.compact, "psnr", "pgd", "mos_split")["ε 8/255"] == "failed"
+    worst = srocc.frame[(srocc.frame.attack == WORST) & (srocc.frame.metric == "psnr")]
+    worst = worst[((worst.eps - EPS).abs() < 1e-9) & (worst.direction == "mos_split")]
+    assert set(worst.state) == {"failed"}, "the worst of the others would be too weak"
 
 
 def test_failed_clean_scores_fail_every_row_of_the_scorer(run):
