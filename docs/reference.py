@@ -26,10 +26,10 @@ from harness.suite_file import (
     DIRECTIONS,
     DIRECTIONS_EXPLAINED,
     ENTRY_KEYS,
-    TABLES,
     TABLES_EXPLAINED,
     SuiteFile,
 )
+from harness.table_names import TABLE_NAMES
 
 PAGE = Path(__file__).with_name("suite.md")
 EXAMPLE = Path(__file__).parent / "examples" / "suite.yaml"
@@ -107,7 +107,7 @@ def page(registry: Registry) -> str:
             parts += [f"### Further keys in `{name}`\n", *_items(keys)]
     explained = {name: DIRECTIONS_EXPLAINED[name] for name in DIRECTIONS}
     parts += ["## Directions\n", *_items(explained), "Controls have no direction and run once.\n"]
-    parts += ["## Tables\n", *_items({name: TABLES_EXPLAINED[name] for name in TABLES})]
+    parts += ["## Tables\n", *_items({name: TABLES_EXPLAINED[name] for name in TABLE_NAMES})]
     parts += [
         "## Building on other suites, and varying parameters\n",
         _wrapped(COMPOSING) + "\n",

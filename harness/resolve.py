@@ -21,7 +21,8 @@ from harness.parts import metric_used
 from harness.registry import Kind, Parameter, Plugin, PluginError, Registry, did_you_mean
 from harness.select import Exclusion, conditions_of, select, shown_pattern
 from harness.suite import RANDOM_WEIGHTS, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use, too_few_queries
-from harness.suite_file import DIRECTIONS, EVERY_PAIR, TABLES, SuiteFile, as_entry, read_file, shown, worded
+from harness.suite_file import DIRECTIONS, EVERY_PAIR, SuiteFile, as_entry, read_file, shown, worded
+from harness.table_names import TABLE_NAMES
 from harness.uses import plugin_use
 from harness.weights import check as check_weights
 from harness.weights import resolve as resolve_weights
@@ -121,7 +122,7 @@ class _Resolver:
         datasets, metrics, defenses, attacks = ([use for _, use in uses] for uses in placed.values())
         defenses = defenses or [_BASE]
         directions = self._choices("directions", DIRECTIONS)
-        tables = self._choices("tables", TABLES)
+        tables = self._choices("tables", TABLE_NAMES)
         if file is None:
             return None
         budgets = [(norm, eps) for norm, values in file.budgets.items() for eps in values]

@@ -9,20 +9,9 @@ import pydantic
 
 from harness.located import Problem, YamlPath
 from harness.registry import did_you_mean
+from harness.table_names import TABLE_NAMES
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
-TABLES = (
-    "attacks",
-    "srocc",
-    "shift",
-    "pair_accuracy",
-    "ordering",
-    "two_afc",
-    "per_type",
-    "transfer",
-    "adequacy",
-    "verdicts",
-)
 EVERY_PAIR = "all"
 """What `transfer` says in place of a list for every ordered pair of metrics."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
@@ -200,7 +189,7 @@ class SuiteFile(pydantic.BaseModel):
         "a batch's size may change the last digits.",
     )
     tables: list[str] = pydantic.Field(
-        default=list(TABLES),
+        default=list(TABLE_NAMES),
         description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
     )
     transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.report.arrays import Evaluated, Floats, Scorer, Setting
 from harness.report.data import RunData
-from harness.report.layout import Layout, budget_of, direction_of, scorer_of
+from harness.report.layout import Layout, at_largest_budget, budget_of, direction_of, scorer_of
 from harness.report.measure import Row, start_row
 from harness.report.table import Table, make_table
 from harness.report.words import FAILED, MISSING, attack_text, number, with_interval
@@ -110,20 +110,16 @@ def adequacy_table(data: RunData, one: Evaluated) -> Table | None:
         "spend. Where doubling it still gains, the metric's robustness at this attack is overstated.",
         rows,
         _layout(rows, gains=True),
-        _layout(_largest(rows), gains=False, note="Each attack at its largest budget; the page has all of them."),
+        _layout(
+            at_largest_budget(rows, "plugin"),
+            gains=False,
+            note="Each attack at its largest budget; the page has all of them.",
+        ),
         [endpoint for endpoint in _ENDPOINTS if any(row["direction"] == endpoint for row in rows)],
         f"Plateau: what the last doubling gains, paired over images, against {TOLERANCE} σ + {100 * GAIN:.0f} % of "
         f"the shift reached. {NO}: its whole interval lies above; {YES}: below; {OPEN}: on both sides; {MISSING}: no "
         "value is between a quarter and half of the last one. A plateau is one over the values tried.",
     )
-
-
-def _largest(rows: Sequence[Row]) -> list[Row]:
-    """The rows of each attack's largest budget."""
-    radii: dict[tuple[str, str], float] = {}
-    for row in rows:
-        radii[row["plugin"], row["norm"]] = max(row["eps"], radii.get((row["plugin"], row["norm"]), 0.0))
-    return [row for row in rows if row["eps"] == radii[row["plugin"], row["norm"]]]
 
 
 def _layout(rows: Sequence[Row], gains: bool, note: str = "") -> Layout:

@@ -11,7 +11,16 @@ import numpy as np
 
 from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL, Evaluated
 from harness.report.data import RunData
-from harness.report.layout import Layout, excess_text, figure_text, for_terminal, plain_text, scorer_of, stated
+from harness.report.layout import (
+    Layout,
+    at_largest_budget,
+    excess_text,
+    figure_text,
+    for_terminal,
+    plain_text,
+    scorer_of,
+    stated,
+)
 from harness.report.measure import CLEAN, CONTROL, Row, pair_accuracy_rows, shift_rows, srocc_rows
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
 from harness.report.words import MISSING, attack_text, budget_text, number, short_names
@@ -73,7 +82,7 @@ def attacks_table(data: RunData, one: Evaluated) -> Table | None:
         "reference for up, random noise for down." + (ranks if rated else ""),
         rows,
         _layout(rows, _columns(directions, ranked), {}),
-        _compact(_largest(for_terminal(rows)), _short_columns(directions, ranked)),
+        _compact(at_largest_budget(for_terminal(rows)), _short_columns(directions, ranked)),
         directions,
         _note(data),
         ASSUMPTION if rated else "",
@@ -160,14 +169,6 @@ def _compact(rows: Sequence[Row], columns: Mapping[str, _Cell]) -> Layout:
     radii = dict.fromkeys(row[2] for row in whole.rows if row[2] != MISSING)
     note = f"Each attack at its largest budget ({', '.join(radii)}), the excess in brackets; the page has intervals."
     return Layout((*whole.header[:2], *columns), tuple((*row[:2], *row[3:]) for row in whole.rows), 2, note)
-
-
-def _largest(rows: Sequence[Row]) -> list[Row]:
-    """The rows of each attack's largest budget."""
-    radii: dict[tuple[str, str], float] = {}
-    for row in rows:
-        radii[row["attack"], row["norm"]] = max(row["eps"], radii.get((row["attack"], row["norm"]), 0.0))
-    return [row for row in rows if row["eps"] == radii[row["attack"], row["norm"]]]
 
 
 def _at(line: _Line, way: str) -> Row | None:

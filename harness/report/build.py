@@ -41,20 +41,7 @@ from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, m
 from harness.report.transfer import transfer_table
 from harness.report.words import FAILED, MISSING, few, number, significant
 from harness.statistics.directions import TRIPLETS
-
-TABLE_NAMES = (
-    "attacks",
-    "srocc",
-    "shift",
-    "pair_accuracy",
-    "ordering",
-    "two_afc",
-    "per_type",
-    "transfer",
-    "adequacy",
-    "verdicts",
-)
-"""Names a suite may ask for under ``tables:``."""
+from harness.table_names import TABLE_NAMES
 
 
 def build_tables(data: RunData) -> list[Table]:

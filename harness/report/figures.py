@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.report.arrays import WORST
 from harness.report.dots import draw_dots
-from harness.report.measure import CLEAN
+from harness.report.measure import CLEAN, overall_accuracy
 from harness.report.table import Table
 from harness.report.words import budget_text, marked, scorer_text, short_names
 
@@ -60,8 +60,7 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
         measures.append((tables["srocc"].frame, "srocc", "clean_srocc", f"SROCC{proxy}"))
     if "two_afc" in tables:
         frame = tables["two_afc"].frame
-        one_of_both = frame["attacked"].isin(["rejected up", "preferred down"]) & (frame["direction"] == "pair")
-        hard = (frame["kind"] == "hard") & (frame["subset"] == "all") & (frame["attacked"] != "") & ~one_of_both
+        hard = overall_accuracy(frame) & (frame["attacked"] != "")
         proxy = ", proxy judge" if "proxy" in tables["two_afc"].title else ""
         measures.append((frame[hard], "accuracy", "clean_accuracy", f"2AFC accuracy{proxy}"))
     frames = [frame[frame["norm"] == frame.loc[frame["attack"] != "", "norm"].iloc[0]] for frame, _, _, _ in measures]

@@ -73,6 +73,14 @@ def for_terminal(rows: Sequence[Row]) -> list[Row]:
     return [row for row in kept if row["threat"] != "transfer"]
 
 
+def at_largest_budget(rows: Sequence[Row], name: str = "attack") -> list[Row]:
+    """The rows of the largest radius of each attack and norm; `name` is the column that tells attacks apart."""
+    radii: dict[tuple[str, str], float] = {}
+    for row in rows:
+        radii[row[name], row["norm"]] = max(row["eps"], radii.get((row[name], row["norm"]), 0.0))
+    return [row for row in rows if row["eps"] == radii[row[name], row["norm"]]]
+
+
 def stated(row: Row, cell: Callable[[Row], str]) -> str:
     """What a row has in place of a figure when it failed or was not run; otherwise its cell."""
     return {"failed": FAILED, "missing": MISSING}.get(row["state"]) or cell(row)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from harness.report.arrays import (
     LOWERING_CONTROL,
@@ -224,6 +225,12 @@ def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
                     row |= {"attacked": name, "kind": kind, "subset": subset, "undecided": undecided}
                     row |= figure("clean_accuracy", known if scorer.state == "ok" else [], data.clusters)
                     yield row | figure("accuracy", after.get((kind, subset), []) if setting else [], data.clusters)
+
+
+def overall_accuracy(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Of `two_afc_rows`, the hard figure over all triplets with every patch attacked that the suite wants attacked."""
+    one_of_both = frame["attacked"].isin(_ONE_PATCH) & (frame["direction"] == "pair")
+    return (frame["kind"] == "hard") & (frame["subset"] == "all") & ~one_of_both
 
 
 def has_levels(data: Evaluated) -> bool:

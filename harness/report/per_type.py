@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.report.arrays import Evaluated
 from harness.report.data import RunData
-from harness.report.layout import Layout, figure_text, scorer_of, stated
+from harness.report.layout import Layout, at_largest_budget, figure_text, scorer_of, stated
 from harness.report.measure import (
     ALL_TYPES,
     CLEAN,
@@ -80,18 +80,15 @@ def _notes(data: RunData, one: Evaluated, names: Mapping[str, str]) -> list[str]
 
 def _by_type(rows: Sequence[Row]) -> Layout:
     """One line per scorer and type; the conditions, each attack at its largest budget, are the columns."""
-    largest: dict[tuple[str, str], float] = {}
-    for row in rows:
-        largest[row["attack"], row["norm"]] = max(row["eps"], largest.get((row["attack"], row["norm"]), 0.0))
+    rows = at_largest_budget(rows)
     short = short_names(sorted({str(row["attack"]) for row in rows}))
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     columns: dict[str, bool] = {}
     for row in rows:
-        if row["eps"] == largest[row["attack"], row["norm"]]:
-            column, text = _condition(row, short), stated(row, lambda row: figure_text(row, "srocc"))
-            key = (scorer_of(row), row["type_name"], str(row["images"]), str(row["references"]))
-            lines.setdefault(key, {})[column] = text
-            columns[column] = columns.get(column, False) or text != MISSING
+        column, text = _condition(row, short), stated(row, lambda row: figure_text(row, "srocc"))
+        key = (scorer_of(row), row["type_name"], str(row["images"]), str(row["references"]))
+        lines.setdefault(key, {})[column] = text
+        columns[column] = columns.get(column, False) or text != MISSING
     shown = [column for column, told in columns.items() if told]
     return Layout(
         ("metric", "type", "images", "references", *shown),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.files import write_whole
-from harness.report.build import TABLE_NAMES
 from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.summary import sentences
 from harness.report.table import Table
+from harness.table_names import TABLE_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.report.arrays import WORST
 from harness.report.masking import failed_verdicts
-from harness.report.measure import CLEAN, CONTROL
+from harness.report.measure import CLEAN, CONTROL, overall_accuracy
 from harness.report.table import Table
 from harness.report.words import attack_text, base_name, budget_text, marked, number, scorer_text
 from harness.statistics.directions import TRIPLETS
@@ -97,9 +97,7 @@ def _ranks(table: Table) -> list[str]:
 
 def _choices(table: Table) -> list[str]:
     frame = table.frame
-    one_of_both = frame["attacked"].isin(["rejected up", "preferred down"]) & (frame["direction"] == "pair")
-    asked = ~frame["attacked"].isin(["", CONTROL]) & ~one_of_both
-    rows = _attacked(frame[(frame["kind"] == "hard") & (frame["subset"] == "all") & asked])
+    rows = _attacked(frame[overall_accuracy(frame) & ~frame["attacked"].isin(["", CONTROL])])
     lowest: dict[str, dict[str, Any]] = {}
     for row in _at_usual_budget(rows):
         name = _name(row)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.report.arrays import WORST, Evaluated
 from harness.report.data import RunData
-from harness.report.layout import Layout, attack_of, budget_of, direction_of, figure_text, stated
+from harness.report.layout import Layout, at_largest_budget, attack_of, budget_of, direction_of, figure_text, stated
 from harness.report.measure import CONTROL, Row, shift_rows
 from harness.report.table import Table, make_table
 from harness.report.words import MISSING, attack_text, budget_text, number, short_names
@@ -65,16 +65,13 @@ def _compact(rows: Sequence[Row], judges: Sequence[str]) -> Layout:
     header = ("attacked", "attack", "direction", *judges)
     if len(judges) > _WIDEST:
         return Layout(header, (), 3, f"{len(judges)} metrics: {_WHERE}.")
-    largest: dict[tuple[str, str], float] = {}
-    for row in rows:
-        largest[row["attack"], row["norm"]] = max(row["eps"], largest.get((row["attack"], row["norm"]), 0.0))
+    rows = at_largest_budget(rows)
     short = short_names(sorted({str(row["attack"]) for row in rows}))
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
-        if row["eps"] == largest[row["attack"], row["norm"]]:
-            key = (row["source"], attack_text(short[row["attack"]], row["norm"]), direction_of(row))
-            text = stated(row, lambda row: number(row["shift_over_sigma"], 1, True))
-            lines.setdefault(key, {})[row["metric"]] = text
-    radii = dict.fromkeys(budget_text(norm, eps) for (_, norm), eps in largest.items())
+        key = (row["source"], attack_text(short[row["attack"]], row["norm"]), direction_of(row))
+        text = stated(row, lambda row: number(row["shift_over_sigma"], 1, True))
+        lines.setdefault(key, {})[row["metric"]] = text
+    radii = dict.fromkeys(budget_text(row["norm"], row["eps"]) for row in rows)
     body = tuple((*key, *(cells.get(name, MISSING) for name in judges)) for key, cells in lines.items())
     return Layout(header, body, 3, f"Each attack at its largest budget ({', '.join(radii)}); all budgets are {_WHERE}.")
