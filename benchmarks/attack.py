@@ -40,10 +40,10 @@ from torch import Tensor
 from attacks.pgd import PGD
 from attacks.square import Square
 from harness.contracts import Budget, Metric, SampleRng
-from harness.memory import keep_freed_memory
-from harness.objective import ScorerObjective
-from harness.scorer import Scorer
-from harness.suite import Precision
+from harness.engine.memory import keep_freed_memory
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
+from harness.suite.model import Precision
 
 METRICS = ("birqa", "lpips-vgg", "topiq")
 CHEAP = ("birqa-tiny", "ssim")

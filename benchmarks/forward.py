@@ -25,9 +25,9 @@ from measured import peak_memory, seconds
 from torch import Tensor
 
 from harness.contracts import Metric
-from harness.memory import keep_freed_memory
-from harness.registry import Registry
-from harness.weights import load, resolve
+from harness.engine.memory import keep_freed_memory
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import load, resolve
 
 METRICS = ("birqa", "birqa-s8", "birqa-tiny", "topiq", "lpips-vgg", "ssim")
 BASE = "topiq"

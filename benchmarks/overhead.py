@@ -37,19 +37,21 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-import harness.evaluate
-import harness.objective
-import harness.scorer
-import harness.worker
-from harness.batches import Batch, load_batches
+import harness.engine.evaluate_block
+import harness.engine.objective
+import harness.engine.scorer
+import harness.engine.worker
 from harness.contracts import SampleRng
-from harness.located import parse_text
-from harness.memory import keep_freed_memory
-from harness.plan import Block, make_plan
-from harness.registry import Registry
-from harness.resolve import validate
-from harness.store import RunFolder
-from harness.worker import Context, Worker, default_metric
+from harness.engine.batches import Batch, load_batches
+from harness.engine.memory import keep_freed_memory
+from harness.engine.run_folder import RunFolder
+from harness.engine.worker import Context, Worker
+from harness.plugins.build import default_metric
+from harness.plugins.registry import Registry
+from harness.suite.plan import Block
+from harness.suite.planning import make_plan
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 STEPS, STEP_SIZE, EPS = 10, 2 / 255, 8 / 255
 SUITE = f"""\
@@ -154,12 +156,16 @@ OVERHEAD = (LOADING, BEST, LEDGER, CHECKS, RECORDS, WRITING, REST)
 @contextlib.contextmanager
 def taken_apart(meter: Meter, metric: type, attack: type) -> Iterator[None]:
     """Measure the engine's parts for a while."""
-    engine, objective, scorer = harness.evaluate, harness.objective.ScorerObjective, harness.scorer
+    engine, objective, scorer = (
+        harness.engine.evaluate_block,
+        harness.engine.objective.ScorerObjective,
+        harness.engine.scorer,
+    )
     parts: dict[str, list[tuple[Any, str]]] = {
         METRIC: [(metric, "encode"), (metric, "score"), (torch.autograd, "grad")],
         ATTACK: [(attack, "perturb")],
         FREEING: [(objective, "_gradient")],
-        LOADING: [(harness.worker, "load_batches")],
+        LOADING: [(harness.engine.worker, "load_batches")],
         BEST: [(objective, "_remember")],
         LEDGER: [(objective, "_count")],
         CHECKS: [(scorer, "check_scores"), (engine, "check_images"), (engine, "refuse_nan"), (engine, "within")],

@@ -17,11 +17,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.plan import make_plan
-from harness.registry import Registry
-from harness.resolve import load_suite
-from harness.run import Options, run_suite
-from harness.store import COLUMNS, RunFolder
+from harness.engine.run_folder import COLUMNS, RunFolder
+from harness.flow import Options, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.planning import make_plan
+from harness.suite.resolve import load_suite
 
 LEAST_CELLS = 10_000
 SUITE = """\

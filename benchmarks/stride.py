@@ -24,11 +24,11 @@ import torch
 import yaml
 
 from harness.contracts import Dataset, Entry
-from harness.registry import Registry
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import load, resolve
 from harness.statistics.bootstrap import cluster_codes, cluster_multiplicities, sample_weights
 from harness.statistics.correlation import srocc, weighted_srocc
 from harness.training import train
-from harness.weights import load, resolve
 
 SEEDS = (0, 1, 2)
 STRIDES = (8, 4)

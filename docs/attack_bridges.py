@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Attack, Budget, Norm, QueryLimit, SampleRng
-from harness.objective import ScorerObjective
-from harness.registry import Registry
-from harness.scorer import Scorer
-from harness.worker import default_metric
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
+from harness.plugins.build import default_metric
+from harness.plugins.registry import Registry
 
 PAGE = Path(__file__).with_name("attack_bridges.md")
 METRIC, SIZE, IMAGES, STEPS, QUERIES = "birqa-tiny", 64, 4, 10, 300

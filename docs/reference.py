@@ -20,16 +20,17 @@ import typer
 import yaml
 
 from harness.cli.app import app
-from harness.registry import KINDS, Kind, Parameter, Plugin, Registry
-from harness.suite_file import (
+from harness.plugins.model import KINDS, Kind, Parameter, Plugin
+from harness.plugins.registry import Registry
+from harness.suite.keys import (
     COMPOSING_KEYS,
     DIRECTIONS,
     DIRECTIONS_EXPLAINED,
     ENTRY_KEYS,
+    TABLE_NAMES,
     TABLES_EXPLAINED,
     SuiteFile,
 )
-from harness.table_names import TABLE_NAMES
 
 PAGE = Path(__file__).with_name("suite.md")
 EXAMPLE = Path(__file__).parent / "examples" / "suite.yaml"
@@ -37,7 +38,7 @@ WIDTH = 120
 
 HEAD = f"""# Suite reference
 
-<!-- Written by docs/reference.py from harness/suite_file.py and the registered plugins. Change those, then run it. -->
+<!-- Written by docs/reference.py from harness/suite/keys.py and the registered plugins. Change those, then run it. -->
 
 A suite is one YAML file: what to measure, attacked how, on which images. `robustiqa validate SUITE` says everything
 that is wrong with it at once, each with file, line, column and a suggestion, before anything is loaded. Unknown and
@@ -137,7 +138,7 @@ def explanation(name: str, field: Any) -> str:
         ValueError: It says nothing.
     """
     if not field.description:
-        raise ValueError(f"harness/suite_file.py: the key '{name}' has no description")
+        raise ValueError(f"harness/suite/keys.py: the key '{name}' has no description")
     return str(field.description)
 
 

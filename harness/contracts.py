@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, UserError
-from harness.sample_rng import SampleRng
+from harness.rng import SampleRng
 
 __all__ = [
     "Attack",
@@ -42,7 +42,6 @@ __all__ = [
     "Sign",
     "Tree",
     "UserError",
-    "build_metric",
     "fingerprint",
     "map_tree",
     "register",
@@ -189,27 +188,6 @@ class Metric(nn.Module):
     def probed(self) -> Metric:
         """What is probed on made images in its stead; a metric that knows certain references alone has another here."""
         return self
-
-
-def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
-    """Another registered metric, untrained, as a part of one's own; those of ``--plugin`` files cannot be had.
-
-    Args:
-        name: Its registered name.
-        parameters: Its parameters over its presets.
-
-    Raises:
-        UserError: No metric has that name, or it cannot be imported.
-        ValueError: A parameter is unknown or has a wrong value.
-    """
-    from harness.registry import Registry, did_you_mean
-
-    plugin = Registry().metric(name)
-    known = [parameter.name for parameter in plugin.parameters()]
-    for key in parameters:
-        if key not in known:
-            raise ValueError(f"'{name}' has no parameter '{key}'.{did_you_mean(key, known)}")
-    return plugin.build(parameters)
 
 
 @dataclass(frozen=True)

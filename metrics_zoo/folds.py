@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
-from harness.contracts import DataError, Metric, Tree, build_metric, fingerprint, map_tree, register
+from harness.contracts import DataError, Metric, Tree, fingerprint, map_tree, register
+from harness.plugins.build import build_metric
 
 __all__ = ["Folds"]
 

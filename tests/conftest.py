@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from harness.datasets.mini.labels import _import_piq
-from harness.located import parse_text
-from harness.registry import Registry
-from harness.resolve import validate
-from harness.run import Options, run_suite
+from harness.flow import Options, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 TOY = Path(__file__).parent / "plugins" / "toy.py"
 

@@ -81,7 +81,7 @@ def at(tmp_path, toy_file, finished_run, monkeypatch):
             monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv("ROBUSTIQA_DATA_DIR", str(folder / "data"))
         if "zoo" in case:
-            monkeypatch.setattr("harness.weights.zoo", lambda: Path(case["zoo"]))
+            monkeypatch.setattr("harness.plugins.weights.locate.zoo", lambda: Path(case["zoo"]))
         if "installed" in case:
             monkeypatch.syspath_prepend(folder / case["installed"])
         damaged = [damage(folder, step) for step in case.get("damage", [])]

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from harness.compose import Overrides, read
-from harness.located import LocatedError, parse_text
-from harness.plan import make_plan
-from harness.resolve import load_suite, validate
+from harness.suite.compose import Overrides, read
+from harness.suite.planning import make_plan
+from harness.suite.resolve import load_suite, validate
+from harness.suite.strict_yaml import LocatedError, parse_text
 
 BASE = """\
 name: base
@@ -463,7 +463,7 @@ def test_any_composition_validates_or_gives_located_errors(registry, tmp_path_fa
 
 
 def test_fractions_in_labels_can_be_written_with_a_slash():
-    from harness.select import fits
+    from harness.suite.conditions import fits
 
     assert fits("pgd(step_size=1:255)", "pgd(step_size=1/255)") and fits("pgd(step_size=1:255)", "pgd*1:255*")
     assert not fits("pgd(step_size=1:255)", "pgd(step_size=2/255)")

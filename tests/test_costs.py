@@ -2,12 +2,12 @@
 
 import pytest
 
-from harness.costs import estimate, read_costs
+from harness.engine.costs import estimate, read_costs
+from harness.engine.run_folder import RunFolder
+from harness.engine.timing import time_conditions
 from harness.errors import UserError
-from harness.plan import make_plan
-from harness.run import pending_jobs
-from harness.store import RunFolder
-from harness.trial import time_conditions
+from harness.flow import pending_jobs
+from harness.suite.planning import make_plan
 
 SUITE = """
 name: measured

@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 import harness
-from harness import suite_file
-from harness.compose import LISTS, expand
-from harness.located import LocatedError, parse_text
-from harness.registry import KINDS, Registry
-from harness.resolve import validate
-from harness.table_names import TABLE_NAMES
+from harness.plugins.model import KINDS
+from harness.plugins.registry import Registry
+from harness.suite import keys as suite_file
+from harness.suite.compose import LISTS, expand
+from harness.suite.keys import TABLE_NAMES
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import LocatedError, parse_text
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -66,7 +67,7 @@ def test_an_outdated_suite_reference_is_noticed(reference, tmp_path, monkeypatch
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_every_key_has_a_description(model):
     lacking = [name for name, field in model.model_fields.items() if not (field.description or "").strip()]
-    assert not lacking, "give pydantic.Field(description=...) in harness/suite_file.py"
+    assert not lacking, "give pydantic.Field(description=...) in harness/suite/keys.py"
 
 
 def test_every_direction_and_table_is_explained(page):
@@ -74,7 +75,7 @@ def test_every_direction_and_table_is_explained(page):
         (suite_file.DIRECTIONS, suite_file.DIRECTIONS_EXPLAINED),
         (TABLE_NAMES, suite_file.TABLES_EXPLAINED),
     ):
-        assert set(known) == set(explained), "harness/suite_file.py: one text for each, and no other"
+        assert set(known) == set(explained), "harness/suite/keys.py: one text for each, and no other"
         assert all(f"* `{name}`: {text.split()[0]}" in page for name, text in explained.items())
     protocols = (DOCS / "protocols.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in protocols for name in suite_file.DIRECTIONS), "the table of directions"

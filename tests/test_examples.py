@@ -41,10 +41,10 @@ def test_a_metric_an_attack_and_a_purifier_by_plugin_alone(tmp_path, toy_file):
 
 
 def test_what_the_examples_compute(run_toy, tmp_path, toy_file):
-    from harness.located import parse_text
-    from harness.registry import Registry
-    from harness.resolve import validate
-    from harness.run import Options, run_suite
+    from harness.flow import Options, run_suite
+    from harness.plugins.registry import Registry
+    from harness.suite.resolve import validate
+    from harness.suite.strict_yaml import parse_text
 
     registry = Registry([toy_file, *sorted(EXAMPLES.glob("*.py"))])
     suite = validate(parse_text(SUITE, "suite.yaml"), registry)
@@ -59,7 +59,7 @@ def test_what_the_examples_compute(run_toy, tmp_path, toy_file):
 
 
 def test_the_examples_keep_their_contracts():
-    from harness.registry import Registry
+    from harness.plugins.registry import Registry
     from harness.testing import check_attack, check_metric, check_purifier
 
     registry = Registry(sorted(EXAMPLES.glob("*.py")))
@@ -109,8 +109,8 @@ directions: [up]
         assert done.returncode == 0, done.stderr
     assert "folder_pairs" in done.stdout
 
-    from harness.registry import Registry
-    from harness.run import read_run
+    from harness.flow import read_run
+    from harness.plugins.registry import Registry
 
     registry = Registry([EXAMPLES / "folder_pairs.py", EXAMPLES / "mae.py"])
     frame = read_run(tmp_path / "results/runs/pairs", registry).records
@@ -125,7 +125,7 @@ directions: [up]
 
 def test_the_data_set_keeps_its_contract(pairs_folder):
     from harness.contracts import DataError
-    from harness.registry import Registry
+    from harness.plugins.registry import Registry
     from harness.testing import check_dataset
 
     plugin = Registry([EXAMPLES / "folder_pairs.py"]).dataset("folder_pairs")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.located import parse_text
-from harness.registry import Registry
-from harness.resolve import validate
-from harness.run import Options, run_suite
+from harness.flow import Options, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 HERE = Path(__file__).parent / "plugins"
 FAULTY = HERE / "faulty.py"

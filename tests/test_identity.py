@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.identity import identity, order_key
-from harness.located import parse_text
-from harness.plan import Cell, make_plan
-from harness.registry import Registry
-from harness.resolve import validate
+from harness.plugins.registry import Registry
+from harness.suite.identity import identity, order_key
+from harness.suite.plan import Cell
+from harness.suite.planning import make_plan
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 SUITE = """
 name: toy
@@ -117,7 +118,7 @@ def test_every_input_changes_what_it_decides_and_nothing_else(registry, suite_of
 
 def test_the_number_of_calibration_samples_changes_what_is_ranged_by_them(registry, suite_of, monkeypatch):
     before = cells(registry, suite_of, WHOLE)
-    monkeypatch.setattr("harness.plan.CALIBRATION_SAMPLES", 32)
+    monkeypatch.setattr("harness.suite.plan.CALIBRATION_SAMPLES", 32)
     changes(before, cells(registry, suite_of, WHOLE), AIMED)
 
 

@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-import harness.run
-from harness.located import parse_text
-from harness.plan import make_plan
-from harness.registry import Registry
-from harness.resolve import validate
-from harness.run import Options, run_suite
-from harness.store import RunFolder
+import harness.flow
+from harness.engine.run_folder import RunFolder
+from harness.flow import Options, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.planning import make_plan
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 PLUGINS = tuple(Path(__file__).parent / "plugins" / name for name in ("toy.py", "slow.py"))
 PATIENCE = 120
@@ -368,7 +368,7 @@ def test_no_line_of_a_shared_page_is_lost(tmp_path):
 def test_the_shard_that_reports_last_reports_everything(whole, tmp_path, monkeypatch):
     """One shard stands still between reading the records and writing its report; the other ends meanwhile."""
     folder, other = tmp_path / "run", []
-    original = harness.run.write_report
+    original = harness.flow.write_report
 
     def halting(*arguments):
         if not other:
@@ -380,7 +380,7 @@ def test_the_shard_that_reports_last_reports_everything(whole, tmp_path, monkeyp
     def run(shard):
         run_suite(whole.suite, whole.registry, Options(out=folder, executor="serial", shard=shard))
 
-    monkeypatch.setattr(harness.run, "write_report", halting)
+    monkeypatch.setattr(harness.flow, "write_report", halting)
     for part in ("facts", "fits", "probes"):
         shutil.copytree(whole.folder / part, folder / part)
     shutil.copy(whole.folder / "suite.yaml", folder)

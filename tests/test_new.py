@@ -12,8 +12,8 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UserError
-from harness.registry import Registry
-from harness.scaffold import create
+from harness.plugins.registry import Registry
+from harness.plugins.scaffold import create
 
 KINDS = ("metric", "attack", "defense", "dataset")
 
@@ -341,8 +341,8 @@ def test_a_folder_that_cannot_be_written(plugins, tmp_path):
 )
 @pytest.mark.parametrize("package", [False, True])
 def test_when_writing_fails_half_way_nothing_is_left(plugins, tmp_path, monkeypatch, failure, expected, package):
-    from harness import scaffold
     from harness.files import write_whole
+    from harness.plugins import scaffold as scaffold
 
     written = []
 

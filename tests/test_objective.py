@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from harness.contracts import Budget, QueryLimit, SampleRng
-from harness.guard import PluginFaultError
-from harness.objective import ScorerObjective, within
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective, within
+from harness.engine.scorer import Scorer
+from harness.plugins.returned import PluginFaultError
 
 N = 4
 

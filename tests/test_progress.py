@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-import harness.progress as progress
-from harness.plan import Probe
-from harness.progress import ConsoleProgress, SilentProgress, duration
-from harness.run import Options, run_suite
-from harness.worker import Done
+import harness.cli.progress as progress
+from harness.cli.progress import ConsoleProgress, SilentProgress, duration
+from harness.engine.worker import Done
+from harness.flow import Options, run_suite
+from harness.suite.plan import Probe
 
 
 class Clock:

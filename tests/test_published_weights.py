@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from harness import fetch, weights
 from harness.cli import main
 from harness.contracts import Metric
-from harness.manifest import identity_of
-from harness.registry import Registry
-from harness.single import score
-from harness.weights import WeightsError, load, read_manifest, resolve
+from harness.engine.one_pair import score
+from harness.plugins.registry import Registry
+from harness.plugins.weights import fetch as fetch
+from harness.plugins.weights import weights
+from harness.plugins.weights.locate import WeightsError, load, read_manifest, resolve
+from harness.plugins.weights.manifest import identity_of
 from metrics_zoo.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 PAGE = b"<!DOCTYPE html><html>Please sign in.</html>"

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.located import parse_text
-from harness.registry import Registry
-from harness.resolve import load_suite, validate
-from harness.run import Options, run_suite
+from harness.flow import Options, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.resolve import load_suite, validate
+from harness.suite.strict_yaml import parse_text
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.recipe_file import RecipeFile, build_plugin, read_recipe
-from harness.registry import Registry
+from harness.plugins.registry import Registry
 from harness.training.members import members_of
+from harness.training.recipe_file import RecipeFile, build_plugin, read_recipe
 
 SHIPPED = Path(__file__).parents[1] / "suites" / "train"
 FILES = sorted(SHIPPED.rglob("*.yaml"))

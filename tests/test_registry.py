@@ -8,7 +8,8 @@ import textwrap
 
 import pytest
 
-from harness.registry import PluginError, Registry
+from harness.plugins.model import PluginError
+from harness.plugins.registry import Registry
 
 METRIC = """
 from harness.contracts import Metric, register
@@ -121,7 +122,7 @@ def test_entry_points_are_found_and_can_be_switched_off(plugin_file, tmp_path, m
 
 BRIDGE = """
 import types
-from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
+from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 from harness.contracts import Metric
 
 @bridge("mylib", "metrics", library="pytest", install="pip install pytest")

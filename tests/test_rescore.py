@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from harness.engine.rescore import rescore
 from harness.errors import UserError
-from harness.rescore import rescore
-from harness.run import reopen
+from harness.flow import reopen
 
 SUITE = """
 name: kept

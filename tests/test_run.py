@@ -11,11 +11,12 @@ import torch
 
 from harness.contracts import SampleRng
 from harness.errors import UserError
-from harness.located import parse_text
-from harness.plan import in_hash_order, make_plan
-from harness.registry import Registry
-from harness.resolve import load_suite, validate
-from harness.run import Options, report_run, run_suite
+from harness.flow import Options, report_run, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.plan import in_hash_order
+from harness.suite.planning import make_plan
+from harness.suite.resolve import load_suite, validate
+from harness.suite.strict_yaml import parse_text
 
 TOY = Path(__file__).parent / "plugins" / "toy.py"
 

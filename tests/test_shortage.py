@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.batches import SampleError
+from harness.engine.batches import SampleError
+from harness.engine.memory import out_of_memory
+from harness.engine.scorer import Scorer
 from harness.report import build_tables
-from harness.scorer import Scorer
-from harness.shortage import out_of_memory
 
 SUITE = """
 name: shortage

@@ -10,8 +10,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from harness.cli import main
+from harness.engine.one_pair import score
 from harness.errors import UserError
-from harness.single import score
 
 
 @pytest.fixture

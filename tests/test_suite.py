@@ -8,10 +8,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from harness.compose import Overrides
 from harness.errors import UserError
-from harness.located import LocatedError, parse, parse_text
-from harness.resolve import load_suite
+from harness.suite.compose import Overrides
+from harness.suite.resolve import load_suite
+from harness.suite.strict_yaml import LocatedError, parse, parse_text
 
 GOOD = """\
 name: toy

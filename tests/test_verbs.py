@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from harness.compare import compare
-from harness.doctor import examine, probe_metric
+from harness.cli.examine import examine, probe_metric
 from harness.errors import UserError
-from harness.run import read_run, run_status
+from harness.flow import read_run, run_status
+from harness.report.compare import compare
 
 SUITE = """
 name: toy
@@ -88,11 +88,11 @@ def test_doctor_finds_the_installation_sound(registry):
 
 
 def test_doctor_tells_damaged_weights(registry, monkeypatch):
-    import harness.weights
+    import harness.plugins.weights.locate
 
-    manifest = harness.weights.read_manifest()
+    manifest = harness.plugins.weights.locate.read_manifest()
     wrong = {"birqa-tiny": {**manifest["birqa-tiny"], "sha256": "0" * 64}}
-    monkeypatch.setattr("harness.weights.read_manifest", lambda folder=None: wrong)
+    monkeypatch.setattr("harness.plugins.weights.locate.read_manifest", lambda folder=None: wrong)
     (finding,) = [f for f in examine(registry) if f.subject == "weights birqa-tiny"]
     assert finding.verdict == "problem" and "sha256" in finding.detail
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.located import LocatedError, parse_text
-from harness.plan import make_plan
-from harness.registry import Registry
-from harness.resolve import validate
-from harness.run import Options, run_suite
+from harness.flow import Options, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.planning import make_plan
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import LocatedError, parse_text
 
 PLUGINS = [Path(__file__).parent / "plugins" / name for name in ("toy.py", "masked.py")]
 REGISTRY = Registry(PLUGINS)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness import weights
-from harness.registry import Registry
-from harness.weights import WeightFile, WeightsError, load, read_manifest, resolve
+from harness.plugins.registry import Registry
+from harness.plugins.weights import locate as weights
+from harness.plugins.weights.locate import WeightFile, WeightsError, load, read_manifest, resolve
 from metrics_zoo.birqa import BiRQA
 
 SMALL = {"channels": 8, "stem_channels": 4, "head": 8}
@@ -150,7 +150,7 @@ def test_a_web_page_and_numbers_that_are_not_finite_are_refused(tmp_path):
 
 def test_importing_and_resolving_does_not_import_torch():
     code = (
-        "import sys; from harness.weights import resolve; resolve('birqa-tiny', None, 'birqa-tiny'); "
+        "import sys; from harness.plugins.weights.locate import resolve; resolve('birqa-tiny', None, 'birqa-tiny'); "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

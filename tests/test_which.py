@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness.engine.scorer import Scorer
 from harness.report import build_tables
-from harness.scorer import Scorer
 
 TRIPLETS = """
 name: which

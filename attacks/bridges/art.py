@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks.bridges.classifier import BOTH, CLASSES, L2, NEAREST, AsClassifier, Foreign, Known, attack_class
-from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
 from harness.contracts import Attack, Norm, UserError
+from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 
 INSTALL = 'pip install "adversarial-robustness-toolbox>=1.20,<2" packaging multiprocess'
 NORMS: Mapping[Norm, Any] = {"linf": np.inf, "l2": 2}

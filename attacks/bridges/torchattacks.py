@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from attacks.bridges.classifier import BOTH, CLASSES, L2, NEAREST, AsClassifier, Foreign, Known, attack_class
-from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
 from harness.contracts import Attack, Norm, UserError
+from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 
 INSTALL = "pip install --no-deps torchattacks==3.5.1 tqdm"
 NORMS: Mapping[Norm, Any] = {"linf": "Linf", "l2": "L2"}

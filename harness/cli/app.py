@@ -19,9 +19,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from harness import __version__
+        from harness.engine.provenance import own_version
 
-        print(__version__)
+        print(own_version())
         raise typer.Exit
 
 

@@ -13,8 +13,8 @@ from harness.cli.app import app
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 
 if TYPE_CHECKING:
-    from harness.bridges import BridgeSource
-    from harness.registry import Kind, Plugin, Registry
+    from harness.plugins.model import BridgeSource, Kind, Plugin
+    from harness.plugins.registry import Registry
 
 
 class What(StrEnum):
@@ -99,7 +99,8 @@ def show(
 
     Example: robustiqa show pgd
     """
-    from harness.registry import KINDS, PluginError, did_you_mean
+    from harness.plugins.model import KINDS, PluginError
+    from harness.wording import did_you_mean
 
     registry = registry_of(plugin)
     kinds = [kind for kind in KINDS if registry.knows(kind, name)]
@@ -137,7 +138,7 @@ def show(
 
 def _show_bridges(bridges: Sequence[BridgeSource], registry: Registry, as_json: bool) -> None:
     """What there is behind a prefix; a library that is missing is told of, and is no mistake."""
-    from harness.registry import PluginError
+    from harness.plugins.model import PluginError
 
     pages = []
     for bridge in bridges:

@@ -14,8 +14,8 @@ import typer
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.registry import Registry
-    from harness.store import FailureRecord
+    from harness.engine.run_folder import FailureRecord
+    from harness.plugins.registry import Registry
 
 PluginFiles = Annotated[
     list[Path] | None,
@@ -40,7 +40,7 @@ _REASON_SHOWN = 80
 
 def registry_of(files: Sequence[Path] | None) -> Registry:
     """Every plugin that can be had, those of `--plugin` files among them."""
-    from harness.registry import Registry
+    from harness.plugins.registry import Registry
 
     registry = Registry(files or ())
     for message in registry.refused:

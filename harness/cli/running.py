@@ -26,7 +26,7 @@ from harness.cli.common import (
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.costs import Estimate
+    from harness.engine.costs import Estimate
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")]
@@ -54,9 +54,9 @@ def validate(
 
     Example: robustiqa validate suites/quickstart.yaml
     """
-    from harness.compose import Overrides
-    from harness.located import LocatedError
-    from harness.resolve import load_suite
+    from harness.suite.compose import Overrides
+    from harness.suite.resolve import load_suite
+    from harness.suite.strict_yaml import LocatedError
 
     try:
         found = load_suite(suite, registry_of(plugin), Overrides(tuple(sets or ()), only, limit, seed))
@@ -96,13 +96,13 @@ def plan(
     The time comes from what runs in the same folder and in those beside it measured. Example: robustiqa plan
     suites/quickstart.yaml --time
     """
-    from harness.compose import Overrides
-    from harness.costs import estimate, read_costs
-    from harness.plan import make_plan
-    from harness.resolve import load_suite
-    from harness.results import cell_rows
-    from harness.run import RUNS, Options, default_device, pending_jobs, worker_count
-    from harness.store import RunFolder
+    from harness.engine.costs import estimate, read_costs
+    from harness.engine.done import cell_rows
+    from harness.engine.run_folder import RunFolder
+    from harness.flow import RUNS, Options, default_device, pending_jobs, worker_count
+    from harness.suite.compose import Overrides
+    from harness.suite.planning import make_plan
+    from harness.suite.resolve import load_suite
 
     registry = registry_of(plugin)
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
@@ -114,7 +114,7 @@ def plan(
     known = read_costs(store.path)
     cost = estimate(made, pending["blocks"], known, device)
     if time_it and cost.unknown:
-        from harness.trial import time_conditions
+        from harness.engine.timing import time_conditions
 
         known |= time_conditions(made, registry, device, cost.unknown_keys)
         cost = estimate(made, pending["blocks"], known, device)
@@ -155,7 +155,7 @@ def plan(
 
 def _cost_text(cost: Estimate, workers: int, timed: bool) -> str:
     """'Attacking and scoring: about 3 min 20 s on 2 workers, by what was measured.'."""
-    from harness.progress import duration
+    from harness.cli.progress import duration
 
     if cost.unknown == cost.images and not timed:
         return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
@@ -196,12 +196,12 @@ def run(
     The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
     is new. Example: robustiqa run suites/quickstart.yaml --limit 16
     """
-    from harness.compose import Overrides
-    from harness.memory import keep_freed_memory
-    from harness.progress import ConsoleProgress, SilentProgress
+    from harness.cli.progress import ConsoleProgress, SilentProgress
+    from harness.engine.memory import keep_freed_memory
+    from harness.flow import Options, run_suite
     from harness.report import TERMINAL, print_tables
-    from harness.resolve import load_suite
-    from harness.run import Options, run_suite
+    from harness.suite.compose import Overrides
+    from harness.suite.resolve import load_suite
 
     registry = registry_of(plugin)
     found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))

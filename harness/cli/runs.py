@@ -24,8 +24,8 @@ def report(
 
     Example: robustiqa report results/runs/quickstart
     """
+    from harness.flow import report_run
     from harness.report import print_tables
-    from harness.run import report_run
 
     result = report_run(folder, registry_of(plugin))
     print_tables(result.tables, console())
@@ -43,7 +43,7 @@ def status(
 
     Example: robustiqa status results/runs/quickstart
     """
-    from harness.run import run_status
+    from harness.flow import run_status
 
     found = run_status(folder, registry_of(plugin))
     if as_json:
@@ -76,9 +76,9 @@ def rescore(
     """
     from dataclasses import asdict
 
-    from harness.rescore import TOLERANCE
-    from harness.rescore import rescore as rescore_
-    from harness.run import default_device, reopen
+    from harness.engine.rescore import TOLERANCE
+    from harness.engine.rescore import rescore as rescore_
+    from harness.flow import default_device, reopen
 
     registry = registry_of(plugin)
     check_device(device)
@@ -89,7 +89,7 @@ def rescore(
     else:
         from rich.table import Table
 
-        from harness.report.words import significant
+        from harness.wording import significant
 
         table = Table(
             "cell", "item", "clean", "attacked", "attacked, 8-bit", "", title=str(folder), title_justify="left"
@@ -118,8 +118,8 @@ def compare_(
 
     Example: robustiqa compare results/runs/before results/runs/after
     """
-    from harness.compare import compare
-    from harness.run import read_run
+    from harness.flow import read_run
+    from harness.report.compare import compare
 
     registry = registry_of(plugin)
     one, other = read_run(run_a, registry), read_run(run_b, registry)
@@ -133,8 +133,8 @@ def compare_(
         )
     from rich.table import Table
 
-    from harness.report.words import BROKEN, budget_text, marked, number, scorer_text, with_interval
     from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+    from harness.wording import BROKEN, budget_text, marked, number, scorer_text, with_interval
 
     header = (
         "data set",

@@ -44,10 +44,10 @@ def score(
     """
     from dataclasses import asdict
 
-    from harness.explain import explain_pair, refuse_figure
-    from harness.resolve import resolve_metric
-    from harness.run import default_device
-    from harness.single import score_pair
+    from harness.engine.one_pair import score_pair
+    from harness.flow import default_device
+    from harness.report.explanation import explain_pair, refuse_figure
+    from harness.suite.resolve import resolve_metric
 
     registry = registry_of(plugin)
     check_device(device)

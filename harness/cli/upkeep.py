@@ -38,7 +38,7 @@ def new(
 
     Nothing is overwritten. Example: robustiqa new attack demo
     """
-    from harness.scaffold import create
+    from harness.plugins.scaffold import create
 
     created = create(kind.value, name, out, registry_of(None), package=package)
     lines = [*(f"wrote {path}" for path in created.files), "", "Next:", *(f"  {line}" for line in created.commands)]
@@ -59,10 +59,10 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from harness.doctor import examine, probe_metric
+    from harness.cli.examine import examine, probe_named
 
     registry = registry_of(plugin)
-    findings = list(probe_metric(metric, registry) if metric else examine(registry))
+    findings = list(probe_named(metric, registry) if metric else examine(registry))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -18,8 +18,8 @@ from harness.paths import shown
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from harness.fetch import Bar
-    from harness.manifest import Entry, Part
+    from harness.plugins.weights.fetch import Bar
+    from harness.plugins.weights.manifest import Entry, Part
 
 weights_app = typer.Typer(help="List, fetch and verify the weights of metrics.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -33,7 +33,7 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: robustiqa weights list
     """
-    from harness.weights import entries
+    from harness.plugins.weights.locate import entries
 
     found = entries()
     if as_json:
@@ -50,7 +50,7 @@ def list_(as_json: AsJson = False) -> None:
 
 
 def _described(entry: Entry) -> dict[str, Any]:
-    from harness.weights import held
+    from harness.plugins.weights.locate import held
 
     files = [
         {
@@ -66,7 +66,7 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _where(entry: Entry) -> str:
-    from harness.weights import held
+    from harness.plugins.weights.locate import held
 
     places = [place.place for place in held(entry)]
     missing = places.count("missing")
@@ -85,8 +85,8 @@ def fetch(
     Nothing half-written is kept: after a failure run the same command again. With ROBUSTIQA_OFFLINE=1 nothing is
     downloaded. Example: robustiqa weights fetch lpips-alex
     """
-    from harness.fetch import fetch as fetch_
-    from harness.weights import entries
+    from harness.plugins.weights.fetch import fetch as fetch_
+    from harness.plugins.weights.locate import entries
 
     if bool(names) == everything:
         raise UserError("weights fetch: give names, or --all. See `robustiqa weights list`.")
@@ -105,8 +105,8 @@ def verify(names: Names = None, as_json: AsJson = False) -> None:
 
     Missing weights are told, and fail only where they were named. Example: robustiqa weights verify lpips-alex
     """
-    from harness.fetch import verify as verify_
-    from harness.weights import entries
+    from harness.plugins.weights.fetch import verify as verify_
+    from harness.plugins.weights.locate import entries
 
     checked = list(verify_(entries(names or ())))
     if as_json:
@@ -119,7 +119,8 @@ def verify(names: Names = None, as_json: AsJson = False) -> None:
     for row in changed:
         cure = f"robustiqa weights fetch {row.name}"
         print(
-            f"failed: {shown(row.path)} is not the file of the manifest. Remove it and run `{cure}`.", file=sys.stderr
+            f"failed: {shown(row.path)} is not the file of the manifest. Remove it and run `{cure}`.",
+            file=sys.stderr,
         )
     absent = [row for row in checked if row.verdict == "missing"] if names else []
     for row in absent:

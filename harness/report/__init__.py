@@ -1,10 +1,11 @@
 """Records to tables, figures and a page: for the terminal, Markdown, CSV and HTML."""
 
 from harness.report.build import build_tables
-from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData, cell_label
+from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
 from harness.report.render import TERMINAL, print_tables, write_report
 from harness.report.table import Table
-from harness.table_names import TABLE_NAMES
+from harness.suite.cell_names import cell_name
+from harness.suite.keys import TABLE_NAMES
 
 __all__ = [
     "TABLE_NAMES",
@@ -15,7 +16,7 @@ __all__ = [
     "RunData",
     "Table",
     "build_tables",
-    "cell_label",
+    "cell_name",
     "print_tables",
     "write_report",
 ]

@@ -13,9 +13,9 @@ from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, budget_of, direction_of, scorer_of
 from harness.report.measure import Row, start_row
 from harness.report.table import Table, make_table
-from harness.report.words import FAILED, MISSING, attack_text, number, with_interval
 from harness.statistics import robustness
 from harness.statistics.masking import TOLERANCE, not_weaker
+from harness.wording import FAILED, MISSING, attack_text, number, with_interval
 
 GAIN = 0.05
 """Share of the shift reached that the last doubling may gain on a plateau, beside `TOLERANCE` standard deviations."""

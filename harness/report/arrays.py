@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.report.data import DatasetFacts, RunData, cell_label
-from harness.report.words import base_name
+from harness.report.data import DatasetFacts, RunData
 from harness.statistics import directions
 from harness.statistics.bootstrap import RESAMPLES, Ints, cluster_codes, cluster_multiplicities
+from harness.suite.cell_names import cell_name
+from harness.wording import base_name
 
 Floats = NDArray[np.float64]
 State = Literal["ok", "failed", "missing"]
@@ -271,7 +272,7 @@ def _scorers(
                 finished[_setting(key, plugin), str(key[4])] = one
         own = {setting for setting, _ in ran if not setting.control}
         for setting, endpoint in ran | {(setting, endpoint) for setting in own for endpoint in ("up", "down")}:
-            if cell_label(dataset, *who, setting.attack, endpoint, setting.norm, setting.eps) in failed:
+            if cell_name(dataset, *who, setting.attack, endpoint, setting.norm, setting.eps) in failed:
                 finished[setting, endpoint] = _absent("failed", shape)
         settings = tuple(
             sorted(
@@ -280,7 +281,7 @@ def _scorers(
             )
         )
         worst = _worst(finished, settings, grids["clean"])
-        whole = not np.isnan(grids["clean"]).any() and cell_label(dataset, *who, "clean", "", "", 0.0) not in failed
+        whole = not np.isnan(grids["clean"]).any() and cell_name(dataset, *who, "clean", "", "", 0.0) not in failed
         scorers.append(
             Scorer(
                 dataset=dataset,

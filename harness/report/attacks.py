@@ -23,7 +23,7 @@ from harness.report.layout import (
 )
 from harness.report.measure import CLEAN, CONTROL, Row, pair_accuracy_rows, shift_rows, srocc_rows
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
-from harness.report.words import MISSING, attack_text, budget_text, number, short_names
+from harness.wording import MISSING, attack_text, budget_text, number, short_names
 
 _CONTROL_OF = {"up": RAISING_CONTROL, "down": LOWERING_CONTROL}
 """Endpoint -> the control that its excess is over."""

@@ -39,9 +39,9 @@ from harness.report.measure import (
 from harness.report.per_type import per_type_table
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
 from harness.report.transfer import transfer_table
-from harness.report.words import FAILED, MISSING, few, number, significant
 from harness.statistics.directions import TRIPLETS
-from harness.table_names import TABLE_NAMES
+from harness.suite.keys import TABLE_NAMES
+from harness.wording import FAILED, MISSING, few, number, significant
 
 
 def build_tables(data: RunData) -> list[Table]:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from harness.report.words import budget_text, scorer_text
 from harness.statistics.directions import TRIPLETS
 
 COLUMNS = (
@@ -80,7 +79,7 @@ class Failure:
     """One sample on which a cell failed."""
 
     cell: str
-    """What `cell_label` says, for instance "mini / birqa-tiny / pgd up eps 8/255"."""
+    """The cell's one name, for instance "mini / birqa-tiny / pgd up eps 8/255"."""
     sample: str
     message: str
 
@@ -132,14 +131,3 @@ class RunData:
     def directions_of(self, facts: DatasetFacts) -> Sequence[str]:
         """The directions that tables of a data set have; triplets have one, named after the patches attacked."""
         return self.directions if facts.kind == "pairs" else [TRIPLETS[self.which]]
-
-
-def cell_label(
-    dataset: str, metric: str, defense: str, threat: str, source: str, attack: str, endpoint: str, norm: str, eps: float
-) -> str:
-    """Name of a cell for people; failures carry it, and tables find the cells they concern by it."""
-    scorer = scorer_text(metric, defense, threat, source)
-    if attack == "clean":
-        return f"{dataset} / {scorer} / clean"
-    attack += f" {endpoint}" if endpoint else ""
-    return f"{dataset} / {scorer} / {attack} {'l2 ' if norm == 'l2' else ''}eps {budget_text(norm, eps)}"

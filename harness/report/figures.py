@@ -13,7 +13,7 @@ from harness.report.arrays import WORST
 from harness.report.dots import draw_dots
 from harness.report.measure import CLEAN, overall_accuracy
 from harness.report.table import Table
-from harness.report.words import budget_text, marked, scorer_text, short_names
+from harness.wording import budget_text, marked, scorer_text, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.report.arrays import WORST
 from harness.report.measure import Row
-from harness.report.words import (
+from harness.wording import (
     FAILED,
     MISSING,
     attack_text,

@@ -16,9 +16,9 @@ from harness.report.data import RunData
 from harness.report.layout import Layout, scorer_of
 from harness.report.measure import Row, start_row
 from harness.report.table import Table, make_table
-from harness.report.words import MISSING, attack_text, budget_text, joined, number, with_interval
 from harness.statistics import robustness
 from harness.statistics.masking import EDGES, REACHED, SHARE, TOLERANCE, Figure, not_weaker, reaches, suited
+from harness.wording import MISSING, attack_text, budget_text, joined, number, with_interval
 
 PASS, FAIL, NOT_MEASURED = "pass", "FAIL", "not measured"
 

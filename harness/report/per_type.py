@@ -18,8 +18,8 @@ from harness.report.measure import (
     type_rows,
 )
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
-from harness.report.words import MISSING, attack_text, budget_text, joined, short_names
 from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+from harness.wording import MISSING, attack_text, budget_text, joined, short_names
 
 _WHERE = "on the page, and in tables/per_type.md and tables/per_type.csv beside it"
 

@@ -16,7 +16,7 @@ from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.summary import sentences
 from harness.report.table import Table
-from harness.table_names import TABLE_NAMES
+from harness.suite.keys import TABLE_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,8 +11,8 @@ from harness.report.arrays import WORST
 from harness.report.masking import failed_verdicts
 from harness.report.measure import CLEAN, CONTROL, overall_accuracy
 from harness.report.table import Table
-from harness.report.words import attack_text, base_name, budget_text, marked, number, scorer_text
 from harness.statistics.directions import TRIPLETS
+from harness.wording import attack_text, base_name, budget_text, marked, number, scorer_text
 
 USUAL_BUDGET = 8 / 255
 """The budget sentences are about when it was run; otherwise the largest."""

@@ -12,8 +12,8 @@ from harness.report.arrays import WORST, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
 from harness.report.measure import CLEAN, Row
-from harness.report.words import BROKEN, MISSING, budget_text
 from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+from harness.wording import BROKEN, MISSING, budget_text
 
 ASSUMPTION = "Opinions are taken not to change within the budget."
 """Stands under every figure of attacked images against opinions."""

@@ -9,7 +9,7 @@ from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, attack_of, budget_of, direction_of, figure_text, stated
 from harness.report.measure import CONTROL, Row, shift_rows
 from harness.report.table import Table, make_table
-from harness.report.words import MISSING, attack_text, budget_text, number, short_names
+from harness.wording import MISSING, attack_text, budget_text, number, short_names
 
 _WIDEST = 7
 """Judging metrics that the terminal has room for."""

@@ -20,9 +20,9 @@ from harness.contracts import (
     QueryLimit,
     SampleRng,
 )
-from harness.objective import TOLERANCE, Opinions, ScorerObjective, remembers
-from harness.scorer import Scorer
-from harness.store import COLUMNS
+from harness.engine.objective import TOLERANCE, Opinions, ScorerObjective, remembers
+from harness.engine.run_folder import COLUMNS
+from harness.engine.scorer import Scorer
 from harness.testing.common import (
     RADII,
     RELATIVE,
@@ -116,8 +116,8 @@ def check_attack(
 
 
 def _registered(name: str) -> Metric:
-    from harness.registry import Registry
-    from harness.worker import default_metric
+    from harness.plugins.build import default_metric
+    from harness.plugins.registry import Registry
 
     return default_metric(name, Registry(), torch.device("cpu"))
 

@@ -21,7 +21,7 @@ from harness.contracts import (
     Tree,
     map_tree,
 )
-from harness.guard import told
+from harness.plugins.returned import told
 
 RELATIVE = 1e-5
 """How far a score may move with the size of its batch, relative to the largest score of the batch."""

@@ -14,7 +14,7 @@ from harness.contracts import (
     Dataset,
     Entry,
 )
-from harness.guard import told
+from harness.plugins.returned import told
 from harness.testing.common import Report, identical, watching_randomness
 
 

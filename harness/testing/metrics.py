@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.contracts import (
     Metric,
 )
-from harness.guard import told
+from harness.plugins.returned import told
 from harness.testing.common import (
     RELATIVE,
     SEED,

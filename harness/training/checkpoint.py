@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from harness.files import write_whole
-from harness.recipe_file import TrainingError
 from harness.training.json_text import json_text
 from harness.training.measures import Progress
+from harness.training.recipe_file import TrainingError
 
 _FILE = "checkpoint.safetensors"
 _HISTORY = "history.jsonl"

@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from harness.recipe_file import RecipeFile
-from harness.registry import Registry
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import WeightFile, resolve
 from harness.training.checkpoint import has_checkpoint, refuse_another
 from harness.training.members import Material, Member
-from harness.weights import WeightFile, resolve
+from harness.training.recipe_file import RecipeFile
 
 
 def started_from(file: RecipeFile, registry: Registry) -> WeightFile | None:

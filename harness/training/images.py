@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Dataset, Entry
-from harness.recipe_file import RecipeFile, TrainingError
+from harness.training.recipe_file import RecipeFile, TrainingError
 
 PARTS: Mapping[str, tuple[str, ...]] = {"pairs": ("ref", "dist"), "triplets": ("ref", "p0", "p1")}
 """Kind of data set -> the images of an item, in order."""

@@ -13,10 +13,10 @@ from scipy import stats
 from torch import Tensor
 
 from harness.contracts import Entry, Metric
-from harness.recipe_file import RecipeFile
 from harness.statistics.two_afc import hard_accuracy
 from harness.training.images import ImageCache, opinions, whole_batches
 from harness.training.link import Linked
+from harness.training.recipe_file import RecipeFile
 
 COLLAPSE = 0.2
 """Alarm below this std(prediction) / std(label) on the validation split: the metric is turning into a constant."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import Dataset, Entry, Recipe
-from harness.recipe_file import DataUse, RecipeFile, TrainingError, build_plugin
-from harness.registry import Registry, did_you_mean
+from harness.plugins.registry import Registry
 from harness.training.images import ImageCache
+from harness.training.recipe_file import DataUse, RecipeFile, TrainingError, build_plugin
+from harness.wording import did_you_mean
 
 
 @dataclass(frozen=True)

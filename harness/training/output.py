@@ -12,16 +12,17 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-import harness
-from harness.contracts import build_metric, fingerprint
+from harness.contracts import fingerprint
+from harness.engine.provenance import own_version
 from harness.files import locked, write_whole
-from harness.recipe_file import FOLDS, RecipeFile, TrainingError
+from harness.plugins.build import build_metric
+from harness.plugins.weights.locate import MANIFEST, SUFFIX, read_manifest
 from harness.training.checkpoint import State
 from harness.training.json_text import json_text
 from harness.training.measures import MEASURES
 from harness.training.members import Material, Member
+from harness.training.recipe_file import FOLDS, RecipeFile, TrainingError
 from harness.training.trainer import Trained
-from harness.weights import MANIFEST, SUFFIX, read_manifest
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
@@ -142,7 +143,7 @@ def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     return {
-        "robustiqa": harness.__version__,
+        "robustiqa": own_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

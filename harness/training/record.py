@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.engine.provenance import git_state, versions
 from harness.files import write_whole
-from harness.provenance import git_state
-from harness.recipe_file import RecipeFile
-from harness.results import versions
 from harness.training.json_text import json_text
 from harness.training.measures import MEASURES
 from harness.training.members import Member
+from harness.training.recipe_file import RecipeFile
 from harness.training.trainer import Trained
 
 RUN, SUMMARY = "run.json", "summary.json"

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from harness.contracts import UserError
-from harness.recipe_file import RecipeFile, TrainingError, read_recipe, refuse_output
-from harness.registry import Registry
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import WeightFile, read_manifest
 from harness.training.identity import refuse_other_runs
 from harness.training.measures import Progress
 from harness.training.members import Material, Member, material_of, members_of
@@ -26,10 +26,10 @@ from harness.training.output import (
     weight_path,
     write_weights,
 )
+from harness.training.recipe_file import RecipeFile, TrainingError, read_recipe, refuse_output
 from harness.training.record import RunRecord, chosen, summarise, write_summary
 from harness.training.reporter import Reporter
 from harness.training.trainer import Trained, Trainer
-from harness.weights import WeightFile, read_manifest
 
 RUNS = Path("results/runs")
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from harness.contracts import Metric
 from harness.files import write_whole
-from harness.recipe_file import RecipeFile, TrainingError, build_plugin
-from harness.registry import Registry, did_you_mean
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import WeightFile, load, read_manifest
 from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from harness.training.identity import identity_of, started_from
 from harness.training.images import training_batch
@@ -29,8 +29,9 @@ from harness.training.json_text import json_text
 from harness.training.link import Linked
 from harness.training.measures import COLLAPSE, Progress, best_of, qualities, ran_out, tested, validation
 from harness.training.members import Material, Member
+from harness.training.recipe_file import RecipeFile, TrainingError, build_plugin
 from harness.training.reporter import Reporter
-from harness.weights import WeightFile, load, read_manifest
+from harness.wording import did_you_mean
 
 _TESTED = "tested.json"
 

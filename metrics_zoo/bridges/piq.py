@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
 from harness.contracts import Metric
+from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 from metrics_zoo.bridges.functional import Known, metric_class
 
 INF = math.inf

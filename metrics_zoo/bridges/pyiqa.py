@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.bridges import Bridge, NoSuchNameError, bridge, import_library
 from harness.contracts import Metric, UserError
+from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 from metrics_zoo.bridges.functional import finite_gradient
 
 OFFLINE = "ROBUSTIQA_OFFLINE"

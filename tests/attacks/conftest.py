@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from harness.contracts import Budget, Metric, SampleRng
-from harness.objective import ScorerObjective
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
+from harness.plugins.build import default_metric
 from harness.testing.common import Small, image_pairs
-from harness.worker import default_metric
 
 
 class Weighted(Metric):

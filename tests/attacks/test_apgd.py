@@ -7,8 +7,8 @@ import torch
 
 from attacks.apgd import APGD
 from harness.contracts import Budget
-from harness.objective import ScorerObjective
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
 from harness.testing import check_attack
 
 EPS = 8 / 255

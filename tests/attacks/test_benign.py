@@ -11,10 +11,11 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from attacks.benign import Benign
 from harness.contracts import SampleRng
-from harness.located import parse_text
-from harness.registry import PluginError, Registry
-from harness.resolve import validate
-from harness.run import Options, run_suite
+from harness.flow import Options, run_suite
+from harness.plugins.model import PluginError
+from harness.plugins.registry import Registry
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 PLUGIN = '''
 from dataclasses import dataclass

@@ -18,11 +18,12 @@ from attacks.bridges import torchattacks as torchattacks_bridge
 from attacks.bridges.classifier import AsClassifier, Foreign, Known, attack_class
 from harness.cli import main
 from harness.contracts import Budget, Metric, QueryLimit, SampleRng, UserError
-from harness.objective import ScorerObjective
-from harness.registry import PluginError, Registry, _load
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
+from harness.plugins.build import default_metric
+from harness.plugins.model import PluginError
+from harness.plugins.registry import Registry, _load
 from harness.testing import check_attack
-from harness.worker import default_metric
 
 EPS = 8 / 255
 MODULES = {"torchattacks": "torchattacks", "pyautoattack": "pyautoattack", "art": "art.attacks.evasion"}

@@ -10,10 +10,10 @@ import os
 import pytest
 import torch
 
-from harness.registry import Registry
+from harness.plugins.build import default_metric
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import read_manifest
 from harness.testing import check_attack
-from harness.weights import read_manifest
-from harness.worker import default_metric
 
 SHORT = {
     "apgd": {"steps": 2},

@@ -8,12 +8,12 @@ import torch
 
 from attacks.facpa import FACPA, Generator
 from harness.contracts import Budget, Metric, SampleRng
-from harness.objective import ScorerObjective
-from harness.registry import Registry
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
+from harness.plugins.build import default_metric
+from harness.plugins.registry import Registry
 from harness.testing import check_attack
 from harness.testing.common import identical
-from harness.worker import default_metric
 
 EPS = 8 / 255
 SMALL = {"width": 4, "depth": 2, "iterations": 6}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from attacks.parsimonious import Parsimonious
 from harness.contracts import Budget, Metric, SampleRng
-from harness.objective import ScorerObjective
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
 
 EPS = 8 / 255
 IDS = ("a", "b", "c")

@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from attacks.ascent import random_start
 from attacks.pgd import PGD
 from harness.contracts import Budget, SampleRng
-from harness.objective import ScorerObjective
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
 from harness.testing import check_attack
 from harness.testing.common import image_pairs
 

@@ -5,8 +5,8 @@ import torch
 
 from attacks.random_search import RandomSearch
 from harness.contracts import Budget, Metric, SampleRng
-from harness.objective import ScorerObjective
-from harness.scorer import Scorer
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
 
 IDS = ("a", "b", "c")
 

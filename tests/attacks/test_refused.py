@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from harness.cli import main
-from harness.registry import _load
+from harness.plugins.registry import _load
 
 SUITE = """
 name: a

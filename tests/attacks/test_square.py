@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from attacks.square import Square, _bump, _two_bumps
 from harness.contracts import Budget, Metric, QueryLimit, SampleRng
-from harness.objective import ScorerObjective
-from harness.registry import Registry
-from harness.scorer import Scorer
-from harness.worker import default_metric
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
+from harness.plugins.build import default_metric
+from harness.plugins.registry import Registry
 
 EPS = 8 / 255
 IDS = ("a", "b", "c")

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from harness.contracts import Budget, SampleRng
-from harness.objective import ScorerObjective
-from harness.registry import Registry
-from harness.scorer import Scorer
-from harness.worker import default_metric
+from harness.engine.objective import ScorerObjective
+from harness.engine.scorer import Scorer
+from harness.plugins.build import default_metric
+from harness.plugins.registry import Registry
 
 torchattacks = pytest.importorskip("torchattacks", reason="pip install --no-deps torchattacks==3.5.1")
 EPS, STEP, STEPS = 8 / 255, 2 / 255, 10

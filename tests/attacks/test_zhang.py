@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from harness.contracts import Metric, UserError
-from harness.plan import make_plan
+from harness.plugins.weights.locate import read_manifest
+from harness.suite.planning import make_plan
 from harness.testing import check_attack
 from harness.testing.common import image_pairs
-from harness.weights import read_manifest
 
 EPS = 8 / 255
 

@@ -8,7 +8,7 @@ from scipy.io import loadmat, savemat
 from scipy.stats import spearmanr
 
 from harness.contracts import DataError
-from harness.registry import Registry
+from harness.plugins.registry import Registry
 from harness.testing import check_dataset
 
 WHOLE = ["kadid10k", "live", "csiq", "pipal"]

@@ -10,10 +10,10 @@ from PIL import Image
 from harness.contracts import DataError, UserError
 from harness.datasets.splits import ReferenceSplits
 from harness.datasets.tid2013 import TID2013
-from harness.located import parse_text
-from harness.plan import make_plan
-from harness.registry import Registry
-from harness.resolve import validate
+from harness.plugins.registry import Registry
+from harness.suite.planning import make_plan
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 from harness.testing import check_dataset
 
 PARTS = ("train", "val", "test")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from harness.registry import Registry
-from harness.weights import load, resolve
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import load, resolve
 from metrics_zoo.birqa import BiRQA, features, maps
 from metrics_zoo.birqa.network import GeneralisedMean
 

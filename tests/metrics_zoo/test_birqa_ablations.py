@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.registry import Registry
-from harness.weights import load, resolve
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import load, resolve
 from metrics_zoo.birqa import BiRQA
 from metrics_zoo.birqa.ablations import CrossAttention, Multiplication, PooledHead
 

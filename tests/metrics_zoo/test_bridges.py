@@ -14,7 +14,8 @@ import torch
 from harness.cli import main
 from harness.contracts import Metric
 from harness.datasets.mini import Mini
-from harness.registry import PluginError, Registry
+from harness.plugins.model import PluginError
+from harness.plugins.registry import Registry
 from harness.testing import check_metric
 from harness.testing.common import identical, image_pairs
 from metrics_zoo.bridges import piq as piq_bridge
@@ -259,7 +260,7 @@ class FakePyiqa(types.ModuleType):
 
 @pytest.fixture
 def pyiqa(monkeypatch):
-    from harness.registry import _load
+    from harness.plugins.registry import _load
 
     module = FakePyiqa("pyiqa")
     monkeypatch.setitem(sys.modules, "pyiqa", module)
@@ -334,7 +335,7 @@ def test_a_missing_library_is_one_sentence_and_exit_2(capsys, monkeypatch, tmp_p
 
 
 def test_a_torchvision_that_does_not_fit_is_told_of(capsys, monkeypatch, tmp_path):
-    from harness.registry import _load
+    from harness.plugins.registry import _load
 
     _load.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in ("piq", "torchvision")]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.contracts import DataError, build_metric, fingerprint
-from harness.probes import probe
+from harness.contracts import DataError, fingerprint
+from harness.plugins.build import build_metric
 from harness.testing.common import take_rows
+from harness.testing.probes import probe_metric
 
 TINY = {"channels": 8, "stem_channels": 4, "head": 8}
 
@@ -66,7 +67,7 @@ def test_gradients_reach_each_row_alone(folds, images):
 def test_an_unknown_reference_is_refused_with_a_cure(folds, images):
     with pytest.raises(DataError, match=r"64 x 64 px is none of the 3 that its folds.*Give images of the data set"):
         folds.encode(images[0][3:])
-    assert probe(folds, "folds", trained=False)["faults"] == []
+    assert probe_metric(folds, "folds", trained=False)["faults"] == []
 
 
 @pytest.mark.parametrize("wrong", [3, -1])

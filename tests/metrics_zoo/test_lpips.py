@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from torch import nn
 
-from harness.registry import Registry
+from harness.plugins.registry import Registry
 from harness.testing import check_metric
 from metrics_zoo.backbones import IMAGENET_MEAN, IMAGENET_STD, FrozenNorm, Normalise, ResNet50
 from metrics_zoo.lpips import LPIPS, _Distance, _unit, official_state

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from harness.report import Failure, build_tables, cell_label
+from harness.report import Failure, build_tables
 from harness.report.arrays import WORST
-from harness.report.words import budget_text, number, short_names
+from harness.suite.cell_names import cell_name
+from harness.wording import budget_text, number, short_names
 
 EPS = 8 / 255
 PGD = "pgd(steps=10)"
@@ -185,7 +186,7 @@ def test_partial_cells_fail_and_absent_cells_are_dashes(run):
 def test_a_failure_names_its_cell(run):
     r = run.records
     lost = (r.metric == "psnr") & (r.attack == PGD) & (r.sign == 1) & ((r.eps - EPS).abs() < 1e-9)
-    label = cell_label("mini", "psnr", "base", "none", "psnr", PGD, "up", "linf", EPS)
+    label = cell_name("mini", "psnr", "base", "none", "psnr", PGD, "up", "linf", EPS)
     assert label == f"mini / psnr / {PGD} up eps 8/255"
     failure = Failure(label, "i003", "score is not finite")
     srocc, failures = build_tables(dataclasses.replace(run, records=r[~lost], failures=[failure], tables=["srocc"]))
@@ -197,7 +198,7 @@ def test_an_endpoint_that_failed_for_every_metric_is_no_endpoint_that_was_not_ru
     r = run.records
     at = (r.attack == PGD) & ((r.eps - EPS).abs() < 1e-9)
     kept = r[~(at & (r.endpoint == "down"))]
-    label = cell_label("mini", "psnr", "base", "none", "psnr", PGD, "down", "linf", EPS)
+    label = cell_name("mini", "psnr", "base", "none", "psnr", PGD, "down", "linf", EPS)
     failed = dataclasses.replace(run, records=kept, failures=[Failure(label, "i003", "no")], tables=["srocc"])
     srocc = build_tables(failed)[0]
     assert line(srocc.compact, "psnr", "pgd", "mos_split")["ε 8/255"] == "failed"

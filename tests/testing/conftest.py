@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.registry import Registry
+from harness.plugins.registry import Registry
 from harness.testing import ConformanceError
 
 OURS = ("metrics_zoo", "attacks", "defenses", "harness")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.contracts import Attack, Metric
-from harness.registry import Registry
+from harness.plugins.registry import Registry
 from harness.testing import check_attack
 
 SHORT = {

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from harness.contracts import Metric
-from harness.registry import Registry
+from harness.plugins.build import default_metric
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import read_manifest
 from harness.testing import ConformanceError, check_metric
-from harness.weights import read_manifest
-from harness.worker import default_metric
 
 
 def test_shipped_metrics(shipped):

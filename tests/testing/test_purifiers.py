@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.contracts import Purifier
-from harness.registry import Registry
+from harness.plugins.registry import Registry
 from harness.testing import check_purifier
 
 

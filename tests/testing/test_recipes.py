@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.contracts import Recipe
-from harness.registry import Registry
+from harness.plugins.registry import Registry
 from harness.testing import check_recipe
 
 

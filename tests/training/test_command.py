@@ -3,9 +3,9 @@
 import pytest
 
 from harness.cli import main
-from harness.contracts import build_metric
+from harness.plugins.build import build_metric
+from harness.plugins.weights.locate import WeightFile
 from harness.training.run import _notes
-from harness.weights import WeightFile
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_collapse_and_early_stop_are_in_the_last_line(command):
 
 
 def test_starting_from_weights_of_the_same_data_set_is_noted(tmp_path):
-    from harness.recipe_file import read_recipe
+    from harness.training.recipe_file import read_recipe
 
     path = tmp_path / "r.yaml"
     path.write_text(

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.contracts import build_metric, fingerprint
+from harness.contracts import fingerprint
 from harness.errors import UserError
-from harness.registry import Registry
+from harness.plugins.build import build_metric
+from harness.plugins.registry import Registry
 from harness.training import ImageCache, preview, train
 from harness.training.measures import Progress, best_of, ran_out
 

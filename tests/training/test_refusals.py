@@ -43,7 +43,7 @@ def test_test_scores_that_are_not_finite_are_no_figures(recipe, plugins, tmp_pat
 
 def test_constant_predictions_rank_nothing_whatever_their_rounding(recipe):
     from harness.contracts import Entry
-    from harness.recipe_file import read_recipe
+    from harness.training.recipe_file import read_recipe
 
     entries = [Entry(str(i), "r", opinion=i / 6) for i in range(7)]
     quality = np.full((7, 1), 0.1, dtype=np.float32)  # the mean of these is not 0.1 in 32 bits

@@ -10,9 +10,9 @@ from scipy import stats
 
 from harness.contracts import Entry
 from harness.errors import UserError
-from harness.recipe_file import read_recipe
 from harness.training import ImageCache, train
 from harness.training.images import augmented
+from harness.training.recipe_file import read_recipe
 from harness.training.trainer import _is_batch_norm, _trainable, _training_mode
 from metrics_zoo.topiq import TOPIQ
 
@@ -152,7 +152,7 @@ def test_training_stops_where_validation_gets_no_better_and_says_so(recipe, plug
 
 
 def test_the_test_split_is_scored_by_the_weights_that_are_kept(recipe, plugins, tmp_path):
-    from harness.registry import Registry
+    from harness.plugins.registry import Registry
 
     result = train(recipe("t"), tmp_path / "run", plugins=plugins, sets=["dataset.test=test"])
     registry = Registry(plugins)
@@ -215,13 +215,13 @@ def test_augmentation_treats_all_images_of_an_item_alike(recipe):
 
 
 def _plain_state(plugins):
-    from harness.registry import Registry
+    from harness.plugins.registry import Registry
 
     return Registry(plugins).metric("distance").build({}).state_dict()
 
 
 def _described(metric):
-    from harness.recipe_file import RecipeFile
+    from harness.training.recipe_file import RecipeFile
 
     keys = {"dataset": "mini", "recipe": "clean", "steps": 1, "batch": 1, "learning_rate": 1, "output": "x"}
     return RecipeFile.model_validate({"name": "x", "metric": metric, **keys})

@@ -1,0 +1,167 @@
+"""What a person needs when something is wrong: versions, devices, folders, name collisions, weights, data sets."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.errors import UserError
+from harness.paths import cache_dir, data_dir
+from harness.plugins.registry import NO_PLUGINS, Registry
+from harness.plugins.weights.locate import entries, held, resolve
+
+PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses")
+Verdict = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+
+
+def examine(registry: Registry) -> Iterator[Finding]:
+    """Look at everything in turn; cheap checks only, one image of each split is read."""
+    yield from _versions()
+    yield from _devices()
+    yield from _folders()
+    yield from _collisions()
+    yield from _plugins(registry)
+    yield from _weights()
+    yield from _datasets(registry)
+
+
+def probe_named(name: str, registry: Registry) -> Iterator[Finding]:
+    """Whether a metric with its default weights keeps its contract: every broken rule, and what was measured.
+
+    Raises:
+        UserError: The metric is unknown, or has no default weights.
+    """
+    import torch
+
+    from harness.plugins.build import default_metric
+    from harness.testing.probes import probe_metric
+
+    torch.set_num_threads(1)
+    metric = default_metric(name, registry, torch.device("cpu"))
+    found = probe_metric(metric, name)
+    for fault in found["faults"]:
+        yield Finding(fault["rule"], "problem", f"{fault['seen']}. Cure: {fault['cure']}.")
+    if not found["faults"]:
+        yield Finding(name, "ok", "keeps every rule of the contract that can be probed")
+    if found["range"] is not None:
+        low, high = found["range"]
+        yield Finding("range", "ok", f"{low:.4g} to {high:.4g} on distorted, identical and flat images")
+    for pair in ("identical", "flat"):
+        if found[pair] is not None:
+            yield Finding(f"{pair} images", "ok", f"score {float(found[pair]):.4g}")
+    asked, least = f"it asks for {metric.minimum_size} px", found["smallest"]
+    if least is None:
+        yield Finding("smallest side", "problem", f"no square image up to 512 px gets a score; {asked}")
+    else:
+        yield Finding("smallest side", "ok", f"{least} px works; {asked}")
+
+
+def _versions() -> Iterator[Finding]:
+    from harness.engine.provenance import versions
+
+    for name, version in versions("").items():
+        if name != "device":
+            yield Finding(name, "ok", version)
+    for extra in ("torchattacks", "pyautoattack", "adversarial-robustness-toolbox", "diffusers", "ray"):
+        try:
+            yield Finding(extra, "ok", importlib.metadata.version(extra))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(extra, "note", "not installed (optional)")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from harness.flow import cores
+
+    yield Finding("cpu", "ok", f"{cores()} cores; one worker process of one torch thread on each")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Finding("cuda", "ok", ", ".join(names))
+    else:
+        yield Finding("cuda", "note", "none; everything runs on the CPU")
+
+
+def _folders() -> Iterator[Finding]:
+    for subject, folder, variable in (
+        ("cache", cache_dir(), "ROBUSTIQA_CACHE_DIR"),
+        ("data", data_dir(), "ROBUSTIQA_DATA_DIR"),
+    ):
+        if not folder.exists():
+            yield Finding(subject, "note", f"{folder} is not there yet; {variable} names another place")
+        elif subject == "cache" and not os.access(folder, os.W_OK):
+            yield Finding(subject, "problem", f"{folder} cannot be written, so images are made anew; set {variable}")
+        else:
+            yield Finding(subject, "ok", str(folder))
+
+
+def _collisions() -> Iterator[Finding]:
+    owners = importlib.metadata.packages_distributions()
+    for package in PACKAGES:
+        others = sorted({name for name in owners.get(package, []) if name != "robustiqa"})
+        if others:
+            detail = f"{', '.join(others)} also installs a top-level package '{package}'; uninstall one of them"
+            yield Finding(f"package {package}", "problem", detail)
+        else:
+            yield Finding(f"package {package}", "ok", "no other distribution installs it")
+
+
+def _plugins(registry: Registry) -> Iterator[Finding]:
+    for message in registry.refused:
+        yield Finding("installed plugin", "problem", message)
+    off = " (installed plugins are switched off)" if os.environ.get(NO_PLUGINS) == "1" else ""
+    for kind in ("metrics", "attacks", "purifiers", "datasets", "recipes"):
+        bad = []
+        for name in registry.names(kind):
+            try:
+                registry.get(kind, name)
+            except UserError as error:
+                bad.append(str(error))
+        known = f"{len(registry.names(kind))} registered{off}"
+        yield Finding(kind, "problem" if bad else "ok", "; ".join(bad) or known)
+
+
+def _weights() -> Iterator[Finding]:
+    for entry in entries():
+        subject, files = f"weights {entry.name}", ", ".join(part.file for part in entry.parts)
+        if entry.published and any(place.place == "missing" for place in held(entry)):
+            yield Finding(subject, "note", f"not on this machine; robustiqa weights fetch {entry.name}")
+            continue
+        try:
+            file = resolve(entry.metric, entry.name, None)
+            yield Finding(subject, "ok", f"{files}, sha256 {file.sha256[:12]}" if file else "")
+        except UserError as error:
+            yield Finding(subject, "problem", str(error))
+
+
+def _datasets(registry: Registry) -> Iterator[Finding]:
+    for name in registry.names("datasets"):
+        try:
+            plugin = registry.dataset(name)
+            dataset = plugin.build({})
+            splits = {split: dataset.entries(split) for split in dataset.splits}
+            items = ", ".join(f"{split} {len(entries)}" for split, entries in splits.items())
+        except (UserError, TypeError) as error:
+            yield Finding(f"data set {name}", "note", str(error))
+            continue
+        try:
+            for entry in (entries[0] for entries in splits.values() if entries):
+                dataset.load(entry)
+        except Exception as error:
+            yield Finding(f"data set {name}", "problem", str(error))
+            continue
+        found = f"{items} items, fingerprint {dataset.fingerprint()[:12]}, an image of each split read"
+        differing = "; ".join(dataset.notices())
+        yield Finding(f"data set {name}", "problem" if differing else "ok", differing or found)

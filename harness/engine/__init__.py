@@ -1,0 +1,1 @@
+"""The engine: what a plan asks for is computed, block by block, and kept in the run folder."""

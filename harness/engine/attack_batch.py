@@ -1,0 +1,296 @@
+"""One batch -> attacked images: perturb, project, and keep the better of result and start, at one radius or several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from harness.contracts import Attack, Budget, Metric, Norm, QueryLimit, SampleRng, Tree, map_tree
+from harness.engine.batches import Batch, SampleError, blaming, not_finite, refuse_nan
+from harness.engine.objective import Opinions, ScorerObjective, remembers, within
+from harness.engine.run_folder import RunFolder
+from harness.engine.scorer import Scorer
+from harness.plugins.returned import check_images
+from harness.suite.model import Use
+from harness.suite.plan import Cell, ScorerSpec
+
+
+class Tools(Protocol):
+    """What attacking and scoring need of the worker that does them; things are built once per worker."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where images and scorers are."""
+
+    @property
+    def seed(self) -> int:
+        """Of the suite."""
+
+    @property
+    def store(self) -> RunFolder:
+        """Where facts and fits are found, and records kept."""
+
+    def scorer(self, spec: ScorerSpec) -> Scorer:
+        """A metric with its weights, under purifiers."""
+
+    def attack(self, use: Use) -> Attack:
+        """An attack with its parameters."""
+
+    def metric(self, name: str) -> Metric:
+        """A metric with default parameters and weights, for an attack's own use."""
+
+    def called(self, use: Use) -> str:
+        """What a plugin is called in messages, with where it comes from."""
+
+    def fact(self, name: str) -> Mapping[str, Any]:
+        """A fact that an earlier job computed."""
+
+    def fit(self, name: str) -> Mapping[str, Tensor]:
+        """What an attack learnt in an earlier job."""
+
+    def tell(self, text: str) -> None:
+        """Say how far a long job is, for a person who watches."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One attacked batch and what it cost."""
+
+    batch: Batch
+    index: int
+    images: Tensor
+    sign: list[int]
+    forwards: list[int]
+    backwards: list[int]
+    queries: list[int]
+    seconds: float
+    together: int
+    """Images that were attacked at once: those of the batch, at every radius."""
+    status: list[str]
+    notes: Mapping[str, list[Any]]
+    quality: Tensor | None = None
+    """Quality of the images under the source, where keeping the better has found it."""
+
+
+class Seen:
+    """What the cells of a block share: encoded references and clean qualities of its batches."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = batches
+        self.clean: dict[tuple[str, int, int], Tensor] = {}
+        """(scorer, batch, draw) -> clean quality of the whole batch."""
+        self._encoded: dict[tuple[str, int], Tree] = {}
+
+    def whole(self, batch: Batch, index: int) -> bool:
+        """Whether it is all of the batch of this index, and not the part that has one sign."""
+        return len(batch.items) == len(self.batches[index].items)
+
+    def encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
+        """The encoded reference of a scorer that is not randomised, once per block (whole batches only)."""
+        if not self.whole(batch, index):
+            return scorer.encode(batch.ref, SampleRng([], batch.ref.device))
+        if (key, index) not in self._encoded:
+            self._encoded[key, index] = scorer.encode(batch.ref, SampleRng([], batch.ref.device))
+        return self._encoded[key, index]
+
+
+def unattacked(batch: Batch, index: int) -> Attacked:
+    """A batch as it is, for clean cells."""
+    zeros = [0] * len(batch.items)
+    status = ["ok"] * len(batch.items)
+    return Attacked(batch, index, batch.dist, zeros, zeros, zeros, zeros, 0.0, len(zeros), status, {})
+
+
+def attack_batch(
+    cell: Cell, radii: Sequence[float], batch: Batch, index: int, seen: Seen, tools: Tools
+) -> list[Attacked]:
+    """Attack one batch at some radii at once: its images are repeated for each.
+
+    Args:
+        cell: The attack, with its source and sign.
+        radii: Of each repetition.
+        batch: The images.
+        index: Place of the batch in the block.
+        seen: What is known of the block's batches.
+        tools: What the worker provides.
+
+    Returns:
+        The attacked batch for each radius.
+
+    Raises:
+        SampleError: The attack or the metric failed; names the sample.
+    """
+    return _Attempt(cell, radii, batch, index, seen, tools).run()
+
+
+class _Attempt:
+    """One call of `attack_batch`; rows are radii times images."""
+
+    def __init__(self, cell: Cell, radii: Sequence[float], batch: Batch, index: int, seen: Seen, tools: Tools) -> None:
+        assert cell.attack is not None
+        self._cell, self._tools, self._seen, self._index = cell, tools, seen, index
+        self._one, self._radii = batch, radii
+        self._use = cell.attack
+        self._attack = tools.attack(cell.attack)
+        self._scorer = tools.scorer(cell.source)
+        self._rows = _repeated(batch, len(radii))
+
+    def run(self) -> list[Attacked]:
+        cell, tools, scorer, batch = self._cell, self._tools, self._scorer, self._rows
+        count, device = len(batch.items), batch.dist.device
+        eps = torch.tensor(self._radii, device=device).repeat_interleave(len(self._one.items))
+        budget = Budget(cast(Norm, cell.norm), eps)
+        opinions = self._opinions() if cell.endpoint == "error" else None
+        sign = torch.full((count,), float(cell.sign), device=device)
+        if opinions is not None:
+            sign = opinions.away(self._start_quality())
+        scale = 1.0 if self._attack.control else float(tools.fact(cell.fact)["range"])
+        began = time.perf_counter()
+        objective = ScorerObjective(
+            scorer,
+            batch.ref,
+            batch.dist,
+            sign,
+            budget if remembers(self._attack) else None,
+            SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{self._use.name}", device),
+            encoded=None if scorer.randomised else self._encoded(),
+            eot=cell.eot,
+            white_box=self._attack.needs_gradient,
+            query_limit=getattr(self._attack, "queries", None) if not self._attack.needs_gradient else None,
+            scale=scale if opinions is None else scale * abs(opinions.slope),
+            fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in cell.fits},
+            build=tools.metric,
+            opinions=opinions,
+            precision=cell.precision,
+        )
+        rng = SampleRng.for_samples(tools.seed, batch.ids, self._use.name, device)
+        with blaming(scorer, batch, f"{self._use.label} on {cell.source.label}", tools.seed):
+            images = self._perturb(objective, budget, rng)
+            status, quality = ["ok"] * count, None
+            if not self._attack.control:
+                images, status, quality = self._keep_better(images, objective)
+        seconds = (time.perf_counter() - began) / len(self._radii)
+        ledger = objective.ledger
+        return [
+            Attacked(
+                self._one,
+                self._index,
+                images[rows],
+                [int(s) for s in sign[rows].tolist()],
+                ledger.forwards[rows].tolist(),
+                ledger.backwards[rows].tolist(),
+                ledger.queries[rows].tolist(),
+                seconds,
+                count,
+                status[rows],
+                {name: values[rows] for name, values in objective.notes.items()},
+                None if quality is None else quality[rows],
+            )
+            for rows in (self._rows_of(i) for i in range(len(self._radii)))
+        ]
+
+    def _rows_of(self, radius: int) -> slice:
+        size = len(self._one.items)
+        return slice(radius * size, (radius + 1) * size)
+
+    def _perturb(self, objective: ScorerObjective, budget: Budget, rng: SampleRng) -> Tensor:
+        attack, batch, who = self._attack, self._rows, self._tools.called(self._use)
+        if attack.needs_gradient or attack.control:
+            images = attack.perturb(objective, batch.dist.clone(), budget, rng)
+        else:
+            try:
+                with torch.no_grad():
+                    images = attack.perturb(objective, batch.dist.clone(), budget, rng)
+            except QueryLimit:
+                images = objective.best()
+        images = check_images(images, batch.dist, f"{who}: perturb()").detach()
+        images = images.clone(memory_format=torch.contiguous_format)  # one layout however often they are scored
+        refuse_nan(
+            batch,
+            images.flatten(1).sum(1),
+            f"{who}: perturb() returned pixels that are not finite; images must lie in [0, 1]",
+        )
+        if not attack.bounded:
+            return images.clamp(0, 1)
+        images = budget.project(images, batch.dist)
+        if not bool(within(images, batch.dist, budget).all()):
+            raise AssertionError("projected images lie outside the budget or the box")
+        return images
+
+    def _keep_better(self, images: Tensor, objective: ScorerObjective) -> tuple[Tensor, list[str], Tensor | None]:
+        """Per row, the better of result and start, judged on draws that the attack has not seen.
+
+        Returns:
+            The images, their status, and their quality under a source that is not randomised.
+        """
+        cell, scorer, batch, quality = self._cell, self._scorer, self._rows, None
+        with torch.no_grad():
+            if scorer.randomised:
+                rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/keep", batch.dist.device)
+                gain = torch.zeros_like(objective.sign)
+                for _ in range(cell.eot):
+                    encoded = scorer.encode(batch.ref, rng)
+                    before, after = scorer.quality(encoded, batch.dist), scorer.quality(encoded, images)
+                    gain += objective.aim(after) - objective.aim(before)
+            else:
+                encoded = self._encoded()
+                whole = self._seen.whole(self._one, self._index)
+                clean = self._seen.clean.get((cell.source.key, self._index, 0)) if whole else None
+                before = scorer.quality(encoded, batch.dist) if clean is None else clean.repeat(len(self._radii))
+                quality = scorer.quality(encoded, images)
+                gain = objective.aim(quality) - objective.aim(before)
+            refuse_nan(batch, gain, not_finite(cell.source.label, scorer, "an attacked image"))
+            worse = gain < 0
+            images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
+            if quality is not None:
+                quality = torch.where(worse, before, quality)
+        return images, ["start" if w else "ok" for w in worse.tolist()], quality
+
+    def _opinions(self) -> Opinions:
+        """What the error of the source's predictions is measured against.
+
+        Raises:
+            SampleError: A sample has no opinion, or the calibration gives no line from quality to opinions.
+        """
+        batch = self._rows
+        line = self._tools.fact(self._cell.fact)["line"]
+        if line is None:
+            message = (
+                f"no line from the quality of {self._cell.source.label} to opinions: its calibration samples have "
+            )
+            message += "no opinions, or one score for all. Take the direction self_split instead."
+            raise SampleError("", message)
+        scores = [item.entry.opinion for item in batch.items]
+        for item, score in zip(batch.items, scores, strict=True):
+            if score is None:
+                message = "it has no opinion, which the direction error needs. Leave the direction out."
+                raise SampleError(item.id, message, bad_input=True)
+        return Opinions(
+            float(line[0]), float(line[1]), torch.tensor(scores, dtype=batch.dist.dtype, device=batch.dist.device)
+        )
+
+    def _start_quality(self) -> Tensor:
+        """Quality of the unattacked images; of a randomised scorer by draws of their own."""
+        scorer, batch = self._scorer, self._rows
+        with torch.no_grad(), blaming(scorer, batch, self._cell.source.label, self._tools.seed):
+            if scorer.randomised:
+                rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/start", batch.dist.device)
+                return scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
+            return scorer.quality(self._encoded(), batch.dist)
+
+    def _encoded(self) -> Tree:
+        """The encoded references of a source that is not randomised."""
+        encoded = self._seen.encode(self._cell.source.key, self._scorer, self._one, self._index)
+        many = len(self._radii)
+        return encoded if many == 1 else map_tree(lambda t: t.repeat(many, *[1] * (t.ndim - 1)), encoded)
+
+
+def _repeated(batch: Batch, many: int) -> Batch:
+    if many == 1:
+        return batch
+    return Batch(batch.items * many, batch.ref.repeat(many, 1, 1, 1), batch.dist.repeat(many, 1, 1, 1))

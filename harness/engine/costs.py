@@ -1,0 +1,140 @@
+"""What a suite will cost, from what earlier runs measured: seconds per image of each attack, and of each scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.engine.run_folder import RunFolder, StoreError
+from harness.suite.identity import identity
+from harness.suite.plan import Cell, Plan
+
+Work = Literal["attack", "score"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What costs alike per image: an attack on a source, or a scoring by a scorer, on one split and device type."""
+
+    kind: Work
+    split: str
+    scorer: str
+    attack: str
+    """Identity of the attack; empty for scorings."""
+    draws: int
+    """Draws averaged per evaluation of the attack, or draws scored."""
+    device: str
+
+
+@dataclass(frozen=True)
+class Cost(Key):
+    """What was measured for one key: images, and seconds of one worker for all of them."""
+
+    items: int
+    seconds: float
+
+    @property
+    def key(self) -> Key:
+        """What it is the cost of."""
+        return Key(self.kind, self.split, self.scorer, self.attack, self.draws, self.device)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do.
+
+    Attributes:
+        seconds: Of one worker, as far as is known.
+        images: Images to be attacked or scored.
+        unknown: Those of kinds that were never measured.
+        unknown_keys: The kinds.
+    """
+
+    seconds: float
+    images: int
+    unknown: int
+    unknown_keys: frozenset[Key]
+
+
+def attack_key(cell: Cell, device: str) -> Key | None:
+    """What attacking for a cell costs; None for clean cells."""
+    if cell.attack is None:
+        return None
+    attack = identity("attack", cell.attack.identity())
+    return Key("attack", cell.split.key, cell.source.key, attack, cell.eot, device.partition(":")[0])
+
+
+def score_key(cell: Cell, device: str) -> Key:
+    """What scoring the images of a cell costs."""
+    return Key("score", cell.split.key, cell.scorer.key, "", cell.draws, device.partition(":")[0])
+
+
+def measured(key: Key, items: int, seconds: float) -> Cost:
+    """The cost of a key."""
+    return Cost(**asdict(key), items=items, seconds=seconds)
+
+
+def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
+    """Costs of one key added up."""
+    found: dict[Key, Cost] = {}
+    for cost in costs:
+        known = found.get(cost.key)
+        both = replace(cost, items=cost.items + known.items, seconds=cost.seconds + known.seconds) if known else cost
+        found[cost.key] = both
+    return found
+
+
+def read_costs(folder: Path) -> dict[Key, Cost]:
+    """What runs in this folder and in those beside it measured; one beside it that is damaged is passed over.
+
+    Raises:
+        UserError: The folder's own page is damaged.
+    """
+    pages = RunFolder(folder).read_provenance("costs")
+    for other in sorted(folder.parent.glob("*")):
+        if other != folder and (other / "suite.yaml").is_file():
+            try:
+                pages += RunFolder(other).read_provenance("costs")
+            except StoreError:
+                continue
+    return merged(Cost(**page) for page in pages)
+
+
+def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
+    """Add what this invocation measured to the run folder's page."""
+    added = list(costs)
+    if added:
+        store.change_provenance(
+            "costs", lambda page: [asdict(cost) for cost in merged([*(Cost(**p) for p in page), *added]).values()]
+        )
+
+
+def estimate(plan: Plan, blocks: Sequence[Any], known: Mapping[Key, Cost], device: str) -> Estimate:
+    """What the given blocks will cost; cells that share one attack are attacked once."""
+    size = plan.suite.slice_size
+    keys = {cell.id: (cell.attack_key, attack_key(cell, device), score_key(cell, device)) for cell in plan.cells}
+    images = unknown = 0
+    seconds = 0.0
+    missing: set[Key] = set()
+    for block in blocks:
+        entries = min(size, len(plan.entries[block.split.key]) - block.slice * size)
+        wanted = [(keys[cell.id][2], _patches(cell)) for cell in block.cells]
+        attacks = {keys[cell.id][0]: (keys[cell.id][1], _patches(cell)) for cell in block.cells}
+        wanted += [(key, patches) for key, patches in attacks.values() if key is not None]
+        for key, patches in wanted:
+            count = entries * patches
+            cost = known.get(key)
+            images += count
+            if cost is None:
+                unknown += count
+                missing.add(key)
+            else:
+                seconds += count * cost.seconds / cost.items
+    return Estimate(seconds, images, unknown, frozenset(missing))
+
+
+def _patches(cell: Cell) -> int:
+    """Items of one sample in a cell: a triplet's two patches are attacked in opposite directions."""
+    return 2 if cell.split.dataset.shape == "triplets" and cell.sign == 0 else 1

@@ -1,0 +1,320 @@
+"""One block -> records: load, encode the reference, score clean, then perturb, project, re-score and record.
+
+Three independent random streams per sample: the attack's own, one to compare result and start, and one for scoring;
+a randomised defense is drawn afresh in each.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.contracts import DataError, SampleRng, Tree, map_tree
+from harness.engine.attack_batch import Attacked, Seen, Tools, attack_batch, unattacked
+from harness.engine.batches import (
+    Batch,
+    SampleError,
+    blaming,
+    most_images,
+    not_finite,
+    refuse_nan,
+    split_batches,
+    too_large,
+)
+from harness.engine.costs import Cost, Key, attack_key, measured, score_key
+from harness.engine.examples import Example
+from harness.engine.memory import out_of_memory, release
+from harness.engine.run_folder import COLUMNS, FailureRecord, StoreError
+from harness.engine.scorer import Scorer
+from harness.errors import UserError
+from harness.plugins.returned import PluginFaultError, told
+from harness.suite.cell_names import CLEAN
+from harness.suite.plan import Block, Cell
+
+_RESERVED = frozenset(COLUMNS) | {"dataset", "metric", "defense", "threat", "plugin", "control"}
+
+
+class BlockRun:
+    """The evaluation of one block.
+
+    Args:
+        block: What to do.
+        batches: Its images.
+        tools: What the worker provides.
+        keep: Sample id -> place in its split, of the samples whose attacked images are kept.
+        most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
+            has not.
+    """
+
+    def __init__(
+        self, block: Block, batches: Sequence[Batch], tools: Tools, keep: Mapping[str, int], most: int | None = None
+    ) -> None:
+        self._block = block
+        self._tools = tools
+        self._keep = keep
+        self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
+        self.costs: list[Cost] = []
+        self.most = most
+        """As given, or less if memory was too short again."""
+
+    def run(self) -> tuple[int, int]:
+        """Do every cell of the block; one that fails is recorded and the rest goes on.
+
+        Returns:
+            Number of cells done, and of cells failed.
+        """
+        failed = 0
+        for cells in self._shared_attacks():
+            left = list(cells)
+            while left:  # again with smaller batches where memory was too short
+                failed += self._share(left)
+        return len(self._block.cells) - failed, failed
+
+    def _share(self, left: list[Cell]) -> int:
+        """Do cells that share one attack, and take off the list what is finished; says how many failed."""
+        began = time.perf_counter()
+        try:
+            attacked = self._attack(left[0])
+        except Exception as error:
+            if out_of_memory(error) and self._halve():
+                return 0
+            failed = self._fail(left, error)
+            left.clear()
+            return failed
+        failed = 0
+        count = sum(len(result.batch.items) for results in attacked.values() for result in results)
+        self._took(attack_key(left[0], self._tools.device.type), count, began)
+        for cell in list(left):
+            began = time.perf_counter()
+            results = attacked[cell.eps]
+            examples: list[Example] = []
+            try:
+                columns = self._records(cell, results, examples)
+                if self._keep and cell.attack is not None:
+                    kept = (self._block.slice, len(self._keep), examples)
+                    self._tools.store.write_examples(cell.id, cell.label, *kept)
+                self._tools.store.write_records(cell.id, self._block.slice, columns)
+                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, began)
+            except StoreError:
+                raise
+            except Exception as error:
+                if out_of_memory(error) and self._halve():
+                    return failed
+                failed += self._fail([cell], error)
+            left.remove(cell)
+        return failed
+
+    def _attack(self, cell: Cell) -> dict[float, list[Attacked]]:
+        """Radius -> attacked batches, for every radius that the attack takes together."""
+        radii = cell.together or (cell.eps,)
+        attacked: dict[float, list[Attacked]] = {eps: [] for eps in radii}
+        for k, whole in enumerate(self._seen.batches):
+            batch = whole.of_sign(cell.sign, cell.patch)
+            if batch is None:
+                continue
+            if cell.attack is None:
+                attacked[cell.eps].append(unattacked(batch, k))
+                continue
+            apart = len(whole.items) == 1 and self.most == 0
+            for some in [(eps,) for eps in radii] if apart else [radii]:
+                for eps, result in zip(some, attack_batch(cell, some, batch, k, self._seen, self._tools), strict=True):
+                    attacked[eps].append(result)
+        return attacked
+
+    def _halve(self) -> bool:
+        """Go on with batches half as large; at one image, with its radii one by one. False where nothing is left."""
+        if self.most == 0:
+            return False
+        self.most = most_images(self._seen.batches) // 2
+        self._seen = Seen(split_batches(self._seen.batches, max(self.most, 1)))
+        release()
+        return True
+
+    def _took(self, key: Key | None, count: int, began: float) -> None:
+        if key is not None and count:
+            self.costs.append(measured(key, count, time.perf_counter() - began))
+
+    def _shared_attacks(self) -> Iterator[list[Cell]]:
+        groups: dict[Any, list[Cell]] = defaultdict(list)
+        for cell in self._block.cells:
+            groups[cell.attack_key].append(cell)
+        yield from groups.values()
+
+    def _fail(self, cells: Sequence[Cell], error: Exception) -> int:
+        if isinstance(error, SampleError):
+            cause = (error.sample, str(error), error.bad_input)
+        elif out_of_memory(error):
+            batch = max(self._seen.batches, key=lambda batch: batch.dist[0].numel())
+            cause = (", ".join(self._samples()), too_large(batch), False)
+        elif isinstance(error, UserError):
+            sample = self._samples()[0] if isinstance(error, DataError) else ""
+            cause = (sample, str(error), True)
+        else:
+            cause = (", ".join(self._samples()), told(error), False)
+        for cell in cells:
+            self._tools.store.write_failure(FailureRecord(cell.id, self._block.slice, *cause))
+        return len(cells)
+
+    def _samples(self) -> list[str]:
+        return [item.id for batch in self._seen.batches for item in batch.items]
+
+    def _records(self, cell: Cell, attacked: Sequence[Attacked], examples: list[Example]) -> dict[str, list[Any]]:
+        """The columns of a cell's records; the attacked images to keep are added to `examples`."""
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        scorer = self._tools.scorer(cell.scorer)
+        for result in attacked:
+            for draw in range(cell.draws):
+                self._score(cell, scorer, result, draw, columns)
+            if self._keep and cell.attack is not None:
+                examples += self._examples(cell, result, columns)
+        return columns
+
+    def _examples(self, cell: Cell, result: Attacked, columns: Mapping[str, list[Any]]) -> Iterator[Example]:
+        """The attacked images to keep of one batch, with the scores of the first draw."""
+        rows = len(columns["item"]) - len(result.batch.items) * cell.draws  # where this batch's first draw begins
+        for i, item in enumerate(result.batch.items):
+            if item.entry.id not in self._keep:
+                continue
+            images = {"reference": result.batch.ref[i], "distorted": result.batch.dist[i], "attacked": result.images[i]}
+            kept = ("clean", "attacked", "attacked_8bit", "linf", "l2", "sign", "norm", "eps", "status")
+            about = {"sample": item.entry.id, "cell": cell.label, **{name: columns[name][rows + i] for name in kept}}
+            scale = cell.eps if cell.norm == "linf" else about["linf"]
+            floats = {name: image.detach().cpu() for name, image in images.items()}
+            yield Example(self._keep[item.entry.id], item.id, floats, about, scale)
+
+    def _score(self, cell: Cell, scorer: Scorer, result: Attacked, draw: int, columns: dict[str, list[Any]]) -> None:
+        """Score one attacked batch with one draw of the scorer, and append its rows."""
+        batch, device = result.batch, result.batch.dist.device
+        with torch.no_grad():
+            rng = SampleRng.for_samples(self._tools.seed, batch.samples, f"defense/score/{draw}", device)
+            with blaming(scorer, batch, cell.scorer.label, self._tools.seed):
+                encoded = (
+                    scorer.encode(batch.ref, rng)
+                    if scorer.randomised
+                    else self._seen.encode(cell.scorer.key, scorer, batch, result.index)
+                )
+            clean = self._clean_quality(cell, scorer, result, draw, encoded)
+            if cell.attack is None:
+                attacked = clean
+                pristine = self._quality(
+                    cell, scorer, encoded, batch, batch.ref, "its reference against itself", finite=False
+                )
+                eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
+            else:
+                attacked = self._attacked_quality(cell, scorer, result, encoded)
+                pristine = torch.full_like(clean, torch.nan)
+                eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
+            delta = (result.images - batch.dist).flatten(1)
+        count = len(batch.items)
+        rows: dict[str, list[Any]] = {
+            "item": batch.ids,
+            "sample": batch.samples,
+            "patch": [item.patch for item in batch.items],
+            "reference": [item.entry.reference_id for item in batch.items],
+            "group": [item.entry.group for item in batch.items],
+            "level": [item.entry.level for item in batch.items],
+            "opinion": [item.entry.opinion for item in batch.items],
+            "judge": [item.entry.judge for item in batch.items],
+            "sign": result.sign,
+            "attack": [cell.attack.name if cell.attack else CLEAN] * count,
+            "norm": [cell.norm] * count,
+            "eps": [cell.eps] * count,
+            "source": [_plain_name(cell.source)] * count,
+            "scorer": [_plain_name(cell.scorer)] * count,
+            "draw": [draw] * count,
+            "clean": clean.tolist(),
+            "pristine": pristine.tolist(),
+            "attacked": attacked.tolist(),
+            "attacked_8bit": eight.tolist(),
+            "linf": delta.abs().amax(1).tolist(),
+            "l2": delta.norm(dim=1).tolist(),
+            "forwards": result.forwards,
+            "backwards": result.backwards,
+            "queries": result.queries,
+            "seconds": [result.seconds / count] * count,
+            "batch": [result.together] * count,
+            "status": result.status,
+        }
+        taken = set(result.notes) & _RESERVED
+        if taken:
+            who = self._tools.called(cell.attack) if cell.attack else CLEAN
+            raise PluginFaultError(
+                f"{who}: note() was called '{min(taken)}', which is a column of every record; choose another name"
+            )
+        before = len(columns["item"])
+        for name, values in {**rows, **result.notes}.items():
+            columns.setdefault(name, [None] * before).extend(values)
+        for name in columns.keys() - rows.keys() - result.notes.keys():
+            columns[name].extend([None] * count)
+
+    def _clean_quality(self, cell: Cell, scorer: Scorer, result: Attacked, draw: int, encoded: Tree) -> Tensor:
+        """Clean quality, computed once per scorer, batch and draw."""
+        key = (cell.scorer.key, result.index, draw)
+        whole = self._seen.whole(result.batch, result.index)
+        if whole and key in self._seen.clean:
+            return self._seen.clean[key]
+        clean = self._quality(cell, scorer, encoded, result.batch, result.batch.dist, "a clean image")
+        if whole:
+            self._seen.clean[key] = clean
+        return clean
+
+    def _attacked_quality(self, cell: Cell, scorer: Scorer, result: Attacked, encoded: Tree) -> Tensor:
+        """Quality of the attacked images: what the source said of them, where it is the scorer."""
+        # What purifiers return is inspected here alone, so they are not spared.
+        if result.quality is not None and cell.scorer.key == cell.source.key and not scorer.purifiers:
+            return result.quality
+        return self._quality(cell, scorer, encoded, result.batch, result.images, "an attacked image")
+
+    def _quality(
+        self,
+        cell: Cell,
+        scorer: Scorer,
+        encoded: Tree,
+        batch: Batch,
+        images: Tensor,
+        what: str,
+        *,
+        finite: bool = True,
+    ) -> Tensor:
+        """Quality of a batch; `finite` False lets infinities pass (an unbounded metric on identical images).
+
+        Raises:
+            SampleError: The metric raised, or returned a number that is not finite; names the first such sample.
+        """
+        try:
+            quality = scorer.quality(encoded, images, inspect=True)
+        except UserError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            sample, cause = _culprit(scorer, encoded, batch, images, error)
+            raise SampleError(sample, f"{cell.scorer.label} failed on {what}: {told(cause)}") from error
+        checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
+        refuse_nan(batch, checked, not_finite(cell.scorer.label, scorer, what))
+        return quality
+
+
+def _plain_name(spec: Any) -> str:
+    return "+".join([spec.metric.name, *(p.name for p in spec.purifiers)])
+
+
+def _eight_bit(images: Tensor) -> Tensor:
+    return torch.round(images * 255) / 255
+
+
+def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error: Exception) -> tuple[str, Exception]:
+    """The first sample on which scoring fails alone; all of them if none does."""
+    for i in range(len(batch.items)):
+        try:
+            alone = map_tree(operator.itemgetter(slice(i, i + 1)), encoded)
+            scorer.quality(alone, images[i : i + 1], inspect=True)
+        except Exception as cause:
+            return batch.items[i].id, cause
+    return ", ".join(batch.ids), error

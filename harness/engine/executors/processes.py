@@ -1,0 +1,175 @@
+"""Jobs in spawned worker processes, one torch thread each. A job whose worker dies is tried once more, then failed.
+
+A pool of our own, because `concurrent.futures` gives up on every job when one worker dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from harness.engine.memory import keep_freed_memory
+from harness.engine.run_folder import RunFolder
+from harness.engine.worker import Context, Done, Job, Worker
+from harness.errors import UserError
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_TRIES = 2
+
+
+@dataclass
+class _Hand:
+    """One worker process as its parent sees it."""
+
+    process: BaseProcess
+    pipe: Connection
+    job: Job | None = None
+
+
+class ProcessExecutor:
+    """Worker processes.
+
+    Args:
+        context: What each worker must know.
+        workers: How many.
+    """
+
+    def __init__(self, context: Context, workers: int) -> None:
+        self._context = context
+        self._count = workers
+        self._spawn = mp.get_context("spawn")
+        self._hands: list[_Hand] = []
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        stop: Callable[[], bool],
+        began: Callable[[int, Job], None],
+        at: Callable[[int, str], None],
+    ) -> Iterator[Done]:
+        """Run the jobs, yielding each as it ends; once told to stop, only those that workers have begun.
+
+        Raises:
+            UserError: A worker could not write the run folder, or read a label file.
+        """
+        waiting: deque[Job] = deque(jobs)
+        tries: dict[int, int] = {}
+        left = len(jobs)
+        while len(self._hands) < min(self._count, len(jobs)):
+            self._hands.append(self._hire())
+        while left:
+            if stop():
+                left -= len(waiting)
+                waiting.clear()
+            for number, hand in enumerate(self._hands):
+                if hand.job is None and waiting:
+                    hand.job = waiting.popleft()
+                    tries[id(hand.job)] = tries.get(id(hand.job), 0) + 1
+                    began(number, hand.job)
+                    self._send(hand)
+            for hand in self._ready():
+                result = self._receive(hand)
+                if isinstance(result, str):
+                    at(self._hands.index(hand), result)
+                    continue
+                job, hand.job = hand.job, None
+                if result is None:
+                    self._replace(hand)
+                    if job is None:
+                        continue
+                    if tries[id(job)] < _TRIES and not stop():
+                        waiting.append(job)
+                        continue
+                    result = job.fail(RunFolder(self._context.folder), f"its worker process died {_TRIES} times")
+                left -= 1
+                yield result
+
+    def close(self) -> None:
+        """End the workers: idle ones at once, busy ones too."""
+        for hand in self._hands:
+            hand.pipe.close()
+            hand.process.terminate()
+        for hand in self._hands:
+            hand.process.join(timeout=5)
+        self._hands.clear()
+
+    def _hire(self) -> _Hand:
+        ours, theirs = self._spawn.Pipe()
+        saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+        try:
+            process = self._spawn.Process(target=_work, args=(theirs, self._context), daemon=True)
+            process.start()
+        finally:
+            for name, value in saved.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+        theirs.close()
+        return _Hand(process, ours)
+
+    def _replace(self, hand: _Hand) -> None:
+        hand.pipe.close()
+        hand.process.kill()
+        hand.process.join()
+        self._hands[self._hands.index(hand)] = self._hire()
+
+    def _send(self, hand: _Hand) -> None:
+        with contextlib.suppress(OSError):  # it died; `_receive` will see the end of the pipe
+            hand.pipe.send(hand.job)
+
+    def _ready(self) -> list[_Hand]:
+        busy = [hand for hand in self._hands if hand.job is not None]
+        ready: list[Any] = wait([hand.pipe for hand in busy]) if busy else []
+        return [hand for hand in busy if hand.pipe in ready]
+
+    def _receive(self, hand: _Hand) -> Done | str | None:
+        """What the worker says of its job: how far it is, or what became of it; None if it died."""
+        try:
+            answer = hand.pipe.recv()
+        except (EOFError, OSError):
+            return None
+        if isinstance(answer, BaseException):
+            raise answer
+        assert isinstance(answer, Done | str)
+        return answer
+
+
+def _work(pipe: Connection, context: Context) -> None:
+    """A worker's life: do jobs until the parent hangs up; Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    keep_freed_memory()
+    worker: Worker | None = None
+    try:
+        while True:
+            job = pipe.recv()
+            try:
+                worker = worker or Worker(context, pipe.send)
+                answer: Any = worker.execute(job)
+            except UserError as error:
+                answer = error
+            except Exception as error:
+                answer = RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            pipe.send(answer)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        pass
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed must not go on writing beside a resumed run."""
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

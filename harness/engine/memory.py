@@ -1,0 +1,55 @@
+"""Memory: kept between images where it suffices; where it does not, known for that, released and told."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+
+import torch
+
+_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+"""Parts of messages of RuntimeErrors that torch raises where an allocation failed on the CPU or in a library."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that an allocation failed."""
+    return any(
+        isinstance(cause, MemoryError | torch.OutOfMemoryError)
+        or (isinstance(cause, RuntimeError) and any(sign in str(cause).lower() for sign in _SIGNS))
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def release() -> None:
+    """Hand what torch keeps for later back to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def went_on(who: str, most: int) -> str:
+    """What a report says of batches that had to be smaller."""
+    return (
+        f"Out of memory: {who} went on in batches of at most {most}; the column 'batch' of the records has the size of "
+        "each. Batches of another size change the last digits of a score, and an attack's result by as little."
+    )
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep the memory of freed tensors: clearing new pages costs an attack a tenth of its time.
+
+    It holds for the whole process, so only worker processes and the command line ask for it.
+    """
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 32 * 2**20)
+        libc.mallopt(trim_threshold, 2**30)
+        libc.mallopt(top_pad, 2**28)

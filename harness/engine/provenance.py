@@ -1,0 +1,94 @@
+"""Who made these records: code, versions, machine, seeds, weights and data, as plain values for the run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.plugins.model import KINDS
+from harness.suite.identity import PROTOCOL
+from harness.suite.plan import Plan
+
+_PACKAGES = ("torch", "numpy", "scipy", "pillow", "scikit-image")
+
+
+def describe_invocation(plan: Plan, device: str, executor: str, workers: int, plugins: list[str]) -> dict[str, Any]:
+    """One invocation of a suite that ran something; a run folder keeps every one of them.
+
+    Args:
+        plan: What is run.
+        device: "cpu", "cuda", ...
+        executor: "serial" or "processes".
+        workers: Worker processes.
+        plugins: ``--plugin`` files.
+    """
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "plugins": plugins,
+        "git": git_state(Path(__file__).parents[2]),
+        "versions": versions(device),
+        "packages": _packages(),
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "device": device},
+        "executor": executor,
+        "workers": workers,
+        "torch_threads_per_worker": 1 if device == "cpu" else None,
+        "seed": plan.suite.seed,
+        "weights": {metric.label: metric.weights for metric in plan.suite.metrics if metric.weights},
+        "fingerprints": {split.label: split.fingerprint for split in plan.splits},
+    }
+
+
+def _packages() -> dict[str, str]:
+    """Every installed distribution that robustiqa requires, and every one that brings plugins, with its version."""
+    required = importlib.metadata.requires("robustiqa") or []
+    names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in required]
+    for kind in KINDS:
+        points = importlib.metadata.entry_points(group=f"robustiqa.{kind}")
+        names += [point.dist.name for point in points if point.dist is not None]
+    found = {}
+    for name in sorted(set(names)):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of a checkout and whether its tracked files were changed; None where it is none or git is missing."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        top = Path(git("rev-parse", "--show-toplevel"))
+        if top.resolve() != folder.resolve():
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions(device: str) -> dict[str, str]:
+    """Versions and the device type that decide numbers."""
+    found = {
+        "device": device.partition(":")[0],
+        "robustiqa": own_version(),
+        "protocol": str(PROTOCOL),
+        "python": platform.python_version(),
+    }
+    for package in _PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def own_version() -> str:
+    """Version of robustiqa."""
+    return importlib.metadata.version("robustiqa")

@@ -1,0 +1,88 @@
+"""The one schema of a record: a row per item and draw of a cell.
+
+Add a column here, and compute it where a block is scored (`harness.engine.evaluate_block`) or, for a label, where
+records are collected (`harness.report.collect`). Store, report and docs/concepts.md take theirs from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal["text", "real", "whole", "truth"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: Its name.
+        type: "text", "real" (64-bit float, null where there is none), "whole" (64-bit) or "truth".
+        unit: Unit or range, in words; empty where there is none.
+        meaning: What it is.
+    """
+
+    name: str
+    type: ColumnType
+    unit: str
+    meaning: str
+
+
+STORED: Sequence[Column] = (
+    Column("item", "text", "", "what was scored; a triplet is one sample with the items `id#p0` and `id#p1`"),
+    Column("sample", "text", "", "the entry of the data set; of a pair the same as `item`"),
+    Column("patch", "text", "", "`p0` or `p1` of a triplet; empty for pairs"),
+    Column("reference", "text", "", "the reference image"),
+    Column("group", "text", "", "distortion type or subset"),
+    Column("level", "real", "1 = weakest", "strength of the distortion within its reference and group"),
+    Column("opinion", "real", "[0, 1]", "opinion score, higher is better"),
+    Column("judge", "real", "[0, 1]", "share of people who preferred p1"),
+    Column("sign", "whole", "-1, 0, +1", "+1 where quality was pushed up, -1 where down, 0 for clean cells and controls"),
+    Column("attack", "text", "", "registered name of the attack; `clean` for none. The report puts its label in place"),
+    Column("norm", "text", "", "`linf` or `l2`; empty for clean cells"),
+    Column("eps", "real", "images in [0, 1]", "radius of the budget"),
+    Column("source", "text", "", "the attacked scorer, purifiers appended with `+`. The report puts its label in place"),
+    Column("scorer", "text", "", "the judging scorer, likewise"),
+    Column("draw", "whole", "from 0", "number of the scorer's draw, where a defense is randomised"),
+    Column("clean", "real", "the metric's", "quality (higher is better) of the distorted image"),
+    Column("pristine", "real", "the metric's", "quality of the reference against itself; in clean cells only"),
+    Column("attacked", "real", "the metric's", "quality of the attacked image"),
+    Column("attacked_8bit", "real", "the metric's", "quality of the attacked image rounded to 8 bit"),
+    Column("linf", "real", "images in [0, 1]", "largest change of a value"),
+    Column("l2", "real", "images in [0, 1]", "length of the whole change"),
+    Column("forwards", "whole", "evaluations", "forward passes of the attack for this item"),
+    Column("backwards", "whole", "evaluations", "backward passes, likewise"),
+    Column("queries", "whole", "evaluations", "queries of a black-box attack, likewise"),
+    Column("seconds", "real", "s", "time of the attack divided by the items of its batch"),
+    Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
+    Column("status", "text", "", "`ok`, or `start` where the attack found nothing better than the unattacked image"),
+)
+"""Columns of the record files, in their order; an attack's notes follow them, sorted by name."""
+
+LABELS: Sequence[Column] = (
+    Column("dataset", "text", "", "label of the data set"),
+    Column("metric", "text", "", "label of the judging metric"),
+    Column("defense", "text", "", "label of the defense; `base` for none"),
+    Column("threat", "text", "", "`none`, `oblivious`, `adaptive` or `transfer`"),
+    Column("plugin", "text", "", "registered name of the attack, whatever its label; `clean` for none"),
+    Column("control", "truth", "", "whether the attack is a control"),
+    Column("endpoint", "text", "", "what the attack aimed at: `up`, `down` or `error`; empty for clean cells and controls"),
+)
+"""Columns that are the cell's own: a run folder keeps them once, in its suite, and collecting records adds them."""
+
+NAMES = tuple(column.name for column in STORED)
+"""Names of the columns of the record files."""
+EVERY_NAME = tuple(column.name for column in (*LABELS, *STORED))
+"""Names of the columns of collected records, which no note of an attack may take."""
+
+
+def as_table() -> Iterator[str]:
+    """The columns as lines of a Markdown table, for docs/concepts.md."""
+    yield "| column | type | unit or range | what it is |"
+    yield "|---|---|---|---|"
+    for column in STORED:
+        yield f"| `{column.name}` | {column.type} | {column.unit} | {column.meaning} |"
+    for column in LABELS:
+        yield f"| `{column.name}` | {column.type} | {column.unit} | {column.meaning} (added when records are collected) |"

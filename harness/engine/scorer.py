@@ -1,0 +1,114 @@
+"""A metric under its purifiers: the thing that is attacked and the thing that scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.contracts import DataError, Metric, Purifier, SampleRng, Tree
+from harness.plugins.build import fresh, frozen
+from harness.plugins.model import singular
+from harness.plugins.registry import Registry
+from harness.plugins.returned import check_images, check_range, check_scores
+from harness.plugins.weights.locate import RANDOM_WEIGHTS, WeightFile, load
+from harness.suite.model import MetricUse, Use
+from harness.suite.plan import ScorerSpec
+
+
+class Scorer:
+    """A metric (base or trained weights) under zero or more purifiers. All randomness enters through `encode`.
+
+    Args:
+        metric: In evaluation mode, on its device.
+        purifiers: Applied in order to reference and distorted image alike, with one draw per sample.
+        names: What metric and purifiers are called in messages, with where they come from; their classes if left out.
+    """
+
+    def __init__(self, metric: Metric, purifiers: Sequence[Purifier] = (), names: Sequence[str] = ()) -> None:
+        self.metric = metric
+        self.purifiers = tuple(purifiers)
+        self.name, *self._names = names or [type(part).__name__ for part in (metric, *purifiers)]
+        self.randomised = any(p.randomised for p in self.purifiers)
+
+    def encode(self, ref: Tensor, rng: SampleRng) -> Tree:
+        """Everything that depends on the reference and the draws; never inference mode, or gradients would break.
+
+        Args:
+            ref: Reference images, N x 3 x H x W in [0, 1].
+            rng: One generator per sample, from which the purifiers draw.
+
+        Raises:
+            DataError: The images are smaller than the metric can score.
+        """
+        height, width = ref.shape[-2:]
+        if min(height, width) < self.metric.minimum_size:
+            raise DataError(
+                f"{self.name} needs images of at least {self.metric.minimum_size} px a side, and these have "
+                f"{width} x {height}. Leave the metric out, or take larger images."
+            )
+        draws = []
+        with torch.no_grad():
+            for purifier, name in zip(self.purifiers, self._names, strict=True):
+                draw = purifier.draw(ref, rng)
+                ref = check_images(purifier.apply(ref, draw), ref, f"{name}: apply()", same_size=False)
+                draws.append(draw)
+            return self.metric.encode(ref), tuple(draws)
+
+    def quality(self, reference: Tree, dist: Tensor, *, inspect: bool = False) -> Tensor:
+        """Quality of each distorted image, shape [N], higher is better; deterministic given `reference`.
+
+        Args:
+            reference: What `encode` returned.
+            dist: Distorted images, N x 3 x H x W in [0, 1].
+            inspect: Also check the range of what purifiers return, which waits for the device.
+
+        Raises:
+            PluginFaultError: The metric or a purifier returned something that its contract does not allow.
+        """
+        encoded, draws = reference
+        for purifier, draw, name in zip(self.purifiers, draws, self._names, strict=True):
+            dist = check_images(_purify(purifier, dist, draw), dist, f"{name}: apply()", same_size=False)
+            if inspect:
+                check_range(dist, f"{name}: apply()")
+        score = check_scores(self.metric.score(encoded, dist), dist, self.name)
+        return score if self.metric.higher_is_better else -score
+
+
+def _purify(purifier: Purifier, images: Tensor, draw: Any) -> Tensor:
+    if purifier.gradient == "exact" or not (torch.is_grad_enabled() and images.requires_grad):
+        return purifier.apply(images, draw)
+    with torch.no_grad():
+        purified = purifier.apply(images, draw)
+    stand_in = purifier.surrogate(images, draw)
+    return purified + (stand_in - stand_in.detach())
+
+
+def build_scorer(spec: ScorerSpec, registry: Registry, device: torch.device) -> Scorer:
+    """A scorer ready to be attacked: weights loaded and verified, evaluation mode, frozen, on the device.
+
+    Raises:
+        UserError: The weights cannot be loaded.
+    """
+    purifiers: list[Purifier] = [registry.purifier(p.name).build(p.parameters) for p in spec.purifiers]
+    names = [in_messages(part, registry) for part in (spec.metric, *spec.purifiers)]
+    return Scorer(load_metric(spec.metric, registry, device), purifiers, names)
+
+
+def load_metric(use: MetricUse, registry: Registry, device: torch.device) -> Metric:
+    """A metric with its weights loaded and verified, in evaluation mode, frozen, on the device.
+
+    Raises:
+        UserError: The weights cannot be loaded.
+    """
+    metric = fresh(registry, use.name, use.parameters)
+    if use.weights_file is not None and use.weights != RANDOM_WEIGHTS:
+        load(metric, WeightFile(use.name, use.weights_file, use.weights))
+    return frozen(metric, device)
+
+
+def in_messages(use: Use, registry: Registry) -> str:
+    """What a plugin is called in messages: "metric 'mae' from mae.py"."""
+    return f"{singular(use.kind)} '{use.name}' from {registry.source(use.kind, use.name).origin}"

@@ -1,0 +1,367 @@
+"""Plan -> executor -> store -> report. The same call again resumes; a finished run only reports."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from harness.engine.costs import Cost, keep_costs
+from harness.engine.done import done_slices, relevant_failures
+from harness.engine.jobs import BlockJob, FactJob, FitJob
+from harness.engine.provenance import describe_invocation, own_version, versions
+from harness.engine.run_folder import FailureRecord, RunFolder
+from harness.engine.worker import Context, Done, Job
+from harness.errors import UserError
+from harness.files import locked
+from harness.plugins.registry import Registry
+from harness.report.build import build_tables
+from harness.report.collect import collect, describe_split
+from harness.report.data import RunData
+from harness.report.render import write_report
+from harness.report.table import Table
+from harness.suite.identity import identity
+from harness.suite.model import Suite
+from harness.suite.plan import Plan
+from harness.suite.planning import make_plan
+from harness.suite.resolve import load_suite
+from harness.suite.strict_yaml import LocatedError
+from harness.testing.probes import ProbeJob
+
+EXECUTORS = ("serial", "processes")
+RUNS = Path("results/runs")
+
+
+class Progress:
+    """What a run tells whoever is watching; this one tells nobody."""
+
+    def stage(self, name: str, total: int, workers: int) -> None:
+        """A stage of so many jobs begins, on so many workers."""
+
+    def began(self, worker: int, job: Job) -> None:
+        """A worker, numbered from 0, begins a job."""
+
+    def at(self, worker: int, text: str) -> None:
+        """A worker says how far it is in its job."""
+
+    def done(self, result: Done) -> None:
+        """A job has ended."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a suite.
+
+    Attributes:
+        out: The run folder; None for ``results/runs/<name>``.
+        executor: "serial" or "processes"; None takes processes on a CPU, serial on a GPU.
+        workers: Worker processes; None for one per core.
+        device: "cpu", "cuda", ...; None takes a GPU where there is one.
+        shard: (i, n): do every n-th block from the i-th on, for job arrays on a shared folder.
+        probe: Whether metrics are probed for their contract before they are attacked.
+    """
+
+    out: Path | None = None
+    executor: str | None = None
+    workers: int | None = None
+    device: str | None = None
+    shard: tuple[int, int] = (0, 1)
+    probe: bool = True
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        folder: The run folder.
+        plan: What the suite needs.
+        registry: Where its plugins come from.
+        jobs: Jobs executed: probes, facts, fits and blocks.
+        blocks: Blocks executed.
+        cells: (cell, slice) pairs executed in them.
+        failed: Jobs and (cell, slice) pairs that failed in this run.
+        failures: Every noted failure of the suite's cells, facts, fits and probes.
+        unchanged: Nothing was left to run, and the report that stands is of these very records.
+    """
+
+    folder: RunFolder
+    plan: Plan
+    registry: Registry
+    jobs: int
+    blocks: int
+    cells: int
+    failed: int
+    failures: Sequence[FailureRecord]
+    unchanged: bool
+
+    @functools.cached_property
+    def data(self) -> RunData:
+        """Everything the tables are made from."""
+        return collect(self.plan, self.folder, self.registry)
+
+    @functools.cached_property
+    def tables(self) -> Sequence[Table]:
+        """The tables."""
+        return build_tables(self.data)
+
+    @property
+    def verdicts(self) -> Sequence[Mapping[str, Any]]:
+        """The verdicts on gradient masking: a row for each data set, scorer and claim, with the figure that decided."""
+        found = [table.frame for table in self.tables if table.name == "verdicts"]
+        return [{str(key): value for key, value in row.items()} for frame in found for row in frame.to_dict("records")]
+
+
+def run_suite(
+    suite: Suite, registry: Registry, options: Options | None = None, progress: Progress | None = None
+) -> RunResult:
+    """Run what of a suite is not done yet, and write its report.
+
+    Raises:
+        UserError: The run folder cannot be used, or a data set is missing.
+    """
+    options, progress = options or Options(), progress or Progress()
+    plan = make_plan(suite, registry)
+    store = RunFolder(options.out or RUNS / suite.name)
+    store.open(suite)
+    tally = _Tally(progress)
+    pending = pending_jobs(plan, store, probe=options.probe)
+    pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
+    if any(pending.values()):
+        device = options.device or default_device()
+        store.add_provenance("versions", [versions(device)])
+        plugins = [str(file) for file in registry.files]
+        workers = worker_count(device, options)
+        invocation = describe_invocation(plan, device, executor_name(device, options), workers, plugins)
+        store.add_provenance("invocations", [invocation])
+        store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
+        try:
+            execute(pending, suite, registry, store, options, device, tally)
+        finally:
+            store.add_provenance("notices", list(tally.notices))
+            keep_costs(store, tally.costs)
+    unchanged = not tally.jobs and store.report_made_from() == _state(suite, store)
+    failures = relevant_failures(plan, store)
+    counts = (tally.jobs, tally.blocks, tally.cells, tally.failed)
+    result = RunResult(store, plan, registry, *counts, failures, unchanged)
+    if not unchanged:
+        _report(result)
+    return result
+
+
+def _state(suite: Suite, store: RunFolder) -> str:
+    """What a report is made from, as a hash: the suite, the stored results, and the version that reads them."""
+    return identity("report", {"suite": suite.resolved(), "version": own_version(), "stored": store.stamps()})
+
+
+def _report(result: RunResult) -> None:
+    """One process at a time reads the records and reports them, or a shard's older report could replace a newer one."""
+    store = result.folder
+    try:
+        with locked(store.report):
+            state = _state(result.plan.suite, store)
+            write_report(result.data, result.tables, store.report)
+            store.note_report(state)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or store.report}: the report cannot be written ({error.strerror or error}). The records "
+            f"are kept; make the folder writable and run 'robustiqa report {store.path}'."
+        ) from error
+
+
+def report_run(folder: Path, registry: Registry) -> RunResult:
+    """Make the report of a run folder again from its records, running nothing.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
+    plan, store = reopen(folder, registry)
+    result = RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), False)
+    _report(result)
+    return result
+
+
+def read_run(folder: Path, registry: Registry) -> RunData:
+    """The records of a run folder, running and writing nothing.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
+    plan, store = reopen(folder, registry)
+    return collect(plan, store, registry)
+
+
+def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
+    """How far a run is: blocks and blocks done, in all and for each attacked scorer, and failures noted.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
+    plan, store = reopen(folder, registry)
+    pending = {block.key for block in plan.blocks(done_slices(plan, store))}
+    sources: dict[str, dict[str, Any]] = {}
+    for block in plan.blocks({}):
+        name = f"{block.split.label} / {block.source.label}"
+        row = sources.setdefault(name, {"source": name, "blocks": 0, "done": 0})
+        row["blocks"] += 1
+        row["done"] += block.key not in pending
+    return {
+        "name": plan.suite.name,
+        "blocks": sum(row["blocks"] for row in sources.values()),
+        "done": sum(row["done"] for row in sources.values()),
+        "failures": len(relevant_failures(plan, store)),
+        "sources": list(sources.values()),
+    }
+
+
+def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
+    """The plan and the store of a run folder, from its own suite.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
+    store = RunFolder(folder)
+    if not (folder / "suite.yaml").is_file():
+        raise UserError(f"{folder}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
+    try:
+        suite = load_suite(folder / "suite.yaml", registry)
+    except LocatedError as error:
+        pages = store.read_provenance("invocations")
+        files = list(dict.fromkeys(str(file) for page in pages for file in page.get("plugins", ())))
+        if files and not registry.files:
+            hint = f"The run was made with {' '.join(f'--plugin {file}' for file in files)}; give them again."
+        else:
+            hint = "A run wrote this file: put it back, or run the suite into another folder with --out."
+        raise UserError(f"{error} {hint}") from error
+    return make_plan(suite, registry), store
+
+
+def pending_jobs(plan: Plan, store: RunFolder, *, probe: bool = True) -> dict[str, Sequence[Job]]:
+    """Stage -> its jobs that have no result yet. Each stage may need the ones before it."""
+    return {
+        "probes": [ProbeJob(one) for one in plan.probes if probe and not store.has_probe(one.id)],
+        "calibration": [FactJob(fact) for fact in plan.facts if not store.has_fact(fact.id)],
+        "fits": [FitJob(fit) for fit in plan.fits if not store.has_fit(fit.id)],
+        "blocks": [BlockJob(block) for block in plan.blocks(done_slices(plan, store))],
+    }
+
+
+def _own_shard(blocks: Sequence[Job], plan: Plan, shard: tuple[int, int]) -> Sequence[Job]:
+    """The blocks of one shard, by their place among all blocks of the plan: the same whatever is done already."""
+    index, count = shard
+    place = {block.key: number for number, block in enumerate(plan.blocks({}))}
+    return [job for job in blocks if isinstance(job, BlockJob) and place[job.block.key] % count == index]
+
+
+class _Tally:
+    """Counts what ends, and passes it on."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.jobs = self.blocks = self.cells = self.failed = 0
+        self.notices: dict[str, None] = {}
+        self.costs: list[Cost] = []
+
+    def add(self, result: Done, stage: str) -> None:
+        self.jobs += 1
+        self.failed += result.failed
+        if stage == "blocks":
+            self.blocks += 1
+            self.cells += result.cells
+        self.notices.update(dict.fromkeys(result.notices))
+        self.costs += result.costs
+        self.progress.done(result)
+
+
+def execute(
+    pending: Mapping[str, Sequence[Job]],
+    suite: Suite,
+    registry: Registry,
+    store: RunFolder,
+    options: Options,
+    device: str,
+    tally: _Tally,
+) -> None:
+    """Run the stages one after the other: each needs the ones before.
+
+    Raises:
+        StoreError: The run folder cannot be written.
+    """
+    files = tuple(file.resolve() for file in registry.files)
+    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples)
+    executor = make_executor(context, options)
+    try:
+        with _Interrupt() as interrupt:
+            asked, progress = lambda: interrupt.asked, tally.progress
+            for stage, jobs in pending.items():
+                if jobs and not interrupt.asked:
+                    progress.stage(stage, len(jobs), worker_count(device, options))
+                    for result in executor.run(jobs, asked, progress.began, progress.at):
+                        tally.add(result, stage)
+        if interrupt.asked:
+            raise KeyboardInterrupt
+    finally:
+        executor.close()
+
+
+class _Interrupt:
+    """The first Ctrl-C asks to stop after the blocks begun, the second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._answer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _answer(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("stopping after the blocks begun; Ctrl-C again stops at once.", file=sys.stderr)
+
+
+def make_executor(context: Context, options: Options) -> Any:
+    """The executor asked for, or the default of the device."""
+    if executor_name(context.device, options) == "serial":
+        from harness.engine.executors.serial import SerialExecutor
+
+        return SerialExecutor(context)
+    from harness.engine.executors.processes import ProcessExecutor
+
+    return ProcessExecutor(context, worker_count(context.device, options))
+
+
+def executor_name(device: str, options: Options) -> str:
+    """The executor asked for; without one, processes on a CPU and this process on a GPU."""
+    return options.executor or ("processes" if device == "cpu" else "serial")
+
+
+def worker_count(device: str, options: Options) -> int:
+    """Workers that a run will have."""
+    return 1 if executor_name(device, options) == "serial" else options.workers or cores()
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def default_device() -> str:
+    """A GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""Plugins: found by name, checked, built, and given their weights."""

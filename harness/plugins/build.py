@@ -1,0 +1,61 @@
+"""Metrics built from their names: untrained, as a part of another plugin, or with their default weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from harness.contracts import Metric
+from harness.errors import UserError
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import load, resolve
+from harness.wording import did_you_mean
+
+
+def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
+    """Another registered metric, untrained, as a part of one's own; those of ``--plugin`` files cannot be had.
+
+    Args:
+        name: Its registered name.
+        parameters: Its parameters over its presets.
+
+    Raises:
+        UserError: No metric has that name, or it cannot be imported.
+        ValueError: A parameter is unknown or has a wrong value.
+    """
+    plugin = Registry().metric(name)
+    known = [parameter.name for parameter in plugin.parameters()]
+    for key in parameters:
+        if key not in known:
+            raise ValueError(f"'{name}' has no parameter '{key}'.{did_you_mean(key, known)}")
+    return plugin.build(parameters)
+
+
+def default_metric(name: str, registry: Registry, device: torch.device) -> Metric:
+    """A registered metric with its default parameters and weights.
+
+    Raises:
+        UserError: It is unknown, or has no weights.
+    """
+    plugin = registry.metric(name)
+    metric = fresh(registry, name, {})
+    if plugin.cls.needs_weights:
+        file = resolve(name, None, plugin.weights)
+        if file is None:
+            raise UserError(f"metric '{name}' has no default weights. Take a metric that has.")
+        load(metric, file)
+    return frozen(metric, device)
+
+
+def fresh(registry: Registry, name: str, parameters: Mapping[str, Any]) -> Metric:
+    """A metric of these parameters, its untrained weights the same whatever the seed; torch's generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return registry.metric(name).build(parameters)
+
+
+def frozen(metric: Metric, device: torch.device) -> Metric:
+    """A metric in evaluation mode, its parameters without gradients, on the device."""
+    return metric.eval().requires_grad_(False).to(device)

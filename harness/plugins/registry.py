@@ -1,0 +1,344 @@
+"""Where plugins are found: our own packages, installed entry points, and files named on the command line.
+
+Names are known without importing anything: our own files are read for their ``@register("name")`` and
+``@bridge("prefix", ...)`` decorators, entry points are metadata. A plugin's module is imported when the plugin is first
+asked for, and so is the library behind a bridge, whose plugins are called ``prefix:name``.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.plugins.bridges import SEPARATOR, Bridge, NoSuchNameError, bridges_in, bridges_in_file
+from harness.plugins.class_checks import class_problem
+from harness.plugins.model import (
+    KINDS,
+    BridgeSource,
+    Kind,
+    Plugin,
+    PluginError,
+    Source,
+    library_version,
+    singular,
+)
+from harness.wording import did_you_mean
+
+if typing.TYPE_CHECKING:
+    from harness.contracts import Attack, Dataset, Metric, Purifier, Recipe
+
+NO_PLUGINS = "ROBUSTIQA_NO_PLUGINS"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Registry:
+    """Every plugin that can be named, by kind.
+
+    Args:
+        files: Plugin files given with ``--plugin``; imported at once, because their kinds cannot be known otherwise.
+
+    Raises:
+        PluginError: A file cannot be imported, registers nothing, or takes a name that is already taken.
+    """
+
+    def __init__(self, files: Sequence[Path] = ()) -> None:
+        self.files = [Path(f) for f in files]
+        self.refused: list[str] = []
+        """Why installed plugins cannot be had: who installed them cannot rename them, so the rest works."""
+        self._sources: dict[Kind, dict[str, Source]] = {kind: {} for kind in KINDS}
+        self._bridges: dict[Kind, dict[str, BridgeSource]] = {kind: {} for kind in KINDS}
+        for source in [*_shipped(), *_entry_points(), *self._from_files()]:
+            name, noun = (source.name, "name") if isinstance(source, Source) else (source.prefix, "bridge")
+            group: dict[str, Any] = (self._sources if isinstance(source, Source) else self._bridges)[source.kind]
+            if name in group:
+                taken = f"{source.origin}: the {singular(source.kind)} {noun} '{name}' is already taken by"
+                if source.version:
+                    self.refused.append(
+                        f"{taken} {group[name].origin}, which is used. Uninstall one of them, or set {NO_PLUGINS}=1."
+                    )
+                    continue
+                raise PluginError(f"{taken} {group[name].origin}. Register it under another name.")
+            group[name] = source
+
+    def names(self, kind: Kind) -> list[str]:
+        """Every registered name of a kind, sorted; those behind bridges are known to their libraries alone."""
+        return sorted(self._sources[kind])
+
+    def bridges(self, kind: Kind) -> list[BridgeSource]:
+        """Every bridge of a kind, sorted by prefix."""
+        return [self._bridges[kind][prefix] for prefix in sorted(self._bridges[kind])]
+
+    def knows(self, kind: Kind, name: str) -> bool:
+        """Whether the name is registered, or its prefix is that of a bridge; imports nothing."""
+        return name in self._sources[kind] or (
+            SEPARATOR in name and name.partition(SEPARATOR)[0] in self._bridges[kind]
+        )
+
+    def source(self, kind: Kind, name: str) -> Source:
+        """Where a name comes from.
+
+        Raises:
+            PluginError: The name is unknown; suggests the nearest.
+        """
+        if name in self._sources[kind]:
+            return self._sources[kind][name]
+        prefix, separator, _ = name.partition(SEPARATOR)
+        bridge = self._bridges[kind].get(prefix)
+        if bridge is not None and separator:
+            return Source(name, kind, bridge.module, bridge.status, bridge.file, bridge.version, bridge)
+        message = f"unknown {singular(kind)} '{name}'"
+        if bridge is not None:
+            message += f": '{prefix}' is a library. Write {prefix}:NAME; 'robustiqa show {prefix}' lists the names."
+        elif separator:
+            message += f": no library '{prefix}'.{did_you_mean(prefix, sorted(self._bridges[kind]))}"
+        else:
+            message += f".{did_you_mean(name, self.names(kind))}"
+            if "Did you mean" not in message:
+                message += " A plugin of your own is given with --plugin FILE.py."
+        raise PluginError(message)
+
+    def offered(self, bridge: BridgeSource) -> list[str]:
+        """Every name behind a bridge, ``prefix:name``, sorted; may import its library.
+
+        Raises:
+            PluginError: The bridge or its library cannot be imported.
+        """
+        names = _answer(f"'{bridge.prefix}'", _opened(bridge).names)
+        return sorted(f"{bridge.prefix}{SEPARATOR}{name}" for name in names)
+
+    def get(self, kind: Kind, name: str) -> Plugin[Any]:
+        """Load a plugin.
+
+        Raises:
+            PluginError: The name is unknown, or its module cannot be imported.
+        """
+        return _load(self.source(kind, name))
+
+    def metric(self, name: str) -> Plugin[Metric]:
+        """Load a metric."""
+        return self.get("metrics", name)
+
+    def attack(self, name: str) -> Plugin[Attack]:
+        """Load an attack."""
+        return self.get("attacks", name)
+
+    def purifier(self, name: str) -> Plugin[Purifier]:
+        """Load a purifier."""
+        return self.get("purifiers", name)
+
+    def dataset(self, name: str) -> Plugin[Dataset]:
+        """Load a data set class."""
+        return self.get("datasets", name)
+
+    def recipe(self, name: str) -> Plugin[Recipe]:
+        """Load a training recipe."""
+        return self.get("recipes", name)
+
+    def _from_files(self) -> Iterator[Source | BridgeSource]:
+        for file in self.files:
+            module = _import_file(file.resolve(), str(file))
+            found = False
+            for mark in [cls.bridge_mark for cls in bridges_in(module)]:
+                found = True
+                yield BridgeSource(
+                    mark.prefix, mark.kind, mark.library, mark.install, module.__name__, str(file), file.resolve()
+                )
+            for kind, cls in _plugins_in(module):
+                for registration in cls.__dict__["registrations"]:
+                    found = True
+                    if not isinstance(registration.name, str) or not _NAME.fullmatch(registration.name):
+                        raise PluginError(
+                            f"plugin file {file}: class {cls.__name__} is registered as {registration.name!r}. Give it "
+                            "a name of letters, digits, '.', '_' and '-', starting with a letter or digit."
+                        )
+                    yield Source(registration.name, kind, module.__name__, str(file), file.resolve())
+            if not found:
+                raise PluginError(
+                    f"plugin file {file}: registers nothing. Put @register('name') over a subclass of Metric, Attack, "
+                    "Purifier, Dataset or Recipe."
+                )
+
+
+def _shipped() -> Iterator[Source | BridgeSource]:
+    for kind, (package, _) in KINDS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in spec.submodule_search_locations or [] if spec else []:
+            for file in sorted(Path(folder).rglob("*.py")):
+                module = _module_name(file, Path(folder), package)
+                yield from _names_in(file, kind, module)
+                yield from bridges_in_file(file, module)
+
+
+def _module_name(file: Path, folder: Path, package: str) -> str:
+    parts = file.relative_to(folder).with_suffix("").parts
+    return ".".join((package, *(p for p in parts if p != "__init__")))
+
+
+def _names_in(file: Path, kind: Kind, module: str) -> Iterator[Source]:
+    """Names of the ``@register("...")`` decorators in a file, read without importing it."""
+    text = file.read_text(encoding="utf-8")
+    if "@register(" not in text:
+        return
+    for node in ast.parse(text, filename=str(file)).body:
+        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith("register"):
+                name = decorator.args[0]
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    yield Source(name.value, kind, module, module)
+
+
+def _entry_points() -> Iterator[Source | BridgeSource]:
+    if os.environ.get(NO_PLUGINS) == "1":
+        return
+    for kind in KINDS:
+        for group in (f"robustiqa.{kind}", f"robustiqa.{kind}.bridges"):
+            for point in importlib.metadata.entry_points(group=group):
+                package = point.dist.name if point.dist else "an installed package"
+                version = f"{package} {point.dist.version}" if point.dist else package
+                origin = f"{package} ({point.value})"
+                if group.endswith("bridges"):
+                    yield BridgeSource(point.name, kind, "", "", point.module, origin, version=version)
+                else:
+                    yield Source(point.name, kind, point.module, origin, version=version)
+
+
+@functools.cache
+def _load(source: Source) -> Plugin[Any]:
+    if source.bridge is not None:
+        return _load_through(source.bridge, source)
+    module = _module_of(source, f"{singular(source.kind)} '{source.name}'")
+    for kind, cls in _plugins_in(module):
+        for registration in cls.__dict__["registrations"]:
+            if kind == source.kind and registration.name == source.name:
+                preset, weights = dict(registration.preset), registration.weights
+                return _checked(kind, Plugin(source.name, cls, preset, weights, source.origin, _code(source)))
+    raise PluginError(
+        f"{source.origin}: no {KINDS[source.kind][1]} is registered as '{source.name}' there. "
+        f"Put @register('{source.name}') over the class."
+    )
+
+
+def _load_through(bridge: BridgeSource, source: Source) -> Plugin[Any]:
+    opened, name = _opened(bridge), source.name.partition(SEPARATOR)[2]
+    try:
+        cls = _answer(f"{singular(source.kind)} '{source.name}'", lambda: opened.load(name))
+    except NoSuchNameError:
+        names = [f"{bridge.prefix}{SEPARATOR}{other}" for other in _answer(f"'{bridge.prefix}'", opened.names)]
+        unknown = f"unknown {singular(source.kind)} '{source.name}'"
+        raise PluginError(f"{unknown}.{did_you_mean(source.name, sorted(names))}") from None
+    contract = getattr(importlib.import_module("harness.contracts"), KINDS[source.kind][1])
+    if not (isinstance(cls, type) and issubclass(cls, contract)):
+        raise PluginError(f"{bridge.origin}: load('{name}') must return a subclass of {contract.__name__}.")
+    library = opened.bridge_mark.library
+    code = "; ".join(part for part in (_code(source), f"{library} {library_version(library)}") if part)
+    return _checked(source.kind, Plugin(source.name, cls, {}, None, source.origin, code))
+
+
+def _opened(source: BridgeSource) -> Bridge:
+    """The bridge itself, made anew: it has no state."""
+    module = _module_of(source, f"bridge '{source.prefix}'")
+    for cls in bridges_in(module):
+        if (cls.bridge_mark.prefix, cls.bridge_mark.kind) == (source.prefix, source.kind):
+            return cls()
+    raise PluginError(
+        f"{source.origin}: no bridge of {source.kind} is marked as '{source.prefix}' there. "
+        f"Put @bridge('{source.prefix}', '{source.kind}', library=...) over the class."
+    )
+
+
+def _answer(who: str, ask: Callable[[], Any]) -> Any:
+    """What a bridge answers, what goes wrong in it told in one sentence."""
+    try:
+        return ask()
+    except NoSuchNameError:
+        raise
+    except UserError as error:
+        raise PluginError(f"{who}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{who} cannot be had: {type(error).__name__}: {error}.") from error
+
+
+def _module_of(source: Source | BridgeSource, who: str) -> types.ModuleType:
+    try:
+        return _import_file(source.file, source.origin) if source.file else importlib.import_module(source.module)
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{who} from {source.origin} cannot be imported: "
+            f"{type(error).__name__}: {error}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
+        ) from error
+
+
+def _code(source: Source) -> str:
+    return hashlib.sha256(source.file.read_bytes()).hexdigest() if source.file else source.version
+
+
+def _checked(kind: Kind, plugin: Plugin[Any]) -> Plugin[Any]:
+    contract = getattr(importlib.import_module("harness.contracts"), KINDS[kind][1])
+    problem = class_problem(kind, plugin, contract)
+    if problem:
+        raise PluginError(
+            f"{singular(kind)} '{plugin.name}' from {plugin.origin}: class {plugin.cls.__name__} {problem}."
+        )
+    return plugin
+
+
+def _plugins_in(module: types.ModuleType) -> Iterator[tuple[Kind, type]]:
+    contracts = importlib.import_module("harness.contracts")
+    for cls in vars(module).values():
+        if isinstance(cls, type) and "registrations" in cls.__dict__ and cls.__module__ == module.__name__:
+            for kind, (_, contract) in KINDS.items():
+                if issubclass(cls, getattr(contracts, contract)):
+                    yield kind, cls
+                    break
+            else:
+                raise PluginError(
+                    f"{module.__file__}: class {cls.__name__} is registered but is no Metric, Attack, Purifier, "
+                    "Dataset or Recipe. Make it a subclass of one of them."
+                )
+
+
+def _import_file(file: Path, shown: str) -> types.ModuleType:
+    name = f"robustiqa_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not file.is_file():
+        raise PluginError(f"plugin file {shown}: no such file. Give the path of a Python file after --plugin.")
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"plugin file {shown}: not a Python file. Give a path ending in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise PluginError(
+            f"plugin file {shown} cannot be imported: {_where(error, file)}. Mend the file, or leave it out."
+        ) from error
+    return module
+
+
+def _where(error: Exception | SystemExit, file: Path) -> str:
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{f'line {line}: ' if line else ''}{type(error).__name__}: {error}"

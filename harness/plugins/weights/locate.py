@@ -1,0 +1,357 @@
+"""Weights: found by name in the zoo's manifest or by path, verified by sha256 before a byte of them is used.
+
+A metric's own weights are one safetensors file, because a pickle can run code. Published weights may be several files
+in the layout of their authors; a pickle among them is read only if its sha256 is the manifest's, and as tensors alone.
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.paths import cache_dir, shown
+from harness.plugins.weights.manifest import (
+    MANIFEST,
+    SUFFIX,
+    Entry,
+    Part,
+    WeightsError,
+    identity_of,
+    is_page,
+    pins,
+    read_entry,
+    sha256_of,
+)
+from harness.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.contracts import Metric
+
+__all__ = [
+    "MANIFEST",
+    "RANDOM_WEIGHTS",
+    "SUFFIX",
+    "Held",
+    "WeightFile",
+    "WeightsError",
+    "check",
+    "downloads",
+    "entries",
+    "held",
+    "load",
+    "read_manifest",
+    "refusal",
+    "resolve",
+    "zoo",
+]
+
+RANDOM_WEIGHTS = "random"
+"""What a suite writes in place of a weights name to score with untrained parameters on purpose."""
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".tar")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Weights whose files were verified once, and are verified again when loaded."""
+
+    name: str
+    """Name in the manifest, or the path as the user gave it; for messages."""
+    path: Path
+    """The safetensors file; of published files FOLDER/NAME, their folder and the manifest's name of them."""
+    sha256: str
+    """Of the file; of several files that of their names and hashes (`identity_of`)."""
+
+    @property
+    def published(self) -> bool:
+        """Whether these are files in the layout of their authors."""
+        return self.path.suffix.lower() != SUFFIX
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where a file of the manifest is."""
+
+    part: Part
+    place: Literal["with robustiqa", "in the cache", "missing"]
+    path: Path
+    """Where it is, or for a missing file where it belongs."""
+
+
+def zoo() -> Path:
+    """Folder of the weights that come with robustiqa."""
+    spec = importlib.util.find_spec("metrics_zoo")
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError("the package metrics_zoo is not installed. Reinstall robustiqa.")
+    return Path(spec.submodule_search_locations[0]) / "weights"
+
+
+def downloads() -> Path:
+    """Folder of fetched weights, and of those put there by hand."""
+    return cache_dir() / "weights"
+
+
+def read_manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Every entry of a weights manifest, by name; empty where the folder has none.
+
+    An entry of a trained metric holds ``file``, ``sha256``, ``size`` (bytes), ``metric``, ``parameters``, ``licence``,
+    ``recipe``, ``trained_on`` and ``validation``; one of published files ``parts`` by name, ``metric``, ``parameters``,
+    ``licence``, ``paper`` and ``input``.
+
+    Args:
+        folder: Folder of the manifest; the zoo's by default.
+
+    Raises:
+        WeightsError: The manifest is no JSON object.
+    """
+    path = (folder or zoo()) / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"weights manifest {path}: not valid JSON ({error}). Restore the file.") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"weights manifest {path}: must be an object of entries by name. Restore the file.")
+    return found
+
+
+def entries(names: Sequence[str] = ()) -> list[Entry]:
+    """Entries of the zoo's manifest: those named, or all.
+
+    Raises:
+        WeightsError: A name is unknown, or an entry lacks a key.
+    """
+    manifest = read_manifest()
+    for name in names:
+        if name not in manifest:
+            known = did_you_mean(name, sorted(manifest))
+            raise WeightsError(f"no weights are called '{name}'.{known} See `robustiqa weights list`.")
+    return [read_entry(name, manifest[name], zoo() / MANIFEST) for name in dict.fromkeys(names or manifest)]
+
+
+def held(entry: Entry) -> list[Held]:
+    """Where each file of an entry is; reads none of them."""
+    found = []
+    for part in entry.parts:
+        own, fetched = zoo() / part.file, downloads() / part.file
+        if own.is_file() or not (part.url or fetched.is_file()):
+            found.append(Held(part, "with robustiqa" if own.is_file() else "missing", own))
+        else:
+            found.append(Held(part, "in the cache" if fetched.is_file() else "missing", fetched))
+    return found
+
+
+def resolve(metric_name: str, weights: str | None, default: str | None) -> WeightFile | None:
+    """The weights a metric is to be loaded with; reads and verifies files, builds nothing.
+
+    Args:
+        metric_name: The metric, for messages.
+        weights: What the suite asks for: a name in the manifest, a path ending in .safetensors, a folder of published
+            files (of the default entry, or as FOLDER/NAME of another), or "random".
+        default: Name in the manifest the metric was registered with; used when the suite asks for nothing.
+
+    Returns:
+        None where there is nothing to load: neither asked for nor a default, or "random" asked for.
+
+    Raises:
+        WeightsError: Unknown name, missing file, other sha256 than the manifest's, or a pickle.
+    """
+    wanted = weights if weights is not None else default
+    if wanted is None or wanted == RANDOM_WEIGHTS:
+        return None
+    manifest = read_manifest()
+    if wanted in manifest:
+        return _from_manifest(metric_name, entries([wanted])[0])
+    if weights is None:
+        raise WeightsError(
+            f"metric '{metric_name}': its weights do not come with robustiqa. Give a file with "
+            f"`weights: FILE{SUFFIX}`, or ask for `weights: {RANDOM_WEIGHTS}`."
+        )
+    path = Path(wanted).expanduser()
+    if path.suffix.lower() in _PICKLES:
+        raise WeightsError(
+            f"metric '{metric_name}': weights {wanted}: {path.suffix} files are pickles, which can run code, and are "
+            f"not read. Convert the state dict with safetensors.torch.save_file and give the {SUFFIX} file."
+        )
+    if path.suffix.lower() == SUFFIX:
+        return WeightFile(wanted, path, hashlib.sha256(_read(metric_name, path)).hexdigest())
+    if wanted and path.is_dir():
+        return _from_folder(metric_name, path, default if default in manifest else None)
+    if path.name in manifest and path.parent.is_dir():
+        return _from_folder(metric_name, path.parent, path.name)
+    raise WeightsError(
+        f"metric '{metric_name}': no weights are called '{wanted}'.{did_you_mean(wanted, sorted(manifest))} "
+        f"Give a name of the manifest, a path ending in {SUFFIX}, or a folder of published files."
+    )
+
+
+def _from_manifest(metric_name: str, entry: Entry) -> WeightFile:
+    if not entry.published:
+        file = WeightFile(entry.name, held(entry)[0].path, entry.parts[0].sha256)
+        _verified(file, metric_name)
+        return file
+    for folder in (zoo(), downloads()):
+        if len(_files(entry, folder)) == len(entry.parts):
+            return _published(metric_name, entry, folder)
+    here = _files(entry, downloads())
+    missing = [f"{part.file} ({part.bytes_shown()})" for part in entry.parts if part.name not in here]
+    raise WeightsError(
+        f"metric '{metric_name}': the weights '{entry.name}' are not on this machine: {', '.join(missing)}. "
+        f"Fetch them with `robustiqa weights fetch {entry.name}`, or put them into {shown(downloads())} by hand, "
+        f"give a folder that holds them with `weights: FOLDER`, or ask for `weights: {RANDOM_WEIGHTS}`."
+    )
+
+
+def _from_folder(metric_name: str, folder: Path, name: str | None) -> WeightFile:
+    """The weights called `name` from a folder of the user's."""
+    if name is None:
+        raise WeightsError(
+            f"metric '{metric_name}': weights {shown(folder)} is a folder, and this metric has no published files to "
+            f"look for in it. Give a path ending in {SUFFIX}."
+        )
+    (entry,) = entries([name])
+    files = _files(entry, folder)
+    lacking = [" or ".join((part.file, *part.also)) for part in entry.parts if part.name not in files]
+    if lacking:
+        raise WeightsError(
+            f"metric '{metric_name}': the folder {shown(folder)} lacks {'; and '.join(lacking)}. Put the weights "
+            f"'{name}' there, or fetch them with `robustiqa weights fetch {name}` and leave the folder out."
+        )
+    if not entry.published:
+        (path,) = files.values()
+        return WeightFile(str(path), path, hashlib.sha256(_read(metric_name, path)).hexdigest())
+    return _published(metric_name, entry, folder)
+
+
+def _published(metric_name: str, entry: Entry, folder: Path) -> WeightFile:
+    """Published files of one folder, each compared with the manifest."""
+    hashes = {}
+    for part, path in zip(entry.parts, _files(entry, folder).values(), strict=True):
+        try:
+            hashes[part.name] = sha256_of(path)
+        except OSError as error:
+            raise WeightsError(
+                f"metric '{metric_name}': weight file {path}: {error.strerror or error}. Make it readable."
+            ) from error
+        _refuse(f"metric '{metric_name}'", entry, part, path, hashes[part.name])
+    return WeightFile(entry.name, folder / entry.name, identity_of(hashes))
+
+
+def _files(entry: Entry, folder: Path) -> dict[str, Path]:
+    """Part -> its file in a folder, of those there; the other names of a file count in folders of the user's."""
+    ours = folder.resolve() in (zoo().resolve(), downloads().resolve())
+    files = {}
+    for part in entry.parts:
+        for name in (part.file,) if ours else (part.file, *part.also):
+            if (folder / name).is_file():
+                files[part.name] = folder / name
+                break
+    return files
+
+
+def refusal(part: Part, path: Path, sha256: str) -> str:
+    """Why a file is not the one the manifest names, with what it seems to be; empty if it is, or is one's own copy."""
+    if path.suffix.lower() == SUFFIX and path.name != part.file:
+        return ""
+    reason = part.refusal(sha256, pins(path.parent).get(part.file))
+    return f"{reason}; it is a web page" if reason and is_page(path) else reason
+
+
+def _refuse(who: str, entry: Entry, part: Part, path: Path, sha256: str) -> None:
+    if reason := refusal(part, path, sha256):
+        raise WeightsError(
+            f"{who}: weight file {path}: {reason}. The file was changed or is damaged, and is not read: "
+            f"remove it and run `robustiqa weights fetch {entry.name}`."
+        )
+
+
+def _read(metric_name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"metric '{metric_name}': weight file {path}: {error.strerror or error}. "
+            "Give the path of an existing file, train the weights (robustiqa train), "
+            f"or ask for `weights: {RANDOM_WEIGHTS}`."
+        ) from error
+
+
+def _verified(file: WeightFile, metric_name: str) -> bytes:
+    """The bytes of a weight file, whose sha256 is the expected one."""
+    content = _read(metric_name, file.path)
+    found = hashlib.sha256(content).hexdigest()
+    if found != file.sha256:
+        raise WeightsError(
+            f"metric '{metric_name}': weight file {file.path}: sha256 is {found}, expected {file.sha256}. "
+            "The file was changed or is damaged: restore it, or give its path to use it as weights of your own."
+        )
+    return content
+
+
+def check(metric: Metric, weight_file: WeightFile) -> None:
+    """Whether weights fit a metric; changes nothing.
+
+    Raises:
+        WeightsError: See `load`.
+    """
+    _fitting_state(metric, weight_file)
+
+
+def load(metric: Metric, weight_file: WeightFile) -> None:
+    """Verify weights and copy them into a metric.
+
+    Args:
+        metric: The metric, built with the parameters the weights were trained with.
+        weight_file: What `resolve` returned.
+
+    Raises:
+        WeightsError: A file changed since, cannot be read as tensors, has missing, unexpected or differently shaped
+            tensors (the first differences are listed), or holds numbers that are not finite.
+    """
+    metric.load_state_dict(_fitting_state(metric, weight_file))
+
+
+def _fitting_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tensor]:
+    from harness.plugins.weights.state_dicts import read_tensors, refuse_misfit
+
+    if weight_file.published:
+        state = _published_state(metric, weight_file)
+        where = f"weights {weight_file.path.name} in {weight_file.path.parent}"
+    else:
+        state = read_tensors(_verified(weight_file, type(metric).__name__), weight_file.path)
+        where = f"weight file {weight_file.path}"
+    refuse_misfit(metric, state, where)
+    return state
+
+
+def _published_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tensor]:
+    """What a metric makes of its published files; no byte of a file is parsed before its hash was compared."""
+    from harness.plugins.weights.state_dicts import read_tensors
+
+    who = f"metric '{type(metric).__name__}'"
+    folder = weight_file.path.parent
+    (entry,) = entries([weight_file.path.name])
+    files = _files(entry, folder)
+    hashes: dict[str, str] = {}
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for part in entry.parts:
+        path = files.get(part.name, folder / part.file)
+        content = _read(type(metric).__name__, path)
+        hashes[part.name] = hashlib.sha256(content).hexdigest()
+        _refuse(who, entry, part, path, hashes[part.name])
+        tensors[part.name] = read_tensors(content, path, part.key)
+    found = identity_of(hashes)
+    if found != weight_file.sha256:
+        raise WeightsError(
+            f"{who}: weights {entry.name} in {folder}: sha256 of the files is {found}, expected {weight_file.sha256}. "
+            "They were changed since: restore them, or start the command again."
+        )
+    return type(metric).published_state(tensors)

@@ -1,0 +1,107 @@
+"""State dicts of metrics: read from verified bytes, and compared with the metric before anything is copied."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from torch import Tensor
+
+from harness.contracts import Metric
+from harness.plugins.weights.manifest import SUFFIX, WeightsError
+
+_SHOWN_DIFFERENCES = 5
+_UNREADABLE = (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def read_tensors(content: bytes, path: Path, key: str = "") -> dict[str, Tensor]:
+    """Tensors by name, on the CPU.
+
+    Args:
+        content: What the file at `path` holds. Bytes of a pickle must have been verified by their sha256 before.
+        path: For messages, and its suffix says how to read.
+        key: Where the tensors are, in a file of torch's that has more than them.
+
+    Raises:
+        WeightsError: These are no tensors by name.
+    """
+    if path.suffix.lower() == SUFFIX:
+        try:
+            tensors: dict[str, Tensor] = parse_safetensors(content)
+        except SafetensorError as error:
+            raise WeightsError(
+                f"weight file {path}: not a safetensors file ({error}). Download or convert it again."
+            ) from error
+        return tensors
+    return _read_torch(content, path, key)
+
+
+def _read_torch(content: bytes, path: Path, key: str) -> dict[str, Tensor]:
+    from pickle import UnpicklingError
+
+    try:
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (UnpicklingError, *_UNREADABLE) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"weight file {path}: torch cannot read it as weights alone ({reason}). Download it again, or give a "
+            f"{SUFFIX} file."
+        ) from error
+    if key and isinstance(found, Mapping):
+        found = found.get(key, found)
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WeightsError(f"weight file {path}: holds no tensors by name. Download it again.")
+    return {str(name): tensor for name, tensor in found.items()}
+
+
+def refuse_misfit(metric: Metric, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Whether tensors are a state dict of a metric; changes nothing.
+
+    Args:
+        metric: The metric, built.
+        tensors: The state dict.
+        where: Where it is from, for messages.
+
+    Raises:
+        WeightsError: Tensors are missing, unexpected, of another shape, no floats, or not finite; the first are listed.
+    """
+    state = metric.state_dict()
+    broken = [f"{key} is not finite" for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    broken += [
+        f"{key} holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
+        for key, tensor in tensors.items()
+        if key in state and state[key].is_floating_point() and not tensor.is_floating_point()
+    ]
+    differences = _differences(
+        {key: tuple(tensor.shape) for key, tensor in state.items()},
+        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
+    )
+    if differences:
+        raise WeightsError(
+            f"{where} does not fit {type(metric).__name__}: {_listed([*differences, *broken])}. "
+            "Build the metric with the parameters the weights were trained with."
+        )
+    if broken:
+        raise WeightsError(f"{where} holds no usable weights: {_listed(broken)}. Train or download them again.")
+
+
+def _listed(differences: Sequence[str]) -> str:
+    more = len(differences) - _SHOWN_DIFFERENCES
+    return "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    missing = [f"{key} is missing" for key in expected if key not in found]
+    unexpected = [f"{key} is not part of the metric" for key in sorted(found) if key not in expected]
+    shapes = [
+        f"{key} has shape {found[key]}, expected {shape}"
+        for key, shape in expected.items()
+        if key in found and found[key] != shape
+    ]
+    kinds = itertools.zip_longest(missing, unexpected, shapes)  # so that a long list of one kind hides no other
+    return [difference for three in kinds for difference in three if difference is not None]

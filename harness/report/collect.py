@@ -1,0 +1,200 @@
+"""Stored records -> what the report is made from. Runs no metric and no attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harness.engine.done import done_slices, relevant_failures
+from harness.engine.run_folder import RunFolder
+from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import RANDOM_WEIGHTS
+from harness.report.data import COLUMNS, AttackFacts, DatasetFacts, Failure, RunData
+from harness.suite.model import AttackUse, DatasetUse, MetricUse
+from harness.suite.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
+
+
+def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
+    """Gather a run's records under its suite's limit.
+
+    Args:
+        plan: The suite's plan.
+        store: Its run folder.
+        registry: For descriptions of weights.
+
+    Raises:
+        UserError: Records are damaged.
+    """
+    return RunData(
+        name=plan.suite.name,
+        records=_all_records([cell for cell in plan.cells if not cell.for_verdicts], plan, store),
+        datasets={split.dataset.label: _dataset_facts(plan, split) for split in plan.splits},
+        medians=_medians(plan, store),
+        directions=plan.suite.directions,
+        tables=plan.suite.tables,
+        seed=plan.suite.seed,
+        slice_size=plan.suite.slice_size,
+        limit=plan.suite.limit,
+        versions=_versions_of(store),
+        notices=[*_unfinished(plan, store), *_unprobed(plan, store), *store.read_provenance("notices")],
+        failures=_failures(plan, store),
+        faults=_faults(plan, store),
+        expected=list(dict.fromkeys(cell.who for cell in plan.cells)),
+        weights={m.label: text for m in plan.suite.metrics if (text := _weights_text(m, registry))},
+        group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
+        attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
+        blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
+        which=plan.suite.which,
+        precision=plan.suite.precision,
+        verdicts=bool(plan.suite.verdicts),
+        verdict_records=_all_records([cell for cell in plan.cells if cell.for_verdicts], plan, store),
+        verdict_samples=plan.suite.verdict_samples,
+        verdict_items={
+            split.dataset.label: [e.id for e in plan.limited(split)[: plan.suite.verdict_samples]]
+            for split in plan.splits
+        },
+    )
+
+
+def _attack_facts(use: AttackUse, registry: Registry) -> AttackFacts:
+    cls = registry.attack(use.name).cls
+    return AttackFacts(use.name, {**getattr(cls, "neutral", {}), **use.parameters}, cls.needs_gradient)
+
+
+def _all_records(cells: Sequence[Cell], plan: Plan, store: RunFolder) -> pd.DataFrame:
+    """The records of some cells, one under the other."""
+    found = [table for cell in cells if (table := _records(cell, plan, store)) is not None]
+    records = pa.concat_tables(found, promote_options="permissive").to_pandas() if found else pd.DataFrame()
+    return records.reindex(columns=[*COLUMNS, *(c for c in records.columns if c not in COLUMNS)])
+
+
+def _broken_rules(found: Mapping[str, Any]) -> str:
+    """The rules that a probe found broken, in one line; empty if none."""
+    return "; ".join(str(fault["rule"]) for fault in found["faults"])
+
+
+def _unfinished(plan: Plan, store: RunFolder) -> list[str]:
+    """A line for a run that is not done, so that nobody takes its tables for the whole."""
+    pending = len(plan.blocks(done_slices(plan, store)))
+    total = len(plan.blocks({}))
+    if not pending:
+        return []
+    return [f"NOT FINISHED: {pending} of {total} blocks have something left to do; tables are made from what is there."]
+
+
+def _unprobed(plan: Plan, store: RunFolder) -> list[str]:
+    failed = {failure.cell for failure in store.failures()}
+    names = [p.metric.label for p in plan.probes if not store.has_probe(p.id) and p.id not in failed]
+    return [f"Not probed whether they keep their contract: {', '.join(names)}."] if names else []
+
+
+def _faults(plan: Plan, store: RunFolder) -> dict[str, str]:
+    """Metric -> the rules of its contract that its probes found broken, for metrics that break any."""
+    failed = {failure.cell: failure.message for failure in store.failures()}
+    ended = {p.metric.label: f"its probes did not end ({failed[p.id]})" for p in plan.probes if p.id in failed}
+    probed = {p.metric.label: _broken_rules(store.read_probe(p.id)) for p in plan.probes if store.has_probe(p.id)}
+    return ended | {label: rules for label, rules in probed.items() if rules}
+
+
+def _versions_of(store: RunFolder) -> dict[str, str]:
+    """Versions the records were made with; where several took part, all of them."""
+    pages: list[dict[str, str]] = store.read_provenance("versions")
+    names = dict.fromkeys(name for page in pages for name in page)
+    return {name: " and ".join(dict.fromkeys(page[name] for page in pages if name in page)) for name in names}
+
+
+def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
+    """The records of a cell under the limit, with the labels that people know it by."""
+    wanted = range(plan.slices_of(cell))
+    there = store.slices(cell.id)
+    tables = [table for i in wanted if i in there and len(table := store.read_records(cell.id, i))]
+    if not tables:
+        return None
+    table = pa.concat_tables(tables, promote_options="permissive")
+    samples = pa.array([entry.id for entry in plan.entries_of(cell)], pa.string())
+    table = table.filter(pc.is_in(table["sample"], samples))
+    labels = {
+        "dataset": cell.split.dataset.label,
+        "metric": cell.scorer.metric.label,
+        "defense": cell.defense if cell.scorer.purifiers else "base",
+        "threat": cell.threat,
+        "source": cell.source.label,
+        "attack": cell.attack.label if cell.attack else "clean",
+        "plugin": cell.attack.name if cell.attack else "clean",
+        "control": cell.attack.control if cell.attack else False,
+        "endpoint": cell.endpoint,
+    }
+    for name, value in labels.items():
+        if name in table.column_names:
+            table = table.drop_columns(name)
+        table = table.append_column(name, pa.repeat(value, len(table)))
+    return table
+
+
+def _dataset_facts(plan: Plan, split: SplitSpec) -> DatasetFacts:
+    use, entries = split.dataset, plan.entries[split.key]
+    opinions = [entry.opinion for entry in entries if entry.opinion is not None]
+    return DatasetFacts(
+        name=use.label,
+        split=split.split,
+        labels=use.labels,
+        kind=use.shape,
+        items=len(entries),
+        references=len({entry.reference_id for entry in entries}),
+        mean_opinion=sum(opinions) / len(opinions) if opinions else None,
+        calibration=_calibration(use),
+    )
+
+
+def _calibration(use: DatasetUse) -> str:
+    """The samples that facts come from, in words."""
+    own = use.calibration_split == use.split
+    where = "itself, which has no split train beside it" if own else use.calibration_split
+    return f"the first {CALIBRATION_SAMPLES} samples of split {where}"
+
+
+def describe_split(plan: Plan, split: SplitSpec) -> dict[str, Any]:
+    """What provenance keeps of an evaluated split: its size, its mean opinion before any limit, its fingerprint."""
+    return {**asdict(_dataset_facts(plan, split)), "fingerprint": split.fingerprint}
+
+
+def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:
+    """(data set, metric, defense) -> median clean quality on the first samples of the evaluated split."""
+    facts: dict[tuple[str, str], Mapping[str, Any]] = {
+        (fact.split.key, fact.scorer.key): store.read_fact(fact.id) for fact in plan.facts if store.has_fact(fact.id)
+    }
+    return {
+        (c.split.dataset.label, c.scorer.metric.label, c.defense if c.scorer.purifiers else "base"): float(
+            facts[c.split.key, c.scorer.key]["median"]
+        )
+        for c in plan.cells
+        if (c.split.key, c.scorer.key) in facts
+    }
+
+
+def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
+    cells = {cell.id: cell for cell in plan.cells}
+    return [
+        Failure(cells[failure.cell].label, failure.sample, failure.message)
+        for failure in relevant_failures(plan, store)
+        if failure.cell in cells
+    ]
+
+
+def _weights_text(metric: MetricUse, registry: Registry) -> str:
+    """What a metric with weights is, and which weights: 'BiRQA (reimplementation, stem stride 4), weights ab12...'.
+
+    Of a metric of an installed library, its version; empty for any other.
+    """
+    if not metric.weights:
+        return metric.code if " " in metric.code else ""
+    described = registry.metric(metric.name).described(dict(metric.parameters)) or metric.name
+    about = described.splitlines()[0].partition(";")[0].rstrip(".")
+    if metric.weights == RANDOM_WEIGHTS:
+        return f"{about}, RANDOM weights: its scores mean nothing"
+    return f"{about}, weights sha256 {metric.weights[:12]}"

@@ -1,0 +1,303 @@
+"""The keys of a suite file and their types, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+
+from harness.suite.strict_yaml import Problem, YamlPath
+from harness.wording import did_you_mean, quoted
+
+DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
+TABLE_NAMES = (
+    "attacks",
+    "srocc",
+    "shift",
+    "pair_accuracy",
+    "ordering",
+    "two_afc",
+    "per_type",
+    "transfer",
+    "adequacy",
+    "verdicts",
+)
+"""What a suite may ask for under ``tables:``, in the order of a report."""
+EVERY_PAIR = "all"
+"""What `transfer` says in place of a list for every ordered pair of metrics."""
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+_LABEL = r"^[^/\\]+$"
+
+DIRECTIONS_EXPLAINED: Mapping[str, str] = {
+    "up": "Raise the quality of every image.",
+    "down": "Lower the quality of every image.",
+    "mos_split": "Raise images whose opinion is at or below the mean of the whole split (before any limit), lower "
+    "those above it. Needs opinions.",
+    "self_split": "Raise images whose own clean quality is at or below the metric's median on the calibration samples "
+    "of the evaluated split, lower those above it. Needs no opinions.",
+    "random_sign": "Raise or lower each image by a fair coin of its own, from the seed and its name.",
+    "error": "Take each image's predicted opinion away from its opinion: an attack of its own, on |Q̂ − y|, where Q̂ is "
+    "the least-squares line from the metric's quality to the opinions on the calibration samples. Needs opinions.",
+}
+"""Every direction in words, for the suite reference."""
+TABLES_EXPLAINED: Mapping[str, str] = {
+    "attacks": "Every attack in one line: shift, excess over the controls, SROCC, robust pair accuracy; time, "
+    "forwards, backwards and queries per image. For data sets of pairs.",
+    "srocc": "Rank correlation of quality with the opinions, clean and attacked, with the mean shift beside it.",
+    "shift": "How far quality moved, in standard deviations of clean quality; the same for the controls, and what the "
+    "attack did beyond them; costs.",
+    "pair_accuracy": "Of two images, how often the one with the better opinion keeps the higher score under attack.",
+    "ordering": "Tests without opinions: stronger distortion scores lower (L), distorted scores below pristine (D).",
+    "two_afc": "Agreement with a judge who chose between two patches, hard and soft; for data sets of triplets.",
+    "per_type": "Correlation with the opinions within each distortion type and over all, clean and attacked; for data "
+    "sets with at least two types of 8 rated images or more.",
+    "transfer": "Attacked on one metric, scored by another: how far quality moved, for every pair asked for.",
+    "adequacy": "How far quality moved against an attack's steps, restarts or queries, and whether the last doubling "
+    "still gained; where the suite has one attack at several values of one of these.",
+    "verdicts": "Signs of gradient masking: seven orders between attacks that hold unless gradients mislead, each "
+    "passed, failed or not measured, with the figure that decided.",
+}
+"""Every table in words, for the suite reference."""
+ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
+    "datasets": {
+        "split": "Split to evaluate. Default: `test` where the data set has one, otherwise its first split.",
+    },
+    "metrics": {
+        "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published "
+        "files, or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a "
+        "metric without weights. The sha256 of the file decides identity, not its name.",
+    },
+    "defenses": {
+        "threat": "`oblivious`: attacked without the defense, scored with it. `adaptive`: attacked through it. "
+        "Default: `oblivious`.",
+        "eot": "With `threat: adaptive` only: fresh draws of a randomised defense averaged at every evaluation of an "
+        "attack. Default: 20 for a randomised defense, 1 for a deterministic one.",
+        "draws": "Fresh draws of a randomised defense on which each result is scored; tables print the mean over "
+        "draws. Default: 1.",
+    },
+    "attacks": {},
+}
+"""Keys an entry may have beside `name`, `label` and its plugin's parameters, by the list it stands in."""
+COMPOSING_KEYS: Mapping[str, str] = {
+    "extends": "At the top of a file: path of a suite to build on, relative to this file. Mappings merge key by key; "
+    "lists and single values replace what the other suite says. That suite may extend another.",
+    "matrix": "In an entry of `datasets`, `metrics`, `defenses` or `attacks`: parameter -> list of values. The entry "
+    "becomes one entry for every combination, at most 10,000. `name` and `label` cannot be varied, and an entry that "
+    "becomes several cannot have a label: each gets its own, such as `pgd(steps=5)`.",
+}
+"""Keys that are resolved before the file is checked against `SuiteFile`."""
+
+
+class _Entry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow", strict=True)
+    name: str = pydantic.Field(
+        description="Registered name of the plugin. A bare name in place of a mapping says this alone."
+    )
+    label: Annotated[str, pydantic.Field(pattern=_LABEL, max_length=200)] | None = pydantic.Field(
+        default=None,
+        description="What tables, `transfer`, `exclude`, `--set` and `--only` call the entry. Default: the name with "
+        "the parameters that differ from their defaults, such as `pgd(steps=5)`; a fraction such as 2/255 is written "
+        "`2:255` in it. No part of identity.",
+    )
+
+
+class _Transfer(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    source: str = pydantic.Field(description="Label of the metric that is attacked.")
+    scorer: str = pydantic.Field(description="Label of the metric that scores the attacked images.")
+
+
+class _Exclusion(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    dataset: str | None = pydantic.Field(default=None, description="Shell pattern on the data set's label.")
+    metric: str | None = pydantic.Field(
+        default=None, description="Shell pattern on the label of the attacked or of the scoring metric."
+    )
+    defense: str | None = pydantic.Field(default=None, description="Shell pattern on the defense's label.")
+    attack: str | None = pydantic.Field(default=None, description="Shell pattern on the attack's label.")
+    norm: str | None = pydantic.Field(default=None, description="Shell pattern on the budget's norm.")
+    eps: Annotated[float, pydantic.Field(gt=0)] | None = pydantic.Field(
+        default=None, description="Radius of the budget, equal up to rounding."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if all(value is None for value in self.model_dump().values()):
+            raise ValueError(f"should give at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+def as_entry(value: Any) -> Any:
+    """A bare name as an entry."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _pairs_listed(value: Any) -> Any:
+    """Every pair is looked up once the metrics are known."""
+    return [] if value == EVERY_PAIR else value
+
+
+def _verdicts_asked(value: Any) -> Any:
+    """One message for a value of the wrong type, where a union would give one for each of its types."""
+    if not isinstance(value, int) or (not isinstance(value, bool) and value < 1):
+        raise ValueError("should be true, false, or a number of samples of at least 1")
+    return value
+
+
+_Entries = list[Annotated[_Entry, pydantic.BeforeValidator(as_entry)]]
+_Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0)]], pydantic.Field(min_length=1)]
+
+
+class SuiteFile(pydantic.BaseModel):
+    """The keys of a suite file."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    name: Annotated[str, pydantic.Field(pattern=NAME)] = pydantic.Field(
+        description="Name of the suite, and of its run folder `results/runs/<name>` unless `--out` gives another."
+    )
+    seed: Annotated[int, pydantic.Field(ge=0)] = pydantic.Field(
+        default=0, description="Root of every random stream of the run and of the bootstrap. Part of identity."
+    )
+    datasets: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
+        description="Data sets to evaluate on, each a name or a mapping with a name."
+    )
+    metrics: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
+        description="Metrics to attack and to score with."
+    )
+    defenses: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
+        default=[_Entry(name="base")],
+        description="Purifiers put before every metric, one at a time; `base` is none and has no keys but `label`.",
+    )
+    attacks: _Entries = pydantic.Field(
+        default=[],
+        description="Attacks and controls to run. Clean scores are always measured; without attacks, "
+        "they are all there is.",
+    )
+    budgets: dict[Literal["linf", "l2"], _Budgets] = pydantic.Field(
+        default={},
+        description="Norm -> radii, in units of images in [0, 1]: `{linf: [4/255, 8/255]}`. Needed where "
+        "attacks are listed; every attack takes the budgets of the norms it works in. In `linf` a radius is at most 1; "
+        "in `l2` it is the length of the whole change, such as 3.5 for 8/255 at every value of a 64 x 64 image.",
+    )
+    directions: Annotated[list[str], pydantic.Field(min_length=1)] = pydantic.Field(
+        default=["up", "mos_split"], description="Which way images are attacked; see Directions."
+    )
+    which: Literal["both", "preferred_down", "rejected_up", "p0"] = pydantic.Field(
+        default="both",
+        description="Triplets only: the patches that are attacked. `both`: the one the judge rejected is raised and "
+        "the one it preferred lowered. `preferred_down`, `rejected_up`: one of these alone. `p0`: the first patch "
+        "alone, whichever way turns the judge's choice round.",
+    )
+    precision: Literal["fp32", "bf16"] = pydantic.Field(
+        default="fp32",
+        description="In which the images of a white-box attack are scored while it searches. Its result is compared "
+        "with the start, and recorded, in fp32 whatever this says. Black-box attacks and fits stay in fp32.",
+    )
+    batch_budgets: bool = pydantic.Field(
+        default=False,
+        description="Attack a batch at all budgets of a norm at once: for networks and small images (64 px) a quarter "
+        "to a third less time, for large images nothing; it takes as many times the memory. Part of identity, because "
+        "a batch's size may change the last digits.",
+    )
+    tables: list[str] = pydantic.Field(
+        default=list(TABLE_NAMES),
+        description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
+    )
+    transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(
+        default=[],
+        description="Attack one metric and score the images with another, both without a defense. `all` in place of a "
+        "list is every ordered pair of metrics.",
+    )
+    verdicts: Annotated[bool | int, pydantic.BeforeValidator(_verdicts_asked)] = pydantic.Field(
+        default=True,
+        description="Verdicts on gradient masking. `true`: those that the suite's own cells decide. A number n: cells "
+        "are added that decide the others, on the first n samples of each split; `plan` lists them. `false`: none.",
+    )
+    exclude: list[_Exclusion] = pydantic.Field(
+        default=[],
+        description="Cells to leave out: those that match every key of one of these. Clean cells stay, "
+        "unless an exclusion names no attack, norm and eps.",
+    )
+    limit: Annotated[int, pydantic.Field(ge=1)] | None = pydantic.Field(
+        default=None,
+        description="Make tables from the first n samples of each split, in its fixed order. Whole slices "
+        "are computed, so a sample's numbers do not depend on the limit, and raising it later runs only what is new.",
+    )
+    save_examples: Annotated[int, pydantic.Field(ge=0)] = pydantic.Field(
+        default=0,
+        description="Keep reference, distorted and attacked image of the first n samples of each split: as exact "
+        "floats and as 8-bit PNG, with their scores and a map of the perturbation. `robustiqa rescore` checks them.",
+    )
+    slice: Annotated[int, pydantic.Field(ge=1, le=4096)] = pydantic.Field(
+        default=8,
+        description="Samples in a batch, and with the cell the unit of resume. Part of identity, because "
+        "a batch's size may change the last digits.",
+    )
+
+
+def read_file(value: dict[str, Any]) -> tuple[SuiteFile | None, list[Problem]]:
+    """The keys of a suite file in their types, or what is wrong with them."""
+    problems = list(_too_wide(value.get("budgets")))
+    try:
+        file = SuiteFile.model_validate(value)
+    except pydantic.ValidationError as error:
+        return None, [*(_problem(e, value) for e in error.errors()), *problems]
+    return (None if problems else file), problems
+
+
+def _too_wide(budgets: Any) -> Iterator[Problem]:
+    """Radii in linf above the range of images; in l2 only the size of an image says how far its corners are."""
+    radii = budgets.get("linf") if isinstance(budgets, dict) else None
+    for i, eps in enumerate(radii if isinstance(radii, list) else []):
+        if isinstance(eps, int | float) and not isinstance(eps, bool) and eps > 1:
+            yield Problem(("budgets", "linf", i), f"should be at most 1, got {quoted(eps)}.")
+
+
+_PATTERNS = {
+    NAME: "should be letters, digits, '.', '_' and '-' only, at most 80, starting with a letter or digit",
+    _LABEL: "should be text without a slash",
+}
+
+_KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "string_type": lambda c: "should be text",
+    "int_type": lambda c: "should be a whole number",
+    "int_from_float": lambda c: "should be a whole number",
+    "float_type": lambda c: "should be a number, such as 8/255 or 0.03",
+    "bool_type": lambda c: "should be true or false",
+    "list_type": lambda c: "should be a list: [a, b]",
+    "dict_type": lambda c: "should be a mapping: {key: value}",
+    "model_type": lambda c: "should be a name or a mapping with a name",
+    "model_attributes_type": lambda c: "should be a name or a mapping with a name",
+    "too_short": lambda c: "should not be empty",
+    "greater_than": lambda c: f"should be above {c['gt']:g}",
+    "greater_than_equal": lambda c: f"should be at least {c['ge']:g}",
+    "less_than_equal": lambda c: f"should be at most {c['le']:g}",
+    "less_than": lambda c: f"should be below {c['lt']:g}",
+    "string_pattern_mismatch": lambda c: _PATTERNS.get(c["pattern"], f"should match {c['pattern']}"),
+    "literal_error": lambda c: f"should be {c['expected']}",
+}
+
+
+def _problem(error: Any, value: Any) -> Problem:
+    path: YamlPath = tuple(error["loc"])
+    if path and path[-1] == "[key]":
+        path = path[:-1]
+        near = did_you_mean(str(path[-1]), ["linf", "l2"])
+        return Problem(path, f"unknown key '{path[-1]}'.{near}", on_key=True)
+    if error["type"] == "extra_forbidden":
+        inner = _Exclusion if path[0] == "exclude" else _Transfer
+        known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
+        return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
+    if error["type"] == "missing":
+        return Problem(path[:-1], f"the key '{path[-1]}' is missing. Add it.")
+    return Problem(path, f"{worded(error)}, got {quoted(error['input'])}.")
+
+
+def worded(error: Any) -> str:
+    """One of pydantic's errors in words: 'should be at least 1'."""
+    worded = _KNOWN_MESSAGES.get(error["type"])
+    if worded is not None:
+        return worded(error.get("ctx", {}))
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,186 @@
+"""A validated suite: what it uses, with every parameter spelled out. `harness.suite.resolve` makes it from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.contracts import Norm
+from harness.plugins.model import Kind
+from harness.suite.conditions import Condition, Exclusion
+
+Precision = Literal["fp32", "bf16"]
+"""In which the images of a white-box attack are scored while it searches."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A plugin as a suite uses it, with every parameter spelled out."""
+
+    kind: Kind
+    name: str
+    parameters: Mapping[str, Any]
+    version: int
+    code: str
+    label: str
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides results; the label does not."""
+        return {"name": self.name, "parameters": dict(self.parameters), "version": self.version, "code": self.code}
+
+
+@dataclass(frozen=True)
+class DatasetUse(Use):
+    """A data set and the split to evaluate."""
+
+    split: str
+    splits: tuple[str, ...]
+    labels: Literal["human", "proxy", "none"]
+    shape: Literal["pairs", "triplets"]
+
+    def identity(self) -> dict[str, Any]:
+        """Adds the split; the plan adds the fingerprint."""
+        return {**super().identity(), "split": self.split}
+
+    @property
+    def calibration_split(self) -> str:
+        """The split that facts about scorers come from."""
+        return "train" if "train" in self.splits else self.split
+
+
+@dataclass(frozen=True)
+class MetricUse(Use):
+    """A metric and its weights."""
+
+    weights: str
+    """sha256 of the weight file, "random", or empty for metrics without weights."""
+    weights_file: Path | None
+
+    def identity(self) -> dict[str, Any]:
+        """Adds the weights' hash."""
+        return {**super().identity(), "weights": self.weights}
+
+
+@dataclass(frozen=True)
+class AttackUse(Use):
+    """An attack or a control."""
+
+    control: bool
+    fits: bool
+    norms: frozenset[Norm]
+    needs_gradient: bool = True
+    metrics: tuple[MetricUse, ...] = ()
+    """Those it uses beside the one it attacks."""
+
+    def identity(self) -> dict[str, Any]:
+        """Adds the metrics it uses, where it uses any."""
+        metrics = [metric.identity() for metric in self.metrics]
+        return {**super().identity(), **({"metrics": metrics} if metrics else {})}
+
+
+@dataclass(frozen=True)
+class DefenseUse:
+    """Purifiers before the metric, and what the attacker knows of them."""
+
+    label: str
+    purifiers: tuple[Use, ...]
+    threat: Literal["none", "oblivious", "adaptive"]
+    eot: int
+    draws: int
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides results; the label does not."""
+        purifiers = [purifier.identity() for purifier in self.purifiers]
+        return {"purifiers": purifiers, "threat": self.threat, "eot": self.eot, "draws": self.draws}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite."""
+
+    name: str
+    seed: int
+    datasets: tuple[DatasetUse, ...]
+    metrics: tuple[MetricUse, ...]
+    defenses: tuple[DefenseUse, ...]
+    attacks: tuple[AttackUse, ...]
+    budgets: tuple[tuple[Norm, float], ...]
+    directions: tuple[str, ...]
+    tables: tuple[str, ...]
+    transfer: tuple[tuple[str, str], ...]
+    """(label of the attacked metric, label of the judging metric)."""
+    limit: int | None
+    slice_size: int
+    exclude: tuple[Exclusion, ...] = ()
+    save_examples: int = 0
+    """Samples, first in hash order, whose attacked images are kept."""
+    which: Literal["both", "preferred_down", "rejected_up", "p0"] = "both"
+    """Of a triplet's patches, those that are attacked."""
+    precision: Precision = "fp32"
+    """In which white-box attacks search."""
+    batch_budgets: bool = False
+    """Whether an attack takes all budgets of a norm in one batch."""
+    verdicts: bool | int = True
+    """Whether verdicts on gradient masking are given; as a number, with cells of their own on so many samples."""
+
+    @property
+    def verdict_samples(self) -> int:
+        """Samples of each data set, first in hash order, on which cells are added for verdicts alone."""
+        return 0 if isinstance(self.verdicts, bool) else self.verdicts
+
+    def excludes(self, condition: Condition) -> bool:
+        """Whether a cell is left out."""
+        return any(exclusion.removes(condition) for exclusion in self.exclude)
+
+    def resolved(self) -> dict[str, Any]:
+        """The suite as a file would say it with nothing left to defaults; reading it gives this suite again."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "datasets": [{**_written(use), "split": use.split} for use in self.datasets],
+            "metrics": [{**_written(use), **_weights_written(use)} for use in self.metrics],
+            "defenses": [_defense_written(use) for use in self.defenses],
+            "attacks": [_written(use) for use in self.attacks],
+            "budgets": {norm: [eps for other, eps in self.budgets if other == norm] for norm in dict(self.budgets)},
+            "directions": list(self.directions),
+            "which": self.which,
+            "precision": self.precision,
+            "batch_budgets": self.batch_budgets,
+            "tables": list(self.tables),
+            "transfer": [{"source": source, "scorer": scorer} for source, scorer in self.transfer],
+            "verdicts": self.verdicts,
+            "exclude": [exclusion.written() for exclusion in self.exclude],
+            "limit": self.limit,
+            "slice": self.slice_size,
+            "save_examples": self.save_examples,
+        }
+
+
+def _written(use: Use) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps({"name": use.name, "label": use.label, **use.parameters}))
+    return plain
+
+
+def _weights_written(use: MetricUse) -> dict[str, str]:
+    return {"weights": str(use.weights_file) if use.weights_file else use.weights} if use.weights else {}
+
+
+def _defense_written(use: DefenseUse) -> dict[str, Any]:
+    if not use.purifiers:
+        return {"name": "base", "label": use.label}
+    eot = {"eot": use.eot} if use.threat == "adaptive" else {}
+    return {**_written(use.purifiers[0]), "label": use.label, "threat": use.threat, "draws": use.draws, **eot}
+
+
+def too_few_queries(use: AttackUse, defenses: Sequence[DefenseUse]) -> Iterator[str]:
+    """What is wrong with a black-box attack that cannot pay for one evaluation: it would be recorded as harmless."""
+    queries = use.parameters.get("queries")
+    if not isinstance(queries, int) or use.control:
+        return
+    for defense in defenses:
+        if defense.threat == "adaptive" and defense.eot > queries:
+            cost = f"one evaluation through '{defense.label}' takes {defense.eot} (its eot)"
+            yield f"'{use.label}' has {queries} queries, and {cost}. Raise queries, or lower eot."

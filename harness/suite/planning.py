@@ -1,0 +1,269 @@
+"""How a plan is made of a suite. Pure: it reads label files, never a pixel, and runs nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.contracts import Entry
+from harness.plugins.registry import Registry
+from harness.suite.conditions import Condition
+from harness.suite.identity import identity
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite
+from harness.suite.plan import (
+    CALIBRATION_SAMPLES,
+    Cell,
+    Endpoint,
+    Fact,
+    Fit,
+    Plan,
+    Probe,
+    ScorerSpec,
+    SplitSpec,
+    in_hash_order,
+)
+from harness.suite.verdict_cells import added_attacks
+
+PROBES = 2
+"""Part of a probe's identity. Raise it when a metric is asked for more."""
+_UP_AND_DOWN: tuple[Endpoint, ...] = ("up", "down")
+_SIGNS: Mapping[Endpoint, tuple[int, ...]] = {"": (), "up": (1,), "down": (-1,), "error": (1, -1)}
+
+
+def make_plan(suite: Suite, registry: Registry) -> Plan:
+    """What a suite needs.
+
+    Raises:
+        DataError: A data set's label file cannot be read.
+    """
+    cells: dict[str, Cell] = {}
+    facts: dict[str, Fact] = {}
+    fits: dict[str, Fit] = {}
+    entries: dict[str, Sequence[Entry]] = {}
+    slices: dict[str, int] = {}
+    for use in suite.datasets:
+        dataset = registry.dataset(use.name).build(use.parameters)
+        split = SplitSpec(use, use.split, dataset.fingerprint())
+        calibration = SplitSpec(use, use.calibration_split, split.fingerprint)
+        entries[split.key] = in_hash_order(dataset.entries(use.split))
+        evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
+        slices[split.key] = math.ceil(evaluated / suite.slice_size)
+        for source, scorer, defense in _pairs(suite):
+            if suite.excludes(_condition(split, source, scorer, defense)):
+                continue
+            for part in _cells(suite, split, calibration, source, scorer, defense):
+                if isinstance(part, Cell):
+                    cells.setdefault(part.id, part)
+                elif isinstance(part, Fact):
+                    facts.setdefault(part.id, part)
+                else:
+                    fits.setdefault(part.id, part)
+            if "self_split" in suite.directions and use.shape == "pairs":
+                fact = _fact(suite, split, scorer)
+                facts.setdefault(fact.id, fact)
+        for source, scorer, defense in _pairs(suite):  # after the suite's own cells, which may be the same
+            for part in _for_verdicts(suite, registry, split, calibration, source, scorer, defense):
+                if isinstance(part, Cell):
+                    cells.setdefault(part.id, part)
+                else:
+                    facts.setdefault(part.id, part)
+    metrics = {spec.metric.label: spec.metric for cell in cells.values() for spec in (cell.source, cell.scorer)}
+    probes = tuple(_probe(metric) for metric in metrics.values())
+    return Plan(suite, probes, tuple(facts.values()), tuple(fits.values()), tuple(cells.values()), slices, entries)
+
+
+def _probe(metric: MetricUse) -> Probe:
+    return Probe(identity("probe", {"metric": metric.identity(), "probes": PROBES}), metric)
+
+
+def _fact(suite: Suite, split: SplitSpec, scorer: ScorerSpec) -> Fact:
+    parts = {
+        "split": split.identity(),
+        "scorer": scorer.identity(),
+        "samples": CALIBRATION_SAMPLES,
+        "seed": suite.seed if scorer.purifiers else None,
+        "slice": suite.slice_size,
+    }
+    return Fact(identity("fact", parts), split, scorer)
+
+
+def _fit(suite: Suite, split: SplitSpec, source: ScorerSpec, attack: AttackUse, sign: int, eot: int, fact: Fact) -> Fit:
+    parts = {
+        "split": split.identity(),
+        "source": source.identity(),
+        "attack": attack.identity(),
+        "sign": sign,
+        "eot": eot,
+        "fact": fact.id,
+        "seed": suite.seed,
+        "slice": suite.slice_size,
+    }
+    return Fit(identity("fit", parts), split, source, attack, sign, eot, fact.id)
+
+
+def _cells(
+    suite: Suite,
+    split: SplitSpec,
+    calibration: SplitSpec,
+    source: ScorerSpec,
+    scorer: ScorerSpec,
+    defense: DefenseUse,
+) -> Iterator[Fact | Fit | Cell]:
+    """The clean cell of a scorer, then the attacked ones of (source, scorer), after the facts and fits they need."""
+    threat = defense.threat if source.metric is scorer.metric else "transfer"
+    yield _cell(suite, split, scorer, scorer, defense)
+    for attack in suite.attacks:
+        wanted = [
+            (norm, eps)
+            for norm, eps in suite.budgets
+            if norm in attack.norms
+            and not suite.excludes(_condition(split, source, scorer, defense, attack.label, norm, eps))
+        ]
+        if not wanted:
+            continue
+        eot = defense.eot if threat == "adaptive" and not attack.control else 1
+        fact = None if attack.control else _fact(suite, calibration, source)
+        if fact is not None:
+            yield fact
+        for endpoint in _endpoints(suite, split.dataset, attack):
+            signs = _SIGNS[endpoint] if attack.fits and fact else ()
+            fits = tuple(_fit(suite, calibration, source, attack, sign, eot, fact) for sign in signs if fact)
+            yield from fits
+            for norm, eps in wanted:
+                radii = tuple(sorted(radius for other, radius in wanted if other == norm))
+                together = radii if suite.batch_budgets and len(radii) > 1 and not attack.control else ()
+                condition = _Condition(attack, endpoint, norm, eps, threat, eot, fact, fits, together)
+                yield _cell(suite, split, source, scorer, defense, condition)
+
+
+def _for_verdicts(
+    suite: Suite,
+    registry: Registry,
+    split: SplitSpec,
+    calibration: SplitSpec,
+    source: ScorerSpec,
+    scorer: ScorerSpec,
+    defense: DefenseUse,
+) -> Iterator[Fact | Cell]:
+    """The cells that verdicts on a scorer need beyond the suite's own; masking is of the scorer that is attacked."""
+    if source.key != scorer.key or suite.excludes(_condition(split, source, scorer, defense)):
+        return
+    for attack, norm, eps in added_attacks(suite, registry, scorer.metric):
+        if suite.excludes(_condition(split, source, scorer, defense, attack.label, norm, eps)):
+            continue
+        eot = defense.eot if not attack.control else 1
+        fact = None if attack.control else _fact(suite, calibration, source)
+        if fact is not None:
+            yield fact
+        endpoints: tuple[Endpoint, ...] = ("",) if attack.control else _UP_AND_DOWN
+        for endpoint in endpoints:
+            condition = _Condition(attack, endpoint, norm, eps, defense.threat, eot, fact)
+            yield replace(_cell(suite, split, source, scorer, defense, condition), for_verdicts=True)
+
+
+def _condition(
+    split: SplitSpec,
+    source: ScorerSpec,
+    scorer: ScorerSpec,
+    defense: DefenseUse,
+    attack: str = "",
+    norm: str = "",
+    eps: float = 0.0,
+) -> Condition:
+    labels = (split.dataset.label, source.metric.label, scorer.metric.label, defense.label)
+    return Condition(*labels, attack, norm, eps)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What an attacked cell has beyond a clean one."""
+
+    attack: AttackUse | None = None
+    endpoint: Endpoint = ""
+    norm: str = ""
+    eps: float = 0.0
+    threat: str = "none"
+    eot: int = 1
+    fact: Fact | None = None
+    fits: tuple[Fit, ...] = ()
+    together: tuple[float, ...] = ()
+
+
+_CLEAN = _Condition()
+
+
+def _pairs(suite: Suite) -> Iterator[tuple[ScorerSpec, ScorerSpec, DefenseUse]]:
+    """(source, scorer, defense) of every declared combination, transfers last."""
+    base = DefenseUse("base", (), "none", 1, 1)
+    by_label = {metric.label: metric for metric in suite.metrics}
+    for metric in suite.metrics:
+        for defense in suite.defenses:
+            scorer = ScorerSpec(metric, defense.purifiers)
+            yield (scorer if defense.threat == "adaptive" else ScorerSpec(metric)), scorer, defense
+    for source, judge in suite.transfer:
+        yield ScorerSpec(by_label[source]), ScorerSpec(by_label[judge]), base
+
+
+def _endpoints(suite: Suite, dataset: DatasetUse, attack: AttackUse) -> tuple[Endpoint, ...]:
+    """What an attack is run for; every other direction is chosen sample by sample between up and down."""
+    if attack.control:
+        return ("",)
+    if dataset.shape == "triplets":
+        return {"rejected_up": _UP_AND_DOWN[:1], "preferred_down": _UP_AND_DOWN[1:]}.get(suite.which, _UP_AND_DOWN)
+    split = {"mos_split", "self_split", "random_sign"} & set(suite.directions)
+    both: tuple[Endpoint, ...] = tuple(e for e in _UP_AND_DOWN if e in suite.directions or split)
+    return (*both, "error") if "error" in suite.directions else both
+
+
+def _cell(
+    suite: Suite,
+    split: SplitSpec,
+    source: ScorerSpec,
+    scorer: ScorerSpec,
+    defense: DefenseUse,
+    condition: _Condition = _CLEAN,
+) -> Cell:
+    c = condition
+    fact, fits = c.fact.id if c.fact else "", [fit.id for fit in c.fits]
+    searches = c.attack is not None and not c.attack.control
+    precision = suite.precision if searches and c.attack and c.attack.needs_gradient else "fp32"
+    patch = "p0" if searches and split.dataset.shape == "triplets" and suite.which == "p0" else ""
+    parts = {
+        "split": split.identity(),
+        "source": source.identity(),
+        "scorer": scorer.identity(),
+        "attack": c.attack.identity() if c.attack else "clean",
+        "sign": {"": 0, "up": 1, "down": -1}.get(c.endpoint, c.endpoint),
+        "norm": c.norm,
+        "eps": c.eps,
+        "threat": c.threat,
+        "eot": c.eot,
+        "draws": defense.draws,
+        "precision": precision,
+        "fact": fact,
+        "fit": fits if len(fits) > 1 else "".join(fits),
+        "seed": suite.seed,
+        "slice": suite.slice_size,
+        **({"patch": patch} if patch else {}),
+        **({"together": c.together} if c.together else {}),
+    }
+    return Cell(
+        identity("cell", parts),
+        split,
+        source,
+        scorer,
+        c.attack,
+        c.endpoint,
+        c.norm,
+        c.eps,
+        c.threat,
+        defense.label,
+        c.eot,
+        defense.draws,
+        fact,
+        tuple((fit.sign, fit.id) for fit in c.fits),
+        patch,
+        precision,
+        c.together,
+    )
