@@ -27,10 +27,9 @@ from harness.suite.keys import (
     DIRECTIONS,
     DIRECTIONS_EXPLAINED,
     ENTRY_KEYS,
-    TABLE_NAMES,
-    TABLES_EXPLAINED,
     SuiteFile,
 )
+from harness.suite.tables import table_sources
 
 PAGE = Path(__file__).with_name("suite.md")
 EXAMPLE = Path(__file__).parent / "examples" / "suite.yaml"
@@ -108,7 +107,7 @@ def page(registry: Registry) -> str:
             parts += [f"### Further keys in `{name}`\n", *_items(keys)]
     explained = {name: DIRECTIONS_EXPLAINED[name] for name in DIRECTIONS}
     parts += ["## Directions\n", *_items(explained), "Controls have no direction and run once.\n"]
-    parts += ["## Tables\n", *_items({name: TABLES_EXPLAINED[name] for name in TABLE_NAMES})]
+    parts += ["## Tables\n", *_items({source.name: source.explains for source in table_sources()})]
     parts += [
         "## Building on other suites, and varying parameters\n",
         _wrapped(COMPOSING) + "\n",

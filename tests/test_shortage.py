@@ -8,7 +8,7 @@ import torch
 from harness.engine.batches import SampleError
 from harness.engine.memory import out_of_memory
 from harness.engine.scorer import Scorer
-from harness.report import build_tables
+from harness.report.build import build_tables
 
 SUITE = """
 name: shortage

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness.engine.scorer import Scorer
-from harness.report import build_tables
+from harness.report.build import build_tables
 
 TRIPLETS = """
 name: which

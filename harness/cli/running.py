@@ -199,7 +199,7 @@ def run(
     from harness.cli.progress import ConsoleProgress, SilentProgress
     from harness.engine.memory import keep_freed_memory
     from harness.flow import Options, run_suite
-    from harness.report import TERMINAL, print_tables
+    from harness.report.render import TERMINAL, print_tables
     from harness.suite.compose import Overrides
     from harness.suite.resolve import load_suite
 

@@ -25,7 +25,7 @@ def report(
     Example: robustiqa report results/runs/quickstart
     """
     from harness.flow import report_run
-    from harness.report import print_tables
+    from harness.report.render import print_tables
 
     result = report_run(folder, registry_of(plugin))
     print_tables(result.tables, console())
@@ -76,7 +76,7 @@ def rescore(
     """
     from dataclasses import asdict
 
-    from harness.engine.rescore import TOLERANCE
+    from harness.engine.rescore import AGREES_WITHIN
     from harness.engine.rescore import rescore as rescore_
     from harness.flow import default_device, reopen
 
@@ -101,7 +101,7 @@ def rescore(
         more = f" ({_EXAMPLES_SHOWN} shown)" if not wrong and len(rows) > _EXAMPLES_SHOWN else ""
         console().print(
             f"{len(rows) - len(wrong)} of {len(rows)} stored examples{more} score again what was recorded, within "
-            f"{TOLERANCE:g} of the score."
+            f"{AGREES_WITHIN:g} of the score."
         )
     if wrong:
         raise typer.Exit(1)

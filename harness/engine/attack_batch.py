@@ -58,7 +58,7 @@ class Tools(Protocol):
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackedBatch:
     """One attacked batch and what it cost."""
 
     batch: Batch
@@ -99,16 +99,16 @@ class Seen:
         return self._encoded[key, index]
 
 
-def unattacked(batch: Batch, index: int) -> Attacked:
+def unattacked(batch: Batch, index: int) -> AttackedBatch:
     """A batch as it is, for clean cells."""
     zeros = [0] * len(batch.items)
     status = ["ok"] * len(batch.items)
-    return Attacked(batch, index, batch.dist, zeros, zeros, zeros, zeros, 0.0, len(zeros), status, {})
+    return AttackedBatch(batch, index, batch.dist, zeros, zeros, zeros, zeros, 0.0, len(zeros), status, {})
 
 
 def attack_batch(
     cell: Cell, radii: Sequence[float], batch: Batch, index: int, seen: Seen, tools: Tools
-) -> list[Attacked]:
+) -> list[AttackedBatch]:
     """Attack one batch at some radii at once: its images are repeated for each.
 
     Args:
@@ -140,7 +140,7 @@ class _Attempt:
         self._scorer = tools.scorer(cell.source)
         self._rows = _repeated(batch, len(radii))
 
-    def run(self) -> list[Attacked]:
+    def run(self) -> list[AttackedBatch]:
         cell, tools, scorer, batch = self._cell, self._tools, self._scorer, self._rows
         count, device = len(batch.items), batch.dist.device
         eps = torch.tensor(self._radii, device=device).repeat_interleave(len(self._one.items))
@@ -177,7 +177,7 @@ class _Attempt:
         seconds = (time.perf_counter() - began) / len(self._radii)
         ledger = objective.ledger
         return [
-            Attacked(
+            AttackedBatch(
                 self._one,
                 self._index,
                 images[rows],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import DataError, SampleRng, Tree, map_tree
-from harness.engine.attack_batch import Attacked, Seen, Tools, attack_batch, unattacked
+from harness.engine.attack_batch import AttackedBatch, Seen, Tools, attack_batch, unattacked
 from harness.engine.batches import (
     Batch,
     SampleError,
@@ -30,14 +30,13 @@ from harness.engine.batches import (
 from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.examples import Example
 from harness.engine.memory import out_of_memory, release
-from harness.engine.run_folder import COLUMNS, FailureRecord, StoreError
+from harness.engine.record import EVERY_NAME, NAMES
+from harness.engine.run_folder import FailureRecord, StoreError
 from harness.engine.scorer import Scorer
 from harness.errors import UserError
 from harness.plugins.returned import PluginFaultError, told
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Block, Cell
-
-_RESERVED = frozenset(COLUMNS) | {"dataset", "metric", "defense", "threat", "plugin", "control"}
 
 
 class BlockRun:
@@ -110,10 +109,10 @@ class BlockRun:
             left.remove(cell)
         return failed
 
-    def _attack(self, cell: Cell) -> dict[float, list[Attacked]]:
+    def _attack(self, cell: Cell) -> dict[float, list[AttackedBatch]]:
         """Radius -> attacked batches, for every radius that the attack takes together."""
         radii = cell.together or (cell.eps,)
-        attacked: dict[float, list[Attacked]] = {eps: [] for eps in radii}
+        attacked: dict[float, list[AttackedBatch]] = {eps: [] for eps in radii}
         for k, whole in enumerate(self._seen.batches):
             batch = whole.of_sign(cell.sign, cell.patch)
             if batch is None:
@@ -164,9 +163,9 @@ class BlockRun:
     def _samples(self) -> list[str]:
         return [item.id for batch in self._seen.batches for item in batch.items]
 
-    def _records(self, cell: Cell, attacked: Sequence[Attacked], examples: list[Example]) -> dict[str, list[Any]]:
+    def _records(self, cell: Cell, attacked: Sequence[AttackedBatch], examples: list[Example]) -> dict[str, list[Any]]:
         """The columns of a cell's records; the attacked images to keep are added to `examples`."""
-        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        columns: dict[str, list[Any]] = {name: [] for name in NAMES}
         scorer = self._tools.scorer(cell.scorer)
         for result in attacked:
             for draw in range(cell.draws):
@@ -175,7 +174,7 @@ class BlockRun:
                 examples += self._examples(cell, result, columns)
         return columns
 
-    def _examples(self, cell: Cell, result: Attacked, columns: Mapping[str, list[Any]]) -> Iterator[Example]:
+    def _examples(self, cell: Cell, result: AttackedBatch, columns: Mapping[str, list[Any]]) -> Iterator[Example]:
         """The attacked images to keep of one batch, with the scores of the first draw."""
         rows = len(columns["item"]) - len(result.batch.items) * cell.draws  # where this batch's first draw begins
         for i, item in enumerate(result.batch.items):
@@ -188,7 +187,9 @@ class BlockRun:
             floats = {name: image.detach().cpu() for name, image in images.items()}
             yield Example(self._keep[item.entry.id], item.id, floats, about, scale)
 
-    def _score(self, cell: Cell, scorer: Scorer, result: Attacked, draw: int, columns: dict[str, list[Any]]) -> None:
+    def _score(
+        self, cell: Cell, scorer: Scorer, result: AttackedBatch, draw: int, columns: dict[str, list[Any]]
+    ) -> None:
         """Score one attacked batch with one draw of the scorer, and append its rows."""
         batch, device = result.batch, result.batch.dist.device
         with torch.no_grad():
@@ -241,7 +242,7 @@ class BlockRun:
             "batch": [result.together] * count,
             "status": result.status,
         }
-        taken = set(result.notes) & _RESERVED
+        taken = set(result.notes) & set(EVERY_NAME)
         if taken:
             who = self._tools.called(cell.attack) if cell.attack else CLEAN
             raise PluginFaultError(
@@ -253,7 +254,7 @@ class BlockRun:
         for name in columns.keys() - rows.keys() - result.notes.keys():
             columns[name].extend([None] * count)
 
-    def _clean_quality(self, cell: Cell, scorer: Scorer, result: Attacked, draw: int, encoded: Tree) -> Tensor:
+    def _clean_quality(self, cell: Cell, scorer: Scorer, result: AttackedBatch, draw: int, encoded: Tree) -> Tensor:
         """Clean quality, computed once per scorer, batch and draw."""
         key = (cell.scorer.key, result.index, draw)
         whole = self._seen.whole(result.batch, result.index)
@@ -264,7 +265,7 @@ class BlockRun:
             self._seen.clean[key] = clean
         return clean
 
-    def _attacked_quality(self, cell: Cell, scorer: Scorer, result: Attacked, encoded: Tree) -> Tensor:
+    def _attacked_quality(self, cell: Cell, scorer: Scorer, result: AttackedBatch, encoded: Tree) -> Tensor:
         """Quality of the attacked images: what the source said of them, where it is the scorer."""
         # What purifiers return is inspected here alone, so they are not spared.
         if result.quality is not None and cell.scorer.key == cell.source.key and not scorer.purifiers:

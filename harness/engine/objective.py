@@ -15,7 +15,7 @@ from harness.engine.scorer import Scorer
 from harness.plugins.returned import PluginFaultError
 from harness.suite.model import Precision
 
-TOLERANCE = 1e-6
+SLACK = 1e-6
 """How far outside budget or box an image may be, in [0, 1] units, before it counts as outside."""
 _ROUNDING = 2.0**-25
 """Half the distance of float32 numbers just below 1: n rounded values move an l2 norm by at most sqrt(n) of it."""
@@ -306,13 +306,13 @@ def _replace(kept: Tensor, images: Tensor, better: Tensor) -> None:
 
 
 def within(images: Tensor, start: Tensor, budget: Budget) -> Tensor:
-    """Whether each image is inside ball and box up to `TOLERANCE` and, in l2, rounding; bool of shape [N]."""
+    """Whether each image is inside ball and box up to `SLACK` and, in l2, rounding; bool of shape [N]."""
     flat = images.flatten(1)
-    in_box = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
+    in_box = (flat.amin(1) >= -SLACK) & (flat.amax(1) <= 1 + SLACK)
     if budget.norm == "linf":
-        return ((images - start).flatten(1).abs_().amax(1) <= budget.eps + TOLERANCE) & in_box
+        return ((images - start).flatten(1).abs_().amax(1) <= budget.eps + SLACK) & in_box
     length: Tensor = (images.double() - start.double()).flatten(1).norm(dim=1)
-    allowed = budget.eps + TOLERANCE + _ROUNDING * math.sqrt(flat.shape[1])
+    allowed = budget.eps + SLACK + _ROUNDING * math.sqrt(flat.shape[1])
     return (length <= allowed) & in_box
 
 

@@ -39,11 +39,11 @@ STORED: Sequence[Column] = (
     Column("level", "real", "1 = weakest", "strength of the distortion within its reference and group"),
     Column("opinion", "real", "[0, 1]", "opinion score, higher is better"),
     Column("judge", "real", "[0, 1]", "share of people who preferred p1"),
-    Column("sign", "whole", "-1, 0, +1", "+1 where quality was pushed up, -1 where down, 0 for clean cells and controls"),
-    Column("attack", "text", "", "registered name of the attack; `clean` for none. The report puts its label in place"),
+    Column("sign", "whole", "-1, 0, +1", "where quality was pushed; 0 for clean cells and controls"),
+    Column("attack", "text", "", "registered name of the attack, `clean` for none; its label once collected"),
     Column("norm", "text", "", "`linf` or `l2`; empty for clean cells"),
     Column("eps", "real", "images in [0, 1]", "radius of the budget"),
-    Column("source", "text", "", "the attacked scorer, purifiers appended with `+`. The report puts its label in place"),
+    Column("source", "text", "", "the attacked scorer, purifiers appended with `+`; its label once collected"),
     Column("scorer", "text", "", "the judging scorer, likewise"),
     Column("draw", "whole", "from 0", "number of the scorer's draw, where a defense is randomised"),
     Column("clean", "real", "the metric's", "quality (higher is better) of the distorted image"),
@@ -68,7 +68,7 @@ LABELS: Sequence[Column] = (
     Column("threat", "text", "", "`none`, `oblivious`, `adaptive` or `transfer`"),
     Column("plugin", "text", "", "registered name of the attack, whatever its label; `clean` for none"),
     Column("control", "truth", "", "whether the attack is a control"),
-    Column("endpoint", "text", "", "what the attack aimed at: `up`, `down` or `error`; empty for clean cells and controls"),
+    Column("endpoint", "text", "", "what was aimed at: `up`, `down`, `error`; empty for clean cells and controls"),
 )
 """Columns that are the cell's own: a run folder keeps them once, in its suite, and collecting records adds them."""
 
@@ -82,7 +82,5 @@ def as_table() -> Iterator[str]:
     """The columns as lines of a Markdown table, for docs/concepts.md."""
     yield "| column | type | unit or range | what it is |"
     yield "|---|---|---|---|"
-    for column in STORED:
+    for column in (*STORED, *LABELS):
         yield f"| `{column.name}` | {column.type} | {column.unit} | {column.meaning} |"
-    for column in LABELS:
-        yield f"| `{column.name}` | {column.type} | {column.unit} | {column.meaning} (added when records are collected) |"

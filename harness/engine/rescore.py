@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.plugins.registry import Registry
 from harness.suite.plan import Cell, Plan
 
-TOLERANCE = 1e-4
+AGREES_WITHIN = 1e-4
 """How far a score may be off, relative to its size: batches of another size, other devices and other builds of torch
 differ in the last digits."""
 
@@ -85,7 +85,7 @@ def _again(cell: Cell, folder: Path, store: RunFolder, scorer: Scorer, seed: int
     complaints = [
         f"{name} was {recorded:.6g} and is {now:.6g}"
         for name, (recorded, now) in pairs.items()
-        if abs(recorded - now) > TOLERANCE * max(abs(recorded), abs(now), 1e-2)
+        if abs(recorded - now) > AGREES_WITHIN * max(abs(recorded), abs(now), 1e-2)
     ]
     complaints += list(_broken(cell, dist, attacked, png))
     return Rescored(cell.label, item, pairs["clean"], pairs["attacked"], pairs["attacked_8bit"], "; ".join(complaints))

@@ -20,6 +20,7 @@ import yaml
 
 from harness.engine import page_checks as pages
 from harness.engine.examples import FLOATS, Example, misfit, read_png
+from harness.engine.record import NAMES, STORED
 from harness.errors import UserError
 from harness.files import locked, write_whole
 
@@ -28,32 +29,8 @@ if TYPE_CHECKING:
 
     from harness.suite.model import Suite
 
-_TEXT = ("item", "sample", "patch", "reference", "group", "attack", "norm", "source", "scorer", "status")
-_REAL = (
-    "level",
-    "opinion",
-    "judge",
-    "eps",
-    "clean",
-    "pristine",
-    "attacked",
-    "attacked_8bit",
-    "linf",
-    "l2",
-    "seconds",
-)
-_WHOLE = ("sign", "draw", "forwards", "backwards", "queries", "batch")
-COLUMNS = (
-    *("item", "sample", "patch", "reference", "group", "level", "opinion", "judge", "sign", "attack", "norm", "eps"),
-    *("source", "scorer", "draw", "clean", "pristine", "attacked", "attacked_8bit", "linf", "l2"),
-    *("forwards", "backwards", "queries", "seconds", "batch", "status"),
-)
-"""Columns of a record, one row per item and draw; an attack's notes follow them."""
-_TYPES = {
-    **dict.fromkeys(_TEXT, pa.string()),
-    **dict.fromkeys(_REAL, pa.float64()),
-    **dict.fromkeys(_WHOLE, pa.int64()),
-}
+_ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
+_TYPES = {column.name: _ARROW[column.type] for column in STORED}
 _MADE_FROM = "made-from.txt"
 
 
@@ -432,6 +409,6 @@ def _damaged(path: Path, reason: str) -> StoreError:
 
 def _table(columns: Mapping[str, list[Any]]) -> pa.Table:
     """Columns of fixed types in a fixed order, then the attack's notes sorted by name."""
-    arrays = {name: pa.array(columns[name], type=_TYPES[name]) for name in COLUMNS}
-    notes = {name: pa.array(columns[name]) for name in sorted(set(columns) - set(COLUMNS))}
+    arrays = {name: pa.array(columns[name], type=_TYPES[name]) for name in NAMES}
+    notes = {name: pa.array(columns[name]) for name in sorted(set(columns) - set(NAMES))}
     return pa.table({**arrays, **notes})

@@ -14,7 +14,6 @@ from harness.report.data import DatasetFacts, RunData
 from harness.statistics import directions
 from harness.statistics.bootstrap import RESAMPLES, Ints, cluster_codes, cluster_multiplicities
 from harness.suite.cell_names import cell_name
-from harness.wording import base_name
 
 Floats = NDArray[np.float64]
 State = Literal["ok", "failed", "missing"]
@@ -69,7 +68,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Scorer:
+class ScorerGrid:
     """A metric under a defense and a threat, with its qualities on one data set."""
 
     dataset: str
@@ -122,12 +121,12 @@ class Evaluated:
     clusters: int
     multiplicities: Ints
     """Shared by every row of every table, shape [B, C]."""
-    scorers: tuple[Scorer, ...]
+    scorers: tuple[ScorerGrid, ...]
     seed: int
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
     """Figures several tables share."""
 
-    def choose(self, scorer: Scorer, setting: Setting, direction: str) -> Chosen:
+    def choose(self, scorer: ScorerGrid, setting: Setting, direction: str) -> Chosen:
         """Pick, sample by sample, between the finished attacks up and down; a control is the same in any direction."""
         if direction == "error":
             outcome = scorer.of(setting, "" if setting.control else "error")
@@ -166,7 +165,7 @@ class Evaluated:
             ),
         )
 
-    def signs(self, scorer: Scorer, direction: str) -> Floats | None:
+    def signs(self, scorer: ScorerGrid, direction: str) -> Floats | None:
         """Direction of every sample as an array [draws, items]; 0 for one left alone. None where no one can tell."""
         count = len(self.items)
         row: NDArray[Any]
@@ -238,7 +237,7 @@ def _scorers(
     count: int,
     triplets: bool,
     failed: frozenset[str],
-) -> tuple[Scorer, ...]:
+) -> tuple[ScorerGrid, ...]:
     table = records.reset_index(drop=True)
     values = {name: table[name].to_numpy(dtype=np.float64) for name in _GRIDS}
     values["sign"] = table["sign"].to_numpy(dtype=np.float64)
@@ -246,8 +245,7 @@ def _scorers(
     draw = table["draw"].to_numpy(dtype=np.int64)
     attack = np.array(_words(table["attack"]), dtype=object)
     place = {name: number for number, name in reversed(list(enumerate(attack)))}
-    names = _words(table["plugin"]) if "plugin" in table else [base_name(label) for label in attack]
-    plugin = dict(zip(attack, names, strict=True))
+    plugin = dict(zip(attack, _words(table["plugin"]), strict=True))
     ran = {(_setting(key, plugin), str(key[4])) for key, index in _groups(table, _SETTING) if str(key[0]) != "clean"}
     groups = [(_Who(*map(str, key)), index) for key, index in _groups(table, list(_Who._fields))]
     attacked = {who[:2] for who, index in groups if (attack[index] != "clean").any()}
@@ -283,7 +281,7 @@ def _scorers(
         worst = _worst(finished, settings, grids["clean"])
         whole = not np.isnan(grids["clean"]).any() and cell_name(dataset, *who, "clean", "", "", 0.0) not in failed
         scorers.append(
-            Scorer(
+            ScorerGrid(
                 dataset=dataset,
                 **who._asdict(),
                 broken=_broken(data, who),
@@ -307,7 +305,9 @@ def _scorers(
         finished = {key: _absent("failed", nothing.shape) for key in ran}
         broken = _broken(data, who)
         scorers.append(
-            Scorer(dataset, *who, broken, "failed", nothing, nothing, None, finished, settings)  # in order of fields
+            ScorerGrid(
+                dataset, *who, broken, "failed", nothing, nothing, None, finished, settings
+            )  # in order of fields
         )
     return tuple(scorers)
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.engine.done import done_slices, relevant_failures
+from harness.engine.record import EVERY_NAME
 from harness.engine.run_folder import RunFolder
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
-from harness.report.data import COLUMNS, AttackFacts, DatasetFacts, Failure, RunData
+from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
 from harness.suite.model import AttackUse, DatasetUse, MetricUse
 from harness.suite.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
 
@@ -70,7 +71,7 @@ def _all_records(cells: Sequence[Cell], plan: Plan, store: RunFolder) -> pd.Data
     """The records of some cells, one under the other."""
     found = [table for cell in cells if (table := _records(cell, plan, store)) is not None]
     records = pa.concat_tables(found, promote_options="permissive").to_pandas() if found else pd.DataFrame()
-    return records.reindex(columns=[*COLUMNS, *(c for c in records.columns if c not in COLUMNS)])
+    return records.reindex(columns=[*EVERY_NAME, *(c for c in records.columns if c not in EVERY_NAME)])
 
 
 def _broken_rules(found: Mapping[str, Any]) -> str:

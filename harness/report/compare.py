@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.report import RunData
+from harness.report.data import RunData
 from harness.statistics.bootstrap import (
     cluster_codes,
     cluster_multiplicities,

@@ -10,42 +10,6 @@ import pandas as pd
 
 from harness.statistics.directions import TRIPLETS
 
-COLUMNS = (
-    "dataset",
-    "metric",
-    "defense",
-    "threat",
-    "source",
-    "item",
-    "sample",
-    "patch",
-    "reference",
-    "group",
-    "level",
-    "opinion",
-    "judge",
-    "sign",
-    "endpoint",
-    "attack",
-    "control",
-    "norm",
-    "eps",
-    "draw",
-    "clean",
-    "pristine",
-    "attacked",
-    "attacked_8bit",
-    "linf",
-    "l2",
-    "forwards",
-    "backwards",
-    "queries",
-    "seconds",
-    "batch",
-    "status",
-)
-"""Columns of `RunData.records`: one row per item, attack, sign, budget, scorer and draw."""
-
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -90,7 +54,9 @@ class RunData:
 
     name: str
     records: pd.DataFrame
-    """Rows as in `COLUMNS`. Quality is higher-is-better; clean rows have attack "clean", sign 0 and eps 0."""
+    """One row per item, attack, sign, budget, scorer and draw; columns as in `harness.engine.record`.
+
+    Quality is higher-is-better; clean rows have attack "clean", sign 0 and eps 0."""
     datasets: Mapping[str, DatasetFacts]
     medians: Mapping[tuple[str, str, str], float]
     """(data set, metric, defense) -> median of clean quality, for `self_split`."""

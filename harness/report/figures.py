@@ -11,8 +11,9 @@ import pandas as pd
 
 from harness.report.arrays import WORST
 from harness.report.dots import draw_dots
-from harness.report.measure import CLEAN, overall_accuracy
+from harness.report.measure import overall_accuracy
 from harness.report.table import Table
+from harness.suite.cell_names import CLEAN
 from harness.wording import budget_text, marked, scorer_text, short_names
 
 if TYPE_CHECKING:

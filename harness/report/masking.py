@@ -1,24 +1,22 @@
-"""Verdicts on gradient masking: seven orders between attacks that hold unless gradients mislead, and their table."""
+"""Verdicts on gradient masking: seven orders between attacks that hold unless gradients mislead."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from harness.report.arrays import Evaluated, Finished, Floats, Scorer, Setting, lay_out
+from harness.report.arrays import Evaluated, Finished, Floats, ScorerGrid, Setting
 from harness.report.data import RunData
-from harness.report.layout import Layout, scorer_of
+from harness.report.layout import scorer_of
 from harness.report.measure import Row, start_row
-from harness.report.table import Table, make_table
+from harness.report.table import Table
 from harness.statistics import robustness
-from harness.statistics.masking import EDGES, REACHED, SHARE, TOLERANCE, Figure, not_weaker, reaches, suited
-from harness.wording import MISSING, attack_text, budget_text, joined, number, with_interval
+from harness.statistics.masking import Figure, not_weaker, reaches, suited
+from harness.wording import budget_text, joined
 
 PASS, FAIL, NOT_MEASURED = "pass", "FAIL", "not measured"
 
@@ -47,7 +45,7 @@ class _View:
 
     data: RunData
     one: Evaluated
-    scorer: Scorer
+    scorer: ScorerGrid
     range_of: Floats
     """Clean quality whose range counts, of any samples."""
 
@@ -67,7 +65,7 @@ class _View:
         settings = [setting for setting in self.scorer.settings if not setting.control]
         return [one for one in settings if one.attack in known and not known[one.attack].needs_gradient]
 
-    def push(self, setting: Setting, endpoint: str, scorer: Scorer | None = None) -> Floats | None:
+    def push(self, setting: Setting, endpoint: str, scorer: ScorerGrid | None = None) -> Floats | None:
         """Mean push over draws, shape [N]; None where it is not to be had."""
         scorer = scorer or self.scorer
         finished = scorer.of(setting, "" if setting.control else endpoint)
@@ -227,7 +225,7 @@ def verdict_rows(data: RunData, one: Evaluated, few: Evaluated | None = None) ->
             yield _row(data, one, scorer, claim, views)
 
 
-def _row(data: RunData, one: Evaluated, scorer: Scorer, claim: _Claim, views: Sequence[_View]) -> Row:
+def _row(data: RunData, one: Evaluated, scorer: ScorerGrid, claim: _Claim, views: Sequence[_View]) -> Row:
     """A claim with the piece of evidence that comes closest to refuting it, or does."""
     masked = scorer.threat != "oblivious" and scorer.metric not in data.blind
     for view in views if masked else ():
@@ -243,7 +241,7 @@ def _row(data: RunData, one: Evaluated, scorer: Scorer, claim: _Claim, views: Se
     )
 
 
-def _decided(view: _View, scorer: Scorer, claim: _Claim, piece: Evidence, among: int) -> Row:
+def _decided(view: _View, scorer: ScorerGrid, claim: _Claim, piece: Evidence, among: int) -> Row:
     figure = piece.figure
     row = start_row(view.one, scorer, piece.setting, piece.endpoint, "ok")
     row |= _words(claim, PASS if figure.holds else FAIL) | {"images": figure.samples}
@@ -261,94 +259,13 @@ def _words(claim: _Claim, verdict: str) -> Row:
     return {"verdict": claim.name, "claim": claim.text, "outcome": verdict, "against": "", "unit": "", "comparisons": 0}
 
 
-def _who(scorer: Scorer) -> tuple[str, str, str, str]:
+def _who(scorer: ScorerGrid) -> tuple[str, str, str, str]:
     return scorer.metric, scorer.defense, scorer.threat, scorer.source
 
 
 def _lost(view: _View) -> bool:
     finished: list[Finished] = list(view.scorer.finished.values())
     return any(one.state == "failed" for one in finished)
-
-
-def few_samples(data: RunData) -> dict[str, Evaluated]:
-    """Data set -> its first samples, with the cells added for verdicts beside the suite's own."""
-    if not data.verdict_samples:
-        return {}
-    wanted = {(name, sample) for name, samples in data.verdict_items.items() for sample in samples}
-    own = data.records
-    kept = own[[pair in wanted for pair in zip(own["dataset"], own["sample"], strict=True)]]
-    parts = [part for part in (kept, data.verdict_records) if len(part)]
-    if not parts:
-        return {}
-    records = pd.concat(parts, ignore_index=True)
-    return {one.name: one for one in lay_out(dataclasses.replace(data, records=records))}
-
-
-def verdict_table(data: RunData, one: Evaluated, few: Evaluated | None = None) -> Table | None:
-    """The verdicts of one data set, or None where nothing was attacked or none are wanted."""
-    attacked = any(not setting.control for scorer in one.scorers for setting in scorer.settings)
-    if not data.verdicts or not (attacked or few):
-        return None
-    rows = list(verdict_rows(data, one, few))
-    header = ("metric", "verdict", "", "figure that decided", "least allowed", "of", "images")
-    full = Layout(
-        header,
-        tuple(
-            (scorer_of(row), row["claim"], row["outcome"], *_figure_texts(row), _pair(row), str(row["images"]))
-            if row["outcome"] != NOT_MEASURED
-            else (scorer_of(row), row["claim"], NOT_MEASURED, MISSING, MISSING, f"would take {row['needs']}", MISSING)
-            for row in rows
-        ),
-        3,
-        "Figures are differences of mean shift in σ, paired over images, of the comparison that comes closest to "
-        "failing among all budgets and both endpoints. One fails where its whole interval lies below the least "
-        f"allowed, −({TOLERANCE} σ + {100 * SHARE:.0f} % of the other's shift). Unbounded: share of images that pgd at "
-        f"ε 1, from the image itself, drives past the {100 * EDGES[0]:.0f} % (down) or {100 * EDGES[1]:.0f} % (up) "
-        f"quantile of clean quality; least allowed is {REACHED}. Judged is pgd (apgd without it) at budgets where its "
-        "steps cross the ball (ε from the image itself, 2 ε from a random start) and each is at most half of ε. A pgd "
-        "that is merely too weak fails too: give it more steps before believing in masking. Nothing is corrected for "
-        "the number of comparisons.",
-    )
-    lines: dict[str, dict[str, str]] = {}
-    for row in rows:
-        short = MISSING if row["outcome"] == NOT_MEASURED else str(row["outcome"])
-        lines.setdefault(scorer_of(row), {})[row["verdict"]] = short
-    none = all(row["outcome"] == NOT_MEASURED for row in rows)
-    compact = Layout(
-        ("metric", *(claim.short for claim in CLAIMS)),
-        () if none else tuple((name, *(cells[claim.name] for claim in CLAIMS)) for name, cells in lines.items()),
-        1,
-        "None could be measured; the page says what each would take."
-        if none
-        else f"{MISSING}: not measured; the page says what it would take, and has the figures."
-        if any(row["outcome"] == NOT_MEASURED for row in rows)
-        else "The page has the figures.",
-    )
-    added = [f"Cells added for verdicts: first {data.verdict_samples} samples."] if few else []
-    return make_table(
-        "verdicts",
-        one,
-        data,
-        "Do gradients mislead? Verdicts on masking",
-        "Orders between attacks that hold unless gradients mislead. A failed one says that the metric may look robust "
-        "because the attack is weak; a passed one only that nothing speaks against the attack.",
-        rows,
-        full,
-        compact,
-        (),
-        *added,
-    )
-
-
-def _figure_texts(row: Row) -> tuple[str, str]:
-    share = row["unit"] == "share"
-    text = with_interval(row["figure"], row["figure_low"], row["figure_high"], 2, not share)
-    return text + ("" if share else " σ"), number(row["least"], 2, not share)
-
-
-def _pair(row: Row) -> str:
-    attack = f"{attack_text(row['attack'], row['norm'])} {row['direction']} {budget_text(row['norm'], row['eps'])}"
-    return f"{attack} against {row['against']}"
 
 
 def failed_verdicts(tables: Sequence[Table]) -> str:

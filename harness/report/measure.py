@@ -16,11 +16,12 @@ from harness.report.arrays import (
     Chosen,
     Evaluated,
     Floats,
-    Scorer,
+    ScorerGrid,
     Setting,
     State,
 )
 from harness.statistics import bootstrap, correlation, ordering, pairs, robustness, two_afc
+from harness.suite.cell_names import CLEAN
 
 Row = dict[str, Any]
 Measured = tuple[float, Floats]
@@ -28,8 +29,6 @@ Measured = tuple[float, Floats]
 
 CONTROL = "control"
 """Direction printed for controls: they have none."""
-CLEAN = "clean"
-"""Attack of rows about unattacked images, where a table has such rows."""
 ALL_TYPES = "all"
 """In place of a distortion type: every image with an opinion, whatever its type."""
 LEAST_IMAGES = 8
@@ -69,7 +68,7 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     places = {ALL_TYPES: _rated(data)} | rated_types(data)
     sizes = {name: (len(items), len(np.unique(data.codes[items]))) for name, items in places.items()}
 
-    def figures(scorer: Scorer, setting: Setting | None, direction: str, draws: Floats, name: str) -> _Correlated:
+    def figures(scorer: ScorerGrid, setting: Setting | None, direction: str, draws: Floats, name: str) -> _Correlated:
         srocc, plcc = (partial(measure, data, places[name], draws) for measure in (_sroccs, _plccs))
         shared = name == ALL_TYPES
         return _once(data, ("srocc", scorer, setting, direction), srocc) if shared else srocc(), plcc()
@@ -242,7 +241,7 @@ _ONE_PATCH = ("rejected up", "preferred down")
 
 
 def _patches_attacked(
-    scorer: Scorer, setting: Setting | None, chosen: Chosen | None, direction: str
+    scorer: ScorerGrid, setting: Setting | None, chosen: Chosen | None, direction: str
 ) -> Iterable[tuple[str, Floats]]:
     if setting is None or chosen is None:
         return [("", scorer.clean)]
@@ -259,7 +258,7 @@ def _patches_attacked(
 
 
 def _in_order(
-    scorer: Scorer, directions: Sequence[str], worst: Sequence[Setting] = ()
+    scorer: ScorerGrid, directions: Sequence[str], worst: Sequence[Setting] = ()
 ) -> Iterator[tuple[Setting, str]]:
     """Every setting with every direction it has: by attack, then direction, then budget."""
     settings = (*scorer.settings, *worst)
@@ -271,12 +270,12 @@ def _in_order(
             yield from ((setting, direction) for setting in alike)
 
 
-def _shift(data: Evaluated, scorer: Scorer, setting: Setting, direction: str) -> Row:
+def _shift(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str) -> Row:
     row: Row = _once(data, ("shift", scorer, setting, direction), lambda: _shift_row(data, scorer, setting, direction))
     return row
 
 
-def _shift_row(data: Evaluated, scorer: Scorer, setting: Setting, direction: str) -> Row:
+def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str) -> Row:
     chosen = _choose(data, scorer, setting, direction)
     sign, outcome = chosen.sign, chosen.outcome
     ok = chosen.state == "ok"
@@ -322,7 +321,7 @@ def _shift_row(data: Evaluated, scorer: Scorer, setting: Setting, direction: str
     return row
 
 
-def _choose(data: Evaluated, scorer: Scorer, setting: Setting, direction: str) -> Chosen:
+def _choose(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str) -> Chosen:
     # A control has no direction of its own; "up" makes its change of quality count with its own sign.
     way = "up" if direction == CONTROL else direction
     chosen: Chosen = _once(data, ("choice", scorer, setting, way), lambda: data.choose(scorer, setting, way))
@@ -332,7 +331,7 @@ def _choose(data: Evaluated, scorer: Scorer, setting: Setting, direction: str) -
 
 
 def _once(data: Evaluated, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-    name = tuple(id(part) if isinstance(part, Scorer) else part for part in key)
+    name = tuple(id(part) if isinstance(part, ScorerGrid) else part for part in key)
     if name not in data.memory:
         data.memory[name] = make()
     return data.memory[name]
@@ -411,7 +410,7 @@ def figure(name: str, draws: Sequence[Measured], clusters: int) -> Row:
 
 
 def start_row(
-    data: Evaluated, scorer: Scorer, setting: Setting | None, direction: str, state: State, **extra: str
+    data: Evaluated, scorer: ScorerGrid, setting: Setting | None, direction: str, state: State, **extra: str
 ) -> Row:
     """What every row says before its figures: whose it is, under which attack, from how many images."""
     return {

@@ -16,7 +16,7 @@ from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.summary import sentences
 from harness.report.table import Table
-from harness.suite.keys import TABLE_NAMES
+from harness.suite.tables import table_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +59,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
             write_whole(path, page)
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
-    for name in set(TABLE_NAMES) - {table.name for table in tables}:  # of a report that had it
+    for name in set(table_names()) - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
 

@@ -9,9 +9,10 @@ import pandas as pd
 
 from harness.report.arrays import WORST
 from harness.report.masking import failed_verdicts
-from harness.report.measure import CLEAN, CONTROL, overall_accuracy
+from harness.report.measure import CONTROL, overall_accuracy
 from harness.report.table import Table
 from harness.statistics.directions import TRIPLETS
+from harness.suite.cell_names import CLEAN
 from harness.wording import attack_text, base_name, budget_text, marked, number, scorer_text
 
 USUAL_BUDGET = 8 / 255

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ import pandas as pd
 from harness.report.arrays import WORST, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
-from harness.report.measure import CLEAN, Row
+from harness.report.measure import Row
 from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+from harness.suite.cell_names import CLEAN
 from harness.wording import BROKEN, MISSING, budget_text
 
 ASSUMPTION = "Opinions are taken not to change within the budget."
@@ -54,6 +55,29 @@ class Table:
     """Without, at most about 100 characters wide, for the terminal."""
     protocol: str
     notes: tuple[str, ...] = ()
+
+
+Maker = Callable[[RunData, Evaluated], Table | None]
+"""Makes the table of one data set, or None where it does not apply."""
+
+
+def table(name: str, *, explains: str, place: int = 1000) -> Callable[[Maker], Maker]:
+    """Decorator that makes a function a table of the report; one file in `harness/report/tables/`, and no other edit.
+
+    All arguments are literals: suites are checked against the names, and the suite reference is written, without
+    importing the file.
+
+    Args:
+        name: What suites ask for under ``tables:``, and the name of its files.
+        explains: What it shows, for the suite reference.
+        place: Where it stands in a report: smaller numbers come first.
+    """
+
+    def mark(maker: Maker) -> Maker:
+        maker.table_name = name  # type: ignore[attr-defined]
+        return maker
+
+    return mark
 
 
 def make_table(

@@ -8,22 +8,10 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from harness.suite.strict_yaml import Problem, YamlPath
+from harness.suite.tables import table_names
 from harness.wording import did_you_mean, quoted
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
-TABLE_NAMES = (
-    "attacks",
-    "srocc",
-    "shift",
-    "pair_accuracy",
-    "ordering",
-    "two_afc",
-    "per_type",
-    "transfer",
-    "adequacy",
-    "verdicts",
-)
-"""What a suite may ask for under ``tables:``, in the order of a report."""
 EVERY_PAIR = "all"
 """What `transfer` says in place of a list for every ordered pair of metrics."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
@@ -41,24 +29,6 @@ DIRECTIONS_EXPLAINED: Mapping[str, str] = {
     "the least-squares line from the metric's quality to the opinions on the calibration samples. Needs opinions.",
 }
 """Every direction in words, for the suite reference."""
-TABLES_EXPLAINED: Mapping[str, str] = {
-    "attacks": "Every attack in one line: shift, excess over the controls, SROCC, robust pair accuracy; time, "
-    "forwards, backwards and queries per image. For data sets of pairs.",
-    "srocc": "Rank correlation of quality with the opinions, clean and attacked, with the mean shift beside it.",
-    "shift": "How far quality moved, in standard deviations of clean quality; the same for the controls, and what the "
-    "attack did beyond them; costs.",
-    "pair_accuracy": "Of two images, how often the one with the better opinion keeps the higher score under attack.",
-    "ordering": "Tests without opinions: stronger distortion scores lower (L), distorted scores below pristine (D).",
-    "two_afc": "Agreement with a judge who chose between two patches, hard and soft; for data sets of triplets.",
-    "per_type": "Correlation with the opinions within each distortion type and over all, clean and attacked; for data "
-    "sets with at least two types of 8 rated images or more.",
-    "transfer": "Attacked on one metric, scored by another: how far quality moved, for every pair asked for.",
-    "adequacy": "How far quality moved against an attack's steps, restarts or queries, and whether the last doubling "
-    "still gained; where the suite has one attack at several values of one of these.",
-    "verdicts": "Signs of gradient masking: seven orders between attacks that hold unless gradients mislead, each "
-    "passed, failed or not measured, with the figure that decided.",
-}
-"""Every table in words, for the suite reference."""
 ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
     "datasets": {
         "split": "Split to evaluate. Default: `test` where the data set has one, otherwise its first split.",
@@ -201,7 +171,7 @@ class SuiteFile(pydantic.BaseModel):
         "a batch's size may change the last digits.",
     )
     tables: list[str] = pydantic.Field(
-        default=list(TABLE_NAMES),
+        default_factory=lambda: list(table_names()),
         description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
     )
     transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(

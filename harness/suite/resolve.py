@@ -23,10 +23,11 @@ from harness.plugins.weights.locate import resolve as resolve_weights
 from harness.suite.cell_names import shown_pattern
 from harness.suite.compose import Overrides, expand, override, read
 from harness.suite.conditions import Exclusion
-from harness.suite.keys import DIRECTIONS, EVERY_PAIR, TABLE_NAMES, SuiteFile, as_entry, read_file, worded
+from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_entry, read_file, worded
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, Use, too_few_queries
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
+from harness.suite.tables import table_names
 from harness.suite.uses import metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
@@ -125,7 +126,7 @@ class _Resolver:
         datasets, metrics, defenses, attacks = ([use for _, use in uses] for uses in placed.values())
         defenses = defenses or [_BASE]
         directions = self._choices("directions", DIRECTIONS)
-        tables = self._choices("tables", TABLE_NAMES)
+        tables = self._choices("tables", table_names())
         if file is None:
             return None
         budgets = [(norm, eps) for norm, values in file.budgets.items() for eps in values]

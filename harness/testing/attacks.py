@@ -20,8 +20,8 @@ from harness.contracts import (
     QueryLimit,
     SampleRng,
 )
-from harness.engine.objective import TOLERANCE, Opinions, ScorerObjective, remembers
-from harness.engine.run_folder import COLUMNS
+from harness.engine.objective import SLACK, Opinions, ScorerObjective, remembers
+from harness.engine.record import EVERY_NAME
 from harness.engine.scorer import Scorer
 from harness.testing.common import (
     RADII,
@@ -306,7 +306,7 @@ class _AttackProbe:
             report.expect(
                 spent <= limit, "queries are kept", f"{case}: {spent} of {limit}", "stop when queries are spent"
             )
-        taken = sorted(set(objective.notes) & set(COLUMNS))
+        taken = sorted(set(objective.notes) & set(EVERY_NAME))
         report.expect(
             not taken,
             "note() adds columns of its own",
@@ -357,7 +357,7 @@ class _AttackProbe:
         delta = (images - dist).flatten(1)
         length = delta.abs().amax(1) if budget.norm == "linf" else delta.norm(dim=1)
         beyond = torch.maximum(-images, images - 1).flatten(1).amax(1)
-        slack = RELATIVE * budget.eps + TOLERANCE
+        slack = RELATIVE * budget.eps + SLACK
         away = (length > 2 * budget.eps + slack) & self._attack.bounded
         far = int(away.sum())
         self._report.expect(

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report.data import COLUMNS, DatasetFacts, RunData
+from harness.engine.record import EVERY_NAME
+from harness.report.data import DatasetFacts, RunData
+from harness.wording import base_name
 
 BUDGETS = (2 / 255, 4 / 255, 8 / 255, 10 / 255)
 GAIN = {"psnr": 6.0, "ssim": 1.5, "birqa-tiny": 4.0}
@@ -44,7 +46,7 @@ def synthetic_run(images: int = 96, references: int = 24, defense: bool = True, 
         datasets["mini_2afc"] = DatasetFacts("mini_2afc", "val", "proxy", "triplets", 40, 20, None)
     return RunData(
         name="synthetic",
-        records=pd.DataFrame(rows)[list(COLUMNS)],
+        records=pd.DataFrame(rows)[list(EVERY_NAME)],
         datasets=datasets,
         medians=medians,
         directions=["up", "mos_split"],
@@ -60,7 +62,7 @@ def synthetic_run(images: int = 96, references: int = 24, defense: bool = True, 
 
 
 def _row(**columns: object) -> dict[str, object]:
-    empty: dict[str, object] = dict.fromkeys(COLUMNS, np.nan)
+    empty: dict[str, object] = dict.fromkeys(EVERY_NAME, np.nan)
     empty |= {
         "patch": "",
         "group": "",
@@ -73,6 +75,7 @@ def _row(**columns: object) -> dict[str, object]:
         "status": "ok",
     }
     empty |= {"forwards": 11.0, "backwards": 10.0, "queries": 0.0, "seconds": 0.02, "batch": 32, "linf": 0.0, "l2": 0.0}
+    empty["plugin"] = base_name(str(columns["attack"]))
     return empty | columns
 
 

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from harness.report import Failure, build_tables
 from harness.report.arrays import WORST
+from harness.report.build import build_tables
+from harness.report.data import Failure
 from harness.suite.cell_names import cell_name
 from harness.wording import budget_text, number, short_names
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from harness.report import build_tables, write_report
 from harness.report.arrays import WORST
+from harness.report.build import build_tables
 from harness.report.figures import draw_figures
-from harness.report.render import markdown
+from harness.report.render import markdown, write_report
 from harness.report.summary import sentences
 
 EPS = 8 / 255

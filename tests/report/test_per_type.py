@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 from scipy.stats import pearsonr, spearmanr
 
-from harness.report import build_tables, print_tables, write_report
 from harness.report.arrays import lay_out
+from harness.report.build import build_tables
 from harness.report.measure import type_rows
-from harness.report.render import csv_text, markdown
+from harness.report.render import csv_text, markdown, print_tables, write_report
 from harness.report.summary import sentences
 
 EPS = 8 / 255

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from harness.report import Failure, build_tables, print_tables, write_report
-from harness.report.render import csv_text, markdown
+from harness.report.build import build_tables
+from harness.report.data import Failure
+from harness.report.render import csv_text, markdown, print_tables, write_report
 from harness.report.summary import sentences
 
 

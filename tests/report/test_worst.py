@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from harness.report import AttackFacts, build_tables
 from harness.report.arrays import WORST
+from harness.report.build import build_tables
+from harness.report.data import AttackFacts
 
 EPS = 8 / 255
 PGD = "pgd(steps=10)"

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.report.arrays import Evaluated, Floats, Scorer, Setting
+from harness.report.arrays import Evaluated, Floats, ScorerGrid, Setting
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, budget_of, direction_of, scorer_of
 from harness.report.measure import Row, start_row
-from harness.report.table import Table, make_table
+from harness.report.table import Table, make_table, table
 from harness.statistics import robustness
 from harness.statistics.masking import TOLERANCE, not_weaker
 from harness.wording import FAILED, MISSING, attack_text, number, with_interval
@@ -64,7 +64,7 @@ def adequacy_rows(data: RunData, one: Evaluated) -> Iterator[Row]:
 
 
 def _series_rows(
-    one: Evaluated, scorer: Scorer, series: Series, at: dict[str, Setting], endpoint: str
+    one: Evaluated, scorer: ScorerGrid, series: Series, at: dict[str, Setting], endpoint: str
 ) -> Iterator[Row]:
     values = [value for value, label in series.labels.items() if label in at]
     pushes = {value: _push(scorer, at[series.labels[value]], endpoint) for value in values}
@@ -88,7 +88,7 @@ def _series_rows(
         yield row
 
 
-def _push(scorer: Scorer, setting: Setting, endpoint: str) -> Floats | None:
+def _push(scorer: ScorerGrid, setting: Setting, endpoint: str) -> Floats | None:
     finished = scorer.of(setting, endpoint)
     if finished.state != "ok" or scorer.state != "ok":
         return None
@@ -96,6 +96,12 @@ def _push(scorer: Scorer, setting: Setting, endpoint: str) -> Floats | None:
     return pushed
 
 
+@table(
+    "adequacy",
+    place=90,
+    explains="How far quality moved against an attack's steps, restarts or queries, and whether the last doubling "
+    "still gained; where the suite has one attack at several values of one of these.",
+)
 def adequacy_table(data: RunData, one: Evaluated) -> Table | None:
     """Strength against effort, where the suite has an attack at several efforts."""
     rows = list(adequacy_rows(data, one))

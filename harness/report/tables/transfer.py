@@ -8,7 +8,7 @@ from harness.report.arrays import WORST, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, attack_of, budget_of, direction_of, figure_text, stated
 from harness.report.measure import CONTROL, Row, shift_rows
-from harness.report.table import Table, make_table
+from harness.report.table import Table, make_table, table
 from harness.wording import MISSING, attack_text, budget_text, number, short_names
 
 _WIDEST = 7
@@ -16,6 +16,11 @@ _WIDEST = 7
 _WHERE = "on the page, and in tables/transfer.md and tables/transfer.csv beside it"
 
 
+@table(
+    "transfer",
+    place=80,
+    explains="Attacked on one metric, scored by another: how far quality moved, for every pair asked for.",
+)
 def transfer_table(data: RunData, one: Evaluated) -> Table | None:
     """Mean shift of every metric under attacks on every other that was asked for; the direct attacks beside them."""
     if not any(scorer.threat == "transfer" for scorer in one.scorers):

@@ -7,23 +7,21 @@ from collections.abc import Mapping, Sequence
 from harness.report.arrays import Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, figure_text, scorer_of, stated
-from harness.report.measure import (
-    ALL_TYPES,
-    CLEAN,
-    LEAST_IMAGES,
-    LEAST_REFERENCES,
-    Row,
-    rated_types,
-    small_types,
-    type_rows,
-)
-from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
+from harness.report.measure import ALL_TYPES, LEAST_IMAGES, LEAST_REFERENCES, Row, rated_types, small_types, type_rows
+from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+from harness.suite.cell_names import CLEAN
 from harness.wording import MISSING, attack_text, budget_text, joined, short_names
 
 _WHERE = "on the page, and in tables/per_type.md and tables/per_type.csv beside it"
 
 
+@table(
+    "per_type",
+    place=70,
+    explains="Correlation with the opinions within each distortion type and over all, clean and attacked; for data "
+    "sets with at least two types of 8 rated images or more.",
+)
 def per_type_table(data: RunData, one: Evaluated) -> Table | None:
     """SROCC by distortion type, for a data set with at least two types that have enough rated images."""
     if one.facts.kind != "pairs" or not has_opinions(one) or len(rated_types(one)) < 2:

@@ -21,8 +21,9 @@ from harness.report.layout import (
     scorer_of,
     stated,
 )
-from harness.report.measure import CLEAN, CONTROL, Row, pair_accuracy_rows, shift_rows, srocc_rows
-from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table
+from harness.report.measure import CONTROL, Row, pair_accuracy_rows, shift_rows, srocc_rows
+from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
+from harness.suite.cell_names import CLEAN
 from harness.wording import MISSING, attack_text, budget_text, number, short_names
 
 _CONTROL_OF = {"up": RAISING_CONTROL, "down": LOWERING_CONTROL}
@@ -60,6 +61,12 @@ def attacks_rows(one: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
         yield row | clean | attacked | {"pair_state": pair.get("state", "")}
 
 
+@table(
+    "attacks",
+    place=10,
+    explains="Every attack in one line: shift, excess over the controls, SROCC, robust pair accuracy; time, forwards, "
+    "backwards and queries per image. For data sets of pairs.",
+)
 def attacks_table(data: RunData, one: Evaluated) -> Table | None:
     """Strength and cost of every attack, for data sets of pairs that were attacked."""
     if one.facts.kind != "pairs":

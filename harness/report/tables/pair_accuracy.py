@@ -1,0 +1,55 @@
+"""The table of robust pair accuracy."""
+
+from __future__ import annotations
+
+from harness.report.arrays import Evaluated
+from harness.report.data import RunData
+from harness.report.layout import (
+    by_budget,
+    figure_text,
+    for_terminal,
+    plain_text,
+)
+from harness.report.measure import (
+    pair_accuracy_rows,
+)
+from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
+from harness.wording import MISSING, number
+
+
+@table(
+    "pair_accuracy",
+    place=40,
+    explains="Of two images, how often the one with the better opinion keeps the higher score under attack.",
+)
+def pair_accuracy_table(data: RunData, one: Evaluated) -> Table | None:
+    """Robust pair accuracy; for pairs with opinions."""
+    if one.facts.kind != "pairs" or not has_opinions(one):
+        return None
+    rows = list(pair_accuracy_rows(one))
+    both = any(row["attacked"] == "both" and row["state"] != "missing" for row in rows)
+    label = {"attacked": lambda row: row["attacked"] or MISSING}
+    clean = lambda row: figure_text(row, "clean_accuracy", state=False)  # noqa: E731
+    full = by_budget(rows, label, ("clean", clean), lambda row: figure_text(row, "accuracy"))
+    compact = by_budget(
+        [row for row in for_terminal(rows) if row["attacked"] in ("", "both" if both else "worse one up")],
+        label,
+        ("clean", lambda row: plain_text(row, "clean_accuracy", state=False)),
+        lambda row: number(row["accuracy"]),
+        compact=True,
+    )
+    return make_table(
+        "pair_accuracy",
+        one,
+        data,
+        f"Robust pair accuracy against {labels_text(one)}",
+        "Of two images, how often does the one with the better "
+        + ("proxy label" if one.facts.labels == "proxy" else "opinion score")
+        + " keep the higher score when the attacker lowers it and raises the other (both)? 1 is always, 0.5 a coin. "
+        "The page and the CSV also have only one of the two attacked.",
+        rows,
+        full,
+        compact,
+        (),
+        f"Pairs: opinions differ, margin 0. An equal score counts half, clean and attacked. {ASSUMPTION}",
+    )
