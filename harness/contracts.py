@@ -17,6 +17,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -405,6 +406,14 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of the label file, names and sizes; part of identity, reads no pixel."""
         raise NotImplementedError
+
+    def files(self) -> Sequence[Path] | None:
+        """Files and folders that `entries` and `fingerprint` looked at so far; a folder stands for the files in it.
+
+        A finished run whose files are as they were, by size and time, is told to be finished without looking further.
+        None: they are not known, so every run looks at everything.
+        """
+        return None
 
     def notices(self) -> Sequence[str]:
         """What a reader of the results must know of the images loaded so far; one line each."""

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from harness.engine.costs import Cost, keep_costs
 from harness.engine.done import done_slices, relevant_failures
+from harness.engine.progress import Progress
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
@@ -36,22 +37,6 @@ from harness.testing.probes import ProbeJob
 
 EXECUTORS = ("serial", "processes")
 RUNS = Path("results/runs")
-
-
-class Progress:
-    """What a run tells whoever is watching; this one tells nobody."""
-
-    def stage(self, name: str, total: int, workers: int) -> None:
-        """A stage of so many jobs begins, on so many workers."""
-
-    def began(self, worker: int, job: Job) -> None:
-        """A worker, numbered from 0, begins a job."""
-
-    def at(self, worker: int, text: str) -> None:
-        """A worker says how far it is in its job."""
-
-    def done(self, result: Done) -> None:
-        """A job has ended."""
 
 
 @dataclass(frozen=True)

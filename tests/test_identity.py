@@ -95,7 +95,7 @@ def changes(before, after, where):
         ("[toy]", "[{name: toy, size: 17}]", ALL),
         ("[toy]", "[{name: toy, split: train}]", ALL),
         ("linear", "linear_lower", "linear"),
-        ("source: linear, scorer: negative_mse", "source: negative_mse, scorer: linear", "->"),
+        ("source: linear, scorer: negative_mse", "source: negative_mse, scorer: linear", "transfer"),
         ("birqa-tiny", "{name: birqa-tiny, weights: random}", "birqa-tiny"),
         ("eot: 2", "eot: 3", "jitter.* up "),
         ("draws: 2", "draws: 3", "jitter"),
@@ -118,7 +118,7 @@ def test_every_input_changes_what_it_decides_and_nothing_else(registry, suite_of
 
 def test_the_number_of_calibration_samples_changes_what_is_ranged_by_them(registry, suite_of, monkeypatch):
     before = cells(registry, suite_of, WHOLE)
-    monkeypatch.setattr("harness.suite.plan.CALIBRATION_SAMPLES", 32)
+    monkeypatch.setattr("harness.suite.planning.CALIBRATION_SAMPLES", 32)
     changes(before, cells(registry, suite_of, WHOLE), AIMED)
 
 
@@ -127,7 +127,8 @@ def test_the_norm_changes_cells_of_equal_radius(registry, suite_of):
     both = cells(registry, suite_of, WHOLE.replace("linf: [8/255]", "linf: [8/255], l2: [8/255]"))
     fresh = {label: id for label, id in both.items() if id not in set(before.values())}
     assert set(before.items()) <= set(both.items())
-    assert set(fresh) == {label.replace("linf", "l2") for label in before if "sphere" in label or "pgd" in label}
+    in_l2 = {label.replace("eps 8/255", "l2 eps 0.03137") for label in before if "sphere" in label or "pgd" in label}
+    assert set(fresh) == in_l2
 
 
 @pytest.mark.parametrize(

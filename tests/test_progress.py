@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-import harness.cli.progress as progress
-from harness.cli.progress import ConsoleProgress, SilentProgress, duration
+import harness.engine.progress as progress
+from harness.engine.progress import ConsoleProgress, Progress, duration
 from harness.engine.worker import Done
 from harness.flow import Options, run_suite
 from harness.suite.plan import Probe
@@ -229,7 +229,7 @@ def test_large_rates_are_told_in_plain_digits(clock):
 
 
 def test_silence():
-    with SilentProgress() as quiet:
+    with Progress() as quiet:
         quiet.stage("blocks", 1, 1)
         quiet.began(0, job("a"))
         quiet.done(Done("a", failed=1))
@@ -266,7 +266,7 @@ limit: 1
 """
     heard = []
 
-    class Heard(SilentProgress):
+    class Heard(Progress):
         def at(self, worker, text):
             heard.append((worker, text))
 

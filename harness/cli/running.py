@@ -155,7 +155,7 @@ def plan(
 
 def _cost_text(cost: Estimate, workers: int, timed: bool) -> str:
     """'Attacking and scoring: about 3 min 20 s on 2 workers, by what was measured.'."""
-    from harness.cli.progress import duration
+    from harness.engine.progress import duration
 
     if cost.unknown == cost.images and not timed:
         return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
@@ -196,7 +196,7 @@ def run(
     The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
     is new. Example: robustiqa run suites/quickstart.yaml --limit 16
     """
-    from harness.cli.progress import ConsoleProgress, SilentProgress
+    from harness.engine.progress import ConsoleProgress, Progress
     from harness.engine.memory import keep_freed_memory
     from harness.flow import Options, run_suite
     from harness.report.render import TERMINAL, print_tables
@@ -209,7 +209,7 @@ def run(
     screen = console()
     keep_freed_memory()
     options = Options(out, executor.value if executor else None, workers, device, _shard(shard), probes)
-    with SilentProgress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
+    with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:
         if result.unchanged:

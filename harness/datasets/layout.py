@@ -39,6 +39,7 @@ class Layout:
             f"$ROBUSTIQA_DATA_DIR/{folder or name}."
         )
         self._listings: dict[Path, dict[str, Path]] = {}
+        self._looked_at: dict[Path, None] = {}
 
     def find(self, *parts: str) -> Path:
         """A file or folder below the root.
@@ -69,12 +70,17 @@ class Layout:
                 ) from error
         return self._listings[folder]
 
+    def files(self) -> Sequence[Path]:
+        """Label files read so far, and folders whose names and sizes the fingerprint took."""
+        return list(self._looked_at)
+
     def content(self, path: Path) -> bytes:
         """A label file as it is.
 
         Raises:
             DataError: It cannot be read.
         """
+        self._looked_at[path] = None
         try:
             return path.read_bytes()
         except OSError as error:
@@ -166,6 +172,7 @@ class Layout:
         for path in labels:
             digest.update(self.content(path))
         for folder, path in folders.items():
+            self._looked_at[path] = None
             for name, file in sorted(self.listing(path).items()):
                 digest.update(f"{folder}/{name} {file.stat().st_size}\n".encode())
         return digest.hexdigest()
@@ -208,6 +215,10 @@ class RatedPairs(Dataset):
         """Hash of the label files and of the names and sizes of all images; reads no pixel."""
         folders = {"/".join(parts): self._layout.find(*parts) for parts in self.folders}
         return self._layout.fingerprint(self._labels(), folders)
+
+    def files(self) -> Sequence[Path]:
+        """The label files and the folders of images."""
+        return self._layout.files()
 
     @cached_property
     def _kept(self) -> Sequence[Entry]:

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -60,6 +61,10 @@ class Mini2AFC(Dataset):
     def fingerprint(self) -> str:
         """Fingerprint of `mini`, from whose labels everything here follows."""
         return self._mini.fingerprint()
+
+    def files(self) -> Sequence[Path]:
+        """Those of `mini`."""
+        return self._mini.files()
 
     def notices(self) -> Sequence[str]:
         """What a report has to say about the images loaded so far; see `Mini.notices`."""

@@ -113,6 +113,10 @@ class PieAPP(Dataset):
         """Hash of the label files and of the names and sizes of the test images; reads no pixel."""
         return self._layout.fingerprint(self._layout.labels("test", "per_image_score"), self._layout.images_of("test"))
 
+    def files(self) -> Sequence[Path]:
+        """The label files and the folders of images."""
+        return self._layout.files()
+
     @cached_property
     def _entries(self) -> Sequence[Entry]:
         path, *tables = self._layout.labels("test", "per_image_score")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -68,6 +69,10 @@ class PieAPP2AFC(Dataset):
         labels = [path for split in self.splits for path in self._layout.labels(split, "pairwise_labels")]
         folders = {name: path for split in self.splits for name, path in self._layout.images_of(split).items()}
         return self._layout.fingerprint(labels, folders)
+
+    def files(self) -> Sequence[Path]:
+        """The label files and the folders of images."""
+        return self._layout.files()
 
     def _triplets(self, split: str, reference: str) -> Mapping[str, tuple[Entry, str, str]]:
         """Id -> the entry of a judged pair with the names of its images A and B, of one reference."""

@@ -171,7 +171,7 @@ class SuiteFile(pydantic.BaseModel):
         "a batch's size may change the last digits.",
     )
     tables: list[str] = pydantic.Field(
-        default_factory=lambda: list(table_names()),
+        default=list(table_names()),
         description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
     )
     transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(

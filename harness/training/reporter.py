@@ -87,7 +87,7 @@ class Reporter:
 
     def _left(self) -> str:
         """'4 min left', by the pace of this invocation; empty before there is one."""
-        from harness.cli.progress import duration  # brings the engine with it
+        from harness.engine.progress import duration  # brings the engine with it
 
         here = self._done + self._step - self._resumed
         ahead = (self._members - self._number) * self._steps + self._steps - self._step

@@ -97,6 +97,10 @@ class Mini(Dataset):
         """Hash of the two label files, which hold the hash of every image."""
         return hashlib.sha256(_content(LABELS) + _content(REFERENCES)).hexdigest()
 
+    def files(self) -> Sequence[Path]:
+        """The two label files; images that were changed are made again."""
+        return [LABELS, REFERENCES]
+
     def notices(self) -> Sequence[str]:
         """What a report has to say about the images loaded so far; empty if all are those that were labelled."""
         return [

@@ -6,12 +6,11 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from harness.flow import Progress
+
+from harness.engine.worker import Done, Job
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from harness.engine.worker import Done, Job
 
 _TITLES = {
     "probes": "probing metrics",
@@ -24,14 +23,28 @@ _NO_RATE_BELOW_S = 0.1
 """So short a time says nothing of a rate."""
 
 
-class SilentProgress(Progress):
-    """Says nothing."""
+class Progress:
+    """What a run tells whoever is watching; this one tells nobody."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Nothing to end."""
+
+    def stage(self, name: str, total: int, workers: int) -> None:
+        """A stage of so many jobs begins, on so many workers."""
+
+    def began(self, worker: int, job: Job) -> None:
+        """A worker, numbered from 0, begins a job."""
+
+    def at(self, worker: int, text: str) -> None:
+        """A worker says how far it is in its job."""
+
+    def done(self, result: Done) -> None:
+        """A job has ended."""
 
 
 class ConsoleProgress(Progress):
