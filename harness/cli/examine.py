@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import UserError
-from harness.paths import cache_dir, data_dir
+from harness.files import cache_dir, data_dir
 from harness.plugins.registry import NO_PLUGINS, Registry
 from harness.plugins.weights.locate import entries, held, resolve
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import pydantic
 
 from harness.contracts import UserError
-from harness.paths import shown
+from harness.files import shown
 from harness.plugins.model import Plugin
 from harness.plugins.returned import told
 from harness.suite.compose import FileKind, Overrides, override, read
