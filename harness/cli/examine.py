@@ -74,7 +74,7 @@ def _versions() -> Iterator[Finding]:
     for name, version in versions("").items():
         if name != "device":
             yield Finding(name, "ok", version)
-    for extra in ("torchattacks", "pyautoattack", "adversarial-robustness-toolbox", "diffusers", "ray"):
+    for extra in ("torchattacks", "pyautoattack", "adversarial-robustness-toolbox"):
         try:
             yield Finding(extra, "ok", importlib.metadata.version(extra))
         except importlib.metadata.PackageNotFoundError:
