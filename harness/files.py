@@ -1,17 +1,39 @@
-"""Files that are there whole or not at all."""
+"""Where files are kept and how their places are shown; files that are there whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where processes that share a run folder may lose a line of provenance
-    fcntl = None  # type: ignore[assignment]
+_WITHOUT_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+"""What file systems say that know no flock."""
+
+
+def cache_dir() -> Path:
+    """Folder of what can be made again: ``ROBUSTIQA_CACHE_DIR``, else ``$XDG_CACHE_HOME/robustiqa``, else in home."""
+    if chosen := os.environ.get("ROBUSTIQA_CACHE_DIR"):
+        return Path(chosen).expanduser()
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg).expanduser() / "robustiqa"
+    return Path("~/.cache/robustiqa").expanduser()
+
+
+def data_dir() -> Path:
+    """Folder that holds data sets in their official layouts: ``ROBUSTIQA_DATA_DIR``, else ``~/data``."""
+    return Path(os.environ.get("ROBUSTIQA_DATA_DIR") or "~/data").expanduser()
+
+
+def shown(path: Path | str) -> str:
+    """A path as printed in messages: the home folder is written ``~``, so that reports do not name the user."""
+    path = Path(path)
+    home = Path("~").expanduser()
+    if home != Path(home.anchor) and path.is_relative_to(home):
+        return str(Path("~") / path.relative_to(home))
+    return str(path)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -36,12 +58,29 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that several processes read, change and write."""
+    """Hold the lock of a file that several processes read, change and write.
+
+    Where the file system knows no flock, as some network ones, a file that is there while the lock is held stands in.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    import filelock  # not above: most commands lock nothing, and it takes longer to import than this module
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock: filelock.BaseFileLock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire()
+    except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in _WITHOUT_FLOCK:
+            raise
+        # Under a name of its own: the first try leaves its file behind, which would look like a lock that is held.
+        lock = filelock.SoftFileLock(path.with_name(f".{path.name}.softlock"))
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _umask() -> int:

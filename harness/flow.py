@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from harness.engine.costs import Cost, keep_costs
 from harness.engine.done import done_slices, relevant_failures
-from harness.engine.progress import Progress
 from harness.engine.jobs import BlockJob, FactJob, FitJob
+from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.worker import Context, Done, Job

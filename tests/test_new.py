@@ -257,7 +257,7 @@ def test_names_that_cannot_be_used(plugins, tmp_path, kind, name, reason, packag
 def test_a_name_that_would_hide_an_installed_module(plugins, tmp_path):
     import torch
 
-    from harness.paths import shown
+    from harness.files import shown
 
     with pytest.raises(UserError) as caught:
         create("attack", "torch", tmp_path, plugins)

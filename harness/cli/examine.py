@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import UserError
-from harness.paths import cache_dir, data_dir
+from harness.files import cache_dir, data_dir
 from harness.plugins.registry import NO_PLUGINS, Registry
 from harness.plugins.weights.locate import entries, held, resolve
 
@@ -74,7 +74,7 @@ def _versions() -> Iterator[Finding]:
     for name, version in versions("").items():
         if name != "device":
             yield Finding(name, "ok", version)
-    for extra in ("torchattacks", "pyautoattack", "adversarial-robustness-toolbox", "diffusers", "ray"):
+    for extra in ("torchattacks", "pyautoattack", "adversarial-robustness-toolbox"):
         try:
             yield Finding(extra, "ok", importlib.metadata.version(extra))
         except importlib.metadata.PackageNotFoundError:

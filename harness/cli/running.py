@@ -196,8 +196,8 @@ def run(
     The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
     is new. Example: robustiqa run suites/quickstart.yaml --limit 16
     """
-    from harness.engine.progress import ConsoleProgress, Progress
     from harness.engine.memory import keep_freed_memory
+    from harness.engine.progress import ConsoleProgress, Progress
     from harness.flow import Options, run_suite
     from harness.report.render import TERMINAL, print_tables
     from harness.suite.compose import Overrides

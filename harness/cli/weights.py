@@ -13,7 +13,7 @@ import typer
 from harness.cli.app import app
 from harness.cli.common import AsJson, console, print_json
 from harness.errors import UserError
-from harness.paths import shown
+from harness.files import shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.contracts import DataError
-from harness.paths import shown
+from harness.files import shown
 
 Pixels = npt.NDArray[np.uint8]
 """8-bit RGB, H x W x 3."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.contracts import DataError, Dataset, Entry, Split
 from harness.datasets.images import read_image
 from harness.datasets.splits import UNSPLIT, ReferenceSplits
-from harness.paths import data_dir, shown
+from harness.files import data_dir, shown
 
 
 class Layout:

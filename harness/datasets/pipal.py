@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from harness.contracts import DataError, Entry, register
 from harness.datasets.layout import Layout, RatedPairs
-from harness.paths import shown
+from harness.files import shown
 
 _LINE = re.compile(r"(?P<stem>(?P<reference>A\d{4})_(?P<kind>\d\d)_\d\d)\.bmp\s*,\s*(?P<elo>\S+)", re.IGNORECASE)
 _DISTORTED = re.compile(r"train_dist(_?\d+)?|distortion_\d+")

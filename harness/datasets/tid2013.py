@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from harness.contracts import DataError, Entry, register
 from harness.datasets.layout import Layout, RatedPairs
-from harness.paths import shown
+from harness.files import shown
 
 LABEL_FILE = "mos_with_names.txt"
 

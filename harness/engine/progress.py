@@ -6,7 +6,6 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-
 from harness.engine.worker import Done, Job
 
 if TYPE_CHECKING:

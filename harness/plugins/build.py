@@ -50,7 +50,7 @@ def default_metric(name: str, registry: Registry, device: torch.device) -> Metri
 
 
 def fresh(registry: Registry, name: str, parameters: Mapping[str, Any]) -> Metric:
-    """A metric, its untrained weights the same whatever the seed; torch's generator is left alone."""
+    """A metric of these parameters, its untrained weights the same whatever the seed; torch's generator stays alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return registry.metric(name).build(parameters)

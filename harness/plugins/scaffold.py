@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.files import write_whole
-from harness.paths import shown
+from harness.files import shown, write_whole
 from harness.plugins.model import KINDS, Kind, singular
 from harness.plugins.registry import Registry
 

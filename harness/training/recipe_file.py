@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import pydantic
 
 from harness.contracts import UserError
-from harness.paths import shown
+from harness.files import shown
 from harness.plugins.model import Plugin
 from harness.plugins.returned import told
 from harness.suite.compose import FileKind, Overrides, override, read
+from harness.suite.entries import check_parameter
 from harness.suite.keys import NAME, as_entry, worded
-from harness.suite.resolve import check_parameter
 from harness.suite.strict_yaml import Document, Problem
 from harness.wording import did_you_mean, quoted
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness import paths
+from harness import files
 from harness.contracts import DataError
 from harness.datasets.images import read_image
 
@@ -67,10 +67,10 @@ def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("ROBUSTIQA_CACHE_DIR", "XDG_CACHE_HOME", "ROBUSTIQA_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert paths.cache_dir() == tmp_path / ".cache/robustiqa" and paths.data_dir() == tmp_path / "data"
-    assert paths.shown(tmp_path / "data/x.png") == "~/data/x.png" and paths.shown("/else/x.png") == "/else/x.png"
+    assert files.cache_dir() == tmp_path / ".cache/robustiqa" and files.data_dir() == tmp_path / "data"
+    assert files.shown(tmp_path / "data/x.png") == "~/data/x.png" and files.shown("/else/x.png") == "/else/x.png"
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert paths.cache_dir() == Path("/xdg/robustiqa")
+    assert files.cache_dir() == Path("/xdg/robustiqa")
     monkeypatch.setenv("ROBUSTIQA_CACHE_DIR", "~/kept")
     monkeypatch.setenv("ROBUSTIQA_DATA_DIR", "~/sets")
-    assert paths.cache_dir() == tmp_path / "kept" and paths.data_dir() == tmp_path / "sets"
+    assert files.cache_dir() == tmp_path / "kept" and files.data_dir() == tmp_path / "sets"

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
 from harness.datasets.images import Pixels, read_pixels, to_tensor
-from harness.files import write_whole
-from harness.paths import cache_dir, shown
+from harness.files import cache_dir, shown, write_whole
 
 LABELS = Path(__file__).with_name("labels.csv")
 REFERENCES = Path(__file__).with_name("references.csv")

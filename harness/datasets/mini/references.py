@@ -20,7 +20,7 @@ from scipy.spatial import KDTree
 from harness.contracts import DataError
 from harness.datasets.images import Pixels, read_pixels
 from harness.datasets.mini.distortions import Array, generator, normal, to_8bit
-from harness.paths import shown
+from harness.files import shown
 
 SIDE = 128
 """Height and width of every image, in pixels."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from harness.files import locked
-from harness.paths import shown
+from harness.files import locked, shown
 from harness.plugins.weights.locate import Held, downloads, held, refusal
 from harness.plugins.weights.manifest import WHOLE, Entry, Part, WeightsError, is_page, pin, pins, sha256_of
 

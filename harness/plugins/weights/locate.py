@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.paths import cache_dir, shown
+from harness.files import cache_dir, shown
 from harness.plugins.weights.manifest import (
     MANIFEST,
     SUFFIX,
