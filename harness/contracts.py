@@ -80,6 +80,17 @@ def register(name: str, *, weights: str | None = None, **preset: Any) -> Callabl
         name: Lower-case public name, as written in suites.
         weights: For metrics: name in the weights manifest that is loaded unless the suite says otherwise.
         **preset: Parameters fixed by this name; a suite may still override them.
+
+    >>> @register("my_offset", offset=0.5)
+    ... class Offset(Metric):
+    ...     higher_is_better = True
+    ...     def __init__(self, *, offset: float = 0.0) -> None:
+    ...         super().__init__()
+    ...         self.offset = offset
+    ...     def score(self, reference, dist):
+    ...         return dist.flatten(1).mean(1) + self.offset
+    >>> [one.name for one in Offset.registrations]
+    ['my_offset']
     """
 
     def mark(plugin: P) -> P:
@@ -133,6 +144,14 @@ class Metric(nn.Module):
 
     Subclasses have a keyword-only annotated ``__init__`` (its arguments are the YAML parameters), no global state and
     no randomness. Sample i of a batch must depend on row i alone.
+
+    >>> class MeanError(Metric):
+    ...     higher_is_better = False
+    ...     def score(self, reference, dist):
+    ...         return (dist - reference).abs().flatten(1).mean(1)
+    >>> black = torch.zeros(1, 3, 8, 8)
+    >>> MeanError()(ref=black, dist=black + 0.25)
+    tensor([0.2500])
     """
 
     higher_is_better: ClassVar[bool]
@@ -196,6 +215,14 @@ class Purifier:
     """A transform put before a metric as a defense. Fields are the parameters.
 
     One draw is made per sample and shared by the reference and every patch of that sample.
+
+    >>> @dataclass(frozen=True)
+    ... class Mirror(Purifier):
+    ...     randomised = False
+    ...     def apply(self, images, draw):
+    ...         return images.flip(-1)
+    >>> Mirror().apply(torch.tensor([[[[0.0, 1.0]]]]), ())
+    tensor([[[[1., 0.]]]])
     """
 
     version: ClassVar[int] = 1
@@ -302,6 +329,14 @@ class Attack:
 
     The engine calls `fit` once per (source, sign), then `perturb`; it alone projects, re-scores and keeps the better.
     A black-box attack has a field ``queries``: the hard limit of evaluations per sample.
+
+    >>> @dataclass(frozen=True)
+    ... class OneStep(Attack):
+    ...     def perturb(self, objective, images, budget, rng):
+    ...         _, gradient = objective.gradient(images)
+    ...         return images + budget.eps.view(-1, 1, 1, 1) * gradient.sign()
+    >>> OneStep().needs_gradient, sorted(OneStep.norms)
+    (True, ['linf'])
     """
 
     version: ClassVar[int] = 1
@@ -373,7 +408,20 @@ class Entry:
 
 
 class Dataset:
-    """A data set in its official layout. Its keyword-only annotated ``__init__`` gives the YAML parameters."""
+    """A data set in its official layout. Its keyword-only annotated ``__init__`` gives the YAML parameters.
+
+    >>> class Greys(Dataset):
+    ...     labels = "none"
+    ...     def entries(self, split):
+    ...         return [Entry(f"grey {level}", "black", level=level) for level in (1, 2)]
+    ...     def load(self, entry):
+    ...         ref = torch.zeros(3, 16, 16)
+    ...         return {"ref": ref, "dist": ref + 0.1 * entry.level}
+    ...     def fingerprint(self):
+    ...         return "two greys"
+    >>> [entry.id for entry in Greys().entries("all")]
+    ['grey 1', 'grey 2']
+    """
 
     kind: ClassVar[Literal["pairs", "triplets"]] = "pairs"
     labels: ClassVar[Literal["human", "proxy", "none"]] = "human"
@@ -422,7 +470,19 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a metric is trained. Fields are the parameters; the trainer owns steps, inner attack, resume and logs."""
+    """How a metric is trained. Fields are the parameters; the trainer owns steps, inner attack, resume and logs.
+
+    >>> @dataclass(frozen=True)
+    ... class Squared(Recipe):
+    ...     batch: int = 8
+    ...     def batches(self, entries, rng):
+    ...         while True:
+    ...             yield rng.permutation(len(entries))[: self.batch], [False] * self.batch
+    ...     def loss(self, metric, batch):
+    ...         return (metric(ref=batch["ref"], dist=batch["dist"]) - batch["target"]).square().mean(), {}
+    >>> Squared().kind
+    'pairs'
+    """
 
     version: ClassVar[int] = 1
     kind: ClassVar[Literal["pairs", "triplets"]] = "pairs"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from harness.engine import stamp
 from harness.engine.costs import Cost, keep_costs
 from harness.engine.done import done_slices, relevant_failures
 from harness.engine.jobs import BlockJob, FactJob, FitJob
+from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
@@ -97,6 +100,23 @@ class RunResult:
         return build_tables(self.data)
 
     @property
+    def finished(self) -> bool:
+        """Whether all that the suite asks for has been done, by whatever shard."""
+        return not self.failures and not any(pending_jobs(self.plan, self.folder).values())
+
+    def examples(self) -> Iterator[Attacked]:
+        """The attacked images that were kept, with scores in their metric's own units.
+
+        Raises:
+            UserError: A file of one is missing or damaged.
+        """
+        for cell in self.plan.cells:
+            higher = self.registry.metric(cell.scorer.metric.name).cls.higher_is_better
+            for folder in self.folder.example_folders(cell.id):
+                about, images, _ = self.folder.read_example(folder)
+                yield kept_example(cell, about, images, higher_is_better=higher)
+
+    @property
     def verdicts(self) -> Sequence[Mapping[str, Any]]:
         """The verdicts on gradient masking: a row for each data set, scorer and claim, with the figure that decided."""
         found = [table.frame for table in self.tables if table.name == "verdicts"]
@@ -166,20 +186,36 @@ def report_run(folder: Path, registry: Registry) -> RunResult:
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
-    plan, store = reopen(folder, registry)
-    result = RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), False)
+    result = open_folder(folder, registry)
     _report(result)
     return result
 
 
-def read_run(folder: Path, registry: Registry) -> RunData:
-    """The records of a run folder, running and writing nothing.
+def open_folder(folder: Path, registry: Registry) -> RunResult:
+    """What a run folder holds, running and writing nothing.
 
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
     plan, store = reopen(folder, registry)
-    return collect(plan, store, registry)
+    return RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), True)
+
+
+def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Sequence[Path]) -> None:
+    """Where nothing is left to do, note from what: the same call again need not look further (`harness.engine.stamp`).
+
+    Args:
+        result: What the run did.
+        call: What was asked for.
+        suite_files: The suite's file, and those that it builds on.
+    """
+    plan, registry = result.plan, result.registry
+    if plan.files is None or registry.refused or not result.finished:
+        return
+    weights = [use.weights_file.parent for use in plan.metrics if use.weights_file is not None]
+    inputs = [*suite_files, *plan.files, *weights, *stamp.imported_by(registry.files)]
+    with contextlib.suppress(OSError):  # a folder that cannot be written is looked at anew each time
+        stamp.note(result.folder.path, call, inputs)
 
 
 def run_status(folder: Path, registry: Registry) -> dict[str, Any]:

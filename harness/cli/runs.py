@@ -118,11 +118,11 @@ def compare_(
 
     Example: robustiqa compare results/runs/before results/runs/after
     """
-    from harness.flow import read_run
+    from harness.flow import open_folder
     from harness.report.compare import compare
 
     registry = registry_of(plugin)
-    one, other = read_run(run_a, registry), read_run(run_b, registry)
+    one, other = open_folder(run_a, registry).data, open_folder(run_b, registry).data
     frame = compare(one, other)
     if as_json:
         print_json(json.loads(frame.to_json(orient="records")))

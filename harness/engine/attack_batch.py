@@ -13,7 +13,6 @@ from torch import Tensor
 from harness.contracts import Attack, Budget, Metric, Norm, QueryLimit, SampleRng, Tree, map_tree
 from harness.engine.batches import Batch, SampleError, blaming, not_finite, refuse_nan
 from harness.engine.objective import Opinions, ScorerObjective, remembers, within
-from harness.engine.run_folder import RunFolder
 from harness.engine.scorer import Scorer
 from harness.plugins.returned import check_images
 from harness.suite.model import Use
@@ -30,10 +29,6 @@ class Tools(Protocol):
     @property
     def seed(self) -> int:
         """Of the suite."""
-
-    @property
-    def store(self) -> RunFolder:
-        """Where facts and fits are found, and records kept."""
 
     def scorer(self, spec: ScorerSpec) -> Scorer:
         """A metric with its weights, under purifiers."""

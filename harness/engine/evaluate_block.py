@@ -31,7 +31,7 @@ from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.examples import Example
 from harness.engine.memory import out_of_memory, release
 from harness.engine.record import EVERY_NAME, NAMES
-from harness.engine.run_folder import FailureRecord, StoreError
+from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import Scorer
 from harness.errors import UserError
 from harness.plugins.returned import PluginFaultError, told
@@ -46,16 +46,24 @@ class BlockRun:
         block: What to do.
         batches: Its images.
         tools: What the worker provides.
+        store: Where records are kept.
         keep: Sample id -> place in its split, of the samples whose attacked images are kept.
         most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
             has not.
     """
 
     def __init__(
-        self, block: Block, batches: Sequence[Batch], tools: Tools, keep: Mapping[str, int], most: int | None = None
+        self,
+        block: Block,
+        batches: Sequence[Batch],
+        tools: Tools,
+        store: RunFolder,
+        keep: Mapping[str, int],
+        most: int | None = None,
     ) -> None:
         self._block = block
         self._tools = tools
+        self._store = store
         self._keep = keep
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
         self.costs: list[Cost] = []
@@ -97,8 +105,8 @@ class BlockRun:
                 columns = self._records(cell, results, examples)
                 if self._keep and cell.attack is not None:
                     kept = (self._block.slice, len(self._keep), examples)
-                    self._tools.store.write_examples(cell.id, cell.label, *kept)
-                self._tools.store.write_records(cell.id, self._block.slice, columns)
+                    self._store.write_examples(cell.id, cell.label, *kept)
+                self._store.write_records(cell.id, self._block.slice, columns)
                 self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, began)
             except StoreError:
                 raise
@@ -157,7 +165,7 @@ class BlockRun:
         else:
             cause = (", ".join(self._samples()), told(error), False)
         for cell in cells:
-            self._tools.store.write_failure(FailureRecord(cell.id, self._block.slice, *cause))
+            self._store.write_failure(FailureRecord(cell.id, self._block.slice, *cause))
         return len(cells)
 
     def _samples(self) -> list[str]:

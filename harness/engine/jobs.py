@@ -132,7 +132,7 @@ class BlockJob(Job):
         ranks = {entry.id: block.slice * size + i for i, entry in enumerate(entries)}
         kept = {sample: rank for sample, rank in ranks.items() if rank < worker.context.save_examples}
         most = worker.most_images.get(block.source.key)
-        run = BlockRun(block, batches, worker, kept, most)
+        run = BlockRun(block, batches, worker, worker.store, kept, most)
         done, failed = run.run()
         if run.most is not None and run.most != most:
             worker.most_images[block.source.key] = run.most

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import base64
+import html
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harness.contracts import Attack, Entry, Metric, Norm
 from harness.datasets.images import read_image
-from harness.engine.scorer import in_messages, load_metric
+from harness.engine.attack_batch import Seen, attack_batch
+from harness.engine.batches import Batch, Item, SampleError
+from harness.engine.examples import png
+from harness.engine.scorer import Scorer, in_messages, load_metric
 from harness.errors import DataError, UserError
+from harness.plugins.build import default_metric
 from harness.plugins.registry import Registry
-from harness.plugins.returned import RANGE, check_scores
-from harness.suite.model import MetricUse
-from harness.suite.resolve import resolve_metric
+from harness.plugins.returned import RANGE, PluginFaultError, check_scores
+from harness.suite.cell_names import CLEAN
+from harness.suite.model import AttackUse, DatasetUse, MetricUse, Use
+from harness.suite.plan import Cell, Endpoint, ScorerSpec, SplitSpec
+from harness.wording import NO_DEFENSE, attack_text, budget_text
 
 Image = Path | str | Tensor | npt.NDArray[Any]
 """An image file; or RGB floats in [0, 1]: a tensor of 3 x H x W or 1 x 3 x H x W, or an array of H x W x 3."""
@@ -27,7 +36,11 @@ Image = Path | str | Tensor | npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class PairScore:
-    """What one metric says of a pair: the score in its own units, and what these are."""
+    """What one metric says of a pair: the score in its own units, and what these are.
+
+    >>> float(PairScore("psnr", 20.0, True, ""))
+    20.0
+    """
 
     metric: str
     score: float
@@ -35,40 +48,80 @@ class PairScore:
     weights: str
     """sha256 of the weights, "random", or empty for metrics without weights."""
 
+    def __float__(self) -> float:
+        return self.score
 
-def score(
-    ref: Image,
-    dist: Image,
-    metric: str = "psnr",
-    *,
-    weights: str | Path | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    registry: Registry | None = None,
-    device: str = "cpu",
-) -> PairScore:
-    """Score one distorted image against its reference.
 
-    Args:
-        ref: The reference: a file, a tensor of 3 x H x W or 1 x 3 x H x W, or an array of H x W x 3; RGB, and floats in
-            [0, 1] unless it is a file.
-        dist: The distorted image, of the same size.
-        metric: A registered name.
-        weights: What a suite says under ``weights``: a name, a file, a folder of published files, or "random".
-        parameters: Parameters of the metric, as in a suite.
-        registry: Where the metric comes from; by default everything that is installed.
-        device: Where to score.
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """One attacked image. Images are 3 x H x W float32 RGB in [0, 1] on the CPU.
 
-    Raises:
-        UserError: An image is not as above, the sizes differ, an image is too small for the metric, or the metric, its
-            parameters or its weights cannot be had. The message names the argument.
+    Attributes:
+        metric: Label of the metric that was attacked.
+        attack: Label of the attack.
+        direction: "up" raises quality, "down" lowers it, "error" takes it away from the opinion; empty for a control.
+        norm: "linf" or "l2".
+        eps: Radius of the budget in [0, 1] image units.
+        reference: The reference.
+        distorted: The image before the attack.
+        attacked: The image after it.
+        clean: Score of the distorted image, in the metric's own units.
+        score: Score of the attacked image.
+        score_8bit: Score of the attacked image rounded to 8 bits, as a file would hold it.
+        higher_is_better: Whether a higher score says better quality.
+        linf: Largest change of a value.
+        l2: Length of the whole change.
+        status: "ok", or "start" where nothing better than the image itself was found.
+        forwards: Evaluations of the metric by the attack; None where it is not known.
+        backwards: Gradients taken, likewise.
+
+    >>> import harness
+    >>> ref = torch.full((3, 16, 16), 0.5)
+    >>> harness.attack("psnr", ref, ref + 0.1, "restore", eps=0.05)  # a control: takes the image to its reference
+    <psnr under restore eps 0.05: 20 -> 26.02 (higher is better; 8-bit 26.19)>
     """
-    registry = registry or Registry()
-    given = {**(parameters or {}), **({} if weights is None else {"weights": str(weights)})}
-    try:
-        sets = [f"{key}={json.dumps(value)}" for key, value in given.items()]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"parameters: {error}. Give plain values: text, numbers, truth values, lists.") from error
-    return next(score_pair(ref, dist, [resolve_metric(str(metric), sets, registry)], registry, device))
+
+    metric: str
+    attack: str
+    direction: str
+    norm: str
+    eps: float
+    reference: Tensor
+    distorted: Tensor
+    attacked: Tensor
+    clean: float
+    score: float
+    score_8bit: float
+    higher_is_better: bool
+    linf: float
+    l2: float
+    status: str
+    forwards: int | None = None
+    backwards: int | None = None
+
+    def __repr__(self) -> str:
+        who = attack_text(self.attack, self.norm) + (f" {self.direction}" if self.direction else "")
+        budget, better = budget_text(self.norm, self.eps), "higher" if self.higher_is_better else "lower"
+        scores = f"{self.clean:.4g} -> {self.score:.4g} ({better} is better; 8-bit {self.score_8bit:.4g})"
+        return f"<{self.metric} under {who} eps {budget}: {scores}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the three images, the change enlarged, and what it did to the score."""
+        change = (self.attacked - self.distorted) / max(self.linf, 1e-12)
+        shown = {
+            "reference": self.reference,
+            f"distorted: {self.clean:.4g}": self.distorted,
+            f"attacked: {self.score:.4g}": self.attacked,
+            f"change, times {0.5 / max(self.linf, 1e-12):.3g}": (0.5 + 0.5 * change).clamp(0, 1),
+        }
+        cells = "".join(_figure(caption, image) for caption, image in shown.items())
+        return f'<div>{html.escape(repr(self))}</div><div style="display:flex;flex-wrap:wrap">{cells}</div>'
+
+
+def _figure(caption: str, image: Tensor) -> str:
+    data = base64.b64encode(png(image)).decode()
+    picture = f'<img src="data:image/png;base64,{data}">'
+    return f'<figure style="margin:0 .7em 0 0">{picture}<figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
 def score_pair(
@@ -86,30 +139,198 @@ def score_pair(
     Raises:
         UserError: An image is no `Image`, the sizes differ, or an image is too small for a metric.
     """
-    images = {"ref": read_argument("ref", ref), "dist": read_argument("dist", dist)}
-    first, second = _named("ref", ref), _named("dist", dist)
-    sizes = {name: f"{image.shape[2]} x {image.shape[1]}" for name, image in images.items()}
-    if sizes["ref"] != sizes["dist"]:
-        raise UserError(
-            f"{first} has {sizes['ref']} pixels and {second} has {sizes['dist']}. Give two images of one size."
-        )
-    try:
-        place = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise UserError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}). Give cpu or cuda."
-        ) from error
-    pair = [image[None].to(place) for image in images.values()]
+    place = _device(device)
+    pair = _pair(ref, dist, place)
     for use in uses:
         metric = load_metric(use, registry, place)
-        if min(pair[0].shape[-2:]) < metric.minimum_size:
-            raise UserError(
-                f"metric '{use.label}' needs images of at least {metric.minimum_size} px a side, and {first} has "
-                f"{sizes['ref']}. Give larger images, or take another metric."
-            )
+        _refuse_small(metric, use, pair[0], _named("ref", ref))
         with torch.no_grad():
             scores = check_scores(metric(ref=pair[0], dist=pair[1]), pair[1], in_messages(use, registry))
         yield PairScore(use.label, float(scores[0]), metric.higher_is_better, use.weights)
+
+
+def attack_pair(
+    ref: Image,
+    dist: Image,
+    use: MetricUse,
+    attack: AttackUse,
+    registry: Registry,
+    *,
+    direction: Literal["up", "down"],
+    norm: Norm,
+    eps: float,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Attacked:
+    """Attack one distorted image.
+
+    What a suite would calibrate on many images, the range of clean quality, is taken from this pair: the distance
+    from its quality to that of the reference against itself.
+
+    Args:
+        ref: The reference.
+        dist: The distorted image, of the same size.
+        use: The metric.
+        attack: The attack, which may be a control.
+        registry: Where both come from.
+        direction: Whether quality is raised or lowered; a control has none.
+        norm: Of the budget.
+        eps: Radius of the budget in [0, 1] image units.
+        seed: Root of the attack's randomness.
+        device: Where to attack.
+
+    Raises:
+        UserError: An image cannot be used, the attack has no such norm, needs a data set to learn from, needs a
+            gradient that the metric does not have, or fails.
+    """
+    place = _device(device)
+    pair = _pair(ref, dist, place)
+    metric = load_metric(use, registry, place)
+    _refuse_small(metric, use, pair[0], _named("ref", ref))
+    _refuse_attack(attack, metric, use, norm)
+    scorer = Scorer(metric, (), [in_messages(use, registry)])
+    item = Item(_PAIR, Entry(_PAIR, _PAIR), "", None)
+    batch = Batch((item,), *pair)
+    cell = _cell_of(use, attack, "" if attack.control else direction, norm, eps)
+    seen = Seen([batch])
+    try:
+        with torch.no_grad():
+            encoded = seen.encode(cell.source.key, scorer, batch, 0)
+            clean, pristine = scorer.quality(encoded, batch.dist), scorer.quality(encoded, batch.ref)
+        spread = float((pristine - clean).abs())
+        tools = _PairTools(scorer, registry, place, seed, spread if 0 < spread < math.inf else 1.0)
+        (found,) = attack_batch(cell, (eps,), batch, 0, seen, tools)
+        with torch.no_grad():
+            rounded = torch.round(found.images * 255) / 255
+            after, after_8bit = (scorer.quality(encoded, images) for images in (found.images, rounded))
+    except (SampleError, PluginFaultError) as error:
+        raise UserError(f"{attack.label} on {use.label}: {error}. Take another attack, metric or image.") from error
+    sign = 1.0 if metric.higher_is_better else -1.0
+    delta = (found.images - batch.dist).flatten(1)
+    return Attacked(
+        metric=use.label,
+        attack=attack.label,
+        direction=cell.endpoint,
+        norm=norm,
+        eps=eps,
+        reference=pair[0][0].cpu(),
+        distorted=pair[1][0].cpu(),
+        attacked=found.images[0].cpu(),
+        clean=sign * float(clean),
+        score=sign * float(after),
+        score_8bit=sign * float(after_8bit),
+        higher_is_better=metric.higher_is_better,
+        linf=float(delta.abs().amax()),
+        l2=float(delta.norm()),
+        status=found.status[0],
+        forwards=found.forwards[0],
+        backwards=found.backwards[0],
+    )
+
+
+def kept_example(
+    cell: Cell, about: Mapping[str, Any], images: Mapping[str, Tensor], *, higher_is_better: bool
+) -> Attacked:
+    """An attacked image that a run kept.
+
+    Args:
+        cell: Its cell.
+        about: What is kept beside the images; qualities there are higher-is-better.
+        images: Reference, distorted and attacked image.
+        higher_is_better: Of the metric, whose units the scores are in.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    clean, score, rounded = (sign * float(about[name]) for name in ("clean", "attacked", "attacked_8bit"))
+    attack = cell.attack.label if cell.attack else CLEAN
+    pixels = (images["reference"], images["distorted"], images["attacked"])
+    size = (float(about["linf"]), float(about["l2"]))
+    who = (cell.scorer.label, attack, cell.endpoint, cell.norm, cell.eps)
+    return Attacked(*who, *pixels, clean, score, rounded, higher_is_better, *size, str(about["status"]))
+
+
+_PAIR = "pair"
+"""Id of the only sample, from which its random streams are seeded."""
+
+
+@dataclass(frozen=True)
+class _PairTools:
+    """What an attack on one pair needs; see `harness.engine.attack_batch.Tools`."""
+
+    only: Scorer
+    registry: Registry
+    device: torch.device
+    seed: int
+    range: float
+
+    def scorer(self, spec: ScorerSpec) -> Scorer:
+        return self.only
+
+    def attack(self, use: Use) -> Attack:
+        return self.registry.attack(use.name).build(use.parameters)
+
+    def metric(self, name: str) -> Metric:
+        return default_metric(name, self.registry, self.device)
+
+    def called(self, use: Use) -> str:
+        return in_messages(use, self.registry)
+
+    def fact(self, name: str) -> Mapping[str, Any]:
+        return {"range": self.range, "line": None}
+
+    def fit(self, name: str) -> Mapping[str, Tensor]:
+        return {}
+
+    def tell(self, text: str) -> None:
+        """Nobody watches."""
+
+
+def _cell_of(use: MetricUse, attack: AttackUse, endpoint: Endpoint, norm: Norm, eps: float) -> Cell:
+    """The condition of one pair, as a plan would have it."""
+    dataset = DatasetUse("datasets", _PAIR, {}, 1, "", _PAIR, "", ("",), "none", "pairs")
+    split, scorer = SplitSpec(dataset, "", ""), ScorerSpec(use)
+    return Cell("", split, scorer, scorer, attack, endpoint, norm, eps, "none", NO_DEFENSE, 1, 1, "", ())
+
+
+def _refuse_attack(attack: AttackUse, metric: Metric, use: MetricUse, norm: Norm) -> None:
+    if attack.fits:
+        raise UserError(f"attack '{attack.label}' learns from a data set before it attacks. Run it in a suite.")
+    if norm not in attack.norms:
+        raise UserError(f"attack '{attack.label}' works in {', '.join(sorted(attack.norms))}, not in {norm}.")
+    if attack.needs_gradient and not attack.control and not metric.differentiable:
+        cure = "Take a black-box attack, such as square."
+        raise UserError(f"attack '{attack.label}' needs gradients, which metric '{use.label}' does not have. {cure}")
+
+
+def _pair(ref: Image, dist: Image, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both images, each 1 x 3 x H x W on the device.
+
+    Raises:
+        UserError: One is no `Image`, or the sizes differ.
+    """
+    images = {"ref": read_argument("ref", ref), "dist": read_argument("dist", dist)}
+    sizes = {name: f"{image.shape[2]} x {image.shape[1]}" for name, image in images.items()}
+    if sizes["ref"] != sizes["dist"]:
+        first, second = _named("ref", ref), _named("dist", dist)
+        raise UserError(
+            f"{first} has {sizes['ref']} pixels and {second} has {sizes['dist']}. Give two images of one size."
+        )
+    return images["ref"][None].to(device), images["dist"][None].to(device)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}). Give cpu or cuda.") from error
+
+
+def _refuse_small(metric: Metric, use: MetricUse, image: Tensor, first: str) -> None:
+    height, width = image.shape[-2:]
+    if min(height, width) < metric.minimum_size:
+        raise UserError(
+            f"metric '{use.label}' needs images of at least {metric.minimum_size} px a side, and {first} has "
+            f"{width} x {height}. Give larger images, or take another metric."
+        )
 
 
 def read_argument(name: str, image: Image) -> Tensor:

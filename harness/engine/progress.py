@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -145,6 +147,54 @@ class ConsoleProgress(Progress):
             return told
         rate = 60 * self._done / spent
         return f"{rate:.3g}/min, {told}" if rate < 1000 else f"{rate:.0f}/min, {told}"
+
+
+class NotebookProgress(Progress):
+    """A bar that a notebook draws and redraws; when it ends, one line stays."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        self._html: Any = HTML
+        self._handle: Any = display(HTML(""), display_id=True)
+        self._name, self._done, self._total, self._failed = "", 0, 0, 0
+        self._started = time.monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._draw(f"{'stopped' if error else 'done'} after {duration(time.monotonic() - self._started)}{failed}")
+
+    def stage(self, name: str, total: int, workers: int) -> None:
+        """Begin a bar."""
+        self._name, self._done, self._total = _TITLES.get(name, name), 0, total
+        self._draw(f"{self._name}: 0 of {total}")
+
+    def at(self, worker: int, text: str) -> None:
+        """Say how far a long job is."""
+        self._draw(f"{self._name}: {self._done} of {self._total}; {text}")
+
+    def done(self, result: Done) -> None:
+        """Advance the bar."""
+        self._done += 1
+        self._failed += result.failed
+        self._draw(f"{self._name}: {self._done} of {self._total}")
+
+    def _draw(self, text: str) -> None:
+        bar = f'<progress max="{self._total}" value="{self._done}"></progress> ' if self._done < self._total else ""
+        self._handle.update(self._html(f"<div>{bar}{html.escape(text)}</div>"))
+
+
+def progress_for() -> Progress:
+    """What fits the place: a bar in notebooks and terminals, lines on standard error elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_jupyter:
+        with contextlib.suppress(ImportError):
+            return NotebookProgress()
+    return ConsoleProgress(console)
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -130,3 +131,15 @@ def direction_of(row: Row) -> str:
 def budget_of(row: Row) -> str:
     """The radius."""
     return budget_text(row["norm"], row["eps"])
+
+
+def as_html(layout: Layout) -> str:
+    """A table as plain HTML, for notebooks."""
+    head = "".join(_html_cell("th", name) for name in layout.header)
+    body = "".join(f"<tr>{''.join(_html_cell('td', text) for text in row)}</tr>" for row in layout.rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(layout.note)}</p>"
+
+
+def _html_cell(tag: str, text: str) -> str:
+    lines = html.escape(text).replace("\n", "<br>")
+    return f"<{tag}>{lines}</{tag}>"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.suite.strict_yaml import Document, LocatedError, Place, Problem, YamlPath, parse, parse_text
+from harness.suite.strict_yaml import NO_LINE, Document, LocatedError, Place, Problem, YamlPath, parse, parse_text
 from harness.wording import did_you_mean
 
 LISTS = ("datasets", "metrics", "defenses", "attacks")
@@ -61,6 +61,50 @@ def read(path: Path, kind: FileKind = SUITES) -> Document:
         UserError: The file cannot be read, or is no YAML.
     """
     return _extended(parse(path, start=kind.start), path, (), kind)
+
+
+def read_mapping(value: Mapping[str, Any], shown: str = "suite") -> Document:
+    """A suite given as a mapping, and what it extends.
+
+    Args:
+        value: What a file would hold; paths and tuples stand for texts and lists.
+        shown: What messages call it.
+    """
+    document = Document(shown, _plain(value))
+    for path in _paths_in(document.value, ()):
+        document.values[path] = Place(shown, NO_LINE, 0, path)
+    return _extended(document, Path(shown), (), SUITES)
+
+
+def _paths_in(value: Any, path: YamlPath) -> Iterator[YamlPath]:
+    """The path of a value and of everything in it."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in items:
+        yield from _paths_in(one, (*path, key))
+
+
+def _plain(value: Any) -> Any:
+    """As a file would be read: whoever writes Python has paths and tuples too."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def files_of(path: Path, kind: FileKind = SUITES) -> list[Path]:
+    """A suite file and every file that it builds on, as far as they can be read."""
+    found = [path]
+    while True:
+        try:
+            value = parse(found[-1], start=kind.start).value
+            target = found[-1].parent / Path(value["extends"]).expanduser()
+        except (UserError, TypeError, KeyError, ValueError, RuntimeError):
+            return found
+        if target in found:
+            return found
+        found.append(target)
 
 
 def _extended(document: Document, path: Path, chain: tuple[Path, ...], kind: FileKind) -> Document:

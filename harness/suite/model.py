@@ -99,7 +99,14 @@ class DefenseUse:
 
 @dataclass(frozen=True)
 class Suite:
-    """A validated suite."""
+    """A validated suite.
+
+    >>> from harness.plugins.registry import Registry
+    >>> from harness.suite.resolve import read_suite
+    >>> suite = read_suite({"name": "mine", "datasets": ["mini"], "metrics": ["psnr"]}, Registry())
+    >>> [metric.label for metric in suite.metrics], suite.slice_size
+    (['psnr'], 8)
+    """
 
     name: str
     seed: int

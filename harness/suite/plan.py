@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.contracts import Entry
@@ -192,6 +193,15 @@ class Plan:
     """Split key -> number of slices under the suite's limit."""
     entries: Mapping[str, Sequence[Entry]] = field(repr=False)
     """Split key -> every entry of the split in hash order."""
+    files: tuple[Path, ...] | None = None
+    """Files and folders that data sets were read from; None where one does not say."""
+
+    @property
+    def metrics(self) -> tuple[MetricUse, ...]:
+        """Every metric that is attacked, scores, or is a part of an attack."""
+        helpers = [metric for cell in self.cells if cell.attack for metric in cell.attack.metrics]
+        scorers = [spec.metric for cell in self.cells for spec in (cell.source, cell.scorer)]
+        return tuple({metric.label: metric for metric in (*scorers, *helpers)}.values())
 
     @property
     def splits(self) -> tuple[SplitSpec, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.contracts import Entry
 from harness.plugins.registry import Registry
@@ -42,11 +43,14 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
     fits: dict[str, Fit] = {}
     entries: dict[str, Sequence[Entry]] = {}
     slices: dict[str, int] = {}
+    files: list[Path] | None = []
     for use in suite.datasets:
         dataset = registry.dataset(use.name).build(use.parameters)
         split = SplitSpec(use, use.split, dataset.fingerprint())
         calibration = SplitSpec(use, use.calibration_split, split.fingerprint)
         entries[split.key] = in_hash_order(dataset.entries(use.split))
+        looked_at = dataset.files()
+        files = None if files is None or looked_at is None else [*files, *looked_at]
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
         slices[split.key] = math.ceil(evaluated / suite.slice_size)
         for source, scorer, defense in _pairs(suite):
@@ -70,7 +74,16 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
                     facts.setdefault(part.id, part)
     metrics = {spec.metric.label: spec.metric for cell in cells.values() for spec in (cell.source, cell.scorer)}
     probes = tuple(_probe(metric) for metric in metrics.values())
-    return Plan(suite, probes, tuple(facts.values()), tuple(fits.values()), tuple(cells.values()), slices, entries)
+    return Plan(
+        suite,
+        probes,
+        tuple(facts.values()),
+        tuple(fits.values()),
+        tuple(cells.values()),
+        slices,
+        entries,
+        None if files is None else tuple(files),
+    )
 
 
 def _probe(metric: MetricUse) -> Probe:

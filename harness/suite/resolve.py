@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,11 +15,11 @@ from harness.errors import UserError
 from harness.plugins.model import Kind, PluginError
 from harness.plugins.registry import Registry
 from harness.suite.cell_names import shown_pattern
-from harness.suite.compose import Overrides, expand, override, read
+from harness.suite.compose import Overrides, expand, override, read, read_mapping
 from harness.suite.conditions import Exclusion
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, defense_entry, metric_entry
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_entry, read_file
-from harness.suite.model import DefenseUse, MetricUse, Suite, too_few_queries
+from harness.suite.model import AttackUse, DefenseUse, MetricUse, Suite, too_few_queries
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
 from harness.suite.tables import table_names
@@ -52,8 +52,19 @@ def load_suite(path: Path, registry: Registry, overrides: Overrides | None = Non
     Raises:
         LocatedError: Everything wrong with it, each with file, line and column.
     """
-    overrides = overrides or Overrides()
-    document = read(path)
+    return _loaded(read(path), registry, overrides or Overrides())
+
+
+def read_suite(value: Mapping[str, Any], registry: Registry, overrides: Overrides | None = None) -> Suite:
+    """Validate a suite given as the mapping that a file would hold; what it extends is found from the current folder.
+
+    Raises:
+        LocatedError: Everything wrong with it, each with the path of its key.
+    """
+    return _loaded(read_mapping(value), registry, overrides or Overrides())
+
+
+def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Suite:
     override(document, overrides, lambda key, entry: _automatic_labels(registry, key, entry))
     suite = validate(document, registry)
     if overrides.only is None:
@@ -297,14 +308,40 @@ def resolve_metric(name: str, sets: Sequence[str], registry: Registry) -> Metric
         document = parse_text(value or "null", f"--set {text}")
         problems += document.problems
         entry[key.strip()] = document.value
+    return _alone(metric_entry, f"metric '{name}'", entry, registry, problems)
+
+
+def resolve_attack(entry: Mapping[str, Any], registry: Registry) -> AttackUse:
+    """An attack outside of any suite.
+
+    Args:
+        entry: As a suite lists it: ``name`` and parameters.
+        registry: Where the name is looked up.
+
+    Raises:
+        UserError: Everything wrong with it, a line each.
+    """
+    return _alone(attack_entry, f"attack '{entry.get('name')}'", entry, registry, [])
+
+
+_U = TypeVar("_U")
+
+
+def _alone(
+    read_entry: Callable[[EntryContext, YamlPath, Mapping[str, Any]], _U | None],
+    who: str,
+    entry: Mapping[str, Any],
+    registry: Registry,
+    problems: list[Problem],
+) -> _U:
+    """An entry without a file around it; `problems` are those found before."""
     with torch.random.fork_rng(devices=[]):
-        use = metric_entry(EntryContext(registry, problems), (), entry)
+        use = read_entry(EntryContext(registry, problems), (), entry)
     if problems or use is None:
         lines = []
         for problem in problems:
             place = ".".join(str(part) for part in problem.path if part != "name")
             message = f"{place}: {problem.message}" if place else problem.message
-            named = problem.message.startswith(f"metric '{name}'")
-            lines.append(problem.message if named else f"metric '{name}': {message}")
+            lines.append(problem.message if problem.message.startswith(who) else f"{who}: {message}")
         raise UserError("\n".join(dict.fromkeys(lines)))
     return use

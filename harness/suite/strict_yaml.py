@@ -35,9 +35,13 @@ _YAML_TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {"null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value"}
 
 
+NO_LINE = -1
+"""Line of what was written in no file."""
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where a value was written: a line of a file, or an option of the command line (line 0)."""
+    """Where a value was written: a line of a file, an option of the command line (line 0), or a mapping (`NO_LINE`)."""
 
     shown: str
     line: int
@@ -46,7 +50,7 @@ class Place:
     """The value's path in that file."""
 
     def __str__(self) -> str:
-        return f"{self.shown}:{self.line}:{self.column}" if self.line else self.shown
+        return f"{self.shown}:{self.line}:{self.column}" if self.line > 0 else self.shown
 
 
 @dataclass(frozen=True)

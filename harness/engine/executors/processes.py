@@ -9,8 +9,10 @@ import contextlib
 import multiprocessing as mp
 import os
 import signal
+import sys
 import threading
 import traceback
+import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,7 +111,8 @@ class ProcessExecutor:
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
         try:
             process = self._spawn.Process(target=_work, args=(theirs, self._context), daemon=True)
-            process.start()
+            with _without_main():
+                process.start()
         finally:
             for name, value in saved.items():
                 if value is None:
@@ -144,6 +147,17 @@ class ProcessExecutor:
             raise answer
         assert isinstance(answer, Done | str)
         return answer
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Spawned processes import the main module again, which in a script without a guard would run the suite again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _work(pipe: Connection, context: Context) -> None:

@@ -1,0 +1,385 @@
+"""The Python door: run suites, read what they left, score and attack single pairs. Mistakes are `UserError`s.
+
+`import robustiqa` and `import harness` offer the same names, and load torch only when one of them needs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.contracts import Norm
+from harness.engine.memory import keep_freed_memory
+from harness.engine.one_pair import Attacked, Image, PairScore, attack_pair, score_pair
+from harness.engine.progress import Progress, progress_for
+from harness.errors import UserError
+from harness.flow import EXECUTORS, Options, RunResult, open_folder, run_suite
+from harness.plugins.model import Kind
+from harness.plugins.registry import Registry
+from harness.report.figures import draw_figures
+from harness.report.layout import as_html
+from harness.report.summary import sentences
+from harness.suite.compose import Overrides
+from harness.suite.model import Suite
+from harness.suite.resolve import load_suite, read_suite, resolve_attack, resolve_metric
+from harness.wording import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image as Picture
+
+__all__ = [
+    "Attacked",
+    "Run",
+    "attack",
+    "list_attacks",
+    "list_datasets",
+    "list_defenses",
+    "list_metrics",
+    "list_recipes",
+    "open_run",
+    "run",
+    "score",
+]
+
+Plugins = Sequence[str | Path]
+"""Files that register plugins, as ``--plugin`` takes them."""
+
+
+class Run:
+    """What a run left in its folder: records, tables, figures, attacked images. Made by `run` and `open_run`.
+
+    >>> tiny = {"name": "tiny", "datasets": ["mini"], "metrics": ["psnr"], "limit": 4}
+    >>> tiny |= {"attacks": ["fgsm", "restore"], "budgets": {"linf": [8 / 255]}}
+    >>> found = run(tiny, workers=1, progress=False)
+    >>> sorted(found.records()["attack"].unique())
+    ['clean', 'fgsm', 'restore']
+    """
+
+    def __init__(self, result: RunResult) -> None:
+        self._result = result
+        self.folder: Path = result.folder.path
+        """The run folder."""
+
+    def records(self) -> pd.DataFrame:
+        """A row per item, attack, direction, budget, scorer and draw; `docs/concepts.md` has the columns.
+
+        >>> records = open_run("results/runs/tiny").records()
+        >>> bool(records.loc[records["attack"] == "fgsm", "linf"].max() <= 8 / 255 + 1e-6)
+        True
+        """
+        return self._result.data.records.copy()
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Table -> every figure in it as a number, all data sets one under the other, as in its CSV.
+
+        >>> tables = open_run("results/runs/tiny").tables
+        >>> sorted(tables["shift"]["direction"].unique())
+        ['control', 'mos_split', 'up']
+        """
+        import pandas as pd
+
+        names = dict.fromkeys(table.name for table in self._result.tables)
+        frames = {name: [t.frame for t in self._result.tables if t.name == name] for name in names}
+        return {name: pd.concat(found, ignore_index=True) for name, found in frames.items()}
+
+    def figure(self, name: str | None = None) -> Picture:
+        """The figure of a data set, as a picture that notebooks show.
+
+        Args:
+            name: Label of the data set; may be left out where there is one.
+
+        Raises:
+            UserError: There is no such figure.
+
+        >>> open_run("results/runs/tiny").figure("mini").format
+        'PNG'
+        """
+        from PIL import Image as Pictures
+
+        figures = draw_figures(self._result.tables)
+        chosen = next(iter(figures)) if name is None and len(figures) == 1 else str(name)
+        if chosen not in figures:
+            raise UserError(f"{self.folder}: no figure '{name}'.{did_you_mean(chosen, list(figures))}")
+        return Pictures.open(io.BytesIO(figures[chosen]))
+
+    def examples(self) -> list[Attacked]:
+        """Attacked images that were kept, for suites with ``save_examples``.
+
+        >>> open_run("results/runs/tiny").examples()
+        []
+        """
+        return list(self._result.examples())
+
+    @property
+    def report_path(self) -> Path:
+        """The page with tables, intervals and plots.
+
+        >>> open_run("results/runs/tiny").report_path.name
+        'index.html'
+        """
+        return self._result.folder.report / "index.html"
+
+    @property
+    def failures(self) -> list[str]:
+        """What could not be computed, a line for each cause; empty if all was.
+
+        >>> open_run("results/runs/tiny").failures
+        []
+        """
+        return list(dict.fromkeys(f"{f.sample}: {f.message}".removeprefix(": ") for f in self._result.failures))
+
+    def __repr__(self) -> str:
+        cells, failed = len(self._result.plan.cells), len(self.failures)
+        return f"<run '{self._result.plan.suite.name}' in {self.folder}: {cells} cells, {failed} failures>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what the tables say in short, and the first of them."""
+        told = "".join(f"<li>{html.escape(line)}</li>" for line in sentences(self._result.tables))
+        first = self._result.tables[:1]
+        shown = "".join(f"<p><b>{html.escape(t.title)}</b></p>{as_html(t.compact)}" for t in first)
+        return f"<p>{html.escape(repr(self))}</p><ul>{told}</ul>{shown}"
+
+
+def run(
+    suite: str | Path | Mapping[str, Any] | Suite,
+    *,
+    limit: int | None = None,
+    seed: int | None = None,
+    only: str | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    executor: Literal["serial", "processes"] | None = None,
+    device: str | None = None,
+    plugins: Plugins = (),
+    probes: bool = True,
+    progress: bool = True,
+    **keys: Any,
+) -> Run:
+    """Run a suite, resume it or extend it, and write its report. The same call again runs nothing.
+
+    Args:
+        suite: Path of a suite file, the mapping it would hold, or a validated suite.
+        limit: Evaluate the first n samples of each split only.
+        seed: The suite's seed.
+        only: ``METRIC/ATTACK``, two shell patterns on labels.
+        out: The run folder; ``results/runs/<name>`` if left out.
+        workers: Worker processes; one per core if left out.
+        executor: Where blocks run; processes on a CPU, serial on a GPU if left out.
+        device: "cpu" or "cuda"; a GPU is taken where there is one.
+        plugins: Files that register plugins.
+        probes: Whether each metric's contract is probed first.
+        progress: Whether to show how far it is: a bar in terminals and notebooks, lines elsewhere.
+        **keys: Keys of the suite that replace the file's, such as ``save_examples=4`` or ``metrics=["psnr"]``.
+
+    Raises:
+        UserError: The suite is wrong, the folder cannot be used, or a data set is missing. What fails in a single cell
+            is in `Run.failures` instead.
+
+    >>> found = run({"name": "clean", "datasets": ["mini"], "metrics": ["psnr", "ssim"]}, limit=4, progress=False)
+    >>> sorted(found.records()["metric"].unique())
+    ['psnr', 'ssim']
+    >>> run("nowhere.yaml")
+    Traceback (most recent call last):
+        ...
+    harness.errors.UserError: nowhere.yaml: no such file. Give the path of a YAML file.
+    """
+    registry = Registry([Path(file) for file in plugins])
+    found = _suite(suite, registry, Overrides((), only, limit, seed), keys)
+    if executor is not None and executor not in EXECUTORS:
+        raise UserError(f"executor {executor!r}: should be {' or '.join(EXECUTORS)}.")
+    keep_freed_memory()
+    options = Options(None if out is None else Path(out), executor, workers, device, (0, 1), probes)
+    with progress_for() if progress else Progress() as shown:
+        return Run(run_suite(found, registry, options, shown))
+
+
+def _suite(
+    suite: str | Path | Mapping[str, Any] | Suite, registry: Registry, overrides: Overrides, keys: Mapping[str, Any]
+) -> Suite:
+    if isinstance(suite, Suite):
+        if keys or overrides.only is not None:
+            raise UserError("a validated suite is complete: give only limit and seed beside it, or a path or mapping.")
+        changed = {name: getattr(overrides, name) for name in ("limit", "seed")}
+        return dataclasses.replace(suite, **{name: value for name, value in changed.items() if value is not None})
+    if isinstance(suite, Mapping):
+        return read_suite({**suite, **keys}, registry, overrides)
+    if not isinstance(suite, str | Path):
+        raise UserError(f"a suite is a path, a mapping or a Suite, not {type(suite).__name__}.")
+    path = Path(suite)
+    if not keys:
+        return load_suite(path, registry, overrides)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Give the path of a YAML file.")
+    return read_suite({"extends": str(path), **keys}, registry, overrides)
+
+
+def open_run(folder: str | Path, *, plugins: Plugins = ()) -> Run:
+    """What an earlier run left, computing and writing nothing.
+
+    Args:
+        folder: The run folder.
+        plugins: Files that register plugins, as the run was given.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+
+    >>> open_run("results/runs/tiny")
+    <run 'tiny' in results/runs/tiny: 4 cells, 0 failures>
+    """
+    return Run(open_folder(Path(folder), Registry([Path(file) for file in plugins])))
+
+
+def score(
+    metric: str,
+    ref: Image,
+    dist: Image,
+    *,
+    weights: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    plugins: Plugins = (),
+    device: str = "cpu",
+) -> PairScore:
+    """Score one distorted image against its reference; `float` of the result is the score.
+
+    Args:
+        metric: A registered name.
+        ref: The reference: a file, a tensor of 3 x H x W or 1 x 3 x H x W, or an array of H x W x 3; RGB, and floats in
+            [0, 1] unless it is a file.
+        dist: The distorted image, of the same size.
+        weights: What a suite says under ``weights``: a name, a file, a folder of published files, or "random".
+        parameters: Parameters of the metric, as in a suite.
+        plugins: Files that register plugins.
+        device: Where to score.
+
+    Raises:
+        UserError: An image is not as above, the sizes differ, an image is too small for the metric, or the metric, its
+            parameters or its weights cannot be had. The message names the argument.
+
+    >>> import numpy as np
+    >>> ref = np.full((64, 64, 3), 0.5)
+    >>> round(float(score("psnr", ref, ref + 0.1)), 4)  # 20 log10(1 / 0.1)
+    20.0
+    """
+    registry = Registry([Path(file) for file in plugins])
+    return next(score_pair(ref, dist, [_metric(metric, weights, parameters, registry)], registry, device))
+
+
+def attack(
+    metric: str,
+    ref: Image,
+    dist: Image,
+    attack: str | Mapping[str, Any] = "pgd",
+    *,
+    eps: float = 8 / 255,
+    direction: Literal["up", "down"] = "down",
+    norm: Norm = "linf",
+    weights: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    plugins: Plugins = (),
+    device: str = "cpu",
+) -> Attacked:
+    """Attack one distorted image: change it within a budget so that a metric says it is better, or worse.
+
+    Args:
+        metric: A registered name.
+        ref: The reference; see `score`.
+        dist: The distorted image, of the same size.
+        attack: A registered name, or as a suite lists it: ``{"name": "pgd", "steps": 20}``.
+        eps: Radius of the budget in [0, 1] image units.
+        direction: "up" raises quality, "down" lowers it.
+        norm: "linf" or "l2".
+        weights: Of the metric; see `score`.
+        parameters: Of the metric; see `score`.
+        seed: Root of the attack's randomness.
+        plugins: Files that register plugins.
+        device: Where to attack.
+
+    Raises:
+        UserError: As for `score`; or the attack, its parameters or its budget cannot be had.
+
+    >>> import torch
+    >>> ref = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    >>> dist = (ref + 0.1).clamp(0, 1)
+    >>> found = attack("psnr", ref, dist, {"name": "pgd", "steps": 5}, eps=4 / 255, direction="down")
+    >>> found.score < found.clean and found.linf <= 4 / 255 + 1e-6
+    True
+    """
+    registry = Registry([Path(file) for file in plugins])
+    use = _metric(metric, weights, parameters, registry)
+    listed = {"name": attack} if isinstance(attack, str) else dict(attack)
+    chosen = resolve_attack(listed, registry)
+    if direction not in ("up", "down"):
+        raise UserError(f"direction {direction!r}: should be 'up' or 'down'.")
+    if norm not in ("linf", "l2"):
+        raise UserError(f"norm {norm!r}: should be 'linf' or 'l2'.")
+    if not isinstance(eps, int | float) or not 0 < eps < float("inf") or (norm == "linf" and eps > 1):
+        raise UserError(f"eps {eps!r}: should be a number above 0, in linf at most 1, such as 8 / 255.")
+    return attack_pair(
+        ref, dist, use, chosen, registry, direction=direction, norm=norm, eps=float(eps), seed=seed, device=device
+    )
+
+
+def _metric(name: str, weights: str | Path | None, parameters: Mapping[str, Any] | None, registry: Registry) -> Any:
+    given = {**(parameters or {}), **({} if weights is None else {"weights": str(weights)})}
+    try:
+        sets = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"parameters: {error}. Give plain values: text, numbers, truth values, lists.") from error
+    return resolve_metric(str(name), sets, registry)
+
+
+def list_metrics(plugins: Plugins = ()) -> list[str]:
+    """Names of the metrics.
+
+    >>> {"psnr", "ssim", "birqa-tiny"} <= set(list_metrics())
+    True
+    """
+    return _names("metrics", plugins)
+
+
+def list_attacks(plugins: Plugins = ()) -> list[str]:
+    """Names of the attacks and controls.
+
+    >>> {"fgsm", "pgd", "square", "restore"} <= set(list_attacks())
+    True
+    """
+    return _names("attacks", plugins)
+
+
+def list_defenses(plugins: Plugins = ()) -> list[str]:
+    """Names of the purifiers, which suites put before a metric.
+
+    >>> "flip" in list_defenses()
+    True
+    """
+    return _names("purifiers", plugins)
+
+
+def list_datasets(plugins: Plugins = ()) -> list[str]:
+    """Names of the data sets.
+
+    >>> {"mini", "tid2013"} <= set(list_datasets())
+    True
+    """
+    return _names("datasets", plugins)
+
+
+def list_recipes(plugins: Plugins = ()) -> list[str]:
+    """Names of the training recipes.
+
+    >>> "clean" in list_recipes()
+    True
+    """
+    return _names("recipes", plugins)
+
+
+def _names(kind: Kind, plugins: Plugins) -> list[str]:
+    return Registry([Path(file) for file in plugins]).names(kind)
