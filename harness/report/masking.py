@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.report.arrays import Evaluated, Finished, Floats, Scorer, Setting, lay_out
+from harness.report.arrays import Evaluated, Finished, Scorer, Setting, lay_out
 from harness.report.data import RunData
 from harness.report.layout import Layout, scorer_of
 from harness.report.measure import Row, start_row
 from harness.report.table import Table, make_table
 from harness.statistics import robustness
+from harness.statistics.bootstrap import Floats
 from harness.statistics.masking import EDGES, REACHED, SHARE, TOLERANCE, Figure, not_weaker, reaches, suited
 from harness.wording import MISSING, attack_text, budget_text, joined, number, with_interval
 

@@ -15,12 +15,12 @@ from harness.report.arrays import (
     WORST,
     Chosen,
     Evaluated,
-    Floats,
     Scorer,
     Setting,
     State,
 )
 from harness.statistics import bootstrap, correlation, ordering, pairs, robustness, two_afc
+from harness.statistics.bootstrap import Floats
 
 Row = dict[str, Any]
 Measured = tuple[float, Floats]
