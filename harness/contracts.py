@@ -68,10 +68,10 @@ class Registration:
     weights: str | None
 
 
-P = TypeVar("P", bound=type)
+_P = TypeVar("_P", bound=type)
 
 
-def register(name: str, *, weights: str | None = None, **preset: Any) -> Callable[[P], P]:
+def register(name: str, *, weights: str | None = None, **preset: Any) -> Callable[[_P], _P]:
     """Class decorator giving a plugin its public name; several may stand on one class (presets).
 
     The name must be a literal string, so that `robustiqa list` can read it without importing the file.
@@ -93,7 +93,7 @@ def register(name: str, *, weights: str | None = None, **preset: Any) -> Callabl
     ['my_offset']
     """
 
-    def mark(plugin: P) -> P:
+    def mark(plugin: _P) -> _P:
         own = plugin.__dict__.get("registrations", ())
         plugin.registrations = (Registration(name, preset, weights), *own)  # type: ignore[attr-defined]
         return plugin

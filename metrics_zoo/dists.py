@@ -2,7 +2,7 @@
 
 Ding et al. 2020, "Image Quality Assessment: Unifying Structure and Texture Similarity", arXiv 2004.07728.
 
-The published weights are two files, and `official_state` joins them: torchvision's VGG16, whose ``features.*`` become
+The published weights are two files, and `dists_state` joins them: torchvision's VGG16, whose ``features.*`` become
 ``trunk.features.*``, and the file with ``alpha`` and ``beta``, names unchanged.
 """
 
@@ -19,17 +19,17 @@ from torch.autograd.function import once_differentiable
 from harness.contracts import Metric, register
 from metrics_zoo.backbones import VGG16, feature_state
 
-__all__ = ["DISTS", "official_state"]
+__all__ = ["DISTS", "dists_state"]
 
-C1 = 1e-6
+_C1 = 1e-6
 """Stabiliser of the texture term, c1."""
-C2 = 1e-6
+_C2 = 1e-6
 """Stabiliser of the structure term, c2."""
-FLOOR = 1e-12
+_FLOOR = 1e-12
 """Added under the root of l2 pooling, so that its gradient is finite where all is dark."""
 
 
-def official_state(trunk: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def dists_state(trunk: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of `DISTS` from the two published ones, by renaming alone.
 
     Args:
@@ -51,7 +51,7 @@ def l2_pool(maps: Tensor) -> Tensor:
         N x C x ceil(h / 2) x ceil(w / 2).
     """
     means = F.avg_pool2d(F.avg_pool2d(maps.square(), 2, 1, padding=1), 2, 2)
-    return means.add_(FLOOR).sqrt_()
+    return means.add_(_FLOOR).sqrt_()
 
 
 class Moments(NamedTuple):
@@ -95,8 +95,8 @@ class DISTS(Metric):
 
     @classmethod
     def published_state(cls, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The state dict from the published files ``trunk`` and ``weights``; see `official_state`."""
-        return official_state(parts["trunk"], parts["weights"])
+        """The state dict from the published files ``trunk`` and ``weights``; see `dists_state`."""
+        return dists_state(parts["trunk"], parts["weights"])
 
     def encode(self, ref: Tensor) -> tuple[Moments, ...]:
         """Mean, variance and centred values of every map of the reference: the image, then VGG16's stages."""
@@ -107,8 +107,8 @@ class DISTS(Metric):
         texture, structure = [], []
         for y, maps in zip(reference, self._maps(dist), strict=True):
             mean, variance, covariance = _Statistics.apply(maps, y.centred)  # type: ignore[no-untyped-call]
-            texture.append((2 * mean * y.mean + C1) / (mean.square() + y.mean.square() + C1))
-            structure.append((2 * covariance + C2) / (variance + y.variance + C2))
+            texture.append((2 * mean * y.mean + _C1) / (mean.square() + y.mean.square() + _C1))
+            structure.append((2 * covariance + _C2) / (variance + y.variance + _C2))
         total = self.alpha.sum() + self.beta.sum()
         weighted = torch.cat(texture, dim=1) * self.alpha.view(1, -1) + torch.cat(structure, dim=1) * self.beta.view(
             1, -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,17 @@ C1 = 0.01**2
 """Stabiliser of SSIM's luminance term, for a data range of 1 (Wang et al. 2004)."""
 C2 = 0.03**2
 """Stabiliser of SSIM's structure term, for a data range of 1 (Wang et al. 2004)."""
+
+
+class LumaMoments(NamedTuple):
+    """What SSIM needs of the reference, at one scale (h x w is the size of the scale)."""
+
+    luma: Tensor
+    """N x 1 x h x w in [0, 1]."""
+    mean: Tensor
+    """Gaussian mean of the luma, N x 1 x (h - 10) x (w - 10)."""
+    variance: Tensor
+    """Gaussian variance of the luma, same shape."""
 
 
 def _taps() -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """LPIPS (Zhang et al. 2018), version 0.1, on AlexNet, VGG16 and SqueezeNet 1.1.
 
-The published weights are two files, and `official_state` joins them:
+The published weights are two files, and `lpips_state` joins them:
 
 ===============================================  ======================================
 torchvision's trunk, ``features.0.weight``, ...  ``trunk.features.0.weight``, ...
@@ -20,9 +20,9 @@ from torch.autograd.function import once_differentiable
 from harness.contracts import Metric, register
 from metrics_zoo.backbones import VGG16, AlexNet, SqueezeNet, feature_state
 
-__all__ = ["LPIPS", "official_state"]
+__all__ = ["LPIPS", "lpips_state"]
 
-EPSILON = 1e-10
+_EPSILON = 1e-10
 """Added to the length of a feature vector before dividing by it, as published."""
 
 _TRUNKS: Mapping[str, type[AlexNet] | type[VGG16] | type[SqueezeNet]] = {
@@ -32,7 +32,7 @@ _TRUNKS: Mapping[str, type[AlexNet] | type[VGG16] | type[SqueezeNet]] = {
 }
 
 
-def official_state(trunk: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def lpips_state(trunk: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of `LPIPS` from the two published ones, by renaming alone.
 
     Args:
@@ -96,8 +96,8 @@ class LPIPS(Metric):
 
     @classmethod
     def published_state(cls, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The state dict from the published files ``trunk`` and ``heads``; see `official_state`."""
-        return official_state(parts["trunk"], parts["heads"])
+        """The state dict from the published files ``trunk`` and ``heads``; see `lpips_state`."""
+        return lpips_state(parts["trunk"], parts["heads"])
 
     def encode(self, ref: Tensor) -> tuple[Tensor, ...]:
         """Unit-normalised feature maps of the reference, finest first, N x C x h x w each."""
@@ -112,7 +112,7 @@ class LPIPS(Metric):
 
 def _unit(maps: Tensor) -> Tensor:
     """Feature vectors of length 1, computed as `_Distance` does, so that identical images score exactly 0."""
-    unit: Tensor = maps * (torch.linalg.vector_norm(maps, dim=1, keepdim=True) + EPSILON).reciprocal_()
+    unit: Tensor = maps * (torch.linalg.vector_norm(maps, dim=1, keepdim=True) + _EPSILON).reciprocal_()
     return unit
 
 
@@ -125,7 +125,7 @@ class _Distance(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
-        inverse = (length + EPSILON).reciprocal_()
+        inverse = (length + _EPSILON).reciprocal_()
         difference = (maps * inverse).sub_(reference)
         errors: Tensor = difference.square().mean(dim=(2, 3))
         ctx.save_for_backward(maps, length, inverse, difference, errors, weight)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.contracts import Metric, register
 
-FLOOR = 1e-10
+_FLOOR = 1e-10
 """Smallest mean squared error counted, so that identical images score 100 dB."""
 
 
@@ -25,4 +25,4 @@ class PSNR(Metric):
     def score(self, reference: Tensor, dist: Tensor) -> Tensor:
         """PSNR of each image, shape [N], in dB."""
         error = (dist - reference).square().flatten(1).mean(dim=1)
-        return -10 * torch.log10(error.clamp_min(FLOOR))
+        return -10 * torch.log10(error.clamp_min(_FLOOR))

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from harness.contracts import Metric, register
-from metrics_zoo.gaussian import C1, C2, blur_valid, luma
-
-
-class Reference(NamedTuple):
-    """What SSIM needs of the reference."""
-
-    luma: Tensor
-    """N x 1 x H x W in [0, 1]."""
-    mean: Tensor
-    """Gaussian mean of the luma, N x 1 x (H - 10) x (W - 10)."""
-    variance: Tensor
-    """Gaussian variance of the luma, same shape."""
+from metrics_zoo.gaussian import C1, C2, LumaMoments, blur_valid, luma
 
 
 @register("ssim")
@@ -32,13 +21,13 @@ class SSIM(Metric):
     higher_is_better: ClassVar[bool] = True
     minimum_size: ClassVar[int] = 11
 
-    def encode(self, ref: Tensor) -> Reference:
+    def encode(self, ref: Tensor) -> LumaMoments:
         """Luma of the reference with its local mean and variance."""
         y = luma(ref)
         mean, square = blur_valid(torch.cat((y, y * y), dim=1)).split(1, dim=1)
-        return Reference(y, mean, square - mean * mean)
+        return LumaMoments(y, mean, square - mean * mean)
 
-    def score(self, reference: Reference, dist: Tensor) -> Tensor:
+    def score(self, reference: LumaMoments, dist: Tensor) -> Tensor:
         """SSIM of each image, shape [N]."""
         y = luma(dist)
         moments = blur_valid(torch.cat((y, y * y, y * reference.luma), dim=1))

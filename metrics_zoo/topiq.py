@@ -21,13 +21,13 @@ __all__ = ["TOPIQ"]
 
 WIDTH = 256
 """Channels of every token."""
-HEADS = 4
+_HEADS = 4
 """Attention heads."""
-HIDDEN = 1024
+_HIDDEN = 1024
 """Hidden channels of the feed-forward layers."""
 GRID = 32
 """Side of the learnt position embedding, resized to the tokens' grid."""
-SMALLEST = 1e-12
+_SMALLEST = 1e-12
 """Added under the root of the squared feature difference, so that its gradient is finite at 0."""
 
 
@@ -48,7 +48,7 @@ class Attention(nn.Module):
         else:
             q = F.linear(query, weight[:WIDTH], bias[:WIDTH])
             k, v = F.linear(memory, weight[WIDTH:], bias[WIDTH:]).chunk(2, dim=2)
-        q, k, v = (t.unflatten(2, (HEADS, -1)).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (t.unflatten(2, (_HEADS, -1)).transpose(1, 2) for t in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         out: Tensor = self.out_proj(mixed)
         return out
@@ -60,7 +60,7 @@ class EncoderLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.self_attn = Attention()
-        self.linear1, self.linear2 = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+        self.linear1, self.linear2 = nn.Linear(WIDTH, _HIDDEN), nn.Linear(_HIDDEN, WIDTH)
         self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class DecoderLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.self_attn, self.multihead_attn = Attention(), Attention()
-        self.linear1, self.linear2 = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+        self.linear1, self.linear2 = nn.Linear(WIDTH, _HIDDEN), nn.Linear(_HIDDEN, WIDTH)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
 
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class TOPIQ(Metric):
 
     def _tokens(self, level: int, dist: Tensor, ref: Tensor, deepest: tuple[int, int]) -> Tensor:
         """Gated features of one level as tokens with their positions, N x T x 256 (gated local pooling)."""
-        difference = (dist - ref).square().add_(SMALLEST).sqrt_()
+        difference = (dist - ref).square().add_(_SMALLEST).sqrt_()
         gate = self.weight_pool[level](difference)
         gated = [maps * gate for maps in (dist, ref, difference)]
         if dist.shape[2] > deepest[0] and dist.shape[3] > deepest[1]:

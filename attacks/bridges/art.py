@@ -10,57 +10,61 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.bridges.classifier import BOTH, CLASSES, L2, NEAREST, AsClassifier, Foreign, Known, attack_class
+from attacks.bridges.classifier import BOTH, CLASSES, L2, NEAREST, AsClassifier, Foreign, KnownAttack, attack_class
 from harness.contracts import Attack, Norm, UserError
 from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 
-INSTALL = 'pip install "adversarial-robustness-toolbox>=1.20,<2" packaging multiprocess'
-NORMS: Mapping[Norm, Any] = {"linf": np.inf, "l2": 2}
+_INSTALL = 'pip install "adversarial-robustness-toolbox>=1.20,<2" packaging multiprocess'
+_NORMS: Mapping[Norm, Any] = {"linf": np.inf, "l2": 2}
 INIT = 4
 """Evaluations before the first step of Square: of the start, by the bridge and twice by ART, and of the stripes."""
 ONE_STEP: Mapping[str, Any] = {"eps_step": 0.1, "minimal": False}
-PGD: Mapping[str, Any] = {"decay": None, "random_eps": False}
+_PGD: Mapping[str, Any] = {"decay": None, "random_eps": False}
 
-KNOWN: Mapping[str, Known] = {
-    "AutoAttack": Known(
+KNOWN: Mapping[str, KnownAttack] = {
+    "AutoAttack": KnownAttack(
         "Its own AutoAttack: APGD on two losses, DeepFool, Square",
         BOTH,
-        norm=NORMS,
+        norm=_NORMS,
         step=2.0,
         fixed={"parallel_pool_size": 0},
         note="Five restarts of each: some 80,000 evaluations where the class does not flip.",
     ),
-    "AutoConjugateGradient": Known(
-        "Auto conjugate gradient (Yamamura et al. 2022)", BOTH, norm=NORMS, step=2.0, fixed={"loss_type": None}
+    "AutoConjugateGradient": KnownAttack(
+        "Auto conjugate gradient (Yamamura et al. 2022)", BOTH, norm=_NORMS, step=2.0, fixed={"loss_type": None}
     ),
-    "AutoProjectedGradientDescent": Known(
-        "APGD (Croce & Hein 2020)", BOTH, norm=NORMS, step=2.0, fixed={"loss_type": None}
+    "AutoProjectedGradientDescent": KnownAttack(
+        "APGD (Croce & Hein 2020)", BOTH, norm=_NORMS, step=2.0, fixed={"loss_type": None}
     ),
-    "BasicIterativeMethod": Known("Iterated FGSM (Kurakin et al. 2016)", step=0.25),
-    "CarliniL2Method": Known("C&W in L2 (Carlini & Wagner 2017)", L2, eps=""),
-    "CarliniLInfMethod": Known("C&W in Linf (Carlini & Wagner 2017)", eps=""),
-    "DeepFool": Known("DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST),
-    "FastGradientMethod": Known(
+    "BasicIterativeMethod": KnownAttack("Iterated FGSM (Kurakin et al. 2016)", step=0.25),
+    "CarliniL2Method": KnownAttack("C&W in L2 (Carlini & Wagner 2017)", L2, eps=""),
+    "CarliniLInfMethod": KnownAttack("C&W in Linf (Carlini & Wagner 2017)", eps=""),
+    "DeepFool": KnownAttack("DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST),
+    "FastGradientMethod": KnownAttack(
         "FGSM, in L2 along the gradient (Goodfellow et al. 2015)",
         BOTH,
-        norm=NORMS,
+        norm=_NORMS,
         fixed=ONE_STEP,
     ),
-    "MomentumIterativeMethod": Known("Iterated FGSM with momentum (Dong et al. 2018)", BOTH, norm=NORMS, step=0.25),
-    "NewtonFool": Known("NewtonFool (Jang et al. 2017)", L2, eps=""),
-    "ProjectedGradientDescent": Known("PGD (Madry et al. 2018)", BOTH, norm=NORMS, step=0.25, fixed=PGD),
-    "ProjectedGradientDescentNumpy": Known("PGD in numpy (Madry et al. 2018)", BOTH, norm=NORMS, step=0.25, fixed=PGD),
-    "ProjectedGradientDescentPyTorch": Known(
-        "PGD in torch (Madry et al. 2018)", BOTH, norm=NORMS, step=0.25, fixed=PGD
+    "MomentumIterativeMethod": KnownAttack(
+        "Iterated FGSM with momentum (Dong et al. 2018)", BOTH, norm=_NORMS, step=0.25
     ),
-    "RescalingAutoConjugateGradient": Known(
+    "NewtonFool": KnownAttack("NewtonFool (Jang et al. 2017)", L2, eps=""),
+    "ProjectedGradientDescent": KnownAttack("PGD (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD),
+    "ProjectedGradientDescentNumpy": KnownAttack(
+        "PGD in numpy (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD
+    ),
+    "ProjectedGradientDescentPyTorch": KnownAttack(
+        "PGD in torch (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD
+    ),
+    "RescalingAutoConjugateGradient": KnownAttack(
         "Rescaling auto conjugate gradient (Yamamura et al. 2024)",
         BOTH,
-        norm=NORMS,
+        norm=_NORMS,
         step=2.0,
         fixed={"loss_type": None},
     ),
-    "SimBA": Known(
+    "SimBA": KnownAttack(
         "SimBA (Guo et al. 2019)",
         L2,
         eps="",
@@ -69,13 +73,13 @@ KNOWN: Mapping[str, Known] = {
         choices={"attack": ("px", "dct"), "order": ("random", "diag")},
         note="epsilon is the length of one step; dct takes square images alone.",
     ),
-    "SquareAttack": Known(
+    "SquareAttack": KnownAttack(
         "Square (Andriushchenko et al. 2020)",
-        norm=NORMS,
+        norm=_NORMS,
         spend=lambda queries, given: {"max_iter": max(1, (queries - INIT) // 3)},
         note="A step takes 3 evaluations. p_init is lowered on oblong images, where its first square would not fit.",
     ),
-    "ZooAttack": Known(
+    "ZooAttack": KnownAttack(
         "ZOO: C&W in L2 by finite differences (Chen et al. 2017)",
         L2,
         eps="",
@@ -148,7 +152,7 @@ class FromART(Foreign):
         """What it returns; numpy in between."""
         del seed  # it draws from the global generators
         height, width = start.shape[-2:]
-        classification = import_library("art.estimators.classification", INSTALL)
+        classification = import_library("art.estimators.classification", _INSTALL)
         probabilities = self.library_class.__name__ == "SimBA"
         estimator = classification.PyTorchClassifier(
             model=nn.Sequential(model, nn.Softmax(dim=1)) if probabilities else model,
@@ -192,8 +196,8 @@ class ART(Bridge):
             raise UserError(f"{REFUSED[name]}. 'robustiqa show art' lists those that can be had.")
         if name not in KNOWN:
             raise NoSuchNameError(name)
-        evasion = import_library("art.attacks.evasion", INSTALL)
+        evasion = import_library("art.attacks.evasion", _INSTALL)
         cls = getattr(evasion, name, None)
         if cls is None:
-            raise UserError(f"the adversarial-robustness-toolbox that is installed has no {name}. {INSTALL}")
+            raise UserError(f"the adversarial-robustness-toolbox that is installed has no {name}. {_INSTALL}")
         return attack_class("art", name, KNOWN[name], cls, FromART)

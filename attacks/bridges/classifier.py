@@ -24,7 +24,7 @@ FAR = 20.0
 LINF: frozenset[Norm] = frozenset({"linf"})
 L2: frozenset[Norm] = frozenset({"l2"})
 BOTH = LINF | L2
-HIDDEN = (
+_HIDDEN = (
     *("norm", "seed", "verbose", "n_classes", "targeted", "device"),
     *("batch_size", "batch_max", "max_batch_size", "summary_writer", "eps_for_division"),
 )
@@ -39,7 +39,7 @@ Spend = Callable[[int, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownAttack:
     """What is known of a library's attack beforehand."""
 
     about: str
@@ -102,7 +102,7 @@ class Foreign(Attack):
     What counts is the best image inside the budget of all that the library evaluated, and of what it returned.
     """
 
-    known: ClassVar[Known]
+    known: ClassVar[KnownAttack]
     library_class: ClassVar[Any]
 
     def __post_init__(self) -> None:
@@ -169,7 +169,7 @@ def fenced(seed: int, device: torch.device) -> Iterator[None]:
         sys.settrace(tracing)
 
 
-def attack_class(library: str, name: str, known: Known, cls: Any, base: type[Foreign]) -> type[Foreign]:
+def attack_class(library: str, name: str, known: KnownAttack, cls: Any, base: type[Foreign]) -> type[Foreign]:
     """An attack class for one class of a library, its parameters those of plain type there.
 
     Args:
@@ -192,7 +192,7 @@ def attack_class(library: str, name: str, known: Known, cls: Any, base: type[For
         )
     spent = known.spend(1000, {n: p.default for n, p in signature.items()}) if known.spend else {}
     plain = {n: p.default for n, p in signature.items() if isinstance(p.default, bool | int | float | str)}
-    hidden = (*HIDDEN, *known.fixed, known.eps, *spent)
+    hidden = (*_HIDDEN, *known.fixed, known.eps, *spent)
     defaults: dict[str, Any] = {n: v for n, v in {**plain, **known.defaults}.items() if n not in hidden}
     if known.step:
         defaults["eps_step"] = None
@@ -213,17 +213,17 @@ def attack_class(library: str, name: str, known: Known, cls: Any, base: type[For
     return made
 
 
-def _set_by_the_bridge(known: Known) -> list[str]:
+def _set_by_the_bridge(known: KnownAttack) -> list[str]:
     return [name for name, on in ((known.eps, known.eps), ("norm", known.norm), ("eps_step", known.step)) if on]
 
 
-def _type(name: str, default: Any, known: Known) -> Any:
+def _type(name: str, default: Any, known: KnownAttack) -> Any:
     if default is None:
         return float | None
     return Literal[known.choices[name]] if name in known.choices else type(default)
 
 
-def _description(library: str, called: str, known: Known) -> str:
+def _description(library: str, called: str, known: KnownAttack) -> str:
     lines = [
         f"{known.about}: {called} of {library} on the score as a classifier.",
         known.note,

@@ -9,60 +9,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.bridges.classifier import BOTH, CLASSES, NEAREST, AsClassifier, Foreign, Known, attack_class
+from attacks.bridges.classifier import BOTH, CLASSES, NEAREST, AsClassifier, Foreign, KnownAttack, attack_class
 from harness.contracts import Attack, Norm, UserError
 from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 
-INSTALL = "pip install --no-deps pyautoattack==0.2.0"
-NORMS: Mapping[Norm, Any] = {"linf": "Linf", "l2": "L2"}
+_INSTALL = "pip install --no-deps pyautoattack==0.2.0"
+_NORMS: Mapping[Norm, Any] = {"linf": "Linf", "l2": "L2"}
 QUIET = logging.Logger("pyautoattack", logging.CRITICAL + 1)
 """It warns of every image whose gradient vanishes."""
-APGD: Mapping[str, Any] = {"topk": None, "use_largereps": False, "is_tf_model": False, "logger": QUIET}
+_APGD: Mapping[str, Any] = {"topk": None, "use_largereps": False, "is_tf_model": False, "logger": QUIET}
 TARGETS: Mapping[str, Any] = {"n_target_classes": CLASSES - 1}
 
-KNOWN: Mapping[str, tuple[str, Known]] = {
+KNOWN: Mapping[str, tuple[str, KnownAttack]] = {
     "apgd-ce": (
         "autopgd_base.APGDAttack",
-        Known("APGD on cross-entropy (Croce & Hein 2020)", BOTH, norm=NORMS, fixed={**APGD, "loss": "ce"}),
+        KnownAttack("APGD on cross-entropy (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed={**_APGD, "loss": "ce"}),
     ),
     "apgd-dlr": (
         "autopgd_base.APGDAttack",
-        Known("APGD on the ratio of logits (Croce & Hein 2020)", BOTH, norm=NORMS, fixed={**APGD, "loss": "dlr"}),
+        KnownAttack(
+            "APGD on the ratio of logits (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed={**_APGD, "loss": "dlr"}
+        ),
     ),
     "apgd-t": (
         "autopgd_base.APGDAttack_targeted",
-        Known("APGD on the targeted ratio of logits (Croce & Hein 2020)", BOTH, norm=NORMS, fixed={**APGD, **TARGETS}),
+        KnownAttack(
+            "APGD on the targeted ratio of logits (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed={**_APGD, **TARGETS}
+        ),
     ),
     "fab": (
         "fab_pt.FABAttack_PT",
-        Known("FAB (Croce & Hein 2020)", BOTH, norm=NORMS, fixed=TARGETS, note=NEAREST),
+        KnownAttack("FAB (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed=TARGETS, note=NEAREST),
     ),
     "fab-t": (
         "fab_pt.FABAttack_PT",
-        Known(
+        KnownAttack(
             "FAB for each other class in turn (Croce & Hein 2020)",
             BOTH,
-            norm=NORMS,
+            norm=_NORMS,
             fixed={**TARGETS, "targeted": True},
             note=NEAREST,
         ),
     ),
     "square": (
         "square.SquareAttack",
-        Known(
+        KnownAttack(
             "Square (Andriushchenko et al. 2020)",
             BOTH,
-            norm=NORMS,
+            norm=_NORMS,
             spend=lambda queries, given: {"n_queries": queries},
             choices={"loss": ("margin", "ce")},
         ),
     ),
     "standard": (
         "autoattack.AutoAttack",
-        Known(
+        KnownAttack(
             "AutoAttack, version standard: apgd-ce, apgd-t, fab-t, square (Croce & Hein 2020)",
             BOTH,
-            norm=NORMS,
+            norm=_NORMS,
             fixed={"version": "standard"},
             note="Its Square takes 5,000 evaluations. A sample whose class flips skips the members that are left.",
         ),
@@ -105,7 +109,7 @@ class PyAutoAttack(Bridge):
             raise NoSuchNameError(name)
         place, known = KNOWN[name]
         module, _, called = place.partition(".")
-        cls = getattr(import_library(f"pyautoattack.{module}", INSTALL), called, None)
+        cls = getattr(import_library(f"pyautoattack.{module}", _INSTALL), called, None)
         if cls is None:
-            raise UserError(f"the pyautoattack that is installed has no {place}. Get the one that has with: {INSTALL}")
+            raise UserError(f"the pyautoattack that is installed has no {place}. Get the one that has with: {_INSTALL}")
         return attack_class("pyautoattack", name, known, cls, FromPyautoattack)

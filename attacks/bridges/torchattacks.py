@@ -11,67 +11,67 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.bridges.classifier import BOTH, CLASSES, L2, NEAREST, AsClassifier, Foreign, Known, attack_class
+from attacks.bridges.classifier import BOTH, CLASSES, L2, NEAREST, AsClassifier, Foreign, KnownAttack, attack_class
 from harness.contracts import Attack, Norm, UserError
 from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 
-INSTALL = "pip install --no-deps torchattacks==3.5.1 tqdm"
-NORMS: Mapping[Norm, Any] = {"linf": "Linf", "l2": "L2"}
+_INSTALL = "pip install --no-deps torchattacks==3.5.1 tqdm"
+_NORMS: Mapping[Norm, Any] = {"linf": "Linf", "l2": "L2"}
 LOSSES = {"loss": ("ce", "dlr")}
 
-KNOWN: Mapping[str, Known] = {
-    "APGD": Known("APGD (Croce & Hein 2020)", BOTH, norm=NORMS, choices=LOSSES),
-    "APGDT": Known("APGD on the targeted logit ratio (Croce & Hein 2020)", BOTH, norm=NORMS),
-    "AutoAttack": Known(
+KNOWN: Mapping[str, KnownAttack] = {
+    "APGD": KnownAttack("APGD (Croce & Hein 2020)", BOTH, norm=_NORMS, choices=LOSSES),
+    "APGDT": KnownAttack("APGD on the targeted logit ratio (Croce & Hein 2020)", BOTH, norm=_NORMS),
+    "AutoAttack": KnownAttack(
         "AutoAttack, version standard (Croce & Hein 2020)",
         BOTH,
-        norm=NORMS,
+        norm=_NORMS,
         fixed={"version": "standard"},
         note="Its Square takes 5,000 evaluations. A sample whose class flips skips the members that are left.",
     ),
-    "BIM": Known("Iterated FGSM (Kurakin et al. 2016)"),
-    "CW": Known("C&W in L2, c given (Carlini & Wagner 2017)", L2, eps="", defaults={"c": 1.0, "kappa": 0.0}),
-    "DeepFool": Known("DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST),
-    "EOTPGD": Known("PGD on the mean gradient of several evaluations (Zimmermann 2019)"),
-    "FAB": Known("FAB (Croce & Hein 2020)", BOTH, norm=NORMS, note=NEAREST),
-    "FFGSM": Known("FGSM from a random start (Wong et al. 2020)"),
-    "FGSM": Known("FGSM (Goodfellow et al. 2015)"),
-    "Jitter": Known("PGD on scaled logits with noise (Schwinn et al. 2021)", defaults={"scale": 10.0}),
-    "MIFGSM": Known("Iterated FGSM with momentum (Dong et al. 2018)"),
-    "NIFGSM": Known("Iterated FGSM with Nesterov momentum (Lin et al. 2020)"),
-    "PGD": Known("PGD (Madry et al. 2018)"),
-    "PGDL2": Known("PGD in L2 (Madry et al. 2018)", L2),
-    "PGDRS": Known(
+    "BIM": KnownAttack("Iterated FGSM (Kurakin et al. 2016)"),
+    "CW": KnownAttack("C&W in L2, c given (Carlini & Wagner 2017)", L2, eps="", defaults={"c": 1.0, "kappa": 0.0}),
+    "DeepFool": KnownAttack("DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST),
+    "EOTPGD": KnownAttack("PGD on the mean gradient of several evaluations (Zimmermann 2019)"),
+    "FAB": KnownAttack("FAB (Croce & Hein 2020)", BOTH, norm=_NORMS, note=NEAREST),
+    "FFGSM": KnownAttack("FGSM from a random start (Wong et al. 2020)"),
+    "FGSM": KnownAttack("FGSM (Goodfellow et al. 2015)"),
+    "Jitter": KnownAttack("PGD on scaled logits with noise (Schwinn et al. 2021)", defaults={"scale": 10.0}),
+    "MIFGSM": KnownAttack("Iterated FGSM with momentum (Dong et al. 2018)"),
+    "NIFGSM": KnownAttack("Iterated FGSM with Nesterov momentum (Lin et al. 2020)"),
+    "PGD": KnownAttack("PGD (Madry et al. 2018)"),
+    "PGDL2": KnownAttack("PGD in L2 (Madry et al. 2018)", L2),
+    "PGDRS": KnownAttack(
         "PGD on the mean of noisy copies (Cohen et al. 2019)",
         choices={"noise_type": ("guassian", "uniform")},
         note="'guassian' is the library's spelling.",
     ),
-    "PGDRSL2": Known(
+    "PGDRSL2": KnownAttack(
         "PGD in L2 on the mean of noisy copies (Cohen et al. 2019)",
         L2,
         choices={"noise_type": ("guassian", "uniform")},
         note="'guassian' is the library's spelling.",
     ),
-    "PIFGSM": Known("Patch-wise iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
-    "PIFGSMPP": Known("Patch-wise++ iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
-    "RFGSM": Known("FGSM after a random step (Tramèr et al. 2018)"),
-    "SINIFGSM": Known("Nesterov iterated FGSM on darkened copies (Lin et al. 2020)"),
-    "SPSA": Known(
+    "PIFGSM": KnownAttack("Patch-wise iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
+    "PIFGSMPP": KnownAttack("Patch-wise++ iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
+    "RFGSM": KnownAttack("FGSM after a random step (Tramèr et al. 2018)"),
+    "SINIFGSM": KnownAttack("Nesterov iterated FGSM on darkened copies (Lin et al. 2020)"),
+    "SPSA": KnownAttack(
         "SPSA (Uesato et al. 2018)",
         spend=lambda queries, given: {"nb_iter": max(1, queries // (2 * given["nb_sample"]))},
         note="Steps follow from queries: one takes 2 nb_sample.",
     ),
-    "Square": Known(
+    "Square": KnownAttack(
         "Square (Andriushchenko et al. 2020)",
-        norm=NORMS,
+        norm=_NORMS,
         spend=lambda queries, given: {"n_queries": queries},
         choices={"loss": ("margin", "ce")},
         note="In Linf alone: in L2 it fails on images that are not square.",
     ),
-    "TPGD": Known("PGD on the divergence from the clean output (Zhang et al. 2019)"),
-    "UPGD": Known("PGD with momentum and a choice of loss", choices={"loss": ("ce", "margin", "cw", "dlr")}),
-    "VMIFGSM": Known("Momentum iterated FGSM with tuned variance (Wang & He 2021)"),
-    "VNIFGSM": Known("Nesterov iterated FGSM with tuned variance (Wang & He 2021)"),
+    "TPGD": KnownAttack("PGD on the divergence from the clean output (Zhang et al. 2019)"),
+    "UPGD": KnownAttack("PGD with momentum and a choice of loss", choices={"loss": ("ce", "margin", "cw", "dlr")}),
+    "VMIFGSM": KnownAttack("Momentum iterated FGSM with tuned variance (Wang & He 2021)"),
+    "VNIFGSM": KnownAttack("Nesterov iterated FGSM with tuned variance (Wang & He 2021)"),
 }
 
 _FEW_PIXELS = "it changes few pixels by any amount (L0), and budgets here are Linf and L2"
@@ -123,5 +123,5 @@ class Torchattacks(Bridge):
             raise UserError(f"{REFUSED[name]}. 'robustiqa show torchattacks' lists those that can be had.")
         if name not in KNOWN:
             raise NoSuchNameError(name)
-        library = import_library("torchattacks", INSTALL)
+        library = import_library("torchattacks", _INSTALL)
         return attack_class("torchattacks", name, KNOWN[name], getattr(library, name), FromTorchattacks)

@@ -13,7 +13,7 @@ from harness.contracts import Entry, Metric, Recipe, register
 
 SMALLEST_SPREAD = 1e-6
 """Standard deviation of the targets below which a batch has no correlation to train on."""
-EPSILON = 1e-8
+_EPSILON = 1e-8
 """Keeps the correlation's denominator, a sum of squared deviations, away from zero."""
 
 
@@ -50,7 +50,7 @@ class Clean(Recipe):
         prediction = metric(ref=batch["ref"], dist=batch["clean"])
         target = batch["target"]
         error = (prediction - target).square().mean()
-        correlation = plcc(prediction, target)
+        correlation = differentiable_plcc(prediction, target)
         figures = {"mse": float(error.detach()), "plcc": float(correlation.detach())}
         warming = float(batch["step"]) < self.warm * float(batch["steps"])
         if warming or float(target.std(correction=0)) < SMALLEST_SPREAD:
@@ -68,7 +68,7 @@ def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterato
         queue = queue[batch:]
 
 
-def plcc(prediction: Tensor, target: Tensor) -> Tensor:
+def differentiable_plcc(prediction: Tensor, target: Tensor) -> Tensor:
     """Pearson's linear correlation of two vectors, 0 where either is constant; its gradient is finite everywhere."""
     x, y = prediction - prediction.mean(), target - target.mean()
-    return (x * y).sum() / torch.sqrt((x.square().sum() + EPSILON) * (y.square().sum() + EPSILON))
+    return (x * y).sum() / torch.sqrt((x.square().sum() + _EPSILON) * (y.square().sum() + _EPSILON))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from harness.plugins.weights.fetch import Bar
-    from harness.plugins.weights.manifest import Entry, Part
+    from harness.plugins.weights.manifest import Part, WeightsEntry
 
 weights_app = typer.Typer(help="List, fetch and verify the weights of metrics.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -49,7 +49,7 @@ def list_(as_json: AsJson = False) -> None:
     screen.print("Get those that are missing with: robustiqa weights fetch NAME", soft_wrap=True)
 
 
-def _described(entry: Entry) -> dict[str, Any]:
+def _described(entry: WeightsEntry) -> dict[str, Any]:
     from harness.plugins.weights.locate import held
 
     files = [
@@ -65,7 +65,7 @@ def _described(entry: Entry) -> dict[str, Any]:
     return {"name": entry.name, "metric": entry.metric, "licence": entry.licence, **about, "files": files}
 
 
-def _where(entry: Entry) -> str:
+def _where(entry: WeightsEntry) -> str:
     from harness.plugins.weights.locate import held
 
     places = [place.place for place in held(entry)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.contracts import DataError, Entry, register
-from harness.datasets.layout import Layout, RatedPairs
+from harness.datasets.layout import OfficialLayout, RatedPairs
 
 WORKBOOK, TEXT = "csiq.DMOS.xlsx", "csiq_label.txt"
 FOLDERS = ("awgn", "blur", "contrast", "fnoise", "jpeg", "jpeg2000")
@@ -45,7 +45,7 @@ class CSIQ(RatedPairs):
             DataError: The seed or a fold is outside its range.
         """
         page = "http://vision.eng.shizuoka.ac.jp/mod/page/view.php?id=23"
-        super().__init__(Layout("csiq", "CSIQ", page, root), split_seed=split_seed, folds=folds, fold=fold)
+        super().__init__(OfficialLayout("csiq", "CSIQ", page, root), split_seed=split_seed, folds=folds, fold=fold)
 
     def _read(self) -> Sequence[Entry]:
         (path,) = self._labels()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.contracts import Entry, register
-from harness.datasets.layout import Layout, RatedPairs
+from harness.datasets.layout import OfficialLayout, RatedPairs
 
-LABEL_FILE = "dmos.csv"
+_LABEL_FILE = "dmos.csv"
 
 _COLUMNS = ["dist_img", "ref_img", "dmos"]
 _IMAGE = re.compile(r"(?P<stem>(?P<reference>I\d\d)_(?P<kind>\d\d)_(?P<level>\d\d))\.png", re.IGNORECASE)
@@ -41,7 +41,7 @@ class KADID10k(RatedPairs):
         Raises:
             DataError: The seed or a fold is outside its range.
         """
-        layout = Layout("kadid10k", "KADID-10k", "https://database.mmsp-kn.de/kadid-10k-database.html", root)
+        layout = OfficialLayout("kadid10k", "KADID-10k", "https://database.mmsp-kn.de/kadid-10k-database.html", root)
         super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
 
     def _read(self) -> Sequence[Entry]:
@@ -67,7 +67,7 @@ class KADID10k(RatedPairs):
         )
 
     def _labels(self) -> Sequence[Path]:
-        return [self._layout.find(LABEL_FILE)]
+        return [self._layout.find(_LABEL_FILE)]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
         find = self._layout.find

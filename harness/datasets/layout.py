@@ -18,7 +18,7 @@ from harness.datasets.splits import UNSPLIT, ReferenceSplits
 from harness.files import data_dir, shown
 
 
-class Layout:
+class OfficialLayout:
     """The unpacked folder of one data set; file names are found whatever their case."""
 
     def __init__(self, name: str, title: str, page: str, root: str | None, *, folder: str = "") -> None:
@@ -188,7 +188,7 @@ class RatedPairs(Dataset):
     folders: ClassVar[tuple[tuple[str, ...], ...]]
     """Folders of images, each as the names on the way to it."""
 
-    def __init__(self, layout: Layout, *, split_seed: int | None, folds: int | None, fold: int) -> None:
+    def __init__(self, layout: OfficialLayout, *, split_seed: int | None, folds: int | None, fold: int) -> None:
         self._layout = layout
         self._parts = ReferenceSplits(layout.name, split_seed=split_seed, folds=folds, fold=fold)
         self.splits = self._parts.names  # type: ignore[misc]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.contracts import DataError, Entry, register
-from harness.datasets.layout import Layout, RatedPairs
+from harness.datasets.layout import OfficialLayout, RatedPairs
 
 COUNTS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
 """Images of each distortion type, in the order of the label files."""
@@ -43,7 +43,9 @@ class LIVE(RatedPairs):
             DataError: The seed or a fold is outside its range.
         """
         page = "https://live.ece.utexas.edu/research/quality/subjective.htm"
-        super().__init__(Layout("live", "LIVE release 2", page, root), split_seed=split_seed, folds=folds, fold=fold)
+        super().__init__(
+            OfficialLayout("live", "LIVE release 2", page, root), split_seed=split_seed, folds=folds, fold=fold
+        )
 
     def _read(self) -> Sequence[Entry]:
         scores, names = self._labels()

@@ -11,17 +11,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
-from harness.datasets.layout import Layout
+from harness.datasets.layout import OfficialLayout
 
 _REFERENCE = re.compile(r"[^/\\]+\.png", re.IGNORECASE)
 _DISTORTED = re.compile(r"distort_\d+_(?P<kind>.+)_(inter|intra)_[^_]+", re.IGNORECASE)
 
 
-class PieAPPFolder(Layout):
+class PieAPPFolder(OfficialLayout):
     """Where the files of PieAPP lie; `pieapp` and `pieapp_2afc` are two views of one folder."""
 
     def __init__(self, name: str, root: str | None) -> None:
-        """See `Layout`."""
+        """See `OfficialLayout`."""
         page = "https://github.com/prashnani/PerceptualImageError"
         super().__init__(name, "PieAPP", page, root, folder="pieapp")
 

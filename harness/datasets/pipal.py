@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.contracts import DataError, Entry, register
-from harness.datasets.layout import Layout, RatedPairs
+from harness.datasets.layout import OfficialLayout, RatedPairs
 from harness.files import shown
 
 _LINE = re.compile(r"(?P<stem>(?P<reference>A\d{4})_(?P<kind>\d\d)_\d\d)\.bmp\s*,\s*(?P<elo>\S+)", re.IGNORECASE)
@@ -46,7 +46,7 @@ class PIPAL(RatedPairs):
             DataError: The seed or a fold is outside its range.
         """
         page = "https://www.jasongt.com/projectpages/pipal.html"
-        super().__init__(Layout("pipal", "PIPAL", page, root), split_seed=split_seed, folds=folds, fold=fold)
+        super().__init__(OfficialLayout("pipal", "PIPAL", page, root), split_seed=split_seed, folds=folds, fold=fold)
 
     def fingerprint(self) -> str:
         """Hash of the label files and of the names and sizes of all images; reads no pixel."""

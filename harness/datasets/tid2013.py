@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.contracts import DataError, Entry, register
-from harness.datasets.layout import Layout, RatedPairs
+from harness.datasets.layout import OfficialLayout, RatedPairs
 from harness.files import shown
 
-LABEL_FILE = "mos_with_names.txt"
+_LABEL_FILE = "mos_with_names.txt"
 
 _LINE = re.compile(r"(?P<mos>\S+)\s+(?P<stem>[iI](?P<reference>\d\d)_(?P<kind>\d\d)_(?P<level>\d))\.[bB][mM][pP]")
 _HIGHEST = 9.0
@@ -65,7 +65,7 @@ class TID2013(RatedPairs):
         Raises:
             DataError: A type, a reference, the seed or a fold is outside its range.
         """
-        layout = Layout("tid2013", "TID2013", "https://www.ponomarenko.info/tid2013.htm", root)
+        layout = OfficialLayout("tid2013", "TID2013", "https://www.ponomarenko.info/tid2013.htm", root)
         super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
         self._types = _checked(types, _TYPES, "types")
         self._references = _checked(references, _REFERENCES, "references")
@@ -77,12 +77,12 @@ class TID2013(RatedPairs):
             names = ", ".join(sorted({str(_number(entry)) for entry in self._all}, key=int)) or "none"
             raise DataError(
                 f"Data set tid2013 in {shown(self._layout.root)}: no image is left after the filters types and "
-                f"references. {LABEL_FILE} lists types {held} and references {names}; choose among these."
+                f"references. {_LABEL_FILE} lists types {held} and references {names}; choose among these."
             )
         return kept
 
     def _labels(self) -> Sequence[Path]:
-        return [self._layout.find(LABEL_FILE)]
+        return [self._layout.find(_LABEL_FILE)]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
         find = self._layout.find

@@ -22,7 +22,7 @@ __all__ = ["Bridge", "NoSuchNameError", "bridge", "import_library"]
 SEPARATOR = ":"
 """Between the prefix of a bridge and a name of its library."""
 
-B = TypeVar("B", bound="type[Bridge]")
+_B = TypeVar("_B", bound="type[Bridge]")
 
 
 class NoSuchNameError(LookupError):
@@ -39,7 +39,7 @@ class Mark:
     install: str
 
 
-def bridge(prefix: str, kind: Kind, *, library: str, install: str = "") -> Callable[[B], B]:
+def bridge(prefix: str, kind: Kind, *, library: str, install: str = "") -> Callable[[_B], _B]:
     """Class decorator that puts a library behind a prefix; all arguments are literals, read without importing the file.
 
     Args:
@@ -50,7 +50,7 @@ def bridge(prefix: str, kind: Kind, *, library: str, install: str = "") -> Calla
     """
     marked = _mark(prefix, kind, library=library, install=install)
 
-    def mark(cls: B) -> B:
+    def mark(cls: _B) -> _B:
         cls.bridge_mark = marked
         return cls
 

@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from harness.errors import UserError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Kind = Literal["metrics", "attacks", "purifiers", "datasets", "recipes"]
 
 KINDS: Mapping[Kind, tuple[str, str]] = {
@@ -89,11 +89,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Plugin(Generic[T]):
+class Plugin(Generic[_T]):
     """A loaded plugin: its class under one of its registered names."""
 
     name: str
-    cls: type[T]
+    cls: type[_T]
     preset: Mapping[str, Any]
     weights: str | None
     origin: str
@@ -124,7 +124,7 @@ class Plugin(Generic[T]):
             text = text.replace(f"{{{parameter.name}}}", str(parameters.get(parameter.name, parameter.default)))
         return text
 
-    def build(self, parameters: Mapping[str, Any]) -> T:
+    def build(self, parameters: Mapping[str, Any]) -> _T:
         """An instance with the given parameters over the presets."""
         return self.cls(**{**self.preset, **parameters})
 

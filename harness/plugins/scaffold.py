@@ -22,9 +22,9 @@ from harness.files import shown, write_whole
 from harness.plugins.model import KINDS, Kind, singular
 from harness.plugins.registry import Registry
 
-What = Literal["metric", "attack", "defense", "dataset"]
+Template = Literal["metric", "attack", "defense", "dataset"]
 
-_KIND: Mapping[What, Kind] = {
+_KIND: Mapping[Template, Kind] = {
     "metric": "metrics",
     "attack": "attacks",
     "defense": "purifiers",
@@ -47,7 +47,7 @@ class Created:
     commands: tuple[str, ...]
 
 
-def create(what: What, name: str, out: Path, registry: Registry, *, package: bool = False) -> Created:
+def create(what: Template, name: str, out: Path, registry: Registry, *, package: bool = False) -> Created:
     """Write a working plugin to start from: everything, or nothing if anything stands in the way.
 
     Args:
@@ -68,7 +68,7 @@ def create(what: What, name: str, out: Path, registry: Registry, *, package: boo
     return Created(tuple(files), tuple(made.commands()))
 
 
-def _check_name(what: What, name: str, registry: Registry) -> None:
+def _check_name(what: Template, name: str, registry: Registry) -> None:
     kind = _KIND[what]
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise UserError(
@@ -88,7 +88,7 @@ def _check_name(what: What, name: str, registry: Registry) -> None:
         raise UserError(f"new {what} '{name}': {reason}. Take another name, such as 'my_{_module(name)}'.")
 
 
-def _mended(what: What, name: str) -> str:
+def _mended(what: Template, name: str) -> str:
     """A valid name near a wrong one: 'MyAttack 2' becomes 'my_attack_2'."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
     mended = "_".join(words)[:_LONGEST].strip("_")
@@ -118,7 +118,7 @@ def _installed(module: str) -> str:
     return shown(elsewhere[-1]) if elsewhere else ""
 
 
-def _names_used(what: What) -> set[str]:
+def _names_used(what: Template) -> set[str]:
     """Every name the template uses, none of which its class may take over."""
     text = string.Template(_template(f"{what}.py")).substitute(name="x", module="x", class_name="_")
     nodes = list(ast.walk(ast.parse(text)))
@@ -134,7 +134,7 @@ def _template(name: str) -> str:
 class _LoneFile:
     """NAME.py, given with --plugin, with test_NAME.py and NAME.yaml beside it."""
 
-    def __init__(self, what: What, name: str, out: Path) -> None:
+    def __init__(self, what: Template, name: str, out: Path) -> None:
         self.what, self.name, self.out = what, name, out
         self.module, self.kind = _module(name), _KIND[what]
 
@@ -192,7 +192,7 @@ class _LoneFile:
 class _Package(_LoneFile):
     """An installable package with an entry point, in a folder called like the distribution."""
 
-    def __init__(self, what: What, name: str, out: Path) -> None:
+    def __init__(self, what: Template, name: str, out: Path) -> None:
         # No such distribution may be on PyPI by chance, and no module is called like the folder.
         self.distribution = f"robustiqa-{name}"
         super().__init__(what, name, out / self.distribution)

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from harness.report.data import DatasetFacts, RunData
 from harness.statistics import directions
-from harness.statistics.bootstrap import RESAMPLES, Ints, cluster_codes, cluster_multiplicities
+from harness.statistics.bootstrap import RESAMPLES, Floats, Ints, cluster_codes, cluster_multiplicities
 from harness.suite.cell_names import cell_name
 
-Floats = NDArray[np.float64]
 State = Literal["ok", "failed", "missing"]
 
 RAISING_CONTROL = "restore"

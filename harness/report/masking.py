@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.report.arrays import Evaluated, Finished, Floats, ScorerGrid, Setting
+from harness.report.arrays import Evaluated, Finished, ScorerGrid, Setting
 from harness.report.data import RunData
 from harness.report.layout import scorer_of
 from harness.report.measure import Row, start_row
 from harness.report.table import Table
 from harness.statistics import robustness
+from harness.statistics.bootstrap import Floats
 from harness.statistics.masking import Figure, not_weaker, reaches, suited
 from harness.wording import budget_text, joined
 

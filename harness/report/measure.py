@@ -15,12 +15,12 @@ from harness.report.arrays import (
     WORST,
     Chosen,
     Evaluated,
-    Floats,
     ScorerGrid,
     Setting,
     State,
 )
 from harness.statistics import bootstrap, correlation, ordering, pairs, robustness, two_afc
+from harness.statistics.bootstrap import Floats
 from harness.suite.cell_names import CLEAN
 
 Row = dict[str, Any]

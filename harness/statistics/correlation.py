@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from harness.statistics.bootstrap import Floats
 
 _BLOCK = 4_000_000
 """Elements of a resamples x samples array worked on at a time, so that large data sets stay within memory."""

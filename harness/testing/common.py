@@ -25,8 +25,6 @@ from harness.plugins.returned import told
 
 RELATIVE = 1e-5
 """How far a score may move with the size of its batch, relative to the largest score of the batch."""
-RANGE = 1e-6
-"""How far outside [0, 1] a pixel may lie."""
 RADII: Mapping[Norm, Mapping[str, float]] = {
     "linf": {"usual": 4 / 255, "tiny": 1e-4, "large": 1.0},
     "l2": {"usual": 1.0, "tiny": 1e-3, "large": 100.0},

@@ -13,8 +13,8 @@ from harness.contracts import (
     Tree,
     map_tree,
 )
+from harness.plugins.returned import RANGE
 from harness.testing.common import (
-    RANGE,
     Report,
     identical,
     image_pairs,

@@ -6,7 +6,7 @@ killed resumes from its last validation and ends with the same bytes.
 """
 
 from harness.training.images import ImageCache
-from harness.training.measures import COLLAPSE, Progress
-from harness.training.run import Preview, TrainResult, preview, train
+from harness.training.measures import COLLAPSE, Validation
+from harness.training.train import Preview, TrainResult, preview, train
 
-__all__ = ["COLLAPSE", "ImageCache", "Preview", "Progress", "TrainResult", "preview", "train"]
+__all__ = ["COLLAPSE", "ImageCache", "Preview", "TrainResult", "Validation", "preview", "train"]

@@ -14,14 +14,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from harness.files import write_whole
-from harness.training.json_text import json_text
-from harness.training.measures import Progress
+from harness.training.finite_json import finite_json
+from harness.training.measures import Validation
 from harness.training.recipe_file import TrainingError
 
 _FILE = "checkpoint.safetensors"
 _HISTORY = "history.jsonl"
 
-State = Mapping[str, Tensor]
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Checkpoint:
     identity: str
     """What it must agree with to be continued."""
     step: int
-    history: tuple[Progress, ...]
+    history: tuple[Validation, ...]
     seconds: float
-    metric: State
-    best: State
+    metric: Tensors
+    best: Tensors
     """Weights of the best validation so far."""
-    link: State
+    link: Tensors
     """Empty without a link."""
-    best_link: State
-    moments: Mapping[int, State]
+    best_link: Tensors
+    moments: Mapping[int, Tensors]
     """Number of a trained parameter -> Adam's state of it."""
 
 
@@ -60,8 +60,8 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
         "history": state.history,
         "seconds": state.seconds,
     }
-    write_whole(folder / _FILE, save(tensors, {"training": json_text(figures)}))
-    lines = [json_text(point._asdict()) for point in state.history]
+    write_whole(folder / _FILE, save(tensors, {"training": finite_json(figures)}))
+    lines = [finite_json(point._asdict()) for point in state.history]
     write_whole(folder / _HISTORY, ("\n".join(lines) + "\n").encode())
 
 
@@ -83,7 +83,7 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     return Checkpoint(
         identity=identity,
         step=figures["step"],
-        history=tuple(_progress(*point) for point in figures["history"]),
+        history=tuple(_validation(*point) for point in figures["history"]),
         seconds=figures["seconds"],
         metric=_under("metric.", tensors),
         best=_under("best.", tensors),
@@ -119,14 +119,16 @@ def refuse_another(folder: Path, identity: str) -> dict[str, Any]:
     return figures
 
 
-def _progress(step: int, figure: float | None, spread: float | None, loss: float | None, collapsed: bool) -> Progress:
+def _validation(
+    step: int, figure: float | None, spread: float | None, loss: float | None, collapsed: bool
+) -> Validation:
     figure, spread, loss = (math.nan if value is None else value for value in (figure, spread, loss))
-    return Progress(step, figure, spread, loss, collapsed)
+    return Validation(step, figure, spread, loss, collapsed)
 
 
-def _named(prefix: str, tensors: State) -> dict[str, Tensor]:
+def _named(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
     return {f"{prefix}{key}": value for key, value in tensors.items()}
 
 
-def _under(prefix: str, tensors: State) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

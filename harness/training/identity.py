@@ -23,7 +23,7 @@ def started_from(file: RecipeFile, registry: Registry) -> WeightFile | None:
     return resolve(plugin.name, wanted, plugin.weights) if wanted is not None else None
 
 
-def identity_of(file: RecipeFile, material: Material, registry: Registry, started: WeightFile | None) -> str:
+def checkpoint_identity(file: RecipeFile, material: Material, registry: Registry, started: WeightFile | None) -> str:
     """The sha256 of all that decides a member's weights, 64 hexadecimal digits.
 
     Args:
@@ -52,4 +52,4 @@ def refuse_other_runs(members: Sequence[Member], materials: Sequence[Material], 
     for member, material in zip(members, materials, strict=True):
         if has_checkpoint(member.folder):
             started = started_from(member.file, registry)
-            refuse_another(member.folder, identity_of(member.file, material, registry, started))
+            refuse_another(member.folder, checkpoint_identity(member.file, material, registry, started))

@@ -25,7 +25,7 @@ MEASURES = {"pairs": "srocc", "triplets": "accuracy"}
 WORDS = {"srocc": "SROCC", "plcc": "PLCC", "accuracy": "2AFC accuracy"}
 
 
-class Progress(NamedTuple):
+class Validation(NamedTuple):
     """One validation."""
 
     step: int
@@ -91,12 +91,12 @@ def tested(quality: Qualities, entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def best_of(history: Sequence[Progress]) -> Progress:
+def best_of(history: Sequence[Validation]) -> Validation:
     """The first validation with the best figure."""
     return max(history, key=lambda point: -math.inf if math.isnan(point.figure) else point.figure)
 
 
-def ran_out(history: Sequence[Progress], patience: int | None) -> bool:
+def ran_out(history: Sequence[Validation], patience: int | None) -> bool:
     """Whether the last `patience` validations were no better than one before them."""
     if patience is None or not history:
         return False

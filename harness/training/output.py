@@ -17,8 +17,8 @@ from harness.engine.provenance import own_version
 from harness.files import locked, write_whole
 from harness.plugins.build import build_metric
 from harness.plugins.weights.locate import MANIFEST, SUFFIX, read_manifest
-from harness.training.checkpoint import State
-from harness.training.json_text import json_text
+from harness.training.checkpoint import Tensors
+from harness.training.finite_json import finite_json
 from harness.training.measures import MEASURES
 from harness.training.members import Material, Member
 from harness.training.recipe_file import FOLDS, RecipeFile, TrainingError
@@ -44,7 +44,7 @@ def list_weights(path: Path, entry: Mapping[str, Any]) -> None:
     listed = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), **entry}
     with locked(path.parent / MANIFEST):  # two trainings may end at once
         manifest = {**read_manifest(path.parent), path.name.removesuffix(SUFFIX): listed}
-        write_whole(path.parent / MANIFEST, (json_text(dict(sorted(manifest.items())), indent=2) + "\n").encode())
+        write_whole(path.parent / MANIFEST, (finite_json(dict(sorted(manifest.items())), indent=2) + "\n").encode())
 
 
 def refuse_taken(file: RecipeFile) -> None:
@@ -160,7 +160,7 @@ def folds_parameters(file: RecipeFile, references: int) -> dict[str, Any]:
     }
 
 
-def join_folds(file: RecipeFile, materials: Sequence[Material], weights: Sequence[State]) -> dict[str, Tensor]:
+def join_folds(file: RecipeFile, materials: Sequence[Material], weights: Sequence[Tensors]) -> dict[str, Tensor]:
     """State of the metric `folds`: every member's weights, and which member held each reference out.
 
     Args:

@@ -23,7 +23,7 @@ from harness.suite.keys import NAME, as_entry, worded
 from harness.suite.strict_yaml import Document, Problem
 from harness.wording import did_you_mean, quoted
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 RECIPES = FileKind("recipe", "name, metric, dataset, ...", "suites/train/birqa_tiny_mini.yaml")
 FOLDS = "folds"
@@ -56,7 +56,7 @@ class PluginUse(pydantic.BaseModel):
         return dict(self.model_extra or {})
 
 
-class MetricUse(PluginUse):
+class TrainedMetric(PluginUse):
     """The metric to train and what it starts from."""
 
     weights: str | None = pydantic.Field(
@@ -85,7 +85,7 @@ class RecipeFile(_Strict):
     """A recipe file, checked."""
 
     name: Annotated[str, pydantic.Field(pattern=NAME)] = pydantic.Field(description="Name of the run folder.")
-    metric: MetricUse = pydantic.Field(description="The metric to train, its parameters and `weights`.")
+    metric: TrainedMetric = pydantic.Field(description="The metric to train, its parameters and `weights`.")
     dataset: DataUse = pydantic.Field(description="The data set, its parameters and the splits `train`, `val`, `test`.")
     recipe: PluginUse = pydantic.Field(description="The training recipe and its parameters.")
     steps: pydantic.PositiveInt = pydantic.Field(description="Steps of Adam, a batch each.")
@@ -259,7 +259,7 @@ def _explained(problem: Any) -> Problem:
     return Problem(place, f"{worded(problem) if own_words else problem['msg']}, got {quoted(problem['input'])}.")
 
 
-def build_plugin(plugin: Plugin[T], path: Path, parameters: Mapping[str, Any]) -> T:
+def build_plugin(plugin: Plugin[_T], path: Path, parameters: Mapping[str, Any]) -> _T:
     """An instance of a plugin with the parameters that a recipe file gives it.
 
     Raises:

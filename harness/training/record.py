@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.engine.provenance import git_state, versions
 from harness.files import write_whole
-from harness.training.json_text import json_text
+from harness.training.finite_json import finite_json
 from harness.training.measures import MEASURES
 from harness.training.members import Member
 from harness.training.recipe_file import RecipeFile
@@ -74,7 +74,7 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        write_whole(self._path, (json_text(self._content, indent=1) + "\n").encode())
+        write_whole(self._path, (finite_json(self._content, indent=1) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def summarise(file: RecipeFile, members: Sequence[Member], trained: Sequence[Trained], kind: str) -> dict[str, Any]:
+def summary_of(file: RecipeFile, members: Sequence[Member], trained: Sequence[Trained], kind: str) -> dict[str, Any]:
     """Validation and test figures of every member, and their mean and standard deviation over members.
 
     Folds are ``joined``. Of seeds ``chosen`` is the member with the best validation figure, of those that did not
@@ -138,4 +138,4 @@ def _spread(values: Sequence[float]) -> Mapping[str, float | None]:
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write summary.json whole."""
-    write_whole(folder / SUMMARY, (json_text(summary, indent=1) + "\n").encode())
+    write_whole(folder / SUMMARY, (finite_json(summary, indent=1) + "\n").encode())

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from harness.training.measures import COLLAPSE, MEASURES, WORDS, Progress
+from harness.training.measures import COLLAPSE, MEASURES, WORDS, Validation
 
 
 class Reporter:
@@ -72,7 +72,7 @@ class Reporter:
             completed = (self._number - 1) * self._steps + step
             self._bar.update(self._task, completed=completed, description=f"{self._who}{of}", left=self._left())
 
-    def validated(self, point: Progress, kind: str) -> None:
+    def validated(self, point: Validation, kind: str) -> None:
         """A validation is done."""
         alarm = f"  COLLAPSE: std(prediction)/std(label) is below {COLLAPSE}" if point.collapsed else ""
         left = self._left() if self._bar is None else ""

@@ -23,11 +23,11 @@ from harness.files import write_whole
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, load, read_manifest
 from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from harness.training.identity import identity_of, started_from
+from harness.training.finite_json import finite_json
+from harness.training.identity import checkpoint_identity, started_from
 from harness.training.images import training_batch
-from harness.training.json_text import json_text
 from harness.training.link import Linked
-from harness.training.measures import COLLAPSE, Progress, best_of, qualities, ran_out, tested, validation
+from harness.training.measures import COLLAPSE, Validation, best_of, qualities, ran_out, tested, validation
 from harness.training.members import Material, Member
 from harness.training.recipe_file import RecipeFile, TrainingError, build_plugin
 from harness.training.reporter import Reporter
@@ -42,8 +42,8 @@ class Trained:
 
     weights: Mapping[str, Tensor]
     """State dict of the best validation."""
-    best: Progress
-    history: tuple[Progress, ...]
+    best: Validation
+    history: tuple[Validation, ...]
     stopped: bool
     """It ended early: validations got no better."""
     link: Mapping[str, float] | None
@@ -76,7 +76,7 @@ class Trainer:
         self.member, self.file, self.folder, self.device = member, file, member.folder, device
         self.data, self.recipe, self.splits = material.data, material.recipe, material.splits
         self.images = material.images
-        self._identity = functools.partial(identity_of, file, material, registry)
+        self._identity = functools.partial(checkpoint_identity, file, material, registry)
         plugin = registry.metric(file.metric.name)
         with torch.random.fork_rng(devices=[]):  # for metrics that draw their first weights from the global stream
             torch.default_generator.manual_seed(file.seed)
@@ -101,7 +101,7 @@ class Trainer:
         self.parameters = [*self.trained.values(), *links]
         self.optimiser = torch.optim.Adam(self.parameters, lr=file.learning_rate, betas=file.betas)
         self.step = 0
-        self.history: list[Progress] = []
+        self.history: list[Validation] = []
         self.best, self.best_link = _copied(self.metric), self._link_state()
         self.seconds = 0.0
 
@@ -182,7 +182,7 @@ class Trainer:
         figure, spread = validation(quality, self.splits.val, self.file, self.link) if finite else (math.nan, math.nan)
         if not math.isfinite(spread):
             raise self._diverged("weights or validation scores", self.step)
-        point = Progress(self.step, figure, spread, loss, not spread >= COLLAPSE)
+        point = Validation(self.step, figure, spread, loss, not spread >= COLLAPSE)
         self.history.append(point)
         if best_of(self.history) is point:
             self.best, self.best_link = _copied(self.metric), self._link_state()
@@ -263,7 +263,7 @@ class Trainer:
             raise self._diverged("test scores", step)
         figures = tested(quality, self.splits.test)
         content = {"identity": identity, "step": step, "test": figures}
-        write_whole(path, (json_text(content, indent=2) + "\n").encode())
+        write_whole(path, (finite_json(content, indent=2) + "\n").encode())
         return figures
 
     @functools.cached_property

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from harness.contracts import Metric, Panel, register
 from metrics_zoo.birqa.explain import explain
-from metrics_zoo.birqa.features import FEATURES, LEVELS, ReferenceLevel, feature_pyramid, reference_pyramid
+from metrics_zoo.birqa.features import FEATURES, PYRAMID_LEVELS, ReferenceLevel, feature_pyramid, reference_pyramid
 from metrics_zoo.birqa.network import Network
 
 __all__ = ["BiRQA"]
@@ -92,7 +92,7 @@ class BiRQA(Metric):
             torch.default_generator.manual_seed(0)
             self.network = Network(
                 [FEATURES[name].maps for name in self.features],
-                levels=LEVELS,
+                levels=PYRAMID_LEVELS,
                 channels=channels,
                 stem_channels=stem_channels,
                 head=head,

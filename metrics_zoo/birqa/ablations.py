@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HEADS = 4
+_HEADS = 4
 """Attention heads."""
 
 
@@ -33,7 +33,7 @@ class CrossAttention(nn.Module):
 
 def _heads(maps: Tensor) -> Tensor:
     """N x C x h x w to tokens N x heads x (h w) x (C / heads)."""
-    tokens: Tensor = maps.flatten(2).unflatten(1, (HEADS, -1)).transpose(2, 3)
+    tokens: Tensor = maps.flatten(2).unflatten(1, (_HEADS, -1)).transpose(2, 3)
     return tokens
 
 

@@ -20,7 +20,7 @@ from metrics_zoo.birqa import maps
 from metrics_zoo.birqa.lbp import binary_patterns, compare_patterns
 from metrics_zoo.gaussian import C1, C2, blur, ycbcr
 
-LEVELS = 4
+PYRAMID_LEVELS = 4
 """Pyramid levels, each half the size of the one before (Section 3.1)."""
 
 ReferenceLevel = dict[str, Tensor]
@@ -203,7 +203,7 @@ def feature_pyramid(reference: tuple[ReferenceLevel, ...], dist: Tensor, names: 
 def _pyramid(images: Tensor) -> list[Tensor]:
     """YCbCr images, each level the 2 x 2 means of the one before (odd sizes: means of what the border window holds)."""
     levels = [ycbcr(images.to(torch.promote_types(images.dtype, torch.float32)))]
-    while len(levels) < LEVELS:
+    while len(levels) < PYRAMID_LEVELS:
         levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
     return levels
 

@@ -18,9 +18,9 @@ INFORMATION_SCALE = 1 / 8
 """Brings log(1 + variance / NOISE_VARIANCE) to about [0, 1]: the largest possible variance, 1/4, gives .98."""
 VISUAL_NOISE = 2 / 255**2
 """Variance of VIF's visual noise: 2 for pixels in [0, 255]."""
-FLAT = 1e-6
+_FLAT = 1e-6
 """Variance that counts as none in VIF: above what fp32 leaves of a flat region (about 1e-7), far below a grey level."""
-FAINT = 1e-10
+_FAINT = 1e-10
 """Keeps the division by the strongest saliency finite."""
 FREQUENCY = 0.25
 """Of the Gabor bank, in cycles a pixel; lower ones come with the coarser levels."""
@@ -53,8 +53,8 @@ def fidelity(reference: Tensor, distorted: Tensor, covariance: Tensor) -> Tensor
         distorted: Local variance of the distorted image.
         covariance: Their local covariance.
     """
-    reference = (reference - FLAT).clamp_min(0)
-    gain = (covariance / (reference + FLAT)).clamp_min(0)
+    reference = (reference - _FLAT).clamp_min(0)
+    gain = (covariance / (reference + _FLAT)).clamp_min(0)
     left = (distorted - gain * covariance).clamp_min(0)
     kept = torch.log1p(gain * gain * reference / (left + VISUAL_NOISE))
     return (kept + VISUAL_NOISE) / (torch.log1p(reference / VISUAL_NOISE) + VISUAL_NOISE)
@@ -184,5 +184,5 @@ def saliency(y: Tensor) -> Tensor:
     smooth = F.avg_pool2d(F.pad(logarithm, (1, 1, 1, 1), mode="circular"), 3, stride=1)
     residual = torch.fft.ifft2(spectrum / amplitude * (logarithm - smooth).exp(), norm="ortho")
     energy = blur(residual.abs().square())
-    salient = energy / (energy.amax(dim=(2, 3), keepdim=True) + FAINT)
+    salient = energy / (energy.amax(dim=(2, 3), keepdim=True) + _FAINT)
     return F.interpolate(salient, size=(height, width), mode="bilinear", align_corners=False)

@@ -16,7 +16,7 @@ from metrics_zoo.birqa.ablations import CrossAttention, Multiplication, PooledHe
 
 REDUCTION = 4
 """How much narrower the hidden layers of the channel attentions are (fusion and Squeeze-and-Excitation)."""
-SMALLEST, LARGEST = 1e-6, 1e6
+_SMALLEST, _LARGEST = 1e-6, 1e6
 """Activations that generalised-mean pooling takes as they are: their sixth powers fit into fp32."""
 
 
@@ -244,6 +244,6 @@ class GeneralisedMean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x d x h x w, positive, to N x d."""
         exponent = self.exponent.clamp(1, 6)
-        powers = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(SMALLEST, LARGEST).pow(exponent)
+        powers = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(_SMALLEST, _LARGEST).pow(exponent)
         mean: Tensor = powers.mean(dim=(2, 3)).pow(1 / exponent)
         return mean

@@ -19,7 +19,7 @@ _LIMITS = "[{:g}, {:g}]"
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownMetric:
     """What is known of a library's function beforehand, at default arguments."""
 
     function: str
@@ -49,7 +49,7 @@ class FunctionMetric(Metric):
     """A metric that is one function of a library."""
 
     score_range: ClassVar[tuple[float, float]]
-    known: ClassVar[Known]
+    known: ClassVar[KnownMetric]
     function: ClassVar[Function]
     options: Mapping[str, Any]
     """Values of the YAML parameters."""
@@ -67,7 +67,7 @@ class FunctionMetric(Metric):
         return scores.reshape(len(images), -1).mean(dim=1)
 
 
-def metric_class(library: str, name: str, known: Known, module: Any) -> type[FunctionMetric]:
+def metric_class(library: str, name: str, known: KnownMetric, module: Any) -> type[FunctionMetric]:
     """A metric class for one function; the defaults of its parameters are those of the installed library.
 
     Args:
@@ -115,7 +115,7 @@ def metric_class(library: str, name: str, known: Known, module: Any) -> type[Fun
     return type(f"{library}_{name}", (FunctionMetric,), body)
 
 
-def _description(library: str, known: Known) -> str:
+def _description(library: str, known: KnownMetric) -> str:
     low, high = known.score_range
     best = "higher is better" if known.higher_is_better else "lower is better"
     lines = [

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from harness.contracts import Metric
 from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
-from metrics_zoo.bridges.functional import Known, metric_class
+from metrics_zoo.bridges.functional import KnownMetric, metric_class
 
-INF = math.inf
+_INF = math.inf
 FIXED = {"data_range": 1.0, "reduction": "none"}
 
-KNOWN: Mapping[str, Known] = {
-    "dss": Known(
+KNOWN: Mapping[str, KnownMetric] = {
+    "dss": KnownMetric(
         "dss",
         "DCT subband similarity of the luma (Balanov et al. 2015)",
         True,
@@ -24,7 +24,7 @@ KNOWN: Mapping[str, Known] = {
         note="What is left of a side beyond a multiple of 8 px is cut off. The library says [0, 1]; the covariance "
         "of the lowest band can be negative.",
     ),
-    "fsim": Known(
+    "fsim": KnownMetric(
         "fsim",
         "FSIM (Zhang et al. 2011), FSIMc with chromatic",
         True,
@@ -33,7 +33,7 @@ KNOWN: Mapping[str, Known] = {
         parameters=("chromatic",),
         fixed=FIXED,
     ),
-    "gmsd": Known(
+    "gmsd": KnownMetric(
         "gmsd",
         "Gradient magnitude similarity deviation of the luma (Xue et al. 2014)",
         False,
@@ -42,7 +42,7 @@ KNOWN: Mapping[str, Known] = {
         fixed=FIXED,
         note="The standard deviation of values in [0, 1] is at most 0.5.",
     ),
-    "haarpsi": Known(
+    "haarpsi": KnownMetric(
         "haarpsi",
         "HaarPSI (Reisenhofer et al. 2018)",
         True,
@@ -52,7 +52,7 @@ KNOWN: Mapping[str, Known] = {
         fixed=FIXED,
         note="Two black images score infinity.",
     ),
-    "information_weighted_ssim": Known(
+    "information_weighted_ssim": KnownMetric(
         "information_weighted_ssim",
         "IW-SSIM of the luma (Wang & Li 2011)",
         True,
@@ -63,7 +63,7 @@ KNOWN: Mapping[str, Known] = {
         row_by_row=True,
         note="A flat reference has no score: the library inverts a matrix that is singular there.",
     ),
-    "mdsi": Known(
+    "mdsi": KnownMetric(
         "mdsi",
         "Mean deviation similarity index (Nafchi et al. 2016)",
         False,
@@ -71,7 +71,7 @@ KNOWN: Mapping[str, Known] = {
         fixed=FIXED,
         note="1.25 is a bound, not attained.",
     ),
-    "multi_scale_gmsd": Known(
+    "multi_scale_gmsd": KnownMetric(
         "multi_scale_gmsd",
         "GMSD of the luma on four scales (Zhang et al. 2017)",
         False,
@@ -79,7 +79,7 @@ KNOWN: Mapping[str, Known] = {
         minimum_size=17,
         fixed=FIXED,
     ),
-    "multi_scale_ssim": Known(
+    "multi_scale_ssim": KnownMetric(
         "multi_scale_ssim",
         "MS-SSIM of R, G and B (Wang et al. 2003), whole windows only",
         True,
@@ -88,7 +88,7 @@ KNOWN: Mapping[str, Known] = {
         parameters=("kernel_sigma", "k1", "k2"),
         fixed=FIXED,
     ),
-    "psnr": Known(
+    "psnr": KnownMetric(
         "psnr",
         "PSNR in dB, the mean squared error raised by 1e-8",
         True,
@@ -96,7 +96,7 @@ KNOWN: Mapping[str, Known] = {
         parameters=("convert_to_greyscale",),
         fixed=FIXED,
     ),
-    "srsim": Known(
+    "srsim": KnownMetric(
         "srsim",
         "Spectral residual similarity (Zhang & Li 2012)",
         True,
@@ -108,7 +108,7 @@ KNOWN: Mapping[str, Known] = {
         exact_gradient=False,
         note="The library scales saliency by its extremes over the whole batch.",
     ),
-    "ssim": Known(
+    "ssim": KnownMetric(
         "ssim",
         "SSIM of R, G and B (Wang et al. 2004), whole windows only, large images averaged down first",
         True,
@@ -117,16 +117,16 @@ KNOWN: Mapping[str, Known] = {
         parameters=("kernel_sigma", "k1", "k2", "downsample"),
         fixed=FIXED,
     ),
-    "vif_p": Known(
+    "vif_p": KnownMetric(
         "vif_p",
         "VIF in the pixel domain, of the luma (Sheikh & Bovik 2006)",
         True,
-        (0, INF),
+        (0, _INF),
         minimum_size=41,
         parameters=("sigma_n_sq",),
         fixed=FIXED,
     ),
-    "vsi": Known("vsi", "Visual saliency-induced index (Zhang et al. 2014)", True, (0, 1), fixed=FIXED),
+    "vsi": KnownMetric("vsi", "Visual saliency-induced index (Zhang et al. 2014)", True, (0, 1), fixed=FIXED),
 }
 
 

@@ -22,7 +22,7 @@ from harness.contracts import Metric, UserError
 from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
 from metrics_zoo.bridges.functional import finite_gradient
 
-OFFLINE = "ROBUSTIQA_OFFLINE"
+_OFFLINE = "ROBUSTIQA_OFFLINE"
 
 
 class PyiqaMetric(Metric):
@@ -81,14 +81,16 @@ class Pyiqa(Bridge):
 
 def _created(pyiqa: Any, name: str) -> Any:
     """The metric on the CPU, differentiable, one score an image."""
-    offline = os.environ.get(OFFLINE, "") not in ("", "0")
+    offline = os.environ.get(_OFFLINE, "") not in ("", "0")
     try:
         with _randomness_kept(torch.device("cpu")), _no_network() if offline else contextlib.nullcontext():
             return pyiqa.create_metric(name, as_loss=True, loss_reduction="none", device=torch.device("cpu")).eval()
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         why = (
-            f"{OFFLINE} is set, so nothing is downloaded; its weights are fetched" if offline else "Weights are fetched"
+            f"{_OFFLINE} is set, so nothing is downloaded; its weights are fetched"
+            if offline
+            else "Weights are fetched"
         )
         cure = f"{why} by pyiqa itself: python -c \"import pyiqa; pyiqa.create_metric('{name}')\""
         raise UserError(f"pyiqa cannot make it ({reason}). {cure}") from error
@@ -120,7 +122,7 @@ def _no_network() -> Iterator[None]:
     """Refuse every connection that Python code opens meanwhile."""
 
     def refuse(*_: Any) -> NoReturn:
-        raise OSError(f"no connection: {OFFLINE} is set")
+        raise OSError(f"no connection: {_OFFLINE} is set")
 
     connect = socket.socket.connect
     socket.socket.connect = refuse  # type: ignore[method-assign]

@@ -7,23 +7,23 @@ from collections.abc import Mapping, Sequence
 
 from harness.contracts import Metric
 from harness.plugins.bridges import Bridge, NoSuchNameError, bridge, import_library
-from metrics_zoo.bridges.functional import Known, metric_class
+from metrics_zoo.bridges.functional import KnownMetric, metric_class
 
-INF = math.inf
+_INF = math.inf
 UNIT = {"data_range": 1.0}
 EACH = {"reduction": "none"}
 
-KNOWN: Mapping[str, Known] = {
-    "ergas": Known(
+KNOWN: Mapping[str, KnownMetric] = {
+    "ergas": KnownMetric(
         "error_relative_global_dimensionless_synthesis",
         "Relative error of the channels, ERGAS (Wald 2000)",
         False,
-        (0, INF),
+        (0, _INF),
         parameters=("ratio",),
         fixed=EACH,
         note="Infinite or no number where a channel of the reference is black throughout.",
     ),
-    "ms_ssim": Known(
+    "ms_ssim": KnownMetric(
         "multiscale_structural_similarity_index_measure",
         "MS-SSIM of R, G and B (Wang et al. 2003), mirrored at the borders",
         True,
@@ -32,23 +32,23 @@ KNOWN: Mapping[str, Known] = {
         parameters=("k1", "k2"),
         fixed=UNIT | EACH,
     ),
-    "psnr": Known(
+    "psnr": KnownMetric(
         "peak_signal_noise_ratio",
         "PSNR of R, G and B in dB, infinite for identical images",
         True,
-        (0, INF),
+        (0, _INF),
         fixed=UNIT | EACH | {"dim": (1, 2, 3)},
     ),
-    "rase": Known(
+    "rase": KnownMetric(
         "relative_average_spectral_error",
         "Relative average spectral error, RASE, in windows of 8 px",
         False,
-        (0, INF),
+        (0, _INF),
         minimum_size=9,
         row_by_row=True,
         note="Infinite or no number where a window of the reference is black.",
     ),
-    "rmse_sw": Known(
+    "rmse_sw": KnownMetric(
         "root_mean_squared_error_using_sliding_window",
         "Root mean squared error in windows of 8 px",
         False,
@@ -56,7 +56,7 @@ KNOWN: Mapping[str, Known] = {
         minimum_size=9,
         row_by_row=True,
     ),
-    "sam": Known(
+    "sam": KnownMetric(
         "spectral_angle_mapper",
         "Angle between the colours of a pixel, SAM, in radians",
         False,
@@ -64,7 +64,7 @@ KNOWN: Mapping[str, Known] = {
         fixed=EACH,
         note="No number where a pixel of either image is black: black has no angle.",
     ),
-    "scc": Known(
+    "scc": KnownMetric(
         "spatial_correlation_coefficient",
         "Spatial correlation of edges, SCC (Zhou et al. 1998), in windows of 8 px",
         True,
@@ -72,7 +72,7 @@ KNOWN: Mapping[str, Known] = {
         minimum_size=8,
         fixed=EACH,
     ),
-    "ssim": Known(
+    "ssim": KnownMetric(
         "structural_similarity_index_measure",
         "SSIM of R, G and B (Wang et al. 2004), mirrored at the borders",
         True,
@@ -81,7 +81,7 @@ KNOWN: Mapping[str, Known] = {
         parameters=("k1", "k2"),
         fixed=UNIT | EACH,
     ),
-    "uqi": Known(
+    "uqi": KnownMetric(
         "universal_image_quality_index",
         "Universal quality index of R, G and B (Wang & Bovik 2002): SSIM without constants",
         True,
@@ -89,11 +89,11 @@ KNOWN: Mapping[str, Known] = {
         minimum_size=11,
         fixed=EACH,
     ),
-    "vif": Known(
+    "vif": KnownMetric(
         "visual_information_fidelity",
         "VIF in the pixel domain (Sheikh & Bovik 2006), the mean over R, G and B",
         True,
-        (0, INF),
+        (0, _INF),
         minimum_size=41,
         parameters=("sigma_n_sq",),
         fixed=EACH,

@@ -24,12 +24,12 @@ VIEWED = 256
 """The shorter side is brought near this many pixels by averaging."""
 
 SCALES = 4
-ORIENTATIONS = 4
+_ORIENTATIONS = 4
 SHORTEST = 6
 """Wavelength of the finest filter in pixels; each scale doubles it."""
 BANDWIDTH = 0.55
 """Standard deviation of a log-Gabor filter over its centre frequency."""
-SPREAD = math.pi / (ORIENTATIONS * 1.2)
+SPREAD = math.pi / (_ORIENTATIONS * 1.2)
 """Angular standard deviation of a filter, in radians."""
 CUTOFF, ORDER = 0.45, 15
 """The low-pass filter that keeps the corners of the spectrum out, in cycles per pixel."""
@@ -37,13 +37,13 @@ NOISE_DEVIATIONS = 2.0
 """Standard deviations beyond the mean up to which energy counts as noise."""
 NOISE_SCALING = 1.7
 """Kovesi's empirical divisor of the noise threshold."""
-TINY = 1e-7
+_TINY = 1e-7
 """Amplitude added where one divides by an amplitude: above what rounding makes of a flat image in float32."""
-FAINT = 1e-7
+_FAINT = 1e-7
 """Weight that every place has beside its own, so that two flat images, which have none, score 1."""
 
 
-class Maps(NamedTuple):
+class PhaseMaps(NamedTuple):
     """What FSIM takes from an image (h x w is the size at which it is compared)."""
 
     congruency: Tensor
@@ -69,18 +69,18 @@ class FSIM(Metric):
     minimum_size: ClassVar[int] = 6
     """6 px hold the wavelength of the finest filter once."""
 
-    def encode(self, ref: Tensor) -> Maps:
+    def encode(self, ref: Tensor) -> PhaseMaps:
         """Phase congruency, gradient magnitude and colours of the reference."""
         return _maps(ref)
 
-    def score(self, reference: Maps, dist: Tensor) -> Tensor:
+    def score(self, reference: PhaseMaps, dist: Tensor) -> Tensor:
         """FSIMc of each image, shape [N]."""
         maps = _maps(dist)
         alike = similarity(reference.congruency, maps.congruency, T1)
         alike = alike * similarity(reference.gradient, maps.gradient, T2)
         colours = similarity(reference.colours, maps.colours, T3)
         alike = alike * _faded((colours[:, :1] * colours[:, 1:]).abs())
-        weight = torch.maximum(reference.congruency, maps.congruency) + FAINT
+        weight = torch.maximum(reference.congruency, maps.congruency) + _FAINT
         score: Tensor = (alike * weight).flatten(1).sum(dim=1) / weight.flatten(1).sum(dim=1)
         return score
 
@@ -92,11 +92,11 @@ def _faded(values: Tensor) -> Tensor:
     return power.masked_fill(zero, 0)
 
 
-def _maps(images: Tensor) -> Maps:
+def _maps(images: Tensor) -> PhaseMaps:
     block = max(1, round(min(images.shape[-2:]) / VIEWED))
     colours = yiq(F.avg_pool2d(images, block) if block > 1 else images)
     y = colours[:, :1]
-    return Maps(_phase_congruency(y), gradient_magnitude(y, 3 / 16, 10 / 16), colours[:, 1:])
+    return PhaseMaps(_phase_congruency(y), gradient_magnitude(y, 3 / 16, 10 / 16), colours[:, 1:])
 
 
 def _phase_congruency(y: Tensor) -> Tensor:
@@ -109,10 +109,10 @@ def _phase_congruency(y: Tensor) -> Tensor:
     amplitude = root(even * even + odd * odd)
     sum_even, sum_odd = even.sum(dim=2, keepdim=True), odd.sum(dim=2, keepdim=True)
     along = root(sum_even * sum_even + sum_odd * sum_odd)
-    across = (even * sum_odd - odd * sum_even).abs().sum(dim=2, keepdim=True) / (along + TINY)
+    across = (even * sum_odd - odd * sum_even).abs().sum(dim=2, keepdim=True) / (along + _TINY)
     noise = thresholds * amplitude[:, :, 0].flatten(2).median(dim=2).values
     energy = (along - across - noise[:, :, None, None, None]).clamp_min(0)
-    congruency: Tensor = energy.sum(dim=1) / (amplitude.sum(dim=(1, 2)).unsqueeze(1) + TINY)
+    congruency: Tensor = energy.sum(dim=1) / (amplitude.sum(dim=(1, 2)).unsqueeze(1) + _TINY)
     return congruency
 
 
@@ -123,8 +123,8 @@ def _filters(like: Tensor) -> tuple[Tensor, Tensor]:
         like: N x 1 x h x w maps that give size, type and device.
 
     Returns:
-        Transfer functions, ORIENTATIONS x SCALES x h x w; noise thresholds over the median amplitude of the finest
-        scale, [ORIENTATIONS].
+        Transfer functions, _ORIENTATIONS x SCALES x h x w; noise thresholds over the median amplitude of the finest
+        scale, [_ORIENTATIONS].
     """
     down, right = (_frequencies(size, like) for size in like.shape[-2:])
     down = down[:, None]
@@ -138,8 +138,8 @@ def _filters(like: Tensor) -> tuple[Tensor, Tensor]:
         distance = octaves + math.log(SHORTEST * 2**scale)
         band = torch.exp(-distance.square() / (2 * math.log(BANDWIDTH) ** 2)) * low_pass
         radial.append(torch.where(radius > 0, band, 0))
-    for orientation in range(ORIENTATIONS):
-        turn = (angle - orientation * math.pi / ORIENTATIONS + math.pi) % (2 * math.pi) - math.pi
+    for orientation in range(_ORIENTATIONS):
+        turn = (angle - orientation * math.pi / _ORIENTATIONS + math.pi) % (2 * math.pi) - math.pi
         angular.append(torch.exp(-turn.square() / (2 * SPREAD**2)))
     filters = torch.stack(angular)[:, None] * torch.stack(radial)
     return filters, _thresholds(filters)
@@ -152,7 +152,7 @@ def _frequencies(size: int, like: Tensor) -> Tensor:
 
 
 def _thresholds(filters: Tensor) -> Tensor:
-    """Noise threshold of the energy over the median amplitude of the finest scale, [ORIENTATIONS].
+    """Noise threshold of the energy over the median amplitude of the finest scale, [_ORIENTATIONS].
 
     White noise has Rayleigh-distributed amplitudes: the median gives its power, the even parts of the filters the
     expected energy of all scales together.

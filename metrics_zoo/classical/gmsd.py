@@ -10,7 +10,7 @@ from harness.contracts import Metric, register
 from metrics_zoo.classical.maps import SQUARE, gradient_magnitude, halve, root, similarity
 from metrics_zoo.gaussian import luma
 
-C = 170 / SQUARE
+_C = 170 / SQUARE
 """Stabiliser of the similarity: 170 for pixels in [0, 255] (the authors' value)."""
 
 
@@ -33,7 +33,7 @@ class GMSD(Metric):
 
     def score(self, reference: Tensor, dist: Tensor) -> Tensor:
         """GMSD of each image, shape [N]."""
-        alike = similarity(reference, _gradient(dist), C).flatten(1)
+        alike = similarity(reference, _gradient(dist), _C).flatten(1)
         return root((alike - alike.mean(dim=1, keepdim=True)).square().mean(dim=1))
 
 

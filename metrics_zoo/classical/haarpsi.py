@@ -11,15 +11,15 @@ from torch import Tensor
 from harness.contracts import Metric, register
 from metrics_zoo.classical.maps import SQUARE, halve, similarity, yiq
 
-C = 30 / SQUARE
+_C = 30 / SQUARE
 """Stabiliser of the similarity: 30 for pixels in [0, 255] (fitted by the authors)."""
 ALPHA = 4.2
 """Slope of the logistic function l_alpha (fitted by the authors)."""
-FAINT = 1e-8
+_FAINT = 1e-8
 """Weight that every place has beside its own, so that two black images, which have none, score 1."""
 
 
-class Maps(NamedTuple):
+class WaveletMaps(NamedTuple):
     """What HaarPSI takes from an image (h x w is the size of the halved image)."""
 
     fine: Tensor
@@ -45,28 +45,28 @@ class HaarPSI(Metric):
     minimum_size: ClassVar[int] = 16
     """16 px leave the halved image one whole 8 x 8 window."""
 
-    def encode(self, ref: Tensor) -> Maps:
+    def encode(self, ref: Tensor) -> WaveletMaps:
         """Haar magnitudes and colours of the halved reference."""
         return _maps(ref)
 
-    def score(self, reference: Maps, dist: Tensor) -> Tensor:
+    def score(self, reference: WaveletMaps, dist: Tensor) -> Tensor:
         """HaarPSI of each image, shape [N]."""
         maps = _maps(dist)
-        fine = similarity(reference.fine, maps.fine, C)
-        colour = similarity(reference.colour, maps.colour, C).mean(dim=1, keepdim=True)
+        fine = similarity(reference.fine, maps.fine, _C)
+        colour = similarity(reference.colour, maps.colour, _C).mean(dim=1, keepdim=True)
         alike = ALPHA * torch.cat(((fine[:, :2] + fine[:, 2:]) / 2, colour), dim=1).flatten(1)
-        weight = torch.maximum(reference.coarse, maps.coarse) + FAINT
+        weight = torch.maximum(reference.coarse, maps.coarse) + _FAINT
         weight = torch.cat((weight, weight.mean(dim=1, keepdim=True)), dim=1).flatten(1)
         # The inverse of l_alpha at a mean m is log(m / (1 - m)) / alpha; summing 1 - m by itself keeps it exact near 1.
         same, other = (weight * torch.sigmoid(alike)).sum(dim=1), (weight * torch.sigmoid(-alike)).sum(dim=1)
         return ((same / other).log() / ALPHA).square()
 
 
-def _maps(images: Tensor) -> Maps:
+def _maps(images: Tensor) -> WaveletMaps:
     halved = halve(yiq(images))
     y, colours = halved[:, :1], F.pad(halved[:, 1:], (0, 1, 0, 1))
     scales = _haar(y)
-    return Maps(torch.cat(scales[:2], dim=1), scales[2], F.avg_pool2d(colours, 2, stride=1).abs())
+    return WaveletMaps(torch.cat(scales[:2], dim=1), scales[2], F.avg_pool2d(colours, 2, stride=1).abs())
 
 
 def _haar(y: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,21 +10,10 @@ from torch import Tensor
 
 from harness.contracts import Metric, register
 from metrics_zoo.classical.maps import window
-from metrics_zoo.gaussian import C1, C2, TAPS, luma
+from metrics_zoo.gaussian import C1, C2, TAPS, LumaMoments, luma
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weight of each scale, finest first (Section 3.2 of the paper)."""
-
-
-class Reference(NamedTuple):
-    """What one scale needs of the reference (h x w is the size of the scale)."""
-
-    luma: Tensor
-    """N x 1 x h x w in [0, 1]."""
-    mean: Tensor
-    """Gaussian mean of the luma, N x 1 x (h - 10) x (w - 10)."""
-    variance: Tensor
-    """Gaussian variance of the luma, same shape."""
 
 
 @register("ms_ssim")
@@ -42,11 +31,11 @@ class MSSSIM(Metric):
     minimum_size: ClassVar[int] = 161
     """161 px leave the coarsest of five scales 11 px, one window."""
 
-    def encode(self, ref: Tensor) -> tuple[Reference, ...]:
+    def encode(self, ref: Tensor) -> tuple[LumaMoments, ...]:
         """Luma of the reference with its local mean and variance, on every scale, finest first."""
         return tuple(_moments(y) for y in _scales(ref))
 
-    def score(self, reference: tuple[Reference, ...], dist: Tensor) -> Tensor:
+    def score(self, reference: tuple[LumaMoments, ...], dist: Tensor) -> Tensor:
         """MS-SSIM of each image, shape [N]."""
         score = dist.new_ones(len(dist))
         for scale, (known, y, exponent) in enumerate(zip(reference, _scales(dist), EXPONENTS, strict=True), start=1):
@@ -69,9 +58,9 @@ def _scales(images: Tensor) -> list[Tensor]:
     return scales
 
 
-def _moments(y: Tensor) -> Reference:
+def _moments(y: Tensor) -> LumaMoments:
     mean, square = window(torch.cat((y, y * y), dim=1), TAPS).split(1, dim=1)
-    return Reference(y, mean, square - mean * mean)
+    return LumaMoments(y, mean, square - mean * mean)
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:

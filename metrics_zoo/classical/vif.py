@@ -14,10 +14,10 @@ from metrics_zoo.gaussian import luma
 
 NOISE = 2 / SQUARE
 """Variance of the visual noise: 2 for pixels in [0, 255] (the authors' value for the pixel domain)."""
-FLAT = 1e-10
+_FLAT = 1e-10
 """Reference variance up to which a window counts as flat and carries no information: above what rounding leaves of a
 flat image in float32, below what a step of one grey level of 255 makes."""
-TINY = 1e-12
+_TINY = 1e-12
 """Added to both sums of information, so that a wholly flat reference gives 1."""
 
 
@@ -33,7 +33,7 @@ WINDOWS = tuple(_taps(radius) for radius in (8, 4, 2, 1))
 """The Gaussian of each scale, finest first: 17, 9, 5 and 3 taps."""
 
 
-class Reference(NamedTuple):
+class VIFReference(NamedTuple):
     """What one scale needs of the reference (h x w is the size of the scale, r the radius of its window)."""
 
     luma: Tensor
@@ -61,11 +61,11 @@ class VIF(Metric):
     minimum_size: ClassVar[int] = 41
     """41 px leave the coarsest of four scales 3 px, one window."""
 
-    def encode(self, ref: Tensor) -> tuple[Reference, ...]:
+    def encode(self, ref: Tensor) -> tuple[VIFReference, ...]:
         """Local moments of the reference and its information, on every scale, finest first."""
         return tuple(_reference(y, taps) for y, taps in zip(_scales(ref), WINDOWS, strict=True))
 
-    def score(self, reference: tuple[Reference, ...], dist: Tensor) -> Tensor:
+    def score(self, reference: tuple[VIFReference, ...], dist: Tensor) -> Tensor:
         """VIF of each image, shape [N]."""
         shared = dist.new_zeros(len(dist))
         for known, y, taps in zip(reference, _scales(dist), WINDOWS, strict=True):
@@ -77,7 +77,7 @@ class VIF(Metric):
             information = torch.log1p(explained / (variance - explained + NOISE))
             shared = shared + information.flatten(1).sum(dim=1)
         total = torch.stack([known.information for known in reference]).sum(dim=0)
-        return (shared + TINY) / (total + TINY)
+        return (shared + _TINY) / (total + _TINY)
 
 
 def _scales(images: Tensor) -> list[Tensor]:
@@ -89,9 +89,9 @@ def _scales(images: Tensor) -> list[Tensor]:
     return scales
 
 
-def _reference(y: Tensor, taps: tuple[float, ...]) -> Reference:
+def _reference(y: Tensor, taps: tuple[float, ...]) -> VIFReference:
     mean, square = window(torch.cat((y, y * y), dim=1), taps).split(1, dim=1)
     variance = square - mean * mean
-    flat = variance <= FLAT
+    flat = variance <= _FLAT
     information = torch.log1p(variance.masked_fill(flat, 0) / NOISE).flatten(1).sum(dim=1)
-    return Reference(y, mean, variance.masked_fill(flat, 1).reciprocal().masked_fill(flat, 0), information)
+    return VIFReference(y, mean, variance.masked_fill(flat, 1).reciprocal().masked_fill(flat, 0), information)

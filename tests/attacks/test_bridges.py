@@ -15,7 +15,7 @@ import torch
 from attacks.bridges import art as art_bridge
 from attacks.bridges import pyautoattack as pyautoattack_bridge
 from attacks.bridges import torchattacks as torchattacks_bridge
-from attacks.bridges.classifier import AsClassifier, Foreign, Known, attack_class
+from attacks.bridges.classifier import AsClassifier, Foreign, KnownAttack, attack_class
 from harness.cli import main
 from harness.contracts import Budget, Metric, QueryLimit, SampleRng, UserError
 from harness.engine.objective import ScorerObjective
@@ -242,7 +242,7 @@ def test_a_library_that_returns_nonsense_is_outvoted():
             model(start + 0.01 * Weighted.weights(start).sign())
             return start * torch.nan
 
-    attack = attack_class("lib", "x", Known("x"), Nonsense, Nowhere)()
+    attack = attack_class("lib", "x", KnownAttack("x"), Nonsense, Nowhere)()
     ref, dist = pairs()
     budget = Budget("linf", torch.full((2,), EPS))
     draws = SampleRng.for_samples(0, ["a", "b"], "defense")
@@ -252,7 +252,7 @@ def test_a_library_that_returns_nonsense_is_outvoted():
     with pytest.raises(
         UserError, match="the lib that is installed is of another version: its Nonsense lacks the argument"
     ):
-        attack_class("lib", "x", Known("x", fixed={"gone": 1}), Nonsense, Nowhere)
+        attack_class("lib", "x", KnownAttack("x", fixed={"gone": 1}), Nonsense, Nowhere)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def run(capsys, *arguments):
             "torchattacks is not installed. Get it with: pip install --no-deps torchattacks==3.5.1 tqdm",
         ),
         ("pyautoattack:fab", "pyautoattack is not installed. Get it with: pip install --no-deps pyautoattack==0.2.0"),
-        ("art:DeepFool", f"art is not installed. Get it with: {art_bridge.INSTALL}"),
+        ("art:DeepFool", f"art is not installed. Get it with: {art_bridge._INSTALL}"),
     ],
 )
 def test_a_missing_library_is_one_sentence_and_exit_2(name, said, capsys, monkeypatch):

@@ -14,13 +14,13 @@ from scipy.stats import rankdata
 from harness.contracts import DataError
 from harness.datasets import mini
 from harness.datasets.images import read_pixels
-from harness.datasets.mini import LABELS, REFERENCES, Mini, pixel_hash
-from harness.datasets.mini.distortions import KINDS, LEVELS, distort
+from harness.datasets.mini import LABELS_FILE, REFERENCES_FILE, Mini, pixel_hash
+from harness.datasets.mini.distortions import DISTORTIONS, LEVELS, distort
 from harness.datasets.mini.labels import METRICS, measure, monotone, proxy_quality
 from harness.datasets.mini.references import CROPS, PHOTOGRAPHS, SIDE, names, reference
 from harness.datasets.mini_2afc import Mini2AFC
 
-with LABELS.open(encoding="utf-8") as _file:
+with LABELS_FILE.open(encoding="utf-8") as _file:
     ROWS = list(csv.DictReader(_file))
 
 
@@ -41,10 +41,10 @@ def test_size_of_the_set() -> None:
     assert max(Counter(crop.photograph for crop in CROPS.values()).values()) <= 4
     assert not references["train"] & references["val"]
     assert not (references["train"] | references["val"]) & references["test"]
-    assert len(KINDS) >= 15 and LEVELS == (1, 2, 3, 4, 5)
+    assert len(DISTORTIONS) >= 15 and LEVELS == (1, 2, 3, 4, 5)
     for split in data.splits:
         entries = data.entries(split)
-        assert len(entries) == len(references[split]) * len(KINDS) * len(LEVELS)
+        assert len(entries) == len(references[split]) * len(DISTORTIONS) * len(LEVELS)
         assert (
             len({(e.reference_id, e.group, e.level) for e in entries}) == len(entries) == len({e.id for e in entries})
         )
@@ -52,7 +52,7 @@ def test_size_of_the_set() -> None:
 
 
 def test_every_photograph_is_credited_and_crops_do_not_overlap() -> None:
-    with REFERENCES.open(encoding="utf-8") as file:
+    with REFERENCES_FILE.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     assert [row["reference"] for row in rows] == list(CROPS)
     assert all(row["credit"] and row["licence"] in ("CC0", "public domain") and row["url"] for row in rows)
@@ -215,7 +215,7 @@ def test_known_distortions() -> None:
 
 def test_label_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "labels.csv"
-    monkeypatch.setattr(mini, "LABELS", path)
+    monkeypatch.setattr(mini, "LABELS_FILE", path)
     with pytest.raises(DataError, match=r"labels\.csv cannot be read.*python -m harness\.datasets\.mini\.labels"):
         Mini().entries("test")
     path.write_text("id,split,reference\n")
@@ -252,7 +252,7 @@ def test_missing_photograph_names_the_cure(tmp_path: Path, monkeypatch: pytest.M
 def test_fingerprint_follows_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prints = {Mini().fingerprint(), Mini().fingerprint()}
     assert len(prints) == 1
-    for name, path in (("LABELS", LABELS), ("REFERENCES", REFERENCES)):
+    for name, path in (("LABELS_FILE", LABELS_FILE), ("REFERENCES_FILE", REFERENCES_FILE)):
         changed = tmp_path / path.name
         changed.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
         with monkeypatch.context() as patch:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from defenses.recipes.clean import Clean, plcc
+from defenses.recipes.clean import Clean, differentiable_plcc
 from defenses.recipes.preference import Preference
 from harness.contracts import Entry, Metric
 
@@ -18,9 +18,9 @@ class _Level(Metric):
 
 def test_plcc_agrees_with_numpy_and_has_a_finite_gradient_where_it_is_undefined():
     x, y = torch.rand(2, 20, dtype=torch.float64)
-    assert float(plcc(x, y)) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
+    assert float(differentiable_plcc(x, y)) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
     flat = torch.full((5,), 2.0, requires_grad=True)
-    plcc(flat, torch.arange(5.0)).backward()
+    differentiable_plcc(flat, torch.arange(5.0)).backward()
     assert flat.grad.isfinite().all()
 
 

@@ -20,7 +20,7 @@ from harness.testing import check_metric
 from harness.testing.common import identical, image_pairs
 from metrics_zoo.bridges import piq as piq_bridge
 from metrics_zoo.bridges import torchmetrics as torchmetrics_bridge
-from metrics_zoo.bridges.functional import Known, metric_class
+from metrics_zoo.bridges.functional import KnownMetric, metric_class
 
 NAMES = [f"torchmetrics:{name}" for name in torchmetrics_bridge.KNOWN] + [f"piq:{name}" for name in piq_bridge.KNOWN]
 SMOOTH = [name for name in NAMES if name not in ("torchmetrics:vif", "torchmetrics:sam")]
@@ -224,7 +224,7 @@ def test_a_library_of_another_version_is_told_of():
 
     module = types.SimpleNamespace(renamed=renamed)
     for function, said in (("renamed", "its renamed has no argument 'reduction'"), ("gone", "it has no gone")):
-        known = Known(function, "x", True, (0, 1), fixed={"reduction": "none"})
+        known = KnownMetric(function, "x", True, (0, 1), fixed={"reduction": "none"})
         with pytest.raises(Exception, match=f"the lib that is installed is of another version: {said}. Update it."):
             metric_class("lib", "x", known, module)
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from metrics_zoo.dists import C1, C2, DISTS, _Statistics, l2_pool, official_state
+from metrics_zoo.dists import _C1, _C2, DISTS, _Statistics, dists_state, l2_pool
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def metric():
         name: tensor if name.endswith("weight") else 0.1 * torch.randn(tensor.shape, generator=generator)
         for name, tensor in metric.trunk.state_dict().items()
     }
-    metric.load_state_dict(official_state(trunk, {"alpha": weights[0], "beta": weights[1]}))
+    metric.load_state_dict(dists_state(trunk, {"alpha": weights[0], "beta": weights[1]}))
     return metric.eval().requires_grad_(False)
 
 
@@ -78,7 +78,7 @@ def test_flat_images_on_pixels_alone_have_a_closed_form(metric):
     plain.alpha[:, :3] = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
     plain.beta[:, :3] = 1.0
     x, y = 0.25, 0.75
-    texture = (2 * x * y + C1) / (x * x + y * y + C1)
+    texture = (2 * x * y + _C1) / (x * x + y * y + _C1)
     images = torch.ones(1, 3, 32, 32)
     assert float(plain(ref=x * images, dist=y * images)) == pytest.approx(1 - (6 * texture + 3) / 9, abs=1e-6)
 
@@ -92,7 +92,7 @@ def test_opposite_textures_on_pixels_alone_have_a_closed_form():
     image = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     mean = image.mean(dim=(2, 3), keepdim=True)
     variance = image.var(dim=(2, 3), correction=0).double()
-    structure = ((C2 - 2 * variance) / (2 * variance + C2)).mean()
+    structure = ((_C2 - 2 * variance) / (2 * variance + _C2)).mean()
     assert float(plain(ref=image, dist=2 * mean - image)) == pytest.approx(float(1 - structure), abs=1e-5)
 
 

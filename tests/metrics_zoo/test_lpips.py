@@ -13,7 +13,7 @@ from torch import nn
 from harness.plugins.registry import Registry
 from harness.testing import check_metric
 from metrics_zoo.backbones import IMAGENET_MEAN, IMAGENET_STD, FrozenNorm, Normalise, ResNet50
-from metrics_zoo.lpips import LPIPS, _Distance, _unit, official_state
+from metrics_zoo.lpips import LPIPS, _Distance, _unit, lpips_state
 
 NETWORKS = ("alex", "squeeze", "vgg")
 FILES = {"alex": "alexnet_features", "squeeze": "squeezenet1_1_features"}
@@ -26,7 +26,7 @@ def published(test_data):
     def build(network):
         trunk, heads = load_file(test_data / f"lpips/{FILES[network]}.safetensors"), heads_of(test_data, network)
         metric = LPIPS(network=network)
-        metric.load_state_dict(official_state(trunk, heads))
+        metric.load_state_dict(lpips_state(trunk, heads))
         return metric.eval().requires_grad_(False)
 
     return build
@@ -74,7 +74,7 @@ def test_squeeze_on_the_random_images_of_torchmetrics(published):
 def test_real_heads_on_deterministic_trunks(fixture, test_data, network):
     metric = LPIPS(network=network)
     trunk = fixture.weights({name: tuple(t.shape) for name, t in metric.trunk.state_dict().items()})
-    metric.load_state_dict(official_state(trunk, heads_of(test_data, network)))
+    metric.load_state_dict(lpips_state(trunk, heads_of(test_data, network)))
     expected = {size: value for (name, size), value in fixture.LPIPS_EXPECTED.items() if name == network}
     assert len(expected) == 2
     for size, value in expected.items():
@@ -108,9 +108,9 @@ def test_alex_agrees_with_human_scores_as_published(published, test_data, tmp_pa
 # ------------------------------------------------------------------------------------------------ weight files
 
 
-def test_official_state_renames_and_leaves_the_classifier_out():
+def test_the_published_state_is_renamed_and_leaves_the_classifier_out():
     weights = torch.zeros(1)
-    state = official_state({"features.0.bias": weights, "classifier.1.bias": weights}, {"lin0.model.1.weight": weights})
+    state = lpips_state({"features.0.bias": weights, "classifier.1.bias": weights}, {"lin0.model.1.weight": weights})
     assert set(state) == {"trunk.features.0.bias", "heads.lin0.model.1.weight"}
 
 

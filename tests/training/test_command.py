@@ -5,7 +5,7 @@ import pytest
 from harness.cli import main
 from harness.plugins.build import build_metric
 from harness.plugins.weights.locate import WeightFile
-from harness.training.run import _notes
+from harness.training.train import _notes
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.plugins.build import build_metric
 from harness.plugins.registry import Registry
 from harness.training import ImageCache, preview, train
-from harness.training.measures import Progress, best_of, ran_out
+from harness.training.measures import Validation, best_of, ran_out
 
 TINY = {"metric": "{name: birqa-tiny, channels: 8, stem_channels: 4, head: 8}", "dataset": "stripes, side: 64"}
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_trained_is_told_before_a_step(recipe, plugins, tmp_path,
 
 def test_patience_counts_validations_after_the_first_best():
     def history(*figures):
-        return [Progress(i, figure, 1.0, 0.0, False) for i, figure in enumerate(figures)]
+        return [Validation(i, figure, 1.0, 0.0, False) for i, figure in enumerate(figures)]
 
     assert best_of(history(0.1, 0.3, 0.3)).step == 1
     assert best_of(history(float("nan"), 0.3)).step == 1

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from harness.errors import UserError
 from harness.training import preview, train
-from harness.training.json_text import json_text
-from harness.training.measures import Progress, validation
+from harness.training.finite_json import finite_json
+from harness.training.measures import Validation, validation
 from harness.training.measures import tested as figures_of
 from harness.training.output import list_weights
 
@@ -53,8 +53,8 @@ def test_constant_predictions_rank_nothing_whatever_their_rounding(recipe):
 
 
 def test_records_have_null_for_what_is_no_number():
-    point = Progress(2, float("nan"), 1.5, float("inf"), True)
-    assert json.loads(json_text({"a": [point], "b": point._asdict()}), parse_constant=pytest.fail) == {
+    point = Validation(2, float("nan"), 1.5, float("inf"), True)
+    assert json.loads(finite_json({"a": [point], "b": point._asdict()}), parse_constant=pytest.fail) == {
         "a": [[2, None, 1.5, None, True]],
         "b": {"step": 2, "figure": None, "spread": 1.5, "loss": None, "collapsed": True},
     }
@@ -63,7 +63,7 @@ def test_records_have_null_for_what_is_no_number():
 def test_a_loss_that_is_no_number_survives_a_checkpoint(tmp_path):
     from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 
-    history = (Progress(2, 0.5, 1.0, float("nan"), False),)
+    history = (Validation(2, 0.5, 1.0, float("nan"), False),)
     save_checkpoint(tmp_path, Checkpoint("i", 2, history, 1.0, {"w": torch.ones(1)}, {}, {}, {}, {}))
     (point,) = read_checkpoint(tmp_path, "i").history
     assert np.isnan(point.loss) and point[:3] == (2, 0.5, 1.0)

@@ -25,8 +25,8 @@ from harness.contracts import DataError, Dataset, Entry, Split, register
 from harness.datasets.images import Pixels, read_pixels, to_tensor
 from harness.files import cache_dir, shown, write_whole
 
-LABELS = Path(__file__).with_name("labels.csv")
-REFERENCES = Path(__file__).with_name("references.csv")
+LABELS_FILE = Path(__file__).with_name("labels.csv")
+REFERENCES_FILE = Path(__file__).with_name("references.csv")
 
 _REFERENCES_KEPT = 16
 
@@ -94,7 +94,7 @@ class Mini(Dataset):
 
     def fingerprint(self) -> str:
         """Hash of the two label files, which hold the hash of every image."""
-        return hashlib.sha256(_content(LABELS) + _content(REFERENCES)).hexdigest()
+        return hashlib.sha256(_content(LABELS_FILE) + _content(REFERENCES_FILE)).hexdigest()
 
     def files(self) -> Sequence[Path]:
         """The two label files; images that were changed are made again."""
@@ -110,11 +110,11 @@ class Mini(Dataset):
 
     @functools.cached_property
     def _labels(self) -> Mapping[str, _Label]:
-        return {label.entry.id: label for label in _read_labels(LABELS)}
+        return {label.entry.id: label for label in _read_labels(LABELS_FILE)}
 
     @functools.cached_property
     def _reference_hashes(self) -> Mapping[str, str]:
-        return {row["reference"]: row["sha"] for row in _rows(REFERENCES, ("reference", "sha"))}
+        return {row["reference"]: row["sha"] for row in _rows(REFERENCES_FILE, ("reference", "sha"))}
 
     @functools.cached_property
     def _folder(self) -> Path:
@@ -128,7 +128,7 @@ class Mini(Dataset):
         sha, path = self._reference_hashes.get(name), self._folder / split / f"{name}.png"
         if sha is None:
             raise DataError(
-                f"Data set mini: reference {name} is missing in {shown(REFERENCES)}. "
+                f"Data set mini: reference {name} is missing in {shown(REFERENCES_FILE)}. "
                 "Restore the file, or make it with python -m harness.datasets.mini.labels."
             )
         pixels = _cached(path, sha)

@@ -33,7 +33,7 @@ _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
 
 
 @dataclass(frozen=True)
-class Kind:
+class Distortion:
     """One distortion type: the function and its strength at each level, weakest first."""
 
     function: Distort
@@ -51,10 +51,10 @@ def distort(reference: Pixels, name: str, kind: str, level: int) -> Pixels:
     Args:
         reference: Reference image, 8-bit H x W x 3.
         name: Name of the reference; with kind and level it seeds every random draw.
-        kind: Distortion type, a key of `KINDS`.
+        kind: Distortion type, a key of `DISTORTIONS`.
         level: 1 (weakest) to 5.
     """
-    chosen = KINDS[kind]
+    chosen = DISTORTIONS[kind]
     image = chosen.function(reference / 255.0, chosen.strengths[level - 1], generator(f"{name}/{kind}/{level}"))
     return to_8bit(image)
 
@@ -191,26 +191,26 @@ def _sharpen(image: Array, amount: float, rng: np.random.Generator) -> Array:
     return np.asarray(image + amount * (image - ndimage.gaussian_filter(image, (1.5, 1.5, 0))))
 
 
-KINDS: dict[str, Kind] = {
-    "gaussian_blur": Kind(_gaussian_blur, (0.6, 0.9, 1.4, 2.2, 3.6)),
-    "lens_blur": Kind(_lens_blur, (1, 2, 3, 5, 7)),
-    "motion_blur": Kind(_motion_blur, (3, 5, 9, 15, 23)),
-    "jpeg": Kind(_jpeg, (60, 35, 20, 10, 4)),
-    "jpeg2000": Kind(_jpeg2000, (12, 24, 48, 90, 160)),
-    "white_noise": Kind(_white_noise, (0.02, 0.04, 0.07, 0.12, 0.2)),
-    "chroma_noise": Kind(_chroma_noise, (0.03, 0.06, 0.1, 0.17, 0.28)),
-    "impulse_noise": Kind(_impulse_noise, (0.004, 0.012, 0.03, 0.07, 0.15)),
-    "multiplicative_noise": Kind(_multiplicative_noise, (0.05, 0.1, 0.18, 0.3, 0.5)),
-    "denoise": Kind(_denoise, (0.02, 0.05, 0.1, 0.17, 0.28)),
-    "quantisation": Kind(_quantisation, (24, 14, 9, 6, 4)),
-    "brighten": Kind(_brighten, (1.2, 1.45, 1.8, 2.4, 3.4)),
-    "darken": Kind(_darken, (1.2, 1.45, 1.8, 2.4, 3.4)),
-    "contrast": Kind(_contrast, (0.85, 0.7, 0.52, 0.35, 0.2)),
-    "channel_shift": Kind(_channel_shift, (1, 2, 3, 5, 8)),
-    "pixelate": Kind(_pixelate, (2, 3, 4, 6, 9)),
-    "jitter": Kind(_jitter, (0.6, 0.9, 1.5, 2.5, 4.0)),
-    "patches": Kind(_patches, (2, 5, 10, 18, 30)),
-    "colour_block": Kind(_colour_block, (1, 2, 4, 8, 14)),
-    "sharpen": Kind(_sharpen, (0.6, 1.2, 2.2, 4.0, 7.0)),
+DISTORTIONS: dict[str, Distortion] = {
+    "gaussian_blur": Distortion(_gaussian_blur, (0.6, 0.9, 1.4, 2.2, 3.6)),
+    "lens_blur": Distortion(_lens_blur, (1, 2, 3, 5, 7)),
+    "motion_blur": Distortion(_motion_blur, (3, 5, 9, 15, 23)),
+    "jpeg": Distortion(_jpeg, (60, 35, 20, 10, 4)),
+    "jpeg2000": Distortion(_jpeg2000, (12, 24, 48, 90, 160)),
+    "white_noise": Distortion(_white_noise, (0.02, 0.04, 0.07, 0.12, 0.2)),
+    "chroma_noise": Distortion(_chroma_noise, (0.03, 0.06, 0.1, 0.17, 0.28)),
+    "impulse_noise": Distortion(_impulse_noise, (0.004, 0.012, 0.03, 0.07, 0.15)),
+    "multiplicative_noise": Distortion(_multiplicative_noise, (0.05, 0.1, 0.18, 0.3, 0.5)),
+    "denoise": Distortion(_denoise, (0.02, 0.05, 0.1, 0.17, 0.28)),
+    "quantisation": Distortion(_quantisation, (24, 14, 9, 6, 4)),
+    "brighten": Distortion(_brighten, (1.2, 1.45, 1.8, 2.4, 3.4)),
+    "darken": Distortion(_darken, (1.2, 1.45, 1.8, 2.4, 3.4)),
+    "contrast": Distortion(_contrast, (0.85, 0.7, 0.52, 0.35, 0.2)),
+    "channel_shift": Distortion(_channel_shift, (1, 2, 3, 5, 8)),
+    "pixelate": Distortion(_pixelate, (2, 3, 4, 6, 9)),
+    "jitter": Distortion(_jitter, (0.6, 0.9, 1.5, 2.5, 4.0)),
+    "patches": Distortion(_patches, (2, 5, 10, 18, 30)),
+    "colour_block": Distortion(_colour_block, (1, 2, 4, 8, 14)),
+    "sharpen": Distortion(_sharpen, (0.6, 1.2, 2.2, 4.0, 7.0)),
 }
 """Distortion types by name, in the order of the label file."""

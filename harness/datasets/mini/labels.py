@@ -16,18 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import isotonic_regression
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from harness.datasets.images import Pixels, to_tensor
-from harness.datasets.mini import LABELS, REFERENCES, pixel_hash
-from harness.datasets.mini.distortions import KINDS, LEVELS, distort
+from harness.datasets.mini import LABELS_FILE, REFERENCES_FILE, pixel_hash
+from harness.datasets.mini.distortions import DISTORTIONS, LEVELS, Array, distort
 from harness.datasets.mini.references import CROPS, PHOTOGRAPHS, names, reference
-
-Array = npt.NDArray[np.float64]
 
 SPLITS = ("train", "val", "test")
 
@@ -65,7 +62,7 @@ def monotone(levels: Array) -> Array:
     return np.asarray((1 - _STRICTNESS) * pooled + _STRICTNESS * tilt)
 
 
-def main() -> None:
+def _main() -> None:
     """Make every image, measure it, and write both label files."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
@@ -75,7 +72,7 @@ def main() -> None:
     for done, (split, name) in enumerate(todo, start=1):
         ref = reference(name)
         credits.append(_credit(split, name, ref))
-        kinds = [(kind, level) for kind in KINDS for level in LEVELS]
+        kinds = [(kind, level) for kind in DISTORTIONS for level in LEVELS]
         images = [distort(ref, name, kind, level) for kind, level in kinds]
         for metric, values in measure(_stack([ref] * len(images)), _stack(images)).items():
             scores[metric].append(values)
@@ -88,8 +85,8 @@ def main() -> None:
     quality = proxy_quality(columns)
     for i, row in enumerate(rows):
         row.update({name: f"{column[i]:.6f}" for name, column in columns.items()}, quality=f"{quality[i]:.6f}")
-    _write(LABELS, ("id", "split", "reference", "type", "level", "quality", *METRICS, "sha"), rows)
-    _write(REFERENCES, tuple(credits[0]), credits)
+    _write(LABELS_FILE, ("id", "split", "reference", "type", "level", "quality", *METRICS, "sha"), rows)
+    _write(REFERENCES_FILE, tuple(credits[0]), credits)
 
 
 class _Anything(type):
@@ -154,4 +151,4 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 
 
 if __name__ == "__main__":
-    main()
+    _main()

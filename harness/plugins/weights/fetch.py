@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from harness.files import locked, shown
 from harness.plugins.weights.locate import Held, downloads, held, refusal
-from harness.plugins.weights.manifest import WHOLE, Entry, Part, WeightsError, is_page, pin, pins, sha256_of
+from harness.plugins.weights.manifest import WHOLE, Part, WeightsEntry, WeightsError, is_page, pin, pins, sha256_of
 
 OFFLINE = "ROBUSTIQA_OFFLINE"
 """Environment variable; anything but empty or 0 forbids downloads."""
@@ -44,7 +44,7 @@ class Checked:
     detail: str
 
 
-def fetch(entry: Entry, bar: Callable[[Part], Bar | None] = lambda part: None) -> Iterator[tuple[Held, bool]]:
+def fetch(entry: WeightsEntry, bar: Callable[[Part], Bar | None] = lambda part: None) -> Iterator[tuple[Held, bool]]:
     """Download the files of an entry that are not there or not right; nothing is kept that was not verified.
 
     A download goes to a temporary name beside the file and is renamed when its size and sha256 are right, so that
@@ -98,7 +98,7 @@ def _is_right(place: Held) -> bool:
     return True
 
 
-def _refuse_offline(entry: Entry, parts: Sequence[Part]) -> None:
+def _refuse_offline(entry: WeightsEntry, parts: Sequence[Part]) -> None:
     if parts and offline():
         files = ", ".join(f"{part.url} as {part.file}" for part in parts)
         raise WeightsError(
@@ -107,7 +107,7 @@ def _refuse_offline(entry: Entry, parts: Sequence[Part]) -> None:
         )
 
 
-def _download(entry: Entry, part: Part, target: Path, bar: Bar | None) -> None:
+def _download(entry: WeightsEntry, part: Part, target: Path, bar: Bar | None) -> None:
     import pooch
 
     # The lock makes the name ours: what lies there is of a download that was killed.
@@ -131,7 +131,7 @@ def _download(entry: Entry, part: Part, target: Path, bar: Bar | None) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _verified(entry: Entry, part: Part, path: Path) -> str:
+def _verified(entry: WeightsEntry, part: Part, path: Path) -> str:
     """The sha256 of what came."""
     size, found = path.stat().st_size, sha256_of(path)
     wrong = part.refusal(found, pins(downloads()).get(part.file))
@@ -160,7 +160,7 @@ def _reason(error: OSError) -> str:
     return text or type(innermost).__name__
 
 
-def verify(chosen: Sequence[Entry]) -> Iterator[Checked]:
+def verify(chosen: Sequence[WeightsEntry]) -> Iterator[Checked]:
     """Read every file of these entries that is there, and compare it with the manifest."""
     seen: set[Path] = set()
     for entry in chosen:

@@ -19,8 +19,8 @@ from harness.files import cache_dir, shown
 from harness.plugins.weights.manifest import (
     MANIFEST,
     SUFFIX,
-    Entry,
     Part,
+    WeightsEntry,
     WeightsError,
     identity_of,
     is_page,
@@ -123,7 +123,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def entries(names: Sequence[str] = ()) -> list[Entry]:
+def entries(names: Sequence[str] = ()) -> list[WeightsEntry]:
     """Entries of the zoo's manifest: those named, or all.
 
     Raises:
@@ -137,7 +137,7 @@ def entries(names: Sequence[str] = ()) -> list[Entry]:
     return [read_entry(name, manifest[name], zoo() / MANIFEST) for name in dict.fromkeys(names or manifest)]
 
 
-def held(entry: Entry) -> list[Held]:
+def held(entry: WeightsEntry) -> list[Held]:
     """Where each file of an entry is; reads none of them."""
     found = []
     for part in entry.parts:
@@ -193,7 +193,7 @@ def resolve(metric_name: str, weights: str | None, default: str | None) -> Weigh
     )
 
 
-def _from_manifest(metric_name: str, entry: Entry) -> WeightFile:
+def _from_manifest(metric_name: str, entry: WeightsEntry) -> WeightFile:
     if not entry.published:
         file = WeightFile(entry.name, held(entry)[0].path, entry.parts[0].sha256)
         _verified(file, metric_name)
@@ -231,7 +231,7 @@ def _from_folder(metric_name: str, folder: Path, name: str | None) -> WeightFile
     return _published(metric_name, entry, folder)
 
 
-def _published(metric_name: str, entry: Entry, folder: Path) -> WeightFile:
+def _published(metric_name: str, entry: WeightsEntry, folder: Path) -> WeightFile:
     """Published files of one folder, each compared with the manifest."""
     hashes = {}
     for part, path in zip(entry.parts, _files(entry, folder).values(), strict=True):
@@ -245,7 +245,7 @@ def _published(metric_name: str, entry: Entry, folder: Path) -> WeightFile:
     return WeightFile(entry.name, folder / entry.name, identity_of(hashes))
 
 
-def _files(entry: Entry, folder: Path) -> dict[str, Path]:
+def _files(entry: WeightsEntry, folder: Path) -> dict[str, Path]:
     """Part -> its file in a folder, of those there; the other names of a file count in folders of the user's."""
     ours = folder.resolve() in (zoo().resolve(), downloads().resolve())
     files = {}
@@ -265,7 +265,7 @@ def refusal(part: Part, path: Path, sha256: str) -> str:
     return f"{reason}; it is a web page" if reason and is_page(path) else reason
 
 
-def _refuse(who: str, entry: Entry, part: Part, path: Path, sha256: str) -> None:
+def _refuse(who: str, entry: WeightsEntry, part: Part, path: Path, sha256: str) -> None:
     if reason := refusal(part, path, sha256):
         raise WeightsError(
             f"{who}: weight file {path}: {reason}. The file was changed or is damaged, and is not read: "

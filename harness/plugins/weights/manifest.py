@@ -70,7 +70,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Entry:
+class WeightsEntry:
     """One name of a manifest."""
 
     name: str
@@ -88,7 +88,7 @@ class Entry:
         return about + megabytes(sum(part.size or part.size_about for part in self.parts))
 
 
-def read_entry(name: str, raw: Any, path: Path) -> Entry:
+def read_entry(name: str, raw: Any, path: Path) -> WeightsEntry:
     """An entry of a manifest.
 
     Args:
@@ -114,7 +114,7 @@ def read_entry(name: str, raw: Any, path: Path) -> Entry:
     else:
         raise WeightsError(f"{here} lacks 'file' or 'sha256'. Restore the file.")
     metric, licence = str(raw.get("metric", "")), str(raw.get("licence", ""))
-    return Entry(name, metric, licence, tuple(parts), "parts" in raw, raw)
+    return WeightsEntry(name, metric, licence, tuple(parts), "parts" in raw, raw)
 
 
 _OPTIONAL = ("also", "size", "size_about", "licence", "source", "key")

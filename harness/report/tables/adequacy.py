@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.report.arrays import Evaluated, Floats, ScorerGrid, Setting
+from harness.report.arrays import Evaluated, ScorerGrid, Setting
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, budget_of, direction_of, scorer_of
 from harness.report.measure import Row, start_row
 from harness.report.table import Table, make_table, table
 from harness.statistics import robustness
+from harness.statistics.bootstrap import Floats
 from harness.statistics.masking import TOLERANCE, not_weaker
 from harness.wording import FAILED, MISSING, attack_text, number, with_interval
 

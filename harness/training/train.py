@@ -15,7 +15,7 @@ from harness.contracts import UserError
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, read_manifest
 from harness.training.identity import refuse_other_runs
-from harness.training.measures import Progress
+from harness.training.measures import Validation
 from harness.training.members import Material, Member, material_of, members_of
 from harness.training.output import (
     entry_of,
@@ -27,11 +27,11 @@ from harness.training.output import (
     write_weights,
 )
 from harness.training.recipe_file import RecipeFile, TrainingError, read_recipe, refuse_output
-from harness.training.record import RunRecord, chosen, summarise, write_summary
+from harness.training.record import RunRecord, chosen, summary_of, write_summary
 from harness.training.reporter import Reporter
 from harness.training.trainer import Trained, Trainer
 
-RUNS = Path("results/runs")
+_RUNS = Path("results/runs")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TrainResult:
     run: Path
     summary: dict[str, Any]
     """What summary.json holds."""
-    histories: tuple[tuple[Progress, ...], ...]
+    histories: tuple[tuple[Validation, ...], ...]
     """Every validation of every member."""
 
     @property
@@ -123,7 +123,7 @@ def _placed(error: UserError, path: Path) -> UserError:
 class _Run:
     def __init__(self, file: RecipeFile, path: Path, out: Path | None, plugins: Sequence[Path], device: str) -> None:
         self.file, self.path, self.plugins, self.device = file, path, plugins, device
-        self.folder = out or RUNS / f"train-{file.name}"
+        self.folder = out or _RUNS / f"train-{file.name}"
         self.registry = Registry(plugins)
         self.members = members_of(file, self.folder, self.registry)
         source = self.registry.source("metrics", file.metric.name)
@@ -152,7 +152,7 @@ class _Run:
                     write_weights(_own_weights(member), trained[-1].weights)
                     trained[-1] = replace(trained[-1], weights={})
         kind = materials[0].recipe.kind
-        summary = summarise(self.file, self.members, trained, kind)
+        summary = summary_of(self.file, self.members, trained, kind)
         write_summary(self.folder, summary)
         path = weight_path(self.file.output)
         if self.file.folds is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
+def finite_json(value: Any, indent: int | None = None) -> str:
     """Plain values as JSON that every reader takes."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
