@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import typer
 import yaml
 
-from harness.cli.app import app
+from harness.cli.app import verb_named
 from harness.plugins.model import KINDS, Kind, Parameter, Plugin
 from harness.plugins.registry import Registry
 from harness.suite.keys import (
@@ -155,7 +154,7 @@ def _items(explained: Mapping[str, str]) -> Iterator[str]:
 
 def _options() -> dict[str, str]:
     """The options of `run` that change a suite, as its help says them."""
-    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    command = verb_named("run").command()
     found = {parameter.name: parameter for parameter in command.params}
     return {
         f"{found[name].opts[0]} {found[name].metavar or 'N'}": f"{found[name].help} {more}"

@@ -23,7 +23,7 @@ from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
-from harness.files import locked
+from harness.files import RUNS, locked
 from harness.plugins.registry import Registry
 from harness.report.build import build_tables
 from harness.report.collect import collect, describe_split
@@ -39,7 +39,6 @@ from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
 
 EXECUTORS = ("serial", "processes")
-RUNS = Path("results/runs")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from harness.cli.examine import examine, probe_metric
+from harness.cli.doctor import examine, probe_named
 from harness.errors import UserError
 from harness.flow import read_run, run_status
 from harness.report.compare import compare
@@ -98,15 +98,15 @@ def test_doctor_tells_damaged_weights(registry, monkeypatch):
 
 
 def test_doctor_probes_one_metric(registry):
-    sound = {finding.subject: finding for finding in probe_metric("psnr", registry)}
+    sound = {finding.subject: finding for finding in probe_named("psnr", registry)}
     assert {finding.verdict for finding in sound.values()} == {"ok"}
     assert sound["identical images"].detail == "score 100" and sound["smallest side"].detail.startswith("1 px works")
-    broken = {finding.subject: finding.verdict for finding in probe_metric("wrong_shape", registry)}
+    broken = {finding.subject: finding.verdict for finding in probe_named("wrong_shape", registry)}
     assert broken["score() returns one float per image"] == "problem"
     with pytest.raises(UserError, match="unknown metric 'psnrr'"):
-        list(probe_metric("psnrr", registry))
+        list(probe_named("psnrr", registry))
     with pytest.raises(UserError, match="'birqa' has no default weights"):
-        list(probe_metric("birqa", registry))
+        list(probe_named("birqa", registry))
 
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])

@@ -8,7 +8,6 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import catalogue, running, runs, single, upkeep, weights  # noqa: F401 (each adds its commands)
 from harness.cli.app import app
 from harness.errors import UserError
 

@@ -22,7 +22,7 @@ PluginFiles = Annotated[
     typer.Option("--plugin", help="A Python file that registers plugins; may be repeated.", metavar="FILE.py"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
-SuiteFile = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
+SuitePath = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate the first n samples of each split only.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="The suite's seed.")]
 Sets = Annotated[
@@ -33,6 +33,8 @@ Only = Annotated[
     str | None,
     typer.Option(help="Only these metrics and attacks: two shell patterns on labels.", metavar="METRIC/ATTACK"),
 ]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")]
 
 _FAILURES_SHOWN = 10
 _REASON_SHOWN = 80

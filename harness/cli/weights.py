@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.app import app
+from harness.cli.app import verb
 from harness.cli.common import AsJson, console, print_json
 from harness.errors import UserError
 from harness.files import shown
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from harness.plugins.weights.fetch import Bar
     from harness.plugins.weights.manifest import Part, WeightsEntry
 
-weights_app = typer.Typer(help="List, fetch and verify the weights of metrics.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
-
-Names = Annotated[list[str] | None, typer.Argument(help="Names in the manifest.", metavar="NAME")]
+_Names = Annotated[list[str] | None, typer.Argument(help="Names in the manifest.", metavar="NAME")]
 
 
-@weights_app.command("list")
-def list_(as_json: AsJson = False) -> None:
+@verb("Upkeep", 2)
+def _weights() -> None:
+    """List, fetch and verify the weights of metrics."""
+
+
+@_weights.below("list")
+def _list(as_json: AsJson = False) -> None:
     """List the weights of the manifest: what they are for, how large, under which licence, and where they are.
 
     Example: robustiqa weights list
@@ -75,9 +77,9 @@ def _where(entry: WeightsEntry) -> str:
     return places[0]
 
 
-@weights_app.command()
-def fetch(
-    names: Names = None,
+@_weights.below("fetch")
+def _fetch(
+    names: _Names = None,
     everything: Annotated[bool, typer.Option("--all", help="Fetch all that the manifest names.")] = False,
 ) -> None:
     """Download weights into the cache and verify them; files that are there and right are left as they are.
@@ -85,7 +87,7 @@ def fetch(
     Nothing half-written is kept: after a failure run the same command again. With ROBUSTIQA_OFFLINE=1 nothing is
     downloaded. Example: robustiqa weights fetch lpips-alex
     """
-    from harness.plugins.weights.fetch import fetch as fetch_
+    from harness.plugins.weights.fetch import fetch
     from harness.plugins.weights.locate import entries
 
     if bool(names) == everything:
@@ -93,22 +95,22 @@ def fetch(
     screen = console()
     for entry in entries(names or ()):
         with _bars() as bar:
-            for place, fetched in fetch_(entry, bar):
+            for place, fetched in fetch(entry, bar):
                 said = "fetched" if fetched else "already there"
                 screen.print(f"{entry.name}: {shown(place.path)} ({said})", soft_wrap=True, markup=False)
         screen.print(f"{entry.name}: licence {entry.licence}", soft_wrap=True, markup=False)
 
 
-@weights_app.command()
-def verify(names: Names = None, as_json: AsJson = False) -> None:
+@_weights.below("verify")
+def _verify(names: _Names = None, as_json: AsJson = False) -> None:
     """Read all weights that are there and compare them with the manifest; exit code 1 if one was changed.
 
     Missing weights are told, and fail only where they were named. Example: robustiqa weights verify lpips-alex
     """
-    from harness.plugins.weights.fetch import verify as verify_
+    from harness.plugins.weights.fetch import verify
     from harness.plugins.weights.locate import entries
 
-    checked = list(verify_(entries(names or ())))
+    checked = list(verify(entries(names or ())))
     if as_json:
         print_json([asdict(row) for row in checked])
     else:

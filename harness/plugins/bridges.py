@@ -11,10 +11,10 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import UserError
+from harness.plugins.decorators import class_decorators
 from harness.plugins.model import BridgeSource, Kind
 
 __all__ = ["Bridge", "NoSuchNameError", "bridge", "import_library"]
@@ -111,18 +111,13 @@ def import_library(module: str, install: str = "") -> Any:
         ) from error
 
 
-def bridges_in_file(file: Path, module: str) -> Iterator[BridgeSource]:
+def bridges_written_in(text: str, module: str) -> Iterator[BridgeSource]:
     """The `@bridge(...)` decorators of a file, read without importing it."""
-    text = file.read_text(encoding="utf-8")
-    if "@bridge(" not in text:
-        return
-    for node in ast.parse(text, filename=str(file)).body:
-        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
-            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "bridge":
-                given = [ast.literal_eval(argument) for argument in decorator.args]
-                named = {str(k.arg): ast.literal_eval(k.value) for k in decorator.keywords}
-                mark = _mark(*given, **named)
-                yield BridgeSource(mark.prefix, mark.kind, mark.library, mark.install, module, module)
+    for call in class_decorators(text, "bridge"):
+        given = [ast.literal_eval(argument) for argument in call.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        mark = _mark(*given, **named)
+        yield BridgeSource(mark.prefix, mark.kind, mark.library, mark.install, module, module)
 
 
 def bridges_in(module: Any) -> Iterator[type[Bridge]]:

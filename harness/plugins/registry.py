@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.plugins.bridges import SEPARATOR, Bridge, NoSuchNameError, bridges_in, bridges_in_file
+from harness.plugins.bridges import SEPARATOR, Bridge, NoSuchNameError, bridges_in, bridges_written_in
 from harness.plugins.class_checks import class_problem
+from harness.plugins.decorators import class_decorators
 from harness.plugins.model import (
     KINDS,
     BridgeSource,
@@ -178,8 +179,9 @@ def _shipped() -> Iterator[Source | BridgeSource]:
         for folder in spec.submodule_search_locations or [] if spec else []:
             for file in sorted(Path(folder).rglob("*.py")):
                 module = _module_name(file, Path(folder), package)
-                yield from _names_in(file, kind, module)
-                yield from bridges_in_file(file, module)
+                text = file.read_text(encoding="utf-8")
+                yield from _names_in(text, kind, module)
+                yield from bridges_written_in(text, module)
 
 
 def _module_name(file: Path, folder: Path, package: str) -> str:
@@ -187,25 +189,21 @@ def _module_name(file: Path, folder: Path, package: str) -> str:
     return ".".join((package, *(p for p in parts if p != "__init__")))
 
 
-def _names_in(file: Path, kind: Kind, module: str) -> Iterator[Source]:
+def _names_in(text: str, kind: Kind, module: str) -> Iterator[Source]:
     """Names of the ``@register("...")`` decorators in a file, read without importing it."""
-    text = file.read_text(encoding="utf-8")
-    if "@register(" not in text:
-        return
-    for node in ast.parse(text, filename=str(file)).body:
-        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
-            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith("register"):
-                name = decorator.args[0]
-                if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                    yield Source(name.value, kind, module, module)
+    for call in class_decorators(text, "register"):
+        name = call.args[0]
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            yield Source(name.value, kind, module, module)
 
 
 def _entry_points() -> Iterator[Source | BridgeSource]:
     if os.environ.get(NO_PLUGINS) == "1":
         return
+    installed = importlib.metadata.entry_points()
     for kind in KINDS:
         for group in (f"robustiqa.{kind}", f"robustiqa.{kind}.bridges"):
-            for point in importlib.metadata.entry_points(group=group):
+            for point in installed.select(group=group):
                 package = point.dist.name if point.dist else "an installed package"
                 version = f"{package} {point.dist.version}" if point.dist else package
                 origin = f"{package} ({point.value})"

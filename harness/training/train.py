@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness.contracts import UserError
+from harness.files import RUNS
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, read_manifest
 from harness.training.identity import refuse_other_runs
@@ -30,8 +31,6 @@ from harness.training.recipe_file import RecipeFile, TrainingError, read_recipe,
 from harness.training.record import RunRecord, chosen, summary_of, write_summary
 from harness.training.reporter import Reporter
 from harness.training.trainer import Trained, Trainer
-
-_RUNS = Path("results/runs")
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _placed(error: UserError, path: Path) -> UserError:
 class _Run:
     def __init__(self, file: RecipeFile, path: Path, out: Path | None, plugins: Sequence[Path], device: str) -> None:
         self.file, self.path, self.plugins, self.device = file, path, plugins, device
-        self.folder = out or _RUNS / f"train-{file.name}"
+        self.folder = out or RUNS / f"train-{file.name}"
         self.registry = Registry(plugins)
         self.members = members_of(file, self.folder, self.registry)
         source = self.registry.source("metrics", file.metric.name)

@@ -98,7 +98,7 @@ class Mini(Dataset):
 
     def files(self) -> Sequence[Path]:
         """The two label files; images that were changed are made again."""
-        return [LABELS, REFERENCES]
+        return [LABELS_FILE, REFERENCES_FILE]
 
     def notices(self) -> Sequence[str]:
         """What a report has to say about the images loaded so far; empty if all are those that were labelled."""

@@ -1,15 +1,13 @@
-"""What there is to use: `list` and `show`."""
+"""What one plugin is, and its parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.app import app
+from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 
 if TYPE_CHECKING:
@@ -17,80 +15,8 @@ if TYPE_CHECKING:
     from harness.plugins.registry import Registry
 
 
-class What(StrEnum):
-    """Things that can be listed."""
-
-    metrics = "metrics"
-    attacks = "attacks"
-    defenses = "defenses"
-    datasets = "datasets"
-    recipes = "recipes"
-    bridges = "bridges"
-    suites = "suites"
-    plugins = "plugins"
-
-
-@app.command("list")
-def list_(
-    what: Annotated[What | None, typer.Argument(help="What to list; everything if left out.")] = None,
-    plugin: PluginFiles = None,
-    as_json: AsJson = False,
-) -> None:
-    """List metrics, attacks, defenses, data sets, recipes, bridges to libraries, suites or plugins from elsewhere.
-
-    Example: robustiqa list attacks
-    """
-    registry = registry_of(plugin)
-    found = {kind.value: _listed(kind, registry) for kind in ([what] if what else What)}
-    if as_json:
-        print_json(found)
-        return
-    from rich.table import Table
-
-    screen = console()
-    for name, rows in found.items():
-        table = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2))
-        for row in rows:
-            table.add_row(f"[bold]{row['name']}[/]", row["from"])
-        if not rows:
-            table.add_row("(none)")
-        screen.print(table)
-
-
-def _listed(what: What, registry: Registry) -> list[dict[str, str]]:
-    if what is What.suites:
-        return [
-            {"name": str(path), "from": "this folder"}
-            for path in sorted(Path("suites").rglob("*.yaml"))
-            if path.parent.name != "train"
-        ]
-    every: list[Kind] = ["metrics", "attacks", "purifiers", "datasets", "recipes"]
-    kinds: dict[What, list[Kind]] = {
-        What.metrics: ["metrics"],
-        What.attacks: ["attacks"],
-        What.defenses: ["purifiers"],
-        What.datasets: ["datasets"],
-        What.recipes: ["recipes"],
-        What.bridges: every,
-        What.plugins: every,
-    }
-    rows = []
-    for kind in kinds[what]:
-        mixed = f" ({kind})" if kinds[what] is every else ""
-        for name in registry.names(kind) if what is not What.bridges else ():
-            source = registry.source(kind, name)
-            if what is not What.plugins or source.origin != source.module:
-                rows.append({"name": name + mixed, "from": source.origin})
-        for bridge in registry.bridges(kind):
-            if what is not What.plugins or bridge.origin != bridge.module:
-                rows.append({"name": f"{bridge.prefix}:NAME{mixed}", "from": bridge.status})
-    if what is What.defenses:
-        rows.insert(0, {"name": "base", "from": "no defense"})
-    return rows
-
-
-@app.command()
-def show(
+@verb("Look", 2)
+def _show(
     name: Annotated[str, typer.Argument(help="A plugin's name, or the prefix of a bridge.")],
     plugin: PluginFiles = None,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""One pair of images: `score`."""
+"""One pair of images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.app import app
+from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of
 
 
-@app.command()
-def score(
+@verb("Look", 3)
+def _score(
     ref: Annotated[Path, typer.Argument(help="The reference image.", metavar="REF")],
     dist: Annotated[Path, typer.Argument(help="The distorted image, of the same size.", metavar="DIST")],
     metric: Annotated[list[str] | None, typer.Option(help="A metric's name; may be repeated.")] = None,

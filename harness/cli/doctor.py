@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from harness.cli.app import verb
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 from harness.errors import UserError
 from harness.files import cache_dir, data_dir
-from harness.plugins.registry import NO_PLUGINS, Registry
-from harness.plugins.weights.locate import entries, held, resolve
+
+if TYPE_CHECKING:
+    from harness.plugins.registry import Registry
 
 PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses")
 Verdict = Literal["ok", "note", "problem"]
@@ -24,6 +29,35 @@ class Finding:
     subject: str
     verdict: Verdict
     detail: str
+
+
+@verb("Upkeep", 1)
+def _doctor(
+    metric: Annotated[
+        str | None, typer.Option(help="Probe one metric's contract instead: gradients, batches, flat pairs, ...")
+    ] = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine the installation: versions, devices, folders, name collisions, plugins, weights, data sets.
+
+    Example: robustiqa doctor --metric birqa-tiny
+    """
+    registry = registry_of(plugin)
+    findings = list(probe_named(metric, registry) if metric else examine(registry))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(show_header=False, box=None, padding=(0, 2))
+        style = {"ok": "green", "note": "yellow", "problem": "bold red"}
+        for finding in findings:
+            table.add_row(f"[{style[finding.verdict]}]{finding.verdict}[/]", finding.subject, escape(finding.detail))
+        console().print(table)
+    if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
 
 
 def examine(registry: Registry) -> Iterator[Finding]:
@@ -121,6 +155,8 @@ def _collisions() -> Iterator[Finding]:
 def _plugins(registry: Registry) -> Iterator[Finding]:
     for message in registry.refused:
         yield Finding("installed plugin", "problem", message)
+    from harness.plugins.registry import NO_PLUGINS
+
     off = " (installed plugins are switched off)" if os.environ.get(NO_PLUGINS) == "1" else ""
     for kind in ("metrics", "attacks", "purifiers", "datasets", "recipes"):
         bad = []
@@ -134,6 +170,8 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
+    from harness.plugins.weights.locate import entries, held, resolve
+
     for entry in entries():
         subject, files = f"weights {entry.name}", ", ".join(part.file for part in entry.parts)
         if entry.published and any(place.place == "missing" for place in held(entry)):

@@ -1,82 +1,38 @@
-"""From a suite to records: `validate`, `plan` and `run`."""
+"""What running a suite would do."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.app import app
+from harness.cli.app import verb
 from harness.cli.common import (
     AsJson,
+    Device,
     Limit,
     Only,
     PluginFiles,
     Seed,
     Sets,
-    SuiteFile,
+    SuitePath,
+    Workers,
     check_device,
     console,
-    end,
     print_json,
     registry_of,
 )
-from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.engine.costs import Estimate
 
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")]
 _CELLS_SHOWN = 100
 
 
-class ExecutorName(StrEnum):
-    """Where blocks run."""
-
-    serial = "serial"
-    processes = "processes"
-
-
-@app.command()
-def validate(
-    suite: SuiteFile,
-    sets: Sets = None,
-    only: Only = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    plugin: PluginFiles = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check a suite and say everything that is wrong with it, before anything is loaded.
-
-    Example: robustiqa validate suites/quickstart.yaml
-    """
-    from harness.suite.compose import Overrides
-    from harness.suite.resolve import load_suite
-    from harness.suite.strict_yaml import LocatedError
-
-    try:
-        found = load_suite(suite, registry_of(plugin), Overrides(tuple(sets or ()), only, limit, seed))
-    except LocatedError as error:
-        if as_json:
-            print_json({"suite": str(suite), "valid": False, "errors": error.lines})
-            raise typer.Exit(2) from None
-        raise
-    if as_json:
-        print_json({"suite": str(suite), "valid": True, "errors": []})
-        return
-    console().print(
-        f"{suite}: valid. {len(found.datasets)} data set(s), {len(found.metrics)} metric(s), "
-        f"{len(found.defenses)} defense(s), {len(found.attacks)} attack(s), {len(found.budgets)} budget(s)."
-    )
-
-
-@app.command()
-def plan(
-    suite: SuiteFile,
+@verb("Run", 3)
+def _plan(
+    suite: SuitePath,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
     sets: Sets = None,
     only: Only = None,
@@ -99,7 +55,8 @@ def plan(
     from harness.engine.costs import estimate, read_costs
     from harness.engine.done import cell_rows
     from harness.engine.run_folder import RunFolder
-    from harness.flow import RUNS, Options, default_device, pending_jobs, worker_count
+    from harness.files import RUNS
+    from harness.flow import Options, default_device, pending_jobs, worker_count
     from harness.suite.compose import Overrides
     from harness.suite.planning import make_plan
     from harness.suite.resolve import load_suite
@@ -168,64 +125,3 @@ def _cost_text(cost: Estimate, workers: int, timed: bool) -> str:
     )
     left = f" Not counted: {cost.unknown} of {cost.images} attacks and scorings of an image, which {why}."
     return text + left + ("" if timed else " --time adds them.")
-
-
-@app.command()
-def run(
-    suite: SuiteFile,
-    out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
-    executor: Annotated[ExecutorName | None, typer.Option(help="Default: processes on a CPU, serial on a GPU.")] = None,
-    workers: Workers = None,
-    sets: Sets = None,
-    only: Only = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    device: Device = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Do every N-th block from the I-th on (0/4 ... 3/4), for job arrays."),
-    ] = None,
-    probes: Annotated[
-        bool, typer.Option("--probes/--no-probes", help="Probe each metric's contract first, once per run folder.")
-    ] = True,
-    plugin: PluginFiles = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
-) -> None:
-    """Run a suite, resume it, or extend it; ends with the tables and writes the report.
-
-    The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
-    is new. Example: robustiqa run suites/quickstart.yaml --limit 16
-    """
-    from harness.engine.memory import keep_freed_memory
-    from harness.engine.progress import ConsoleProgress, Progress
-    from harness.flow import Options, run_suite
-    from harness.report.render import TERMINAL, print_tables
-    from harness.suite.compose import Overrides
-    from harness.suite.resolve import load_suite
-
-    registry = registry_of(plugin)
-    found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
-    check_device(device)
-    screen = console()
-    keep_freed_memory()
-    options = Options(out, executor.value if executor else None, workers, device, _shard(shard), probes)
-    with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
-        result = run_suite(found, registry, options, progress)
-    if not quiet:
-        if result.unchanged:
-            print((result.folder.report / TERMINAL).read_text(encoding="utf-8"), end="")
-        else:
-            print_tables(result.tables, screen)
-        blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
-        did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
-        screen.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
-    end(result.failures)
-
-
-def _shard(text: str | None) -> tuple[int, int]:
-    if text is None:
-        return 0, 1
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
-    return int(index), int(count)

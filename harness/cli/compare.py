@@ -1,0 +1,83 @@
+"""What changed between two runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.app import verb
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.errors import UserError
+
+
+@verb("Look", 5)
+def _compare(
+    run_a: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(help="Another; differences are B minus A.", metavar="RUN_B")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs where both measured the same condition on the same images, with paired intervals.
+
+    Example: robustiqa compare results/runs/before results/runs/after
+    """
+    from harness.flow import open_folder
+    from harness.report.compare import compare
+
+    registry = registry_of(plugin)
+    one, other = open_folder(run_a, registry).data, open_folder(run_b, registry).data
+    frame = compare(one, other)
+    if as_json:
+        print_json(json.loads(frame.to_json(orient="records")))
+        return
+    if frame.empty:
+        raise UserError(
+            f"{run_a} and {run_b}: no condition was measured on the same images in both. Compare other runs."
+        )
+    from rich.table import Table
+
+    from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+    from harness.wording import BROKEN, budget_text, marked, number, scorer_text, with_interval
+
+    header = (
+        "data set",
+        "metric",
+        "attack",
+        "budget",
+        "n",
+        "SROCC A",
+        "SROCC B",
+        "change [95 %]",
+        "quality change [95 %]",
+    )
+    table = Table(*header, title=f"A = {run_a}, B = {run_b}", title_justify="left")
+    for row in frame.to_dict("records"):
+        table.add_row(
+            row["dataset"],
+            marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"]),
+            f"{row['attack']} {row['endpoint']}",
+            budget_text(row["norm"], row["eps"]) if row["norm"] else "",
+            str(row["images"]),
+            number(row["srocc_a"]),
+            number(row["srocc_b"]),
+            *(
+                with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, True)
+                for name in ("srocc_change", "quality_change")
+            ),
+        )
+    console().print(table)
+    for rules in dict.fromkeys(rules for rules in frame["broken"] if rules):
+        console().print(f"{BROKEN} broke its contract when probed: {rules}.", markup=False)
+    console().print(
+        "Changes are B minus A. Paired bootstrap over references, the same resamples for both runs; images that both "
+        "runs have."
+    )
+    if (frame["references"] < DESCRIPTIVE_BELOW).any():
+        few = f"Fewer than {DESCRIPTIVE_BELOW} references in some rows"
+        console().print(f"{few}: their intervals are descriptive and claim no coverage.")
+    for name, a, b in (("seed", one.seed, other.seed), ("limit", one.limit, other.limit)):
+        if a != b:
+            console().print(f"The runs differ in {name}: A {a or 'none'}, B {b or 'none'}.")

@@ -1,0 +1,85 @@
+"""What there is to use."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.app import verb
+from harness.cli.common import AsJson, PluginFiles, print_json, registry_of
+
+if TYPE_CHECKING:
+    from harness.plugins.model import Kind
+    from harness.plugins.registry import Registry
+
+
+class Listed(StrEnum):
+    """Things that can be listed."""
+
+    metrics = "metrics"
+    attacks = "attacks"
+    defenses = "defenses"
+    datasets = "datasets"
+    recipes = "recipes"
+    bridges = "bridges"
+    suites = "suites"
+    plugins = "plugins"
+
+
+@verb("Look", 1)
+def _list(
+    what: Annotated[Listed | None, typer.Argument(help="What to list; everything if left out.")] = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """List metrics, attacks, defenses, data sets, recipes, bridges to libraries, suites or plugins from elsewhere.
+
+    Example: robustiqa list attacks
+    """
+    registry = registry_of(plugin)
+    found = {kind.value: _listed(kind, registry) for kind in ([what] if what else Listed)}
+    if as_json:
+        print_json(found)
+        return
+    for name, rows in found.items():
+        typer.secho(name, italic=True)
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            typer.echo(f"  {typer.style(row['name'].ljust(width), bold=True)}    {row['from']}")
+        if not rows:
+            typer.echo("  (none)")
+
+
+def _listed(what: Listed, registry: Registry) -> list[dict[str, str]]:
+    if what is Listed.suites:
+        return [
+            {"name": str(path), "from": "this folder"}
+            for path in sorted(Path("suites").rglob("*.yaml"))
+            if path.parent.name != "train"
+        ]
+    every: list[Kind] = ["metrics", "attacks", "purifiers", "datasets", "recipes"]
+    kinds: dict[Listed, list[Kind]] = {
+        Listed.metrics: ["metrics"],
+        Listed.attacks: ["attacks"],
+        Listed.defenses: ["purifiers"],
+        Listed.datasets: ["datasets"],
+        Listed.recipes: ["recipes"],
+        Listed.bridges: every,
+        Listed.plugins: every,
+    }
+    rows = []
+    for kind in kinds[what]:
+        mixed = f" ({kind})" if kinds[what] is every else ""
+        for name in registry.names(kind) if what is not Listed.bridges else ():
+            source = registry.source(kind, name)
+            if what is not Listed.plugins or source.origin != source.module:
+                rows.append({"name": name + mixed, "from": source.origin})
+        for bridge in registry.bridges(kind):
+            if what is not Listed.plugins or bridge.origin != bridge.module:
+                rows.append({"name": f"{bridge.prefix}:NAME{mixed}", "from": bridge.status})
+    if what is Listed.defenses:
+        rows.insert(0, {"name": "base", "from": "no defense"})
+    return rows

@@ -1,0 +1,129 @@
+"""From a suite to records and tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.app import verb
+from harness.cli.common import (
+    Device,
+    Limit,
+    Only,
+    PluginFiles,
+    Seed,
+    Sets,
+    SuitePath,
+    Workers,
+    check_device,
+    console,
+    end,
+    registry_of,
+)
+from harness.errors import UserError
+
+
+class ExecutorName(StrEnum):
+    """Where blocks run."""
+
+    serial = "serial"
+    processes = "processes"
+
+
+@verb("Run", 1)
+def _run(
+    suite: SuitePath,
+    out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
+    executor: Annotated[ExecutorName | None, typer.Option(help="Default: processes on a CPU, serial on a GPU.")] = None,
+    workers: Workers = None,
+    sets: Sets = None,
+    only: Only = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    device: Device = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do every N-th block from the I-th on (0/4 ... 3/4), for job arrays."),
+    ] = None,
+    probes: Annotated[
+        bool, typer.Option("--probes/--no-probes", help="Probe each metric's contract first, once per run folder.")
+    ] = True,
+    plugin: PluginFiles = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
+) -> None:
+    """Run a suite, resume it, or extend it; ends with the tables and writes the report.
+
+    The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
+    is new. Example: robustiqa run suites/quickstart.yaml --limit 16
+    """
+    call = {name: value for name, value in locals().items() if name != "quiet"}
+    if _told_again(suite, out, call, quiet):
+        return
+    from harness.engine.memory import keep_freed_memory
+    from harness.engine.progress import ConsoleProgress, Progress
+    from harness.flow import Options, note_finished, run_suite
+    from harness.report.render import TERMINAL, print_tables
+    from harness.suite.compose import Overrides, files_of
+    from harness.suite.resolve import load_suite
+
+    registry = registry_of(plugin)
+    found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+    check_device(device)
+    screen = console()
+    keep_freed_memory()
+    options = Options(out, executor.value if executor else None, workers, device, _shard(shard), probes)
+    with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
+        result = run_suite(found, registry, options, progress)
+    if not quiet:
+        if result.unchanged:
+            print((result.folder.report / TERMINAL).read_text(encoding="utf-8"), end="")
+        else:
+            print_tables(result.tables, screen)
+        blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
+        did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
+        screen.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
+    note_finished(result, call, files_of(suite))
+    end(result.failures)
+
+
+def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: bool) -> bool:
+    """Whether this call has nothing left to do and nothing has changed since; then its report is printed as it is.
+
+    Nothing heavy is imported for this. Wherever it is not certain, the answer is no and everything is looked at.
+    """
+    from harness.engine.stamp import recall
+    from harness.files import RUNS
+
+    name = _name_in(suite)
+    folder = out or RUNS / str(name)
+    if name is None or not recall(folder, call):
+        return False
+    if not quiet:
+        print((folder / "report" / "terminal.txt").read_text(encoding="utf-8"), end="")
+        print(f"\n{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}")
+    return True
+
+
+def _name_in(suite: Path) -> str | None:
+    """What a suite file is called by its own key `name`, without reading the rest of it."""
+    try:
+        found = re.search(
+            r"^name:[ \t]*([A-Za-z0-9_.-]+)[ \t]*(?:#.*)?$", suite.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found[1] if found else None
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
+    return int(index), int(count)

@@ -1,0 +1,41 @@
+"""How far a run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.app import verb
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+
+
+@verb("Run", 4)
+def _status(
+    folder: Annotated[Path, typer.Argument(help="A run folder; it may be running.", metavar="RUN")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a run is, from its folder alone; safe while it runs.
+
+    Example: robustiqa status results/runs/quickstart
+    """
+    from harness.flow import run_status
+
+    found = run_status(folder, registry_of(plugin))
+    if as_json:
+        print_json(found)
+        return
+    from rich.table import Table
+
+    table = Table("attacked", "blocks done", title=f"{found['name']} in {folder}", title_justify="left")
+    for row in found["sources"]:
+        table.add_row(row["source"], f"{row['done']} of {row['blocks']}")
+    console().print(table)
+    state = (
+        "finished"
+        if found["done"] == found["blocks"]
+        else "not finished; if nobody is at it, run the same suite again to go on"
+    )
+    console().print(f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures; {state}.")

@@ -1,0 +1,49 @@
+"""Decorators of the classes of a file, read without importing it, and without parsing more of it than them."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections.abc import Iterator
+
+_PIECES = re.compile(
+    r"""
+    (?P<quote>\"\"\"|''') (?: [^\\] | \\. )*? (?P=quote)    # texts and comments, so that nothing in them counts
+    | " (?: [^"\\\n] | \\. )* "
+    | ' (?: [^'\\\n] | \\. )* '
+    | \#[^\n]*
+    | ^@                                                    # a decorator of something at the top level,
+    | ^(?P<end>class|def|async)\b                           # and that something
+    """,
+    re.VERBOSE | re.MULTILINE | re.DOTALL,
+)
+
+
+def class_decorators(text: str, *names: str) -> Iterator[ast.Call]:
+    """Calls such as ``register("psnr")`` over the classes at the top level of a file, in the order of the text.
+
+    Most of what a registry costs would be parsing whole files, so only the decorators are.
+
+    Args:
+        text: Python source.
+        names: Names of the decorators that are wanted, as they are called: ``register``, or ``contracts.register``.
+    """
+    if not any(f"@{name}(" in text for name in names):
+        return
+    begun: list[int] = []
+    for piece in _PIECES.finditer(text):
+        if piece[0] == "@":
+            begun.append(piece.start())
+        elif piece["end"]:
+            if piece["end"] == "class":
+                yield from _calls(text, [*begun, piece.start()], names)
+            begun.clear()
+
+
+def _calls(text: str, places: list[int], names: tuple[str, ...]) -> Iterator[ast.Call]:
+    for start, end in itertools.pairwise(places):
+        if text.startswith(names, start + 1):
+            call = ast.parse(text[start + 1 : end].strip(), mode="eval").body
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in names:
+                yield call
