@@ -1,10 +1,16 @@
 """The command line as a person meets it: exit codes, one message a mistake, JSON and nothing else, and no slow imports."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import harness
+from harness.cli.app import verb_named, verb_names
 
 SUITE = """
 name: toy
@@ -41,12 +47,57 @@ def test_list_and_help_import_neither_torch_nor_a_plugin(arguments):
     code = (
         "import sys\nfrom harness.cli import main\n"
         f"try: main({arguments!r})\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = ('torch', 'pandas', 'scipy', 'pydantic')\n"
         "ours = ('metrics_zoo.', 'attacks.', 'defenses.purifiers.', 'defenses.recipes.', 'harness.datasets.')\n"
-        "slow = [m for m in sys.modules if m.split('.')[0] in ('torch', 'pandas', 'scipy') or m.startswith(ours)]\n"
+        "slow = [m for m in sys.modules if m.split('.')[0] in heavy or m.startswith(ours)]\n"
         "assert not slow, slow\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+NEW_VERB = """
+from harness.cli.app import verb
+
+
+@verb("Your own", 9)
+def _greet(name: str = "you") -> None:
+    \"\"\"Greet somebody.
+
+    Example: robustiqa greet
+    \"\"\"
+    print(f"hello {name}")
+"""
+
+
+def test_a_new_verb_is_one_file(tmp_path):
+    shutil.copytree(
+        Path(harness.__path__[0]), tmp_path / "harness", ignore=shutil.ignore_patterns("datasets", "weights")
+    )
+    (tmp_path / "harness" / "cli" / "greet.py").write_text(NEW_VERB)
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "harness", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100"}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+
+    panel = call("--help").stdout.partition("─ Your own ─")[2].partition("╰")[0]
+    named = [line.split()[1] for line in panel.splitlines() if line.startswith("│ ") and line[2] != " "]
+    assert named == ["new", "train", "greet"] and "Greet somebody." in panel
+    assert call("greet", "--name", "all").stdout == "hello all\n"
+    assert "Example: robustiqa greet" in call("greet", "--help").stdout
+    assert "Did you mean 'greet'" in call("gret").stderr
+
+
+def test_every_verb_has_a_file_a_summary_and_an_example():
+    known = "compare doctor list new plan report rescore run score show status train validate weights"
+    assert verb_names() == known.split()
+    for name in verb_names():
+        found = verb_named(name)
+        command = found.command()
+        assert found.name == command.name == name and found.summary
+        for one in getattr(command, "commands", {name: command}).values():
+            assert "robustiqa " + name in " ".join(one.help.split()), one.name
 
 
 def test_list_show_and_json(robustiqa):
@@ -144,9 +195,6 @@ def test_a_truncated_image_is_one_message_naming_it_exit_2_and_the_rest_is_kept(
 
 
 def test_weights_that_were_changed_are_refused_before_anything_runs(robustiqa, tmp_path, monkeypatch):
-    import shutil
-    from pathlib import Path
-
     import metrics_zoo
 
     copy = tmp_path / "birqa.safetensors"

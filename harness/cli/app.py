@@ -98,9 +98,8 @@ def _processed(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, val
         left_out = () if parameter.multiple or parameter.nargs == -1 else None
         return parameter.callback(ctx, parameter, left_out) if parameter.callback else left_out
     choices = getattr(getattr(parameter, "type_descriptor", None), "choices", None) or ()
-    return next((choice for choice in choices if value == getattr(choice, "value", choice)), None) or process(
-        ctx, value
-    )
+    chosen = [choice for choice in choices if value == getattr(choice, "value", choice)]
+    return chosen[0] if chosen and not parameter.callback else process(ctx, value)
 
 
 class _Program(_Sparing, TyperGroup):
