@@ -44,9 +44,9 @@ def _score(
     """
     from dataclasses import asdict
 
-    from harness.engine.one_pair import score_pair
+    from harness.engine.one_pair import explain_pair, score_pair
     from harness.flow import default_device
-    from harness.report.explanation import explain_pair, refuse_figure
+    from harness.report.explanation import draw, refuse_figure
     from harness.suite.resolve import resolve_metric
 
     registry = registry_of(plugin)
@@ -57,7 +57,7 @@ def _score(
         refuse_figure(explain, uses, registry)
     rows = list(score_pair(ref, dist, uses, registry, device or default_device()))
     if explain is not None:
-        explain_pair(ref, dist, uses[0], registry, device or default_device(), explain)
+        draw(explain_pair(ref, dist, uses[0], registry, device or default_device()), explain)
     if as_json:
         print_json({"ref": str(ref), "dist": str(dist), "scores": [asdict(row) for row in rows]})
         return

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.contracts import Attack, Entry, Metric, Norm
+from harness.contracts import Attack, Entry, Metric, Norm, Panel
 from harness.datasets.images import read_image
 from harness.engine.attack_batch import Seen, attack_batch
 from harness.engine.batches import Batch, Item, SampleError
@@ -147,6 +147,37 @@ def score_pair(
         with torch.no_grad():
             scores = check_scores(metric(ref=pair[0], dist=pair[1]), pair[1], in_messages(use, registry))
         yield PairScore(use.label, float(scores[0]), metric.higher_is_better, use.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """How a metric came to the score of a pair.
+
+    Attributes:
+        title: The metric and the score.
+        images: "reference" and "distorted", each 3 x H x W in [0, 1].
+        panels: What the metric explained, in order.
+    """
+
+    title: str
+    images: Mapping[str, Tensor]
+    panels: Sequence[Panel]
+
+
+def explain_pair(ref: Image, dist: Image, use: MetricUse, registry: Registry, device: str) -> Explanation:
+    """How a metric came to the score of a pair; the arguments are those of `score_pair`.
+
+    Raises:
+        UserError: An image cannot be used.
+    """
+    place = _device(device)
+    first, second = _pair(ref, dist, place)
+    metric = load_metric(use, registry, place)
+    with torch.no_grad():
+        panels = metric.explain(ref=first, dist=second)
+        score = float(metric(ref=first, dist=second)[0])
+    images = {"reference": first[0].cpu(), "distorted": second[0].cpu()}
+    return Explanation(f"{use.label}: {score:.6g}", images, panels)
 
 
 def attack_pair(

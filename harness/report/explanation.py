@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from harness.contracts import Metric, Panel
-from harness.engine.one_pair import Image, read_argument
-from harness.engine.scorer import load_metric
+from harness.engine.one_pair import Explanation
 from harness.errors import UserError
 from harness.files import write_whole
 from harness.plugins.registry import Registry
@@ -55,29 +51,11 @@ def _explains(name: str, registry: Registry) -> bool:
         return False
 
 
-def explain_pair(ref: Image, dist: Image, use: MetricUse, registry: Registry, device: str, path: Path) -> None:
-    """Draw how a metric came to the score of a pair; the arguments are those of `harness.engine.one_pair.score_pair`.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    images = {"reference": read_argument("ref", ref), "distorted": read_argument("dist", dist)}
-    place = torch.device(device)
-    metric = load_metric(use, registry, place)
-    first, second = (image[None].to(place) for image in images.values())
-    with torch.no_grad():
-        panels = metric.explain(ref=first, dist=second)
-        score = float(metric(ref=first, dist=second)[0])
-    draw(f"{use.label}: {score:.6g}", images, panels, path)
-
-
-def draw(title: str, images: dict[str, Tensor], panels: Sequence[Panel], path: Path) -> None:
+def draw(found: Explanation, path: Path) -> None:
     """Write the images and the panels as one figure.
 
     Args:
-        title: Stands above.
-        images: Name -> 3 x H x W in [0, 1], shown in the first row.
-        panels: What the metric explained.
+        found: What the metric explained, and the images, which are shown in the first row.
         path: Where to; its suffix is the format.
 
     Raises:
@@ -87,14 +65,14 @@ def draw(title: str, images: dict[str, Tensor], panels: Sequence[Panel], path: P
     from matplotlib.figure import Figure
 
     rows: list[tuple[str, list[Panel]]] = []
-    for panel in panels:
+    for panel in found.panels:
         if not rows or rows[-1][0] != panel.row or len(rows[-1][1]) == _MOST:
             rows.append((panel.row, []))
         rows[-1][1].append(panel)
-    across = max(len(images), *(len(row) for _, row in rows))
+    across = max(len(found.images), *(len(row) for _, row in rows))
     figure = Figure(figsize=(_WIDTH * across, 0.5 + _HEIGHT * (len(rows) + 1)), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(found.title)
     strips = figure.subfigures(len(rows) + 1, squeeze=False)[:, 0]
     for strip, (heading, row) in zip(strips, [("", None), *rows], strict=True):
         strip.suptitle(heading, fontsize=9, x=0.01, ha="left")
@@ -102,7 +80,7 @@ def draw(title: str, images: dict[str, Tensor], panels: Sequence[Panel], path: P
         for place in axes:
             place.set_axis_off()
         if row is None:
-            for place, (name, image) in zip(axes, images.items(), strict=False):
+            for place, (name, image) in zip(axes, found.images.items(), strict=False):
                 place.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
                 place.set_title(name, fontsize=7)
             continue

@@ -228,7 +228,7 @@ def test_label_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_reference_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "references.csv").write_text("reference,sha\n")
-    monkeypatch.setattr(mini, "REFERENCES", tmp_path / "references.csv")
+    monkeypatch.setattr(mini, "REFERENCES_FILE", tmp_path / "references.csv")
     with pytest.raises(DataError, match=r"reference astronaut-0 is missing in .*references\.csv\. Restore"):
         Mini().load(Mini().entries("test")[0])
 
