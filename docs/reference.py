@@ -1,7 +1,9 @@
 """Write docs/suite.md, the reference of suite files, from their schema, the registered plugins and the command line.
 
-python docs/reference.py            writes the page
-python docs/reference.py --check    exits 1 when the page is out of date
+And the table of a record's columns in docs/concepts.md, from their schema.
+
+python docs/reference.py            writes the pages
+python docs/reference.py --check    exits 1 when one is out of date
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import pydantic
 import yaml
 
 from harness.cli.app import verb_named
+from harness.engine.record import as_table
 from harness.plugins.model import KINDS, Kind, Parameter, Plugin
 from harness.plugins.registry import Registry
 from harness.suite.keys import (
@@ -31,6 +34,9 @@ from harness.suite.keys import (
 from harness.suite.tables import table_sources
 
 PAGE = Path(__file__).with_name("suite.md")
+CONCEPTS = Path(__file__).with_name("concepts.md")
+COLUMNS_BEGIN = "<!-- columns: from harness/engine/record.py by docs/reference.py -->\n"
+COLUMNS_END = "<!-- end of columns -->"
 EXAMPLE = Path(__file__).parent / "examples" / "suite.yaml"
 WIDTH = 120
 
@@ -277,15 +283,23 @@ def _wrapped(text: str, indent: str = "") -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
+def concepts() -> str:
+    """docs/concepts.md with the columns of a record as `harness.engine.record` has them."""
+    before, _, rest = CONCEPTS.read_text(encoding="utf-8").partition(COLUMNS_BEGIN)
+    _, _, after = rest.partition(COLUMNS_END)
+    return "\n".join([before + COLUMNS_BEGIN, *as_table(), COLUMNS_END]) + after
+
+
 def main() -> int:
-    """Write the page, or say whether it is what it should be."""
-    text = page(Registry())
+    """Write the pages, or say whether they are what they should be."""
+    texts = {PAGE: page(Registry()), CONCEPTS: concepts()}
     if "--check" in sys.argv[1:]:
-        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{PAGE}: out of date. Run python docs/reference.py and commit the page.", file=sys.stderr)
-        return 1
-    PAGE.write_text(text, encoding="utf-8")
+        old = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+        for path in old:
+            print(f"{path}: out of date. Run python docs/reference.py and commit the page.", file=sys.stderr)
+        return 1 if old else 0
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -21,6 +21,7 @@ from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
+from harness.engine.scorer import device_named
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import RUNS, locked
@@ -128,9 +129,11 @@ def run_suite(
     """Run what of a suite is not done yet, and write its report.
 
     Raises:
-        UserError: The run folder cannot be used, or a data set is missing.
+        UserError: The run folder or the device cannot be used, or a data set is missing.
     """
     options, progress = options or Options(), progress or Progress()
+    if options.device is not None:
+        device_named(options.device)
     plan = make_plan(suite, registry)
     store = RunFolder(options.out or RUNS / suite.name)
     store.open(suite)

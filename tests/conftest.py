@@ -13,7 +13,7 @@ from harness.plugins.registry import Registry
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import parse_text
 
-TOY = Path(__file__).parent / "plugins" / "toy.py"
+TOY = Path(__file__).parent / "toys" / "toy.py"
 
 
 def pytest_configure():

@@ -53,7 +53,7 @@ def _plan(
     suites/quickstart.yaml --time
     """
     from harness.engine.costs import estimate, read_costs
-    from harness.engine.done import cell_rows
+    from harness.engine.done import cell_rows, done_slices
     from harness.engine.run_folder import RunFolder
     from harness.files import RUNS
     from harness.flow import Options, default_device, pending_jobs, worker_count
@@ -67,14 +67,14 @@ def _plan(
     device = device or default_device()
     made = make_plan(found, registry)
     store = RunFolder(out or RUNS / found.name)
-    pending = pending_jobs(made, store)
+    pending, blocks = pending_jobs(made, store), made.blocks(done_slices(made, store))
     known = read_costs(store.path)
-    cost = estimate(made, pending["blocks"], known, device)
+    cost = estimate(made, blocks, known, device)
     if time_it and cost.unknown:
         from harness.engine.timing import time_conditions
 
         known |= time_conditions(made, registry, device, cost.unknown_keys)
-        cost = estimate(made, pending["blocks"], known, device)
+        cost = estimate(made, blocks, known, device)
     hands = worker_count(device, Options(workers=workers))
     rows = cell_rows(made, store)
     if as_json:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.engine.run_folder import RunFolder, StoreError
 from harness.suite.identity import identity
-from harness.suite.plan import Cell, Plan
+from harness.suite.plan import Block, Cell, Plan
 
 Work = Literal["attack", "score"]
 
@@ -111,7 +111,7 @@ def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
         )
 
 
-def estimate(plan: Plan, blocks: Sequence[Any], known: Mapping[Key, Cost], device: str) -> Estimate:
+def estimate(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Estimate:
     """What the given blocks will cost; cells that share one attack are attacked once."""
     size = plan.suite.slice_size
     keys = {cell.id: (cell.attack_key, attack_key(cell, device), score_key(cell, device)) for cell in plan.cells}

@@ -20,7 +20,7 @@ from harness.datasets.images import read_image
 from harness.engine.attack_batch import Seen, attack_batch
 from harness.engine.batches import Batch, Item, SampleError
 from harness.engine.examples import png
-from harness.engine.scorer import Scorer, in_messages, load_metric
+from harness.engine.scorer import Scorer, device_named, in_messages, load_metric
 from harness.errors import DataError, UserError
 from harness.plugins.build import default_metric
 from harness.plugins.registry import Registry
@@ -139,7 +139,7 @@ def score_pair(
     Raises:
         UserError: An image is no `Image`, the sizes differ, or an image is too small for a metric.
     """
-    place = _device(device)
+    place = device_named(device)
     pair = _pair(ref, dist, place)
     for use in uses:
         metric = load_metric(use, registry, place)
@@ -170,7 +170,7 @@ def explain_pair(ref: Image, dist: Image, use: MetricUse, registry: Registry, de
     Raises:
         UserError: An image cannot be used.
     """
-    place = _device(device)
+    place = device_named(device)
     first, second = _pair(ref, dist, place)
     metric = load_metric(use, registry, place)
     with torch.no_grad():
@@ -214,7 +214,7 @@ def attack_pair(
         UserError: An image cannot be used, the attack has no such norm, needs a data set to learn from, needs a
             gradient that the metric does not have, or fails.
     """
-    place = _device(device)
+    place = device_named(device)
     pair = _pair(ref, dist, place)
     metric = load_metric(use, registry, place)
     _refuse_small(metric, use, pair[0], _named("ref", ref))
@@ -346,13 +346,6 @@ def _pair(ref: Image, dist: Image, device: torch.device) -> tuple[Tensor, Tensor
             f"{first} has {sizes['ref']} pixels and {second} has {sizes['dist']}. Give two images of one size."
         )
     return images["ref"][None].to(device), images["dist"][None].to(device)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}). Give cpu or cuda.") from error
 
 
 def _refuse_small(metric: Metric, use: MetricUse, image: Tensor, first: str) -> None:

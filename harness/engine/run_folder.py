@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from harness.engine import page_checks as pages
+from harness.engine import page_checks
 from harness.engine.examples import FLOATS, Example, misfit, read_png
 from harness.engine.record import NAMES, STORED
 from harness.errors import UserError
@@ -210,7 +210,7 @@ class RunFolder:
         """
         path = self.path / "facts" / f"{fact}.json"
         value = _json(path)
-        return dict(_whole(path, value, pages.fact(value)))
+        return dict(_whole(path, value, page_checks.fact(value)))
 
     def has_probe(self, probe: str) -> bool:
         """Whether a metric has been probed."""
@@ -228,7 +228,7 @@ class RunFolder:
         """
         path = self.path / "probes" / f"{probe}.json"
         value = _json(path)
-        return dict(_whole(path, value, pages.probe(value)))
+        return dict(_whole(path, value, page_checks.probe(value)))
 
     def write_examples(self, cell: str, label: str, index: int, count: int, examples: Sequence[Example]) -> None:
         """Store the attacked images of one cell and slice, and that it was asked for those of so many samples."""
@@ -245,7 +245,7 @@ class RunFolder:
         if not path.is_file():
             return 0
         value = _json(path)
-        return int(_whole(path, value, pages.samples(value))["samples"])
+        return int(_whole(path, value, page_checks.samples(value))["samples"])
 
     def example_folders(self, cell: str) -> list[Path]:
         """Folders of a cell's stored examples, in order."""
@@ -262,7 +262,7 @@ class RunFolder:
 
         path = folder / "scores.json"
         about = _json(path)
-        _whole(path, about, pages.example(about))
+        _whole(path, about, page_checks.example(about))
         path = folder / FLOATS
         try:
             images: dict[str, Tensor] = load_file(path)
@@ -334,7 +334,7 @@ class RunFolder:
         kind, words = (str, "texts") if name == "notices" else (dict, "mappings")
         if not isinstance(page, list) or not all(isinstance(value, kind) for value in page):
             raise _damaged(path, f"no list of {words}")
-        wrong = [reason for value in page if name == "costs" and (reason := pages.cost(value))]
+        wrong = [reason for value in page if name == "costs" and (reason := page_checks.cost(value))]
         return list(_whole(path, page, wrong[0] if wrong else ""))
 
     @property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import DataError, Metric, Purifier, SampleRng, Tree
+from harness.errors import UserError
 from harness.plugins.build import fresh, frozen
 from harness.plugins.model import singular
 from harness.plugins.registry import Registry
@@ -112,3 +113,15 @@ def load_metric(use: MetricUse, registry: Registry, device: torch.device) -> Met
 def in_messages(use: Use, registry: Registry) -> str:
     """What a plugin is called in messages: "metric 'mae' from mae.py"."""
     return f"{singular(use.kind)} '{use.name}' from {registry.source(use.kind, use.name).origin}"
+
+
+def device_named(name: str) -> torch.device:
+    """A device that holds numbers, by torch's name for it.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}). Give cpu or cuda.") from error

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from harness.api import score
 from harness.cli import main
 from harness.contracts import Metric
-from harness.engine.one_pair import score
 from harness.plugins.registry import Registry
-from harness.plugins.weights import fetch as fetch
-from harness.plugins.weights import weights
+from harness.plugins.weights import fetch
+from harness.plugins.weights import locate as weights
 from harness.plugins.weights.locate import WeightsError, load, read_manifest, resolve
 from harness.plugins.weights.manifest import identity_of
 from metrics_zoo.backbones import IMAGENET_MEAN, IMAGENET_STD
@@ -249,8 +249,8 @@ def test_lpips_of_published_files_gives_the_published_distances(test_data, robus
         files = {"trunk": "alexnet_features", "heads": "lpips_alex_v0.1_heads"}
         hashes = {part: sha256((folder / f"{file}.safetensors").read_bytes()) for part, file in files.items()}
         assert row["weights"] == identity_of(hashes)
-    named = score(images / "ex_ref.png", images / "ex_p1.png", "lpips-squeeze", weights=folder / "lpips-squeeze")
-    assert named == score(images / "ex_ref.png", images / "ex_p1.png", "lpips-squeeze", weights=folder)
+    named = score("lpips-squeeze", images / "ex_ref.png", images / "ex_p1.png", weights=folder / "lpips-squeeze")
+    assert named == score("lpips-squeeze", images / "ex_ref.png", images / "ex_p1.png", weights=folder)
 
 
 # ------------------------------------------------------------------------------------------------ fetch
@@ -414,7 +414,7 @@ def test_weights_commands_do_not_import_torch(arguments, cache):
 
 
 def test_the_page_on_weights_names_every_entry_file_and_licence():
-    page = (Path(__file__).parents[1] / "docs" / "weights.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "weights.md").read_text(encoding="utf-8")
     for entry in weights.entries():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{entry.name}` |")]
         for part in entry.parts:

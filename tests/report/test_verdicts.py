@@ -12,7 +12,7 @@ from harness.suite.planning import make_plan
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import LocatedError, parse_text
 
-PLUGINS = [Path(__file__).parent / "plugins" / name for name in ("toy.py", "masked.py")]
+PLUGINS = [Path(__file__).parents[1] / "toys" / name for name in ("toy.py", "masked.py")]
 REGISTRY = Registry(PLUGINS)
 
 PLANTED = """

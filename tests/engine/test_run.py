@@ -18,7 +18,7 @@ from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite, validate
 from harness.suite.strict_yaml import parse_text
 
-TOY = Path(__file__).parent / "plugins" / "toy.py"
+TOY = Path(__file__).parents[1] / "toys" / "toy.py"
 
 BASIC = """
 name: toy

@@ -9,7 +9,7 @@ from harness.plugins.registry import Registry
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import parse_text
 
-HERE = Path(__file__).parent / "plugins"
+HERE = Path(__file__).parents[1] / "toys"
 FAULTY = HERE / "faulty.py"
 
 CASES = {

@@ -160,7 +160,7 @@ def test_no_two_cells_that_differ_in_a_field_share_an_id(registry, suite_of, fie
 
 
 def test_code_and_version_of_a_plugin_are_part_of_it(suite_of, registry, tmp_path):
-    toy = Path(__file__).parent / "plugins" / "toy.py"
+    toy = Path(__file__).parents[1] / "toys" / "toy.py"
     changed = tmp_path / "toy.py"
     changed.write_text(toy.read_text(encoding="utf-8") + "# another line\n", encoding="utf-8")
     before = {c.id for c in make_plan(suite_of(WHOLE), registry).cells}

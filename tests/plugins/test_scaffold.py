@@ -118,7 +118,7 @@ def test_the_plugin_file_is_short_and_in_house_style(plugins, tmp_path, kind):
     assert f'@register("my-{kind}")' in text and f"class My{kind.title()}(" in text
     assert [f.read_text() for f in package if f.name == "__init__.py"] == [text], "the same code either way"
     code = [str(f) for f in (*lone, *package) if f.suffix == ".py"]
-    house = ["--config", str(Path(__file__).parents[1] / "pyproject.toml")]
+    house = ["--config", str(Path(__file__).parents[2] / "pyproject.toml")]
     for command in (["check", "--ignore=D103,I001"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, *house, *code]
         done(subprocess.run(ruff, capture_output=True, text=True, check=False))
@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_written(plugins, tmp_path):
 @pytest.mark.parametrize("package", [False, True])
 def test_when_writing_fails_half_way_nothing_is_left(plugins, tmp_path, monkeypatch, failure, expected, package):
     from harness.files import write_whole
-    from harness.plugins import scaffold as scaffold
+    from harness.plugins import scaffold
 
     written = []
 

@@ -95,7 +95,7 @@ def test_24_triplets_from_mini(run):
 def test_the_shipped_suites_are_valid(shipped):
     from pathlib import Path
 
-    suite = load_suite(Path(__file__).parents[1] / "suites" / "quickstart.yaml", shipped)
+    suite = load_suite(Path(__file__).parents[2] / "suites" / "quickstart.yaml", shipped)
     assert [m.label for m in suite.metrics] == ["psnr", "ssim", "birqa-tiny"] and suite.limit == 96
     assert [a.name for a in suite.attacks] == ["noise", "restore", "fgsm", "pgd"]
     assert [round(eps * 255) for _, eps in suite.budgets] == [2, 4, 8, 10]

@@ -10,7 +10,7 @@ from harness.plugins.registry import Registry
 from harness.training.members import members_of
 from harness.training.recipe_file import RecipeFile, build_plugin, read_recipe
 
-SHIPPED = Path(__file__).parents[1] / "suites" / "train"
+SHIPPED = Path(__file__).parents[2] / "suites" / "train"
 FILES = sorted(SHIPPED.rglob("*.yaml"))
 PAPER = sorted(path for path in FILES if path.parent.name == "paper")
 
@@ -108,19 +108,19 @@ def test_a_recipe_extends_another_and_the_command_line_has_the_last_word(written
 
 def test_new_keys_at_their_defaults_are_no_part_of_a_description():
     """So that weights trained before the keys existed are described, and resumed, as they were."""
-    manifest = json.loads((Path(__file__).parents[1] / "metrics_zoo/weights/manifest.json").read_text())
+    manifest = json.loads((Path(__file__).parents[2] / "metrics_zoo/weights/manifest.json").read_text())
     assert read_recipe(SHIPPED / "birqa_tiny_mini.yaml").published() == manifest["birqa-tiny"]["recipe"]
 
 
 def test_every_key_is_described_here_and_in_the_documentation():
-    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     for name, field in RecipeFile.model_fields.items():
         assert field.description
         assert f"`{name}`" in text
 
 
 def test_the_recipe_in_the_documentation_can_be_read(written):
-    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     file = read_recipe(written(text.partition('```yaml title="mine.yaml"\n')[2].partition("```")[0]))
     assert (file.metric.weights, file.trainable, file.dataset.test) == ("lpips-alex", ("heads.*",), "test")
 

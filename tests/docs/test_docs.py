@@ -20,7 +20,7 @@ from harness.suite.resolve import validate
 from harness.suite.strict_yaml import LocatedError, parse_text
 from harness.suite.tables import table_sources
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"

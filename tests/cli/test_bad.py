@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.cli import main
 
-BAD = Path(__file__).parent / "bad"
+BAD = Path(__file__).parents[1] / "bad"
 KINDS = ("suites", "images", "weights", "plugins", "runs", "recipes")
 CASES = {
     f"{kind}/{name}": case

@@ -3,10 +3,10 @@
 import pytest
 
 from harness.engine.costs import estimate, read_costs
+from harness.engine.done import done_slices
 from harness.engine.run_folder import RunFolder
 from harness.engine.timing import time_conditions
 from harness.errors import UserError
-from harness.flow import pending_jobs
 from harness.suite.planning import make_plan
 
 SUITE = """
@@ -28,7 +28,7 @@ def test_a_plan_knows_what_earlier_runs_took(run_toy, registry, suite_of, tmp_pa
     known = read_costs(tmp_path / "second")  # a run beside it
     assert sum(cost.items for cost in known.values()) == (2 + 3) * 20, "two attacks, and scorings of three cells"
     plan = make_plan(suite_of(suite(budgets="4/255, 8/255")), registry)
-    blocks = pending_jobs(plan, RunFolder(tmp_path / "second"))["blocks"]
+    blocks = plan.blocks(done_slices(plan, RunFolder(tmp_path / "second")))
     told = estimate(plan, blocks, known, "cpu")
     assert told.images == 20 * (2 * 2 + 1 + 2 * 2) and told.unknown == 0
     attacks = sum(cost.seconds for key, cost in known.items() if key.kind == "attack")
@@ -36,7 +36,7 @@ def test_a_plan_knows_what_earlier_runs_took(run_toy, registry, suite_of, tmp_pa
     assert told.seconds == pytest.approx(2 * attacks + 5 / 3 * scoring), "a second budget costs what the first one did"
     assert estimate(plan, blocks, known, "cuda").unknown == told.images, "another device is another matter"
     more = make_plan(suite_of(suite(attacks="fgsm, noise, pgd")), registry)
-    told = estimate(more, pending_jobs(more, RunFolder(tmp_path / "second"))["blocks"], known, "cpu")
+    told = estimate(more, more.blocks(done_slices(more, RunFolder(tmp_path / "second"))), known, "cpu")
     assert told.unknown == 20 and {key.kind for key in told.unknown_keys} == {"attack"}
 
 
@@ -68,7 +68,7 @@ def test_a_damaged_page_is_told_and_one_of_another_run_is_passed_over(run_toy, r
 
 def test_what_no_run_has_measured_is_timed(registry, suite_of, tmp_path):
     plan = make_plan(suite_of(suite(attacks="fgsm, noise, learnt")), registry)
-    blocks = pending_jobs(plan, RunFolder(tmp_path / "none"))["blocks"]
+    blocks = plan.blocks(done_slices(plan, RunFolder(tmp_path / "none")))
     unknown = estimate(plan, blocks, {}, "cpu").unknown_keys
     timed = time_conditions(plan, registry, "cpu", unknown)
     assert all(cost.items == 2 * (1 if key.kind == "attack" else 3) and cost.seconds > 0 for key, cost in timed.items())

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from harness.api import score
 from harness.cli import main
-from harness.engine.one_pair import score
 from harness.errors import UserError
 
 
@@ -102,9 +102,9 @@ def test_arrays_tensors_and_files_score_alike(pair, tmp_path):
         (tensors[0], tensors[1][None]),
         (tmp_path / "ref.png", str(tmp_path / "dist.png")),
     ):
-        found = score(*given)
+        found = score("psnr", *given)
         assert found.metric == "psnr" and found.higher_is_better and found.score == pytest.approx(peer, abs=1e-4)
-    tiny = score(*tensors, "birqa-tiny", weights="random", parameters={"channels": 8})
+    tiny = score("birqa-tiny", *tensors, weights="random", parameters={"channels": 8})
     assert tiny.metric == "birqa-tiny(channels=8, weights=random)" and tiny.weights == "random"
 
 
@@ -137,21 +137,21 @@ GOOD = torch.full((3, 40, 40), 0.5)
 def test_what_is_no_rgb_image_of_floats_is_one_error_that_names_the_argument(image, said):
     for name, given in (("ref", (image, GOOD)), ("dist", (GOOD, image))):
         with pytest.raises(UserError, match=re.escape(said.format(name))) as raised:
-            score(*given)
+            score("psnr", *given)
         assert str(raised.value).startswith(name)
 
 
 def test_sizes_and_missing_files_name_the_argument(tmp_path):
     with pytest.raises(UserError, match="ref has 40 x 40 pixels and dist has 30 x 40"):
-        score(GOOD, GOOD[:, :, :30])
+        score("psnr", GOOD, GOOD[:, :, :30])
     with pytest.raises(UserError, match="needs images of at least 64 px a side, and ref has 40 x 40"):
-        score(GOOD, GOOD, "birqa-tiny")
+        score("birqa-tiny", GOOD, GOOD)
     with pytest.raises(UserError, match=r"^DIST: Image .*none\.png is missing"):
-        score(GOOD, tmp_path / "none.png")
+        score("psnr", GOOD, tmp_path / "none.png")
     with pytest.raises(UserError, match=r"needs images of at least 1 px a side, and ref has 0 x 40"):
-        score(GOOD[:, :, :0], GOOD[:, :, :0])
+        score("psnr", GOOD[:, :, :0], GOOD[:, :, :0])
     with pytest.raises(UserError, match="'psnr' has no weights"):
-        score(GOOD, GOOD, weights="random")
+        score("psnr", GOOD, GOOD, weights="random")
 
 
 def test_explain_draws_a_figure(pair, tmp_path, capsys):
@@ -201,7 +201,7 @@ def test_a_grey_file_is_refused_by_the_argument_s_name(pair, tmp_path, capsys, m
 def test_what_is_no_argument_of_score_is_one_error(arguments, said):
     image = torch.full((3, 16, 16), 0.5)
     with pytest.raises(UserError, match=re.escape(said)):
-        score(image, image, **arguments)
+        score(**{"metric": "psnr", "ref": image, "dist": image, **arguments})
 
 
 def test_json_has_no_number_that_json_has_not(pair, tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from harness.plugins.decorators import class_decorators
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 AWKWARD = """
 \'\'\'A text, "quoted", with
 

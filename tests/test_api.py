@@ -1,0 +1,199 @@
+"""The Python door: what `robustiqa` and `harness` export, as a person uses it."""
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import harness
+import robustiqa
+from harness.errors import UserError
+
+PUBLIC = ("harness", "robustiqa", "harness.api", "harness.contracts", "harness.engine.one_pair", "harness.suite.model")
+TINY = {
+    "name": "tiny",
+    "datasets": ["mini"],
+    "metrics": ["psnr", "ssim"],
+    "attacks": ["fgsm", "restore"],
+    "budgets": {"linf": [8 / 255]},
+    "directions": ["up", "down"],
+    "limit": 4,
+    "save_examples": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return harness.run(TINY, out=tmp_path_factory.mktemp("door") / "tiny", executor="serial", progress=False)
+
+
+def test_every_public_docstring_has_an_example_and_every_example_is_true(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tested = {}
+    for module in map(importlib.import_module, PUBLIC):
+        for case in doctest.DocTestFinder(exclude_empty=True).find(module, globs=dict(vars(module))):
+            if case.examples:
+                tested[case.name.rpartition(".")[2]] = doctest.DocTestRunner().run(case)
+    assert {name: result.failed for name, result in tested.items() if result.failed} == {}
+    methods = {name for name in vars(harness.Run) if not name.startswith("_")}
+    assert {*harness.__all__, *methods} - set(tested) - {"UserError"} == set()
+
+
+def test_both_names_offer_the_same_and_import_nothing_heavy():
+    code = (
+        "import sys, harness, robustiqa\n"
+        "assert dir(harness) == dir(robustiqa) and 'run' in dir(harness)\n"
+        "slow = {'torch', 'pandas', 'scipy', 'pydantic', 'yaml', 'numpy'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(getattr(harness, name) is getattr(robustiqa, name) for name in harness.__all__)
+    assert robustiqa.__version__ == harness.__version__
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        robustiqa.runn
+
+
+def test_a_script_without_a_guard_runs_a_suite_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import robustiqa\nprint('begun')\n"
+        "found = robustiqa.run({'name': 'clean', 'datasets': ['mini'], 'metrics': ['psnr']}, limit=4, workers=2)\n"
+        "print(len(found.records()))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["begun", "4"]), done.stderr
+
+
+def test_a_run_is_records_tables_a_figure_and_attacked_images(tiny):
+    records = tiny.records()
+    assert set(records["attack"]) == {"clean", "fgsm", "restore"} and len(records) > 0
+    records["attack"] = "changed"
+    assert "changed" not in set(tiny.records()["attack"]), "records are the caller's own"
+    assert {"srocc", "shift"} <= set(tiny.tables)
+    assert len(tiny.tables["shift"]) == 2 * 3  # two metrics; fgsm up and down, and restore
+    assert tiny.figure().size == tiny.figure("mini").size
+    with pytest.raises(UserError, match=re.escape("no figure 'minni'. Did you mean 'mini'?")):
+        tiny.figure("minni")
+    assert tiny.report_path.is_file() and tiny.failures == []
+    again = harness.open_run(tiny.folder)
+    assert again.records().equals(tiny.records()) and repr(again) == repr(tiny)
+    page = tiny._repr_html_()
+    assert "<table>" in page and "psnr" in page and "<li>" in page
+
+
+def test_kept_examples_are_scored_as_score_does(tiny):
+    examples = tiny.examples()
+    assert len(examples) == 2 * 2 * 3
+    for kept in examples:
+        assert float(harness.score(kept.metric, kept.reference, kept.distorted)) == pytest.approx(kept.clean, rel=1e-5)
+        assert float(harness.score(kept.metric, kept.reference, kept.attacked)) == pytest.approx(kept.score, rel=1e-5)
+    assert "base64" in examples[0]._repr_html_()
+
+
+def test_keys_replace_those_of_the_file_or_the_mapping(tmp_path, tiny):
+    file = tmp_path / "suite.yaml"
+    file.write_text("name: small\ndatasets: [mini]\nmetrics: [psnr, ssim]\nlimit: 4\n")
+    for suite in (file, str(file), {"name": "small", "datasets": ["mini"], "metrics": ["psnr", "ssim"], "limit": 4}):
+        found = harness.run(suite, metrics=["psnr"], out=tmp_path / "out", executor="serial", progress=False)
+        assert set(found.records()["metric"]) == {"psnr"}
+    suite = tiny._result.plan.suite
+    found = harness.run(suite, limit=2, out=tmp_path / "suite", executor="serial", progress=False)
+    assert isinstance(suite, harness.Suite) and found.records()["sample"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: harness.run({**TINY, "metrics": ["psnrr"]}), "suite: metrics.0.name: unknown metric 'psnrr'"),
+        (lambda: harness.run({**TINY, "attacks": [{"name": "pgd", "step": 3}]}), "suite: attacks.0.step: 'pgd' has no"),
+        (lambda: harness.run({"datasets": ["mini"], "metrics": ["psnr"]}), "suite: the key 'name' is missing."),
+        (lambda: harness.run(TINY, limit=0), "--limit 0: should be at least 1, got 0."),
+        (lambda: harness.run(TINY, colour="red"), "suite: colour: unknown key 'colour'"),
+        (lambda: harness.run({**TINY, "extends": "no.yaml"}), "no.yaml: no such file"),
+        (lambda: harness.run("no.yaml"), "no.yaml: no such file."),
+        (lambda: harness.run("no.yaml", metrics=["psnr"]), "no.yaml: no such file."),
+        (lambda: harness.run(7), "a suite is a path, a mapping or a Suite, not int."),
+        (lambda: harness.run(TINY, executor="ray"), "executor 'ray': should be serial or processes."),
+        (lambda: harness.run(TINY, device="banana", progress=False), "device 'banana'"),
+        (lambda: harness.run(TINY, plugins=["none.py"]), "plugin file none.py: no such file."),
+        (lambda: harness.open_run("nowhere"), "nowhere: no run folder"),
+    ],
+)
+def test_a_mistake_is_a_user_error(call, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(said)):
+        call()
+    assert not (tmp_path / "results").exists()
+
+
+REF = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1)) * 0.6 + 0.2
+DIST = REF + 0.1
+
+
+@pytest.mark.parametrize("attack", ["fgsm", {"name": "pgd", "steps": 5}, {"name": "square", "queries": 40}])
+def test_an_attack_of_one_pair_moves_the_score_and_keeps_the_budget(attack):
+    for direction, sense in (("up", 1), ("down", -1)):
+        found = harness.attack("ssim", REF, DIST, attack, eps=4 / 255, direction=direction)
+        assert sense * (found.score - found.clean) > 0 and found.linf <= 4 / 255 + 1e-6
+        assert float(harness.score("ssim", REF, found.attacked)) == pytest.approx(found.score, abs=1e-6)
+        assert found.forwards and found.status == "ok"
+
+
+def test_attacks_of_one_pair_reach_the_closed_form():
+    """PSNR is a function of the error: inside the ball its maximum is the image taken to its reference."""
+    up = harness.attack("psnr", REF, DIST, {"name": "pgd", "steps": 40, "step_size": 1 / 255}, eps=0.05, direction="up")
+    assert up.score == pytest.approx(20 * np.log10(1 / 0.05), abs=0.05)
+    restored = harness.attack("psnr", REF, DIST, "restore", eps=0.05)
+    assert restored.score == pytest.approx(20 * np.log10(1 / 0.05), abs=1e-3) and restored.direction == ""
+    down = harness.attack("psnr", REF, DIST, "fgsm", eps=0.05)
+    assert down.score == pytest.approx(20 * np.log10(1 / 0.15), abs=1e-3)
+    l2 = harness.attack("psnr", REF, DIST, "pgd", eps=1.0, norm="l2")
+    assert l2.l2 <= 1 + 1e-4 and l2.score < l2.clean
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"attack": "pdg"}, "attack 'pdg': unknown attack 'pdg'. Did you mean 'pgd'?"),
+        ({"attack": {"name": "pgd", "stepz": 2}}, "attack 'pgd': stepz: 'pgd' has no parameter 'stepz'."),
+        ({"attack": "facpa"}, "attack 'facpa' learns from a data set before it attacks. Run it in a suite."),
+        ({"attack": "fgsm", "norm": "l2"}, "attack 'fgsm' works in linf, not in l2."),
+        ({"direction": "mos_split"}, "direction 'mos_split': should be 'up' or 'down'."),
+        ({"eps": 0}, "eps 0: should be a number above 0"),
+        ({"eps": 2.0}, "eps 2.0: should be a number above 0, in linf at most 1"),
+        ({"norm": "l1"}, "norm 'l1': should be 'linf' or 'l2'."),
+        ({"dist": DIST[:, :, :20]}, "ref has 32 x 32 pixels and dist has 20 x 32."),
+        ({"metric": "birqa"}, "'birqa' needs weights"),
+    ],
+)
+def test_a_wrong_attack_of_one_pair_is_a_user_error(arguments, said):
+    with pytest.raises(UserError) as raised:
+        harness.attack(**{"metric": "psnr", "ref": REF, "dist": DIST, **arguments})
+    assert said in str(raised.value)
+
+
+def test_notebooks_get_a_bar(monkeypatch):
+    from harness.engine import progress
+    from harness.engine.worker import Done
+
+    drawn = []
+
+    class Handle:
+        def update(self, page):
+            drawn.append(page.data)
+
+    display = pytest.importorskip("IPython.display")
+    monkeypatch.setattr(display, "display", lambda *_, **__: Handle())
+    with progress.NotebookProgress() as bar:
+        bar.stage("blocks", 2, 1)
+        bar.done(Done("one"))
+        bar.at(0, "3 of 9 batches")
+        bar.done(Done("two", 0, 1))
+    assert '<progress max="2" value="0">' in drawn[0] and "attacking and scoring: 0 of 2" in drawn[0]
+    assert "1 of 2; 3 of 9 batches" in drawn[2]
+    assert drawn[-1] == "<div>done after 0 s, 1 failed</div>"
