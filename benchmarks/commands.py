@@ -1,45 +1,65 @@
-"""How long the commands a person waits for take, as multiples of starting Python, all in one run.
+"""How much processor time the commands a person waits for take, as multiples of `import torch`, interleaved in one run.
 
-python benchmarks/commands.py            # list, --help, validate, quickstart again
-python benchmarks/commands.py --first    # quickstart from nothing, images and all, as well
+python benchmarks/commands.py            # --help, list, import robustiqa, validate, a finished quickstart again
+python benchmarks/commands.py --rounds 9
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 SUITE = Path(__file__).parents[1] / "suites" / "quickstart.yaml"
+TORCH = "import torch"
 
 
-def seconds(command: list[str], repeats: int) -> float:
-    """Median wall-clock seconds of a command."""
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+def processor_seconds(command: list[str]) -> float:
+    """User and system seconds of a command and what it starts."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="times that each command is run")
+    rounds = parser.parse_args().rounds
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled once, as on anybody's machine
     robustiqa = [sys.executable, "-m", "harness"]
-    floor = seconds([sys.executable, "-c", "pass"], 5)
-    rows = [("python -c pass", floor)]
-    rows += [(" ".join(words), seconds([*robustiqa, *words], 5)) for words in (["--help"], ["list"])]
-    rows.append(("validate quickstart", seconds([*robustiqa, "validate", str(SUITE)], 3)))
     with tempfile.TemporaryDirectory() as folder:
-        run = [*robustiqa, "run", str(SUITE), "--out", f"{folder}/run"]
-        first = seconds(run, 1)
-        if "--first" in sys.argv:
-            rows.append(("run quickstart", first))
-        rows.append(("run quickstart again", seconds(run, 3)))
-    for name, taken in rows:
-        print(f"{name:24} {taken:7.2f} s {taken / floor:8.1f} x")
+        again = [*robustiqa, "run", str(SUITE), "--out", f"{folder}/run"]
+        changed = Path(folder) / "changed.yaml"
+        long_way = [*robustiqa, "run", str(changed), "--out", f"{folder}/changed"]
+        commands = {
+            TORCH: [sys.executable, "-c", TORCH],
+            "python -c pass": [sys.executable, "-c", "pass"],
+            "import robustiqa": [sys.executable, "-c", "import robustiqa"],
+            "robustiqa --help": [*robustiqa, "--help"],
+            "robustiqa list": [*robustiqa, "list"],
+            "robustiqa validate quickstart": [*robustiqa, "validate", str(SUITE)],
+            "run quickstart again": again,
+            "run a touched suite again": long_way,
+        }
+        changed.write_text(f"extends: {SUITE}\nname: quickstart\nmetrics: [psnr]\nlimit: 8\n", encoding="utf-8")
+        for command in commands.values():
+            subprocess.run(command, check=True, capture_output=True)  # what is to be found finished, and a warm cache
+        taken: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(rounds):
+            changed.touch()
+            for name, command in commands.items():
+                taken[name].append(processor_seconds(command))
+    print(f"{'processor seconds, median of ' + str(rounds):34} {'s':>7} {'x import torch':>15}   (lowest to highest)")
+    for name, seconds in taken.items():
+        ratios = [one / torch for one, torch in zip(seconds, taken[TORCH], strict=True)]
+        spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:34} {statistics.median(seconds):7.2f} {statistics.median(ratios):15.2f}   {spread}")
 
 
 if __name__ == "__main__":
