@@ -101,8 +101,8 @@ class RunResult:
 
     @property
     def finished(self) -> bool:
-        """Whether all that the suite asks for has been done, by whatever shard."""
-        return not self.failures and not any(pending_jobs(self.plan, self.folder).values())
+        """Whether all that the suite asks for has been done, by whatever shard; probes may have been left out."""
+        return not self.failures and not any(pending_jobs(self.plan, self.folder, probe=False).values())
 
     def examples(self) -> Iterator[Attacked]:
         """The attacked images that were kept, with scores in their metric's own units.

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-Panel = Literal["Run", "Look", "Your own", "Upkeep"]
+Group = Literal["Run", "Look", "Your own", "Upkeep"]
 """Groups of the help, in the order in which a person meets them."""
 
 _FOLDER = Path(__file__).parent
@@ -32,7 +32,7 @@ class Verb:
         place: Where in that group; the smallest comes first.
     """
 
-    def __init__(self, function: Callable[..., None], panel: Panel, place: int) -> None:
+    def __init__(self, function: Callable[..., None], panel: Group, place: int) -> None:
         self.name = function.__module__.rpartition(".")[2]
         self.panel, self.place = panel, place
         self.summary = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
@@ -58,7 +58,7 @@ class Verb:
         return typer.main.get_command(one)
 
 
-def verb(panel: Panel, place: int) -> Callable[[Callable[..., None]], Verb]:
+def verb(panel: Group, place: int) -> Callable[[Callable[..., None]], Verb]:
     """Decorator that makes a function the verb of its file; the arguments are those of `Verb`."""
     return lambda function: Verb(function, panel, place)
 
@@ -136,13 +136,13 @@ class _Program(_Sparing, TyperGroup):
 def _verbs_by_panel() -> dict[str, list[tuple[str, str]]]:
     """Panel -> the names and the summaries of its verbs, in the order in which a person meets them."""
     verbs = sorted(map(verb_named, verb_names()), key=lambda found: (found.place, found.name))
-    panels = {name: [(found.name, found.summary) for found in verbs if found.panel == name] for name in get_args(Panel)}
+    panels = {name: [(found.name, found.summary) for found in verbs if found.panel == name] for name in get_args(Group)}
     return {name: rows for name, rows in panels.items() if rows}
 
 
 def _panel(title: str, rows: list[tuple[str, str]], width: int) -> Any:
     """A box of names and what they are."""
-    from rich.panel import Panel as Box
+    from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
@@ -151,7 +151,7 @@ def _panel(title: str, rows: list[tuple[str, str]], width: int) -> Any:
     table.add_column(ratio=1)
     for name, text in rows:
         table.add_row(name, Text(text))
-    return Box(table, title=title, title_align="left", border_style="dim")
+    return Panel(table, title=title, title_align="left", border_style="dim")
 
 
 class _Command(_Sparing, TyperCommand):

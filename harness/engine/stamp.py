@@ -21,7 +21,7 @@ from harness.files import write_whole
 
 NOTE = "inputs.json"
 """In the folder of a report."""
-PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses")
+_OURS = ("harness", "metrics_zoo", "attacks", "defenses")
 _STORED = ("records", "facts", "fits", "probes", "examples", "failures", "provenance")
 
 
@@ -79,7 +79,7 @@ def _imports(file: Path) -> Iterator[Path]:
         except (ImportError, ValueError):
             continue
         origin = Path(spec.origin).resolve() if spec and spec.origin and spec.has_location else None
-        if origin is None or top in PACKAGES or set(_INSTALLED).intersection(origin.parts):
+        if origin is None or top in _OURS or set(_INSTALLED).intersection(origin.parts):
             continue
         yield from origin.parent.rglob("*.py") if origin.name == "__init__.py" else [origin]
 
@@ -94,7 +94,7 @@ def _state(folder: Path) -> str:
         for path, stamp in _stamps([folder / name]):
             if Path(path).name != NOTE:
                 digest.update(f"{path} {stamp}".encode())
-    for name in PACKAGES:
+    for name in _OURS:
         spec = importlib.util.find_spec(name)
         for place in spec.submodule_search_locations or [] if spec else []:
             for line in _tree(Path(place), skip="__pycache__"):

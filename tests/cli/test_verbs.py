@@ -13,7 +13,7 @@ import scipy.stats
 
 from harness.cli.doctor import examine, probe_named
 from harness.errors import UserError
-from harness.flow import read_run, run_status
+from harness.flow import open_folder, run_status
 from harness.report.compare import compare
 
 SUITE = """
@@ -62,7 +62,7 @@ def test_two_shards_make_the_whole_and_share_no_block(run_toy, tmp_path):
 def test_compare_is_the_difference_on_shared_images_with_paired_intervals(run_toy, registry, tmp_path):
     run_toy(suite(attacks="{name: pgd, steps: 1, label: pgd}"), tmp_path / "a")
     run_toy(suite(attacks="{name: pgd, steps: 8, label: pgd}", more="limit: 8\n"), tmp_path / "b")
-    a, b = read_run(tmp_path / "a", registry), read_run(tmp_path / "b", registry)
+    a, b = (open_folder(tmp_path / name, registry).data for name in "ab")
     frame = compare(a, b)
     row = frame[(frame["attack"] == "pgd") & (frame["eps"] > 0.03)].iloc[0]
     assert row["images"] == 8

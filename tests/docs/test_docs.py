@@ -129,7 +129,7 @@ def test_every_suite_in_the_documentation_keeps_to_the_schema(path):
 
 
 def test_the_plot_of_the_plugin_page_can_be_made(tmp_path, toy_file):
-    (code,) = [text for text in blocks(DOCS / "plugins.md", "python") if "read_run" in text]
+    (code,) = [text for text in blocks(DOCS / "plugins.md", "python") if "open_run" in text]
     for name in ("mae", "momentum"):
         (tmp_path / f"{name}.py").write_text((DOCS / "examples" / f"{name}.py").read_text(encoding="utf-8"))
     (tmp_path / "toy.py").write_text(toy_file.read_text(encoding="utf-8"))
@@ -138,7 +138,7 @@ def test_the_plot_of_the_plugin_page_can_be_made(tmp_path, toy_file):
         "{name: example, datasets: [toy], metrics: [mae], attacks: [momentum], budgets: {linf: [2/255, 4/255]}, limit: 8}"
     )
     files = [a for name in ("mae", "momentum", "toy") for a in ("--plugin", f"{name}.py")]
-    code = code.replace('Path("momentum.py")]', 'Path("momentum.py"), Path("toy.py")]')
+    code = code.replace('"momentum.py"]', '"momentum.py", "toy.py"]')
     for command in (["-m", "harness", "run", "suite.yaml", "-q", *files], ["-c", code]):
         line = [sys.executable, *command]
         environment = {**os.environ, "MPLBACKEND": "Agg"}

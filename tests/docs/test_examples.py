@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import robustiqa
+
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SUITE = """
 name: examples
@@ -109,11 +111,8 @@ directions: [up]
         assert done.returncode == 0, done.stderr
     assert "folder_pairs" in done.stdout
 
-    from harness.flow import read_run
-    from harness.plugins.registry import Registry
-
-    registry = Registry([EXAMPLES / "folder_pairs.py", EXAMPLES / "mae.py"])
-    frame = read_run(tmp_path / "results/runs/pairs", registry).records
+    plugins = [EXAMPLES / "folder_pairs.py", EXAMPLES / "mae.py"]
+    frame = robustiqa.open_run(tmp_path / "results/runs/pairs", plugins=plugins).records()
     frame = frame[frame["metric"] == "mae"]
     clean = frame[frame["attack"] == "clean"]
     widths = clean["level"].map(dict(enumerate(LEVELS, start=1)))

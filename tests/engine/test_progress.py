@@ -11,7 +11,6 @@ import harness.engine.progress as progress
 from harness.engine.progress import ConsoleProgress, Progress, duration
 from harness.engine.worker import Done
 from harness.flow import Options, run_suite
-from harness.suite.plan import Probe
 
 
 class Clock:
@@ -37,7 +36,7 @@ def console(terminal):
 
 
 def job(label):
-    return Probe("id", SimpleNamespace(label=label))
+    return SimpleNamespace(id="id", label=f"probe {label}")
 
 
 def lines_of(shown):

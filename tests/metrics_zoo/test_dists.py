@@ -57,7 +57,8 @@ def test_agrees_with_piq(metric, monkeypatch, piq):
         assert ours.tolist() == pytest.approx(expected.tolist(), abs=2e-6)
         assert float(expected.min().detach()) > 1e-3
         (a,), (b,) = torch.autograd.grad(ours.sum(), dist), torch.autograd.grad(expected.sum(), dist)
-        assert float((a - b).norm() / b.norm()) < 1e-3
+        # Two orders of float32 sums through 13 convolutions; 1.1e-3 on processors whose kernels differ most.
+        assert float((a - b).norm() / b.norm()) < 3e-3
 
 
 def test_l2_pooling_is_the_hanning_weighted_mean_square():
