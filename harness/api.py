@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.contracts import Norm
 from harness.engine.memory import keep_freed_memory
 from harness.engine.one_pair import Attacked, Image, PairScore, attack_pair, score_pair
-from harness.engine.progress import Progress, progress_for
+from harness.engine.progress import Progress, fitting_progress
 from harness.errors import UserError
 from harness.flow import EXECUTORS, Options, RunResult, open_folder, run_suite
 from harness.plugins.model import Kind
@@ -47,8 +47,8 @@ __all__ = [
     "score",
 ]
 
-Plugins = Sequence[str | Path]
-"""Files that register plugins, as ``--plugin`` takes them."""
+Plugins = str | Path | Sequence[str | Path]
+"""A file that registers plugins, or several, as ``--plugin`` takes them."""
 
 
 class Run:
@@ -190,13 +190,16 @@ def run(
         ...
     harness.errors.UserError: nowhere.yaml: no such file. Give the path of a YAML file.
     """
-    registry = Registry([Path(file) for file in plugins])
+    registry = _registry(plugins)
+    _refuse_less("limit", limit, 1)
+    _refuse_less("seed", seed, 0)
+    _refuse_less("workers", workers, 1)
     found = _suite(suite, registry, Overrides((), only, limit, seed), keys)
     if executor is not None and executor not in EXECUTORS:
         raise UserError(f"executor {executor!r}: should be {' or '.join(EXECUTORS)}.")
     keep_freed_memory()
     options = Options(None if out is None else Path(out), executor, workers, device, (0, 1), probes)
-    with progress_for() if progress else Progress() as shown:
+    with fitting_progress() if progress else Progress() as shown:
         return Run(run_suite(found, registry, options, shown))
 
 
@@ -209,15 +212,19 @@ def _suite(
         changed = {name: getattr(overrides, name) for name in ("limit", "seed")}
         return dataclasses.replace(suite, **{name: value for name, value in changed.items() if value is not None})
     if isinstance(suite, Mapping):
-        return read_suite({**suite, **keys}, registry, overrides)
+        return read_suite(suite, registry, overrides, keys)
     if not isinstance(suite, str | Path):
         raise UserError(f"a suite is a path, a mapping or a Suite, not {type(suite).__name__}.")
-    path = Path(suite)
-    if not keys:
-        return load_suite(path, registry, overrides)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. Give the path of a YAML file.")
-    return read_suite({"extends": str(path), **keys}, registry, overrides)
+    return load_suite(Path(suite), registry, overrides, keys)
+
+
+def _refuse_less(name: str, value: object, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise UserError(f"{name} {value!r}: should be a whole number of at least {least}.")
+
+
+def _registry(plugins: Plugins) -> Registry:
+    return Registry([Path(file) for file in ([plugins] if isinstance(plugins, str | Path) else plugins)])
 
 
 def open_run(folder: str | Path, *, plugins: Plugins = ()) -> Run:
@@ -233,7 +240,7 @@ def open_run(folder: str | Path, *, plugins: Plugins = ()) -> Run:
     >>> open_run("results/runs/tiny")
     <run 'tiny' in results/runs/tiny: 4 cells, 0 failures>
     """
-    return Run(open_folder(Path(folder), Registry([Path(file) for file in plugins])))
+    return Run(open_folder(Path(folder), _registry(plugins)))
 
 
 def score(
@@ -267,8 +274,9 @@ def score(
     >>> round(float(score("psnr", ref, ref + 0.1)), 4)  # 20 log10(1 / 0.1)
     20.0
     """
-    registry = Registry([Path(file) for file in plugins])
-    return next(score_pair(ref, dist, [_metric(metric, weights, parameters, registry)], registry, device))
+    registry = _registry(plugins)
+    use = resolve_metric(_entry(metric, weights, parameters), registry)
+    return next(score_pair(ref, dist, [use], registry, device))
 
 
 def attack(
@@ -312,8 +320,8 @@ def attack(
     >>> found.score < found.clean and found.linf <= 4 / 255 + 1e-6
     True
     """
-    registry = Registry([Path(file) for file in plugins])
-    use = _metric(metric, weights, parameters, registry)
+    registry = _registry(plugins)
+    use = resolve_metric(_entry(metric, weights, parameters), registry)
     listed = {"name": attack} if isinstance(attack, str) else dict(attack)
     chosen = resolve_attack(listed, registry)
     if direction not in ("up", "down"):
@@ -327,13 +335,14 @@ def attack(
     )
 
 
-def _metric(name: str, weights: str | Path | None, parameters: Mapping[str, Any] | None, registry: Registry) -> Any:
+def _entry(name: str, weights: str | Path | None, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A metric as a suite lists it."""
     given = {**(parameters or {}), **({} if weights is None else {"weights": str(weights)})}
     try:
-        sets = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+        json.dumps(given)
     except (TypeError, ValueError) as error:
         raise UserError(f"parameters: {error}. Give plain values: text, numbers, truth values, lists.") from error
-    return resolve_metric(str(name), sets, registry)
+    return {**given, "name": str(name)}
 
 
 def list_metrics(plugins: Plugins = ()) -> list[str]:
@@ -382,4 +391,4 @@ def list_recipes(plugins: Plugins = ()) -> list[str]:
 
 
 def _names(kind: Kind, plugins: Plugins) -> list[str]:
-    return Registry([Path(file) for file in plugins]).names(kind)
+    return _registry(plugins).names(kind)

@@ -1,4 +1,4 @@
-"""Plan -> executor -> store -> report. The same call again resumes; a finished run only reports."""
+"""The whole flow: suite -> plan -> engine -> report. The same call again resumes; a finished run only reports."""
 
 from __future__ import annotations
 
@@ -203,21 +203,35 @@ def open_folder(folder: Path, registry: Registry) -> RunResult:
     return RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), True)
 
 
-def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Sequence[Path]) -> None:
+def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Sequence[Path], began_ns: int) -> None:
     """Where nothing is left to do, note from what: the same call again need not look further (`harness.engine.stamp`).
 
     Args:
         result: What the run did.
         call: What was asked for.
         suite_files: The suite's file, and those that it builds on.
+        began_ns: When the call began, before any file was read.
     """
-    plan, registry = result.plan, result.registry
-    if plan.files is None or registry.refused or not result.finished:
+    plan, registry, store = result.plan, result.registry, result.folder
+    code = stamp.imported_by([*registry.files, *_code_elsewhere(plan, registry)])
+    if plan.files is None or code is None or registry.refused or not result.finished:
         return
-    weights = [use.weights_file.parent for use in plan.metrics if use.weights_file is not None]
-    inputs = [*suite_files, *plan.files, *weights, *stamp.imported_by(registry.files)]
+    if store.report_made_from() != _state(plan.suite, store):  # of a shard that stored its last block later
+        return
+    weights = [use.weights_file for use in plan.metrics if use.weights_file is not None]
+    inputs = [*suite_files, *plan.files, *weights, *(file.parent for file in weights), *registry.files, *code]
     with contextlib.suppress(OSError):  # a folder that cannot be written is looked at anew each time
-        stamp.note(result.folder.path, call, inputs)
+        stamp.note(store.path, call, plan.suite.name, inputs, began_ns)
+
+
+def _code_elsewhere(plan: Plan, registry: Registry) -> Iterator[Path]:
+    """Files of installed plugins whose package is developed in place."""
+    suite = plan.suite
+    uses = [*suite.datasets, *suite.attacks, *plan.metrics, *(one for use in suite.defenses for one in use.purifiers)]
+    for use in uses:
+        source = registry.source(use.kind, use.name)
+        if source.file is None and (file := stamp.elsewhere(source.module)) is not None:
+            yield file
 
 
 def run_status(folder: Path, registry: Registry) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,11 @@ import harness
 import robustiqa
 from harness.errors import UserError
 
-PUBLIC = ("harness", "robustiqa", "harness.api", "harness.contracts", "harness.engine.one_pair", "harness.suite.model")
+PUBLIC = (
+    "harness",
+    "robustiqa",
+    *(f"harness.{name}" for name in ("api", "contracts", "errors", "engine.one_pair", "suite.model")),
+)
 TINY = {
     "name": "tiny",
     "datasets": ["mini"],
@@ -41,7 +46,7 @@ def test_every_public_docstring_has_an_example_and_every_example_is_true(tmp_pat
                 tested[case.name.rpartition(".")[2]] = doctest.DocTestRunner().run(case)
     assert {name: result.failed for name, result in tested.items() if result.failed} == {}
     methods = {name for name in vars(harness.Run) if not name.startswith("_")}
-    assert {*harness.__all__, *methods} - set(tested) - {"UserError"} == set()
+    assert {*harness.__all__, *methods} - set(tested) == set()
 
 
 def test_both_names_offer_the_same_and_import_nothing_heavy():
@@ -101,6 +106,9 @@ def test_keys_replace_those_of_the_file_or_the_mapping(tmp_path, tiny):
     for suite in (file, str(file), {"name": "small", "datasets": ["mini"], "metrics": ["psnr", "ssim"], "limit": 4}):
         found = harness.run(suite, metrics=["psnr"], out=tmp_path / "out", executor="serial", progress=False)
         assert set(found.records()["metric"]) == {"psnr"}
+    attacked = {"attacks": ["fgsm"], "budgets": {"linf": [8 / 255]}, "directions": ["up"]}
+    replaced = harness.run({**TINY, **attacked}, budgets={"linf": [4 / 255]}, out=tmp_path / "budget", progress=False)
+    assert set(replaced.records()["eps"].round(6)) == {0.0, round(4 / 255, 6)}, "a key is replaced, not merged"
     suite = tiny._result.plan.suite
     found = harness.run(suite, limit=2, out=tmp_path / "suite", executor="serial", progress=False)
     assert isinstance(suite, harness.Suite) and found.records()["sample"].nunique() == 2
@@ -112,9 +120,13 @@ def test_keys_replace_those_of_the_file_or_the_mapping(tmp_path, tiny):
         (lambda: harness.run({**TINY, "metrics": ["psnrr"]}), "suite: metrics.0.name: unknown metric 'psnrr'"),
         (lambda: harness.run({**TINY, "attacks": [{"name": "pgd", "step": 3}]}), "suite: attacks.0.step: 'pgd' has no"),
         (lambda: harness.run({"datasets": ["mini"], "metrics": ["psnr"]}), "suite: the key 'name' is missing."),
-        (lambda: harness.run(TINY, limit=0), "--limit 0: should be at least 1, got 0."),
+        (lambda: harness.run(TINY, limit=0), "limit 0: should be a whole number of at least 1."),
         (lambda: harness.run(TINY, colour="red"), "suite: colour: unknown key 'colour'"),
         (lambda: harness.run({**TINY, "extends": "no.yaml"}), "no.yaml: no such file"),
+        (lambda: harness.run(TINY, workers=-1), "workers -1: should be a whole number of at least 1."),
+        (lambda: harness.run(TINY, seed="4"), "seed '4': should be a whole number of at least 0."),
+        (lambda: harness.run(TINY, budgets={"l2": [0]}), "suite: budgets.l2.0: should be above 0, got 0."),
+        (lambda: harness.run(TINY, plugins="none.py"), "plugin file none.py: no such file."),
         (lambda: harness.run("no.yaml"), "no.yaml: no such file."),
         (lambda: harness.run("no.yaml", metrics=["psnr"]), "no.yaml: no such file."),
         (lambda: harness.run(7), "a suite is a path, a mapping or a Suite, not int."),
@@ -191,9 +203,10 @@ def test_notebooks_get_a_bar(monkeypatch):
     monkeypatch.setattr(display, "display", lambda *_, **__: Handle())
     with progress.NotebookProgress() as bar:
         bar.stage("blocks", 2, 1)
+        bar.began(0, SimpleNamespace(label="a & b"))
         bar.done(Done("one"))
         bar.at(0, "3 of 9 batches")
         bar.done(Done("two", 0, 1))
     assert '<progress max="2" value="0">' in drawn[0] and "attacking and scoring: 0 of 2" in drawn[0]
-    assert "1 of 2; 3 of 9 batches" in drawn[2]
+    assert "0 of 2; a &amp; b" in drawn[1] and "1 of 2, 0 s left; a &amp; b: 3 of 9 batches" in drawn[3]
     assert drawn[-1] == "<div>done after 0 s, 1 failed</div>"

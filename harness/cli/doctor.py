@@ -13,12 +13,11 @@ import typer
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 from harness.errors import UserError
-from harness.files import cache_dir, data_dir
+from harness.files import OWN_PACKAGES, cache_dir, data_dir
 
 if TYPE_CHECKING:
     from harness.plugins.registry import Registry
 
-PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses")
 Verdict = Literal["ok", "note", "problem"]
 
 
@@ -143,7 +142,7 @@ def _folders() -> Iterator[Finding]:
 
 def _collisions() -> Iterator[Finding]:
     owners = importlib.metadata.packages_distributions()
-    for package in PACKAGES:
+    for package in OWN_PACKAGES:
         others = sorted({name for name in owners.get(package, []) if name != "robustiqa"})
         if others:
             detail = f"{', '.join(others)} also installs a top-level package '{package}'; uninstall one of them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -61,13 +62,18 @@ def _run(
     The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
     is new. Example: robustiqa run suites/quickstart.yaml --limit 16
     """
-    call = {name: value for name, value in locals().items() if name != "quiet"}
+    began_ns = time.time_ns()
+    call = {
+        **{"suite": suite, "out": out, "sets": sets, "only": only, "limit": limit, "seed": seed, "device": device},
+        **{"shard": shard, "probes": probes, "plugins": plugin},
+    }
     if _told_again(suite, out, call, quiet):
         return
     from harness.engine.memory import keep_freed_memory
     from harness.engine.progress import ConsoleProgress, Progress
+    from harness.files import TERMINAL
     from harness.flow import Options, note_finished, run_suite
-    from harness.report.render import TERMINAL, print_tables
+    from harness.report.render import print_tables
     from harness.suite.compose import Overrides, files_of
     from harness.suite.resolve import load_suite
 
@@ -87,7 +93,7 @@ def _run(
         blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
         did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
         screen.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
-    note_finished(result, call, files_of(suite))
+    note_finished(result, call, files_of(suite), began_ns)
     end(result.failures)
 
 
@@ -97,27 +103,27 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     Nothing heavy is imported for this. Wherever it is not certain, the answer is no and everything is looked at.
     """
     from harness.engine.stamp import recall
-    from harness.files import RUNS
+    from harness.files import RUNS, TERMINAL
 
-    name = _name_in(suite)
-    folder = out or RUNS / str(name)
-    if name is None or not recall(folder, call):
+    folder = out or RUNS / _name_in(suite)
+    name = recall(folder, call)
+    if name is None:
         return False
     if not quiet:
-        print((folder / "report" / "terminal.txt").read_text(encoding="utf-8"), end="")
+        print((folder / "report" / TERMINAL).read_text(encoding="utf-8"), end="")
         print(f"\n{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}")
     return True
 
 
-def _name_in(suite: Path) -> str | None:
-    """What a suite file is called by its own key `name`, without reading the rest of it."""
+def _name_in(suite: Path) -> str:
+    """What a suite file is called by its own key `name`, as far as that is seen without reading YAML; or nothing."""
     try:
         found = re.search(
             r"^name:[ \t]*([A-Za-z0-9_.-]+)[ \t]*(?:#.*)?$", suite.read_text(encoding="utf-8"), re.MULTILINE
         )
     except (OSError, UnicodeDecodeError):
-        return None
-    return found[1] if found else None
+        return ""
+    return found[1] if found else ""
 
 
 def _shard(text: str | None) -> tuple[int, int]:

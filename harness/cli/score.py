@@ -47,12 +47,12 @@ def _score(
     from harness.engine.one_pair import explain_pair, score_pair
     from harness.flow import default_device
     from harness.report.explanation import draw, refuse_figure
-    from harness.suite.resolve import resolve_metric
+    from harness.suite.resolve import metric_from_options
 
     registry = registry_of(plugin)
     check_device(device)
     names = metric or ["psnr", "ssim", "birqa-tiny"]
-    uses = [resolve_metric(name, sets or (), registry) for name in names]
+    uses = [metric_from_options(name, sets or (), registry) for name in names]
     if explain is not None:
         refuse_figure(explain, uses, registry)
     rows = list(score_pair(ref, dist, uses, registry, device or default_device()))

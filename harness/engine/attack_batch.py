@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Attack, Budget, Metric, Norm, QueryLimit, SampleRng, Tree, map_tree
-from harness.engine.batches import Batch, SampleError, blaming, not_finite, refuse_nan
+from harness.engine.batches import Batch, SampleError, blame, blaming, not_finite, refuse_nan
 from harness.engine.objective import Opinions, ScorerObjective, remembers, within
 from harness.engine.scorer import Scorer
 from harness.plugins.returned import check_images
@@ -164,7 +164,8 @@ class _Attempt:
             precision=cell.precision,
         )
         rng = SampleRng.for_samples(tools.seed, batch.ids, self._use.name, device)
-        with blaming(scorer, batch, f"{self._use.label} on {cell.source.label}", tools.seed):
+        who = f"{self._use.label} on {cell.source.label}"
+        with blaming(lambda error: blame(scorer, batch, error, who, tools.seed)):
             images = self._perturb(objective, budget, rng)
             status, quality = ["ok"] * count, None
             if not self._attack.control:
@@ -272,7 +273,8 @@ class _Attempt:
     def _start_quality(self) -> Tensor:
         """Quality of the unattacked images; of a randomised scorer by draws of their own."""
         scorer, batch = self._scorer, self._rows
-        with torch.no_grad(), blaming(scorer, batch, self._cell.source.label, self._tools.seed):
+        who, seed = self._cell.source.label, self._tools.seed
+        with torch.no_grad(), blaming(lambda error: blame(scorer, batch, error, who, seed)):
             if scorer.randomised:
                 rng = SampleRng.for_samples(self._tools.seed, batch.samples, "defense/start", batch.dist.device)
                 return scorer.quality(scorer.encode(batch.ref, rng), batch.dist)

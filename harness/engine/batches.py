@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -163,17 +163,14 @@ def blame(scorer: Scorer, batch: Batch, error: Exception, who: str, seed: int) -
 
 
 @contextlib.contextmanager
-def blaming(scorer: Scorer, batch: Batch, who: str, seed: int) -> Iterator[None]:
+def blaming(culprit: Callable[[Exception], SampleError]) -> Iterator[None]:
     """Work on a batch whose failure is to name a sample; a user's mistake and a lack of memory pass as they are.
 
     Args:
-        scorer: What scores the batch.
-        batch: The samples.
-        who: What is at work, for messages.
-        seed: Of a randomised scorer's draws.
+        culprit: An error of the batch -> the error of the sample that is at fault.
 
     Raises:
-        SampleError: Anything else went wrong; names the first sample that fails alone.
+        SampleError: Anything else went wrong.
     """
     try:
         yield
@@ -182,7 +179,7 @@ def blaming(scorer: Scorer, batch: Batch, who: str, seed: int) -> Iterator[None]
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise blame(scorer, batch, error, who, seed) from error
+        raise culprit(error) from error
 
 
 def most_images(batches: Sequence[Batch]) -> int:

@@ -16,11 +16,10 @@ from harness.contracts import (
     SampleRng,
 )
 from harness.engine.attack_batch import Tools
-from harness.engine.batches import Batch, SampleError, blame, not_finite, refuse_nan, split_batches, too_large
+from harness.engine.batches import Batch, SampleError, blame, blaming, not_finite, refuse_nan, split_batches, too_large
 from harness.engine.memory import out_of_memory, release
 from harness.engine.objective import ScorerObjective
 from harness.engine.scorer import Scorer
-from harness.errors import UserError
 from harness.suite.plan import CALIBRATION_SAMPLES, Fact, Fit
 
 Load = Callable[[Sequence[Entry]], list[Batch]]
@@ -76,16 +75,14 @@ def compute_fact(
 def _clean_quality(fact: Fact, batch: Batch, scorer: Scorer, seed: int, device: torch.device) -> Tensor:
     """Clean quality of a batch; in halves where memory is too short for all of it."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), blaming(lambda error: blame(scorer, batch, error, fact.scorer.label, seed)):
             rng = SampleRng.for_samples(seed, batch.samples, "defense/score/0", device)
             return scorer.quality(scorer.encode(batch.ref, rng), batch.dist)
     except DataError as error:
         raise SampleError(batch.ids[0], str(error), bad_input=True) from error
-    except UserError:
-        raise
     except Exception as error:
         if not out_of_memory(error):
-            raise blame(scorer, batch, error, fact.scorer.label, seed) from error
+            raise
         if len(batch.items) == 1:
             raise SampleError(batch.ids[0], too_large(batch)) from error
     release()

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.suite.plan import Plan
+from harness.wording import budget_text
 
 
 def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
@@ -30,7 +31,7 @@ def cell_rows(plan: Plan, store: RunFolder) -> list[dict[str, Any]]:
     for cell in plan.cells:
         slices, label = plan.slices_of(cell), cell.label
         finished = sum(index < slices for index in done[cell.id])
-        group = label.partition(" eps ")[0].removesuffix(" l2")
+        group = label.removesuffix(f" eps {budget_text(cell.norm, cell.eps)}").removesuffix(" l2")
         rows.append({"cell": label, "group": group, "id": cell.id, "slices": slices, "done": finished})
     return rows
 

@@ -20,6 +20,7 @@ from harness.engine.attack_batch import AttackedBatch, Seen, Tools, attack_batch
 from harness.engine.batches import (
     Batch,
     SampleError,
+    blame,
     blaming,
     most_images,
     not_finite,
@@ -36,7 +37,7 @@ from harness.engine.scorer import Scorer
 from harness.errors import UserError
 from harness.plugins.returned import PluginFaultError, told
 from harness.suite.cell_names import CLEAN
-from harness.suite.plan import Block, Cell
+from harness.suite.plan import Block, Cell, ScorerSpec
 
 
 class BlockRun:
@@ -202,7 +203,7 @@ class BlockRun:
         batch, device = result.batch, result.batch.dist.device
         with torch.no_grad():
             rng = SampleRng.for_samples(self._tools.seed, batch.samples, f"defense/score/{draw}", device)
-            with blaming(scorer, batch, cell.scorer.label, self._tools.seed):
+            with blaming(lambda error: blame(scorer, batch, error, cell.scorer.label, self._tools.seed)):
                 encoded = (
                     scorer.encode(batch.ref, rng)
                     if scorer.randomised
@@ -296,21 +297,15 @@ class BlockRun:
         Raises:
             SampleError: The metric raised, or returned a number that is not finite; names the first such sample.
         """
-        try:
+        said = f"{cell.scorer.label} failed on {what}"
+        with blaming(lambda error: _culprit(scorer, encoded, batch, images, error, said)):
             quality = scorer.quality(encoded, images, inspect=True)
-        except UserError:
-            raise
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            sample, cause = _culprit(scorer, encoded, batch, images, error)
-            raise SampleError(sample, f"{cell.scorer.label} failed on {what}: {told(cause)}") from error
         checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
         refuse_nan(batch, checked, not_finite(cell.scorer.label, scorer, what))
         return quality
 
 
-def _plain_name(spec: Any) -> str:
+def _plain_name(spec: ScorerSpec) -> str:
     return "+".join([spec.metric.name, *(p.name for p in spec.purifiers)])
 
 
@@ -318,12 +313,12 @@ def _eight_bit(images: Tensor) -> Tensor:
     return torch.round(images * 255) / 255
 
 
-def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error: Exception) -> tuple[str, Exception]:
-    """The first sample on which scoring fails alone; all of them if none does."""
+def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error: Exception, what: str) -> SampleError:
+    """The error of the first sample on which scoring fails alone; of all of them if none does."""
     for i in range(len(batch.items)):
         try:
             alone = map_tree(operator.itemgetter(slice(i, i + 1)), encoded)
             scorer.quality(alone, images[i : i + 1], inspect=True)
         except Exception as cause:
-            return batch.items[i].id, cause
-    return ", ".join(batch.ids), error
+            return SampleError(batch.items[i].id, f"{what}: {told(cause)}")
+    return SampleError(", ".join(batch.ids), f"{what}: {told(error)}")

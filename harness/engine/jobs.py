@@ -16,8 +16,8 @@ from harness.plugins.returned import check_learnt, told
 from harness.suite.plan import Block, Fact, Fit
 
 
-def guarded(job: Job, store: RunFolder, work: Callable[[], None]) -> Done:
-    """Do a job that is done or not; why it is not is noted in the run folder.
+def noting_failure(job: Job, store: RunFolder, work: Callable[[], None]) -> Done:
+    """Do a job; where it fails, note why in the run folder.
 
     Raises:
         StoreError: The run folder cannot be written.
@@ -58,7 +58,7 @@ class FactJob(Job):
 
     def work(self, worker: Worker) -> Done:
         """Compute and store it."""
-        return guarded(self, worker.store, lambda: self._compute(worker))
+        return noting_failure(self, worker.store, lambda: self._compute(worker))
 
     def _compute(self, worker: Worker) -> None:
         fact, seed, size = self.fact, worker.seed, worker.context.slice_size
@@ -85,7 +85,7 @@ class FitJob(Job):
 
     def work(self, worker: Worker) -> Done:
         """Let it learn, and store what it learnt."""
-        return guarded(self, worker.store, lambda: self._learn(worker))
+        return noting_failure(self, worker.store, lambda: self._learn(worker))
 
     def _learn(self, worker: Worker) -> None:
         fit, size = self.fit, worker.context.slice_size

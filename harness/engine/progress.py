@@ -157,36 +157,48 @@ class NotebookProgress(Progress):
 
         self._html: Any = HTML
         self._handle: Any = display(HTML(""), display_id=True)
-        self._name, self._done, self._total, self._failed = "", 0, 0, 0
-        self._started = time.monotonic()
+        self._name, self._last, self._done, self._total, self._failed = "", "", 0, 0, 0
+        self._began = self._started = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         failed = f", {self._failed} failed" if self._failed else ""
-        self._draw(f"{'stopped' if error else 'done'} after {duration(time.monotonic() - self._started)}{failed}")
+        self._draw(f"{'stopped' if error else 'done'} after {duration(time.monotonic() - self._began)}{failed}")
 
     def stage(self, name: str, total: int, workers: int) -> None:
         """Begin a bar."""
-        self._name, self._done, self._total = _TITLES.get(name, name), 0, total
-        self._draw(f"{self._name}: 0 of {total}")
+        self._name, self._last, self._done, self._total = _TITLES.get(name, name), "", 0, total
+        self._started = time.monotonic()
+        self._show()
+
+    def began(self, worker: int, job: Job) -> None:
+        """Say what runs."""
+        self._last = job.label
+        self._show()
 
     def at(self, worker: int, text: str) -> None:
         """Say how far a long job is."""
-        self._draw(f"{self._name}: {self._done} of {self._total}; {text}")
+        self._show(f": {text}")
 
     def done(self, result: Done) -> None:
         """Advance the bar."""
         self._done += 1
         self._failed += result.failed
-        self._draw(f"{self._name}: {self._done} of {self._total}")
+        self._show()
+
+    def _show(self, more: str = "") -> None:
+        spent, ahead = time.monotonic() - self._started, self._total - self._done
+        left = f", {duration(spent / self._done * ahead)} left" if self._done and ahead else ""
+        last = f"; {self._last}{more}" if self._last else ""
+        self._draw(f"{self._name}: {self._done} of {self._total}{left}{last}")
 
     def _draw(self, text: str) -> None:
         bar = f'<progress max="{self._total}" value="{self._done}"></progress> ' if self._done < self._total else ""
         self._handle.update(self._html(f"<div>{bar}{html.escape(text)}</div>"))
 
 
-def progress_for() -> Progress:
+def fitting_progress() -> Progress:
     """What fits the place: a bar in notebooks and terminals, lines on standard error elsewhere."""
     from rich.console import Console
 

@@ -1,7 +1,8 @@
 """The one schema of a record: a row per item and draw of a cell.
 
 Add a column here, and compute it where a block is scored (`harness.engine.evaluate_block`) or, for a label, where
-records are collected (`harness.report.collect`). Store, report and docs/concepts.md take theirs from here.
+records are collected (`harness.report.collect`). Store, report and docs/concepts.md take theirs from here. Records
+that were stored before a column was added lack it, and are refused as damaged: raise `PROTOCOL` with it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from harness.engine import page_checks
 from harness.engine.examples import FLOATS, Example, misfit, read_png
 from harness.engine.record import NAMES, STORED
 from harness.errors import UserError
-from harness.files import locked, write_whole
+from harness.files import RESULT_FOLDERS, locked, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +92,7 @@ class RunFolder:
 
     def _refuse_damage(self) -> None:
         """Small files are read before anything is written, so that a damaged folder stays as it is."""
-        for name in ("records", "facts", "fits", "probes", "examples", "provenance", "failures", "report"):
+        for name in (*RESULT_FOLDERS, "report"):
             if (self.path / name).exists() and not (self.path / name).is_dir():
                 raise StoreError(
                     f"{self.path / name}: no folder. Remove the file, or choose another folder with --out."

@@ -1,8 +1,9 @@
-"""Whether anything that a finished run was made from has changed: told by sizes and times, before anything heavy loads.
+"""Whether anything that a finished run was made from has changed: told by files' stamps, before anything heavy loads.
 
-A run that has nothing left to do notes path, size and time of every input beside its report. The same call again
-compares these alone, which takes milliseconds, where reading suite, plugins and data sets takes torch and pandas. What
-differs, or was never noted, goes the long way; so this may be wrong in one direction only: towards too much work.
+A run that has nothing left to do notes what is seen of every input (size, times, inode), beside its report. The same
+call again compares these alone, which takes milliseconds, where reading suite, plugins and data sets takes torch and
+pandas. What differs, was never noted, or was touched while the run went on takes the long way. Not seen is what the
+file system does not tell: a file written anew with size and times as they were, and files that a plugin opens itself.
 """
 
 from __future__ import annotations
@@ -17,43 +18,56 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_whole
+from harness.files import OWN_PACKAGES, RESULT_FOLDERS, write_whole
 
 NOTE = "inputs.json"
 """In the folder of a report."""
-_OURS = ("harness", "metrics_zoo", "attacks", "defenses")
-_STORED = ("records", "facts", "fits", "probes", "examples", "failures", "provenance")
+_VARIABLES = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "PYTHONPATH")
+"""Of the environment, beside our own, that decide which files are meant."""
+_INSTALLED = ("site-packages", "dist-packages")
+"""Folders whose time changes when a package is installed, upgraded or removed."""
+_BY_NAME = {"import_module", "__import__", "exec", "eval", "run_path", "run_module", "spec_from_file_location"}
+"""Calls by which a file may run code that its text does not name."""
 
 
-def note(folder: Path, call: Mapping[str, Any], inputs: Iterable[Path]) -> None:
-    """Note that a run has nothing left to do, and what that was found from.
+def note(folder: Path, call: Mapping[str, Any], name: str, inputs: Iterable[Path], began_ns: int) -> None:
+    """Note that a run has nothing left to do, and what that was found from; not if an input was touched meanwhile.
 
     Args:
-        folder: The run folder; its report has been written.
+        folder: The run folder; its report is of what it holds.
         call: What was asked for, as plain values.
+        name: Of the suite.
         inputs: Files and folders that decide what a run does, beside our own packages; a folder stands for the files
             in it. One that is not there is noted as such.
+        began_ns: When the call began, before any input was read; nanoseconds since the epoch.
     """
-    value = {"call": _plain(call), "state": _state(folder), "inputs": dict(_stamps(inputs))}
+    paths = sorted({Path(os.path.abspath(path)) for path in inputs})  # noqa: PTH100 (a link stays what it is)
+    files = [file for path in paths for file in _files_of(path)]
+    if any(_touched(file) >= began_ns for file in [*files, *_own_files()]):
+        return
+    value = {"call": _plain(call), "name": name, "state": _state(folder), "inputs": {str(p): _seen(p) for p in paths}}
     write_whole(folder / "report" / NOTE, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def recall(folder: Path, call: Mapping[str, Any]) -> bool:
-    """Whether this very call was found to have nothing left to do, and nothing has changed since."""
+def recall(folder: Path, call: Mapping[str, Any]) -> str | None:
+    """The suite's name, if this very call was found to have nothing left to do and nothing has changed since."""
     try:
         noted = json.loads((folder / "report" / NOTE).read_text(encoding="utf-8"))
-        inputs = noted["inputs"]
-        same = noted["call"] == _plain(call) and dict(_stamps(map(Path, inputs))) == inputs
-        return bool(same and noted["state"] == _state(folder))
+        if noted["call"] != _plain(call) or any(_seen(Path(path)) != seen for path, seen in noted["inputs"].items()):
+            return None
+        return str(noted["name"]) if noted["state"] == _state(folder) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return None
 
 
-def imported_by(files: Iterable[Path]) -> set[Path]:
+def imported_by(files: Iterable[Path]) -> set[Path] | None:
     """Python files and what they import, wherever in them, as far as it is neither Python's nor an installed package's.
 
     Args:
         files: Where to start, such as ``--plugin`` files.
+
+    Returns:
+        The files and the folders of packages; None where one runs code that its text does not name.
     """
     found: set[Path] = set()
     left = [file.resolve() for file in files]
@@ -62,91 +76,115 @@ def imported_by(files: Iterable[Path]) -> set[Path]:
         if file in found:
             continue
         found.add(file)
-        left += _imports(file)
+        if file.suffix == ".py":
+            try:
+                tree = ast.parse(file.read_bytes())
+            except (OSError, SyntaxError, ValueError):
+                return None
+            if any(isinstance(node, ast.Call) and _called(node) in _BY_NAME for node in ast.walk(tree)):
+                return None
+            left += _imports(tree)
     return found
 
 
-def _imports(file: Path) -> Iterator[Path]:
+def elsewhere(module: str) -> Path | None:
+    """The file of a module that is neither Python's, nor ours, nor in an installed package; None for any other."""
     try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.origin or not spec.has_location:
+        return None
+    origin, top = Path(spec.origin).resolve(), module.partition(".")[0]
+    known = top in OWN_PACKAGES or top in sys.stdlib_module_names or set(_INSTALLED) & set(origin.parts)
+    return None if known else origin
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _imports(tree: ast.AST) -> Iterator[Path]:
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    for top in sorted({name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)):
+    for top in sorted({name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - set(OWN_PACKAGES)):
         try:
             spec = importlib.util.find_spec(top)
         except (ImportError, ValueError):
             continue
-        origin = Path(spec.origin).resolve() if spec and spec.origin and spec.has_location else None
-        if origin is None or top in _OURS or set(_INSTALLED).intersection(origin.parts):
-            continue
-        yield from origin.parent.rglob("*.py") if origin.name == "__init__.py" else [origin]
+        for place in spec.submodule_search_locations or [] if spec else []:  # a package, with __init__ or without
+            if not set(_INSTALLED) & set(Path(place).parts):
+                yield from (path.resolve() for path in [Path(place), *Path(place).rglob("*")] if _is_code(path))
+        if (origin := elsewhere(top)) is not None:
+            yield origin
+
+
+def _is_code(path: Path) -> bool:
+    return path.suffix == ".py" or (path.is_dir() and path.name != "__pycache__")
 
 
 def _state(folder: Path) -> str:
     """Everything that is looked at whatever the suite: the run folder, our own packages, the installed ones, Python."""
-    digest = hashlib.sha256()
-    for part in _STORED:
-        for line in _tree(folder / part):
-            digest.update(line.encode())
-    for name in ("suite.yaml", "report"):
-        for path, stamp in _stamps([folder / name]):
-            if Path(path).name != NOTE:
-                digest.update(f"{path} {stamp}".encode())
-    for name in _OURS:
+    kept = [folder / part for part in (*RESULT_FOLDERS, "report")]
+    lines = [f"{path}\0{_stamp(path)}" for part in kept for path in _below(part) if path.name != NOTE]
+    lines += [f"{path}\0{_stamp(path)}" for path in (folder / "suite.yaml", *_own_files())]
+    lines += [f"{place}\0{_packages_in(Path(place))}" for place in sys.path]
+    ours = {key: value for key, value in os.environ.items() if key.startswith("ROBUSTIQA_") or key in _VARIABLES}
+    lines += [str(Path.cwd()), sys.executable, sys.version, repr(sorted(ours.items()))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _packages_in(place: Path) -> str:
+    """What changes when a distribution in a folder of `sys.path` does."""
+    if place.name in _INSTALLED:
+        return _stamp(place)
+    try:
+        return repr(sorted(one.name for one in place.iterdir() if one.suffix in (".dist-info", ".egg-info")))
+    except OSError:
+        return ""
+
+
+def _own_files() -> Iterator[Path]:
+    for name in OWN_PACKAGES:
         spec = importlib.util.find_spec(name)
         for place in spec.submodule_search_locations or [] if spec else []:
-            for line in _tree(Path(place), skip="__pycache__"):
-                digest.update(line.encode())
-    places = [(place, _time(place) if Path(place).name in _INSTALLED else 0) for place in sys.path]
-    digest.update(repr((places, str(Path.cwd()), sys.executable, sys.version)).encode())
-    ours = {key: value for key, value in os.environ.items() if key.startswith("ROBUSTIQA_") or key in _PLACES}
-    digest.update(repr(sorted(ours.items())).encode())
-    return digest.hexdigest()
+            yield from _below(Path(place))
 
 
-_PLACES = ("HOME", "XDG_CACHE_HOME", "PYTHONPATH")
-_INSTALLED = ("site-packages", "dist-packages")
-"""Folders whose time changes when a package is installed, upgraded or removed."""
+def _below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in order; caches and names with a dot in front are nobody's."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _time(place: str) -> int:
+def _files_of(path: Path) -> list[Path]:
+    return sorted(one for one in path.iterdir() if one.name != NOTE) if path.is_dir() else [path]
+
+
+def _seen(path: Path) -> str:
+    """What is seen of an input: of a folder, of every file in it."""
+    if not path.is_dir():
+        return _stamp(path)
+    lines = [f"{file.name}\0{_stamp(file)}" for file in _files_of(path)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _stamp(path: Path) -> str:
     try:
-        return os.stat(place).st_mtime_ns  # noqa: PTH116 (a path may be empty, or a zip file)
+        about = os.stat(path)  # noqa: PTH116 (10,000 files: half the time)
+    except OSError:
+        return "missing"
+    return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
+
+
+def _touched(path: Path) -> int:
+    """When a file, or the link that leads to it, was last written, renamed or put in place."""
+    try:
+        about = [os.stat(path), os.lstat(path)]  # noqa: PTH116
     except OSError:
         return 0
-
-
-def _tree(folder: Path, skip: str = "") -> Iterator[str]:
-    """Name, size and time of every file below a folder; names with a dot in front are nobody's."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != skip)
-        for name in sorted(names):
-            if not name.startswith("."):
-                path = os.path.join(place, name)  # noqa: PTH118 (10,000 files: half the time)
-                about = os.stat(path)  # noqa: PTH116
-                yield f"{path} {about.st_size} {about.st_mtime_ns}"
-
-
-def _stamps(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """Path -> what is seen of it."""
-    for path in sorted({path.absolute() for path in paths}):
-        if path.is_dir():
-            seen = hashlib.sha256("\n".join(_flat(path)).encode()).hexdigest()
-        elif path.is_file():
-            about = path.stat()
-            seen = f"{about.st_size} {about.st_mtime_ns}"
-        else:
-            seen = "missing"
-        yield str(path), seen
-
-
-def _flat(folder: Path) -> list[str]:
-    """Name, size and time of every file in a folder."""
-    with os.scandir(folder) as found:
-        about = [(one.name, one.stat()) for one in found if one.name != NOTE]
-    return sorted(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in about)
+    return max(max(one.st_mtime_ns, one.st_ctime_ns) for one in about)
 
 
 def _plain(call: Mapping[str, Any]) -> Any:

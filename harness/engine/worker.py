@@ -80,7 +80,10 @@ class Job(ABC):
 
 @dataclass
 class Worker:
-    """Does jobs, one after the other, on one torch thread when on a CPU. To a job it is what `Tools` describes."""
+    """Does jobs, one after the other, on one torch thread when on a CPU.
+
+    It is the `harness.engine.attack_batch.Tools` of every job it does.
+    """
 
     context: Context
     watcher: Callable[[str], None] = lambda text: None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from harness.errors import UserError
-from harness.plugins.decorators import class_decorators
+from harness.plugins.decorators import decorators
 from harness.plugins.model import BridgeSource, Kind
 
 __all__ = ["Bridge", "NoSuchNameError", "bridge", "import_library"]
@@ -113,7 +113,7 @@ def import_library(module: str, install: str = "") -> Any:
 
 def bridges_written_in(text: str, module: str) -> Iterator[BridgeSource]:
     """The `@bridge(...)` decorators of a file, read without importing it."""
-    for call in class_decorators(text, "bridge"):
+    for call in decorators(text, "bridge"):
         given = [ast.literal_eval(argument) for argument in call.args]
         named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         mark = _mark(*given, **named)

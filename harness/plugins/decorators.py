@@ -1,4 +1,4 @@
-"""Decorators of the classes of a file, read without importing it, and without parsing more of it than them."""
+"""Decorators of a file's classes and functions, read without importing it, and without parsing more than them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import itertools
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 _PIECES = re.compile(
     r"""
@@ -20,14 +21,15 @@ _PIECES = re.compile(
 )
 
 
-def class_decorators(text: str, *names: str) -> Iterator[ast.Call]:
-    """Calls such as ``register("psnr")`` over the classes at the top level of a file, in the order of the text.
+def decorators(text: str, *names: str, over: Literal["class", "def"] = "class") -> Iterator[ast.Call]:
+    """Calls such as ``register("psnr")`` over what a file defines at its top level, in the order of the text.
 
     Most of what a registry costs would be parsing whole files, so only the decorators are.
 
     Args:
         text: Python source.
         names: Names of the decorators that are wanted, as they are called: ``register``, or ``contracts.register``.
+        over: Whether those over classes or those over functions.
     """
     if not any(f"@{name}(" in text for name in names):
         return
@@ -36,7 +38,7 @@ def class_decorators(text: str, *names: str) -> Iterator[ast.Call]:
         if piece[0] == "@":
             begun.append(piece.start())
         elif piece["end"]:
-            if piece["end"] == "class":
+            if piece["end"] == over:
                 yield from _calls(text, [*begun, piece.start()], names)
             begun.clear()
 

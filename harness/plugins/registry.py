@@ -25,7 +25,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.plugins.bridges import SEPARATOR, Bridge, NoSuchNameError, bridges_in, bridges_written_in
 from harness.plugins.class_checks import class_problem
-from harness.plugins.decorators import class_decorators
+from harness.plugins.decorators import decorators
 from harness.plugins.model import (
     KINDS,
     BridgeSource,
@@ -191,7 +191,7 @@ def _module_name(file: Path, folder: Path, package: str) -> str:
 
 def _names_in(text: str, kind: Kind, module: str) -> Iterator[Source]:
     """Names of the ``@register("...")`` decorators in a file, read without importing it."""
-    for call in class_decorators(text, "register"):
+    for call in decorators(text, "register"):
         name = call.args[0]
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
             yield Source(name.value, kind, module, module)

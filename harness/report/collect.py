@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.engine.done import done_slices, relevant_failures
-from harness.engine.record import EVERY_NAME
+from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
 from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
+from harness.suite.cell_names import CLEAN
 from harness.suite.model import AttackUse, DatasetUse, MetricUse
 from harness.suite.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
 
@@ -122,14 +123,17 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
     labels = {
         "dataset": cell.split.dataset.label,
         "metric": cell.scorer.metric.label,
-        "defense": cell.defense if cell.scorer.purifiers else "base",
+        "defense": cell.who[2],
         "threat": cell.threat,
         "source": cell.source.label,
-        "attack": cell.attack.label if cell.attack else "clean",
-        "plugin": cell.attack.name if cell.attack else "clean",
+        "attack": cell.attack.label if cell.attack else CLEAN,
+        "plugin": cell.attack.name if cell.attack else CLEAN,
         "control": cell.attack.control if cell.attack else False,
         "endpoint": cell.endpoint,
     }
+    missing = {column.name for column in LABELS} - set(labels)
+    if missing:
+        raise AssertionError(f"columns of harness.engine.record that nothing computes: {', '.join(sorted(missing))}")
     for name, value in labels.items():
         if name in table.column_names:
             table = table.drop_columns(name)
@@ -170,9 +174,7 @@ def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:
         (fact.split.key, fact.scorer.key): store.read_fact(fact.id) for fact in plan.facts if store.has_fact(fact.id)
     }
     return {
-        (c.split.dataset.label, c.scorer.metric.label, c.defense if c.scorer.purifiers else "base"): float(
-            facts[c.split.key, c.scorer.key]["median"]
-        )
+        (c.split.dataset.label, c.scorer.metric.label, c.who[2]): float(facts[c.split.key, c.scorer.key]["median"])
         for c in plan.cells
         if (c.split.key, c.scorer.key) in facts
     }

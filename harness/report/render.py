@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from harness.files import write_whole
+from harness.files import TERMINAL, write_whole
 from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.summary import sentences
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-TERMINAL = "terminal.txt"
 _WIDTH = 110
 
 
@@ -68,7 +67,7 @@ def _printed(tables: Sequence[Table]) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    print_tables(tables, Console(file=text, width=_WIDTH, highlight=False))
+    print_tables(tables, Console(file=text, width=_WIDTH, highlight=False, force_jupyter=False))
     return text.getvalue()
 
 

@@ -19,8 +19,8 @@ def cell_name(
     return f"{dataset} / {scorer} / {attack} {'l2 ' if norm == 'l2' else ''}eps {budget_text(norm, eps)}"
 
 
-def shown_pattern(value: str | float) -> str:
-    """A label or a budget as messages show it."""
+def shown_pattern(value: str | float, norm: str = "") -> str:
+    """A label or a budget as messages show it; without a norm a radius is shown as in linf where it could be one."""
     if isinstance(value, str):
         return value
-    return f"{255 * value:g}/255" if value <= 1 else f"{value:g}"
+    return budget_text(norm, value) if value <= 1 else f"{value:g}"

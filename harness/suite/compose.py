@@ -84,6 +84,17 @@ def _paths_in(value: Any, path: YamlPath) -> Iterator[YamlPath]:
         yield from _paths_in(one, (*path, key))
 
 
+def replace_keys(document: Document, keys: Mapping[str, Any]) -> None:
+    """Put values in place of whole keys of a document, whatever stood there."""
+    for key, value in keys.items():
+        if not isinstance(document.value, dict):
+            return
+        _forget(document, (key,))
+        document.value[key] = _plain(value)
+        for path in _paths_in(document.value[key], (key,)):
+            document.values[path] = Place("suite", NO_LINE, 0, path)
+
+
 def _plain(value: Any) -> Any:
     """As a file would be read: whoever writes Python has paths and tuples too."""
     if isinstance(value, Mapping):

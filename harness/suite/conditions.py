@@ -55,7 +55,7 @@ class Exclusion:
         """Keys whose pattern alone matches nothing, each with what there is."""
         for key, pattern in self.written().items():
             if not any(_matches(key, pattern, condition) for condition in among):
-                values = (shown_pattern(v) for c in among for v in _values(key, c) if v)
+                values = (shown_pattern(v, c.norm) for c in among for v in _values(key, c) if v)
                 yield key, list(dict.fromkeys(values))
 
 

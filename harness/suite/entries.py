@@ -110,7 +110,7 @@ def _with_weights(
     if file is None:
         context.add(path, f"'{plugin.name}' needs weights. Name a file with 'weights:', or ask for 'weights: random'.")
         return None
-    return MetricUse(**use, weights=file.sha256, weights_file=file.path.resolve())
+    return MetricUse(**use, weights=file.sha256, weights_file=file.path.absolute())
 
 
 def _no_weights_named(context: EntryContext, path: YamlPath, weights: object) -> None:

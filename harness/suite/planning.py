@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.contracts import Entry
+from harness.contracts import Dataset, Entry
 from harness.plugins.registry import Registry
 from harness.suite.conditions import Condition
 from harness.suite.identity import identity
@@ -49,7 +49,7 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
         split = SplitSpec(use, use.split, dataset.fingerprint())
         calibration = SplitSpec(use, use.calibration_split, split.fingerprint)
         entries[split.key] = in_hash_order(dataset.entries(use.split))
-        looked_at = dataset.files()
+        looked_at = _files_of(dataset)
         files = None if files is None or looked_at is None else [*files, *looked_at]
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
         slices[split.key] = math.ceil(evaluated / suite.slice_size)
@@ -84,6 +84,15 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
         entries,
         None if files is None else tuple(files),
     )
+
+
+def _files_of(dataset: Dataset) -> Sequence[Path] | None:
+    """What a data set says of its files; a plugin that cannot say so loses the short way, and nothing else."""
+    try:
+        found = dataset.files()
+        return None if found is None else [Path(path) for path in found]
+    except Exception:
+        return None
 
 
 def _probe(metric: MetricUse) -> Probe:

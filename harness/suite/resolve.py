@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.plugins.model import Kind, PluginError
 from harness.plugins.registry import Registry
 from harness.suite.cell_names import shown_pattern
-from harness.suite.compose import Overrides, expand, override, read, read_mapping
+from harness.suite.compose import Overrides, expand, override, read, read_mapping, replace_keys
 from harness.suite.conditions import Exclusion
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, defense_entry, metric_entry
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_entry, read_file
@@ -41,27 +41,39 @@ _ENTRIES: Mapping[str, _Entry] = {
 _BASE = DefenseUse("base", (), "none", 1, 1)
 
 
-def load_suite(path: Path, registry: Registry, overrides: Overrides | None = None) -> Suite:
+def load_suite(
+    path: Path, registry: Registry, overrides: Overrides | None = None, keys: Mapping[str, Any] | None = None
+) -> Suite:
     """Read and validate a suite file.
 
     Args:
         path: The YAML file.
         registry: Where its plugin names are looked up.
         overrides: What the command line changes.
+        keys: Keys of the suite that replace the file's.
 
     Raises:
         LocatedError: Everything wrong with it, each with file, line and column.
     """
-    return _loaded(read(path), registry, overrides or Overrides())
+    document = read(path)
+    replace_keys(document, keys or {})
+    return _loaded(document, registry, overrides or Overrides())
 
 
-def read_suite(value: Mapping[str, Any], registry: Registry, overrides: Overrides | None = None) -> Suite:
+def read_suite(
+    value: Mapping[str, Any],
+    registry: Registry,
+    overrides: Overrides | None = None,
+    keys: Mapping[str, Any] | None = None,
+) -> Suite:
     """Validate a suite given as the mapping that a file would hold; what it extends is found from the current folder.
 
     Raises:
         LocatedError: Everything wrong with it, each with the path of its key.
     """
-    return _loaded(read_mapping(value), registry, overrides or Overrides())
+    document = read_mapping(value)
+    replace_keys(document, keys or {})
+    return _loaded(document, registry, overrides or Overrides())
 
 
 def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Suite:
@@ -279,7 +291,7 @@ def _exclusions(suite: Suite) -> Iterator[Problem]:
     for i, exclusion in enumerate(suite.exclude):
         unknown = list(exclusion.unknown(cells))
         for key, known in unknown:
-            pattern = shown_pattern(exclusion.written()[key])
+            pattern = shown_pattern(exclusion.written()[key], exclusion.norm or "")
             yield Problem(("exclude", i, key), f"no {key} '{pattern}' in this suite.{did_you_mean(pattern, known)}")
         if not unknown and not any(exclusion.removes(cell) for cell in cells):
             yield Problem(("exclude", i), "no cell matches all of this together. Remove it, or change one of its keys.")
@@ -287,8 +299,22 @@ def _exclusions(suite: Suite) -> Iterator[Problem]:
         yield Problem(("exclude",), "nothing is left of the suite. Exclude less.", True)
 
 
-def resolve_metric(name: str, sets: Sequence[str], registry: Registry) -> MetricUse:
-    """A metric outside of any suite, with the parameters and weights that the command line gives it.
+def resolve_metric(entry: Mapping[str, Any], registry: Registry, problems: Sequence[Problem] = ()) -> MetricUse:
+    """A metric outside of any suite.
+
+    Args:
+        entry: As a suite lists it: ``name``, parameters, ``weights``.
+        registry: Where the name is looked up.
+        problems: What was found wrong before, to be told with the rest.
+
+    Raises:
+        UserError: Everything wrong with it, a line each.
+    """
+    return _alone(metric_entry, f"metric '{entry.get('name')}'", entry, registry, list(problems))
+
+
+def metric_from_options(name: str, sets: Sequence[str], registry: Registry) -> MetricUse:
+    """A metric with the parameters and weights that the command line gives it.
 
     Args:
         name: A registered name.
@@ -308,7 +334,7 @@ def resolve_metric(name: str, sets: Sequence[str], registry: Registry) -> Metric
         document = parse_text(value or "null", f"--set {text}")
         problems += document.problems
         entry[key.strip()] = document.value
-    return _alone(metric_entry, f"metric '{name}'", entry, registry, problems)
+    return resolve_metric(entry, registry, problems)
 
 
 def resolve_attack(entry: Mapping[str, Any], registry: Registry) -> AttackUse:

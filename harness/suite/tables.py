@@ -11,10 +11,14 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from harness.plugins.decorators import decorators
+from harness.plugins.model import PluginError
 
 FOLDER = Path(__file__).parents[1] / "report" / "tables"
 PACKAGE = "harness.report.tables"
+LAST = 1000
+"""Place of a table that says none."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,20 @@ class TableSource:
 
 @functools.cache
 def table_sources() -> tuple[TableSource, ...]:
-    """Every table, in the order of a report."""
-    found = [source for file in sorted(FOLDER.glob("*.py")) for source in _in_file(file)]
-    return tuple(sorted(found, key=lambda source: (source.place, source.name)))
+    """Every table, in the order of a report.
+
+    Raises:
+        PluginError: A file cannot be read, a decorator is not made of literals, or two tables have one name.
+    """
+    found: dict[str, TableSource] = {}
+    for file in sorted(FOLDER.glob("*.py")):
+        for source in _in_file(file):
+            if source.name in found:
+                raise PluginError(
+                    f"{file}: the table '{source.name}' is in {found[source.name].module} too. Rename one."
+                )
+            found[source.name] = source
+    return tuple(sorted(found.values(), key=lambda source: (source.place, source.name)))
 
 
 def table_names() -> tuple[str, ...]:
@@ -47,13 +62,15 @@ def table_names() -> tuple[str, ...]:
 
 
 def _in_file(file: Path) -> Iterator[TableSource]:
-    for node in ast.parse(file.read_text(encoding="utf-8"), filename=str(file)).body:
-        for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
-            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith("table"):
-                given: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in decorator.keywords}
-                yield TableSource(
-                    ast.literal_eval(decorator.args[0]),
-                    given["explains"],
-                    given.get("place", 1000),
-                    f"{PACKAGE}.{file.stem}",
-                )
+    module = f"{PACKAGE}.{file.stem}"
+    try:
+        for call in decorators(file.read_text(encoding="utf-8"), "table", over="def"):
+            name, given = ast.literal_eval(call.args[0]), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+            yield TableSource(str(name), str(given["explains"]), int(given.get("place", LAST)), module)
+    except SyntaxError as error:
+        raise PluginError(f"{file}: line {error.lineno}: {error.msg}. Mend the file, or take it away.") from error
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        raise PluginError(
+            f"{file}: @table cannot be read ({type(error).__name__}: {error}). Give it a name and explains=... as "
+            "literal texts, place=... as a number."
+        ) from error

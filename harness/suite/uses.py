@@ -83,4 +83,4 @@ def metric_used(name: str, attack: Attack, registry: Registry) -> MetricUse:
         raise UserError(f"{error} As a part of an attack a metric has its default weights.") from error
     if file is None:
         raise UserError(f"metric '{name}' has no default weights. Take a metric that has.")
-    return MetricUse(**use, weights=file.sha256, weights_file=file.path.resolve())
+    return MetricUse(**use, weights=file.sha256, weights_file=file.path.absolute())

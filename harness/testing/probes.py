@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Metric
-from harness.engine.jobs import guarded
+from harness.engine.jobs import noting_failure
 from harness.engine.scorer import load_metric
 from harness.engine.worker import Done, Job, Worker
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
@@ -39,7 +39,7 @@ class ProbeJob(Job):
 
     def work(self, worker: Worker) -> Done:
         """Probe it on the CPU, wherever the worker scores."""
-        return guarded(self, worker.store, lambda: self._probe(worker))
+        return noting_failure(self, worker.store, lambda: self._probe(worker))
 
     def _probe(self, worker: Worker) -> None:
         use = self.probe.metric

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -38,9 +39,12 @@ def noted(tmp_path, monkeypatch):
     inputs = [tmp_path / "suite.yaml", tmp_path / "images", tmp_path / "absent"]
     inputs[0].write_text(SUITE)
     inputs[1].mkdir()
+    (tmp_path / "other").write_text("1")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    inputs.append(tmp_path / "link")
     (inputs[1] / "one.png").write_text("1")
-    stamp.note(folder, CALL, inputs)
-    assert stamp.recall(folder, CALL)
+    stamp.note(folder, CALL, "stamped", inputs, time.time_ns())
+    assert stamp.recall(folder, CALL) == "stamped"
     return tmp_path
 
 
@@ -61,6 +65,7 @@ def later(path):
         lambda at: later(at / "images" / "one.png"),
         lambda at: (at / "images" / "one.png").rename(at / "images" / "two.png"),
         lambda at: (at / "absent").write_text("here now"),
+        lambda at: (at / "link").unlink() or (at / "link").symlink_to(at / "images" / "one.png"),
         lambda at: (at / "run" / "records" / "cell" / "00000.parquet").unlink(),
         lambda at: later(at / "run" / "records" / "cell" / "00000.parquet"),
         lambda at: (at / "run" / "failures").mkdir() or (at / "run" / "failures" / "cell-00000.json").write_text("{}"),
@@ -75,15 +80,13 @@ def test_a_change_of_any_file_is_seen(noted, change):
     assert not stamp.recall(noted / "run", CALL)
 
 
-def test_another_call_or_place_or_environment_is_another(noted, monkeypatch, tmp_path_factory):
+def test_another_call_or_place_or_environment_is_another(noted, monkeypatch):
     for key, value in (("limit", 8), ("suite", "other.yaml"), ("plugin", ["mine.py"]), ("probes", False)):
         assert not stamp.recall(noted / "run", {**CALL, key: value})
     monkeypatch.setenv("ROBUSTIQA_DATA_DIR", "elsewhere")
     assert not stamp.recall(noted / "run", CALL)
     monkeypatch.delenv("ROBUSTIQA_DATA_DIR")
     assert stamp.recall(noted / "run", CALL)
-    package = tmp_path_factory.mktemp("packages") / "harness"
-    package.mkdir()
     real = stamp.importlib.util.find_spec
     monkeypatch.setattr(
         stamp.importlib.util,
@@ -93,16 +96,38 @@ def test_another_call_or_place_or_environment_is_another(noted, monkeypatch, tmp
     assert not stamp.recall(noted / "run", CALL), "our own code is an input"
 
 
+def test_what_was_touched_while_the_run_went_on_is_not_noted(noted):
+    (noted / "run" / "report" / stamp.NOTE).unlink()
+    began = time.time_ns()
+    for name, change in (
+        ("suite.yaml", later),
+        ("link", lambda path: path.unlink() or path.symlink_to(noted / "other")),
+    ):
+        time.sleep(0.01)
+        change(noted / name)
+        stamp.note(noted / "run", CALL, "stamped", [noted / name], began)
+        assert not (noted / "run" / "report" / stamp.NOTE).exists()
+    time.sleep(0.01)
+    stamp.note(noted / "run", CALL, "stamped", [noted / "suite.yaml"], time.time_ns())
+    assert stamp.recall(noted / "run", CALL)
+
+
 def test_what_a_plugin_imports_is_found_wherever_it_does(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "near.py").write_text(PLUGIN + "    import os, torch\n")
-    (tmp_path / "helper.py").write_text("import deeper.inside\n" + HELPER)
-    (tmp_path / "deeper").mkdir()
-    for name in ("__init__", "inside", "beside"):
-        (tmp_path / "deeper" / f"{name}.py").write_text("")
+    (tmp_path / "helper.py").write_text("import deeper.inside\nfrom spaces.one import a\n" + HELPER)
+    for name in ("deeper/__init__", "deeper/inside", "deeper/beside", "spaces/one"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text("")
     found = stamp.imported_by([tmp_path / "near.py"])
-    names = ("near.py", "helper.py", "deeper/__init__.py", "deeper/inside.py", "deeper/beside.py")
-    assert found == {(tmp_path / name).resolve() for name in names}
+    files = ("near.py", "helper.py", "deeper/__init__.py", "deeper/inside.py", "deeper/beside.py", "spaces/one.py")
+    assert found == {(tmp_path / name).resolve() for name in (*files, "deeper", "spaces")}
+    assert stamp.imported_by([tmp_path / "none.py"]) is None
+    for line in ("importlib.import_module(name)", "exec(text)", "__import__(name)"):
+        (tmp_path / "helper.py").write_text(f"def f():\n    {line}\n")
+        assert stamp.imported_by([tmp_path / "near.py"]) is None, "what runs cannot be told from the text"
+    assert stamp.elsewhere("helper") == (tmp_path / "helper.py").resolve()
+    assert [stamp.elsewhere(name) for name in ("torch", "harness.flow", "json", "nothing_of_this_name")] == [None] * 4
 
 
 def test_a_finished_suite_is_told_without_torch_and_a_changed_helper_takes_the_long_way(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugins.decorators import class_decorators
+from harness.plugins.decorators import decorators
 
 ROOT = Path(__file__).parents[2]
 AWKWARD = """
@@ -58,13 +58,13 @@ def texts(calls):
 
 
 def test_texts_comments_functions_and_inner_classes_do_not_count():
-    assert texts(class_decorators(AWKWARD, "register")) == [
+    assert texts(decorators(AWKWARD, "register")) == [
         "register('first', steps=10)",
         "register('second', note='class ) (')",
         "register('last')",
     ]
-    assert texts(class_decorators(AWKWARD, "bridge")) == ["bridge('prefix', 'metrics', library='lib')"]
-    assert texts(class_decorators(AWKWARD, "benign")) == []
+    assert texts(decorators(AWKWARD, "bridge")) == ["bridge('prefix', 'metrics', library='lib')"]
+    assert texts(decorators(AWKWARD, "benign")) == []
 
 
 @pytest.mark.parametrize("folder", ["harness", "metrics_zoo", "attacks", "defenses", "docs", "tests"])
@@ -77,4 +77,4 @@ def test_they_are_those_of_the_syntax_tree(folder):
             classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
             calls = [call for cls in classes for call in cls.decorator_list if isinstance(call, ast.Call)]
             expected = [ast.unparse(call) for call in calls if ast.unparse(call.func) == name]
-            assert texts(class_decorators(text, name)) == expected, file
+            assert texts(decorators(text, name)) == expected, file
