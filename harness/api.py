@@ -104,6 +104,10 @@ class Run:
         from PIL import Image as Pictures
 
         figures = draw_figures(self._result.tables)
+        if name is None and len(figures) != 1:
+            raise UserError(
+                f"{self.folder}: it has {len(figures)} figures. Name one of: {', '.join(figures) or 'none'}."
+            )
         chosen = next(iter(figures)) if name is None and len(figures) == 1 else str(name)
         if chosen not in figures:
             raise UserError(f"{self.folder}: no figure '{name}'.{did_you_mean(chosen, list(figures))}")
@@ -194,11 +198,14 @@ def run(
     _refuse_less("limit", limit, 1)
     _refuse_less("seed", seed, 0)
     _refuse_less("workers", workers, 1)
+    if not isinstance(only, str | None):
+        raise UserError(f"only {only!r}: should be METRIC/ATTACK, such as 'birqa*/pgd*'.")
     found = _suite(suite, registry, Overrides((), only, limit, seed), keys)
     if executor is not None and executor not in EXECUTORS:
         raise UserError(f"executor {executor!r}: should be {' or '.join(EXECUTORS)}.")
     keep_freed_memory()
-    options = Options(None if out is None else Path(out), executor, workers, device, (0, 1), probes)
+    place = None if device is None else str(device)
+    options = Options(None if out is None else _path("out", out), executor, workers, place, (0, 1), probes)
     with fitting_progress() if progress else Progress() as shown:
         return Run(run_suite(found, registry, options, shown))
 
@@ -223,8 +230,17 @@ def _refuse_less(name: str, value: object, least: int) -> None:
         raise UserError(f"{name} {value!r}: should be a whole number of at least {least}.")
 
 
-def _registry(plugins: Plugins) -> Registry:
-    return Registry([Path(file) for file in ([plugins] if isinstance(plugins, str | Path) else plugins)])
+def _path(name: str, value: object) -> Path:
+    if not isinstance(value, str | Path):
+        raise UserError(f"{name} {value!r}: should be a path.")
+    return Path(value)
+
+
+def _registry(plugins: Plugins | None) -> Registry:
+    files = [plugins] if isinstance(plugins, str | Path) else [] if plugins is None else plugins
+    if not isinstance(files, Sequence):
+        raise UserError(f"plugins {plugins!r}: should be a path or a list of paths.")
+    return Registry([_path("plugins", file) for file in files])
 
 
 def open_run(folder: str | Path, *, plugins: Plugins = ()) -> Run:
@@ -240,7 +256,7 @@ def open_run(folder: str | Path, *, plugins: Plugins = ()) -> Run:
     >>> open_run("results/runs/tiny")
     <run 'tiny' in results/runs/tiny: 4 cells, 0 failures>
     """
-    return Run(open_folder(Path(folder), _registry(plugins)))
+    return Run(open_folder(_path("folder", folder), _registry(plugins)))
 
 
 def score(
@@ -276,7 +292,7 @@ def score(
     """
     registry = _registry(plugins)
     use = resolve_metric(_entry(metric, weights, parameters), registry)
-    return next(score_pair(ref, dist, [use], registry, device))
+    return next(score_pair(ref, dist, [use], registry, str(device)))
 
 
 def attack(
@@ -322,21 +338,32 @@ def attack(
     """
     registry = _registry(plugins)
     use = resolve_metric(_entry(metric, weights, parameters), registry)
-    listed = {"name": attack} if isinstance(attack, str) else dict(attack)
+    listed = {"name": attack} if isinstance(attack, str) else attack
+    if not isinstance(listed, Mapping) or not isinstance(listed.get("name"), str):
+        raise UserError(f"attack {attack!r}: should be a name, or a mapping such as {{'name': 'pgd', 'steps': 20}}.")
     chosen = resolve_attack(listed, registry)
+    _refuse_less("seed", seed, 0)
     if direction not in ("up", "down"):
         raise UserError(f"direction {direction!r}: should be 'up' or 'down'.")
     if norm not in ("linf", "l2"):
         raise UserError(f"norm {norm!r}: should be 'linf' or 'l2'.")
-    if not isinstance(eps, int | float) or not 0 < eps < float("inf") or (norm == "linf" and eps > 1):
+    eps = eps.item() if hasattr(eps, "item") else eps
+    if (
+        not isinstance(eps, int | float)
+        or isinstance(eps, bool)
+        or not 0 < eps < float("inf")
+        or (norm == "linf" and eps > 1)
+    ):
         raise UserError(f"eps {eps!r}: should be a number above 0, in linf at most 1, such as 8 / 255.")
     return attack_pair(
-        ref, dist, use, chosen, registry, direction=direction, norm=norm, eps=float(eps), seed=seed, device=device
+        ref, dist, use, chosen, registry, direction=direction, norm=norm, eps=float(eps), seed=seed, device=str(device)
     )
 
 
 def _entry(name: str, weights: str | Path | None, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """A metric as a suite lists it."""
+    if not isinstance(parameters, Mapping | None):
+        raise UserError(f"parameters {parameters!r}: should be a mapping, such as {{'channels': 8}}.")
     given = {**(parameters or {}), **({} if weights is None else {"weights": str(weights)})}
     try:
         json.dumps(given)

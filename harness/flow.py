@@ -264,6 +264,7 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
         UserError: It is no run folder, or its suite cannot be read.
     """
     store = RunFolder(folder)
+    folder = store.path
     if not (folder / "suite.yaml").is_file():
         raise UserError(f"{folder}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
     try:

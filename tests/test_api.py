@@ -126,6 +126,10 @@ def test_keys_replace_those_of_the_file_or_the_mapping(tmp_path, tiny):
         (lambda: harness.run(TINY, workers=-1), "workers -1: should be a whole number of at least 1."),
         (lambda: harness.run(TINY, seed="4"), "seed '4': should be a whole number of at least 0."),
         (lambda: harness.run(TINY, budgets={"l2": [0]}), "suite: budgets.l2.0: should be above 0, got 0."),
+        (lambda: harness.run(TINY, only=3), "only 3: should be METRIC/ATTACK"),
+        (lambda: harness.run(TINY, out=3), "out 3: should be a path."),
+        (lambda: harness.open_run(None), "folder None: should be a path."),
+        (lambda: harness.list_metrics(plugins=3), "plugins 3: should be a path or a list of paths."),
         (lambda: harness.run(TINY, plugins="none.py"), "plugin file none.py: no such file."),
         (lambda: harness.run("no.yaml"), "no.yaml: no such file."),
         (lambda: harness.run("no.yaml", metrics=["psnr"]), "no.yaml: no such file."),
@@ -173,6 +177,11 @@ def test_attacks_of_one_pair_reach_the_closed_form():
     [
         ({"attack": "pdg"}, "attack 'pdg': unknown attack 'pdg'. Did you mean 'pgd'?"),
         ({"attack": {"name": "pgd", "stepz": 2}}, "attack 'pgd': stepz: 'pgd' has no parameter 'stepz'."),
+        ({"attack": None}, "attack None: should be a name, or a mapping such as"),
+        ({"attack": {"steps": 3}}, "attack {'steps': 3}: should be a name"),
+        ({"parameters": [1]}, "parameters [1]: should be a mapping"),
+        ({"seed": -1}, "seed -1: should be a whole number of at least 0."),
+        ({"eps": True}, "eps True: should be a number above 0"),
         ({"attack": "facpa"}, "attack 'facpa' learns from a data set before it attacks. Run it in a suite."),
         ({"attack": "fgsm", "norm": "l2"}, "attack 'fgsm' works in linf, not in l2."),
         ({"direction": "mos_split"}, "direction 'mos_split': should be 'up' or 'down'."),
@@ -210,3 +219,36 @@ def test_notebooks_get_a_bar(monkeypatch):
     assert '<progress max="2" value="0">' in drawn[0] and "attacking and scoring: 0 of 2" in drawn[0]
     assert "0 of 2; a &amp; b" in drawn[1] and "1 of 2, 0 s left; a &amp; b: 3 of 9 batches" in drawn[3]
     assert drawn[-1] == "<div>done after 0 s, 1 failed</div>"
+
+
+def test_a_metric_that_fails_on_a_pair_is_a_user_error(tmp_path):
+    file = tmp_path / "broken.py"
+    body = "from harness.contracts import Metric, register\n"
+    for name, line in (
+        ("mean", "return dist.mean()"),
+        ("boom", "raise ValueError('my bug')"),
+        ("nan", "return dist[:, 0, 0, 0] * float('nan')"),
+    ):
+        body += f"\n@register('{name}')\nclass {name.title()}(Metric):\n    higher_is_better = True\n    def score(self, reference, dist):\n        {line}\n"
+    file.write_text(body)
+    for name, said in (
+        ("mean", "score() returned shape ()"),
+        ("boom", "ValueError: my bug"),
+        ("nan", "gave no number (NaN)"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            harness.score(name, REF, DIST, plugins=file)
+        with pytest.raises(UserError, match=f"'{name}'|{name}"):
+            harness.attack(name, REF, DIST, plugins=str(file))
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    found = harness.attack("psnr", REF, DIST, {"name": "pgd", "steps": 2}, eps=np.float32(0.25))
+    assert found.eps == 0.25
+    suite = {
+        **TINY,
+        "attacks": [{"name": "pgd", "steps": np.int64(2), "step_size": np.float64(0.01)}],
+        "save_examples": 0,
+    }
+    found = harness.run(suite, out=tmp_path / "run", executor="serial", probes=False, progress=False)
+    assert found.failures == []

@@ -58,7 +58,7 @@ def _listed(what: Listed, registry: Registry) -> list[dict[str, str]]:
         return [
             {"name": str(path), "from": "this folder"}
             for path in sorted(Path("suites").rglob("*.yaml"))
-            if path.parent.name != "train"
+            if "train" not in path.parts
         ]
     every: list[Kind] = ["metrics", "attacks", "purifiers", "datasets", "recipes"]
     kinds: dict[Listed, list[Kind]] = {

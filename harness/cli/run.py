@@ -105,7 +105,7 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     from harness.engine.stamp import recall
     from harness.files import RUNS, TERMINAL
 
-    folder = out or RUNS / _name_in(suite)
+    folder = (out or RUNS / _name_in(suite)).expanduser()
     name = recall(folder, call)
     if name is None:
         return False

@@ -24,7 +24,7 @@ from harness.engine.scorer import Scorer, device_named, in_messages, load_metric
 from harness.errors import DataError, UserError
 from harness.plugins.build import default_metric
 from harness.plugins.registry import Registry
-from harness.plugins.returned import RANGE, PluginFaultError, check_scores
+from harness.plugins.returned import MEND, RANGE, PluginFaultError, check_scores, told
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Use
 from harness.suite.plan import Cell, Endpoint, ScorerSpec, SplitSpec
@@ -144,9 +144,22 @@ def score_pair(
     for use in uses:
         metric = load_metric(use, registry, place)
         _refuse_small(metric, use, pair[0], _named("ref", ref))
+        yield PairScore(
+            use.label, _score_of(metric, pair, in_messages(use, registry)), metric.higher_is_better, use.weights
+        )
+
+
+def _score_of(metric: Metric, pair: tuple[Tensor, Tensor], who: str) -> float:
+    try:
         with torch.no_grad():
-            scores = check_scores(metric(ref=pair[0], dist=pair[1]), pair[1], in_messages(use, registry))
-        yield PairScore(use.label, float(scores[0]), metric.higher_is_better, use.weights)
+            score = float(check_scores(metric(ref=pair[0], dist=pair[1]), pair[1], who)[0])
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{who} failed: {told(error)}. {MEND}") from error
+    if math.isnan(score):
+        raise UserError(f"{who} gave no number (NaN). {MEND}")
+    return score
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +247,12 @@ def attack_pair(
         with torch.no_grad():
             rounded = torch.round(found.images * 255) / 255
             after, after_8bit = (scorer.quality(encoded, images) for images in (found.images, rounded))
+    except UserError:
+        raise
     except (SampleError, PluginFaultError) as error:
-        raise UserError(f"{attack.label} on {use.label}: {error}. Take another attack, metric or image.") from error
+        raise UserError(f"{attack.label} on {use.label}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{attack.label} on {use.label}: {told(error)}. {MEND}") from error
     sign = 1.0 if metric.higher_is_better else -1.0
     delta = (found.images - batch.dist).flatten(1)
     return Attacked(

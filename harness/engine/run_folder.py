@@ -58,7 +58,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.expanduser()
 
     def open(self, suite: Suite) -> None:
         """Create or resume the folder for a suite.

@@ -123,5 +123,5 @@ def device_named(name: str) -> torch.device:
     """
     try:
         return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}). Give cpu or cuda.") from error

@@ -101,6 +101,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()  # a number of numpy's or torch's
     return str(value) if isinstance(value, Path) else value
 
 
