@@ -369,6 +369,8 @@ def _entry(name: str, weights: str | Path | None, parameters: Mapping[str, Any] 
         json.dumps(given)
     except (TypeError, ValueError) as error:
         raise UserError(f"parameters: {error}. Give plain values: text, numbers, truth values, lists.") from error
+    if own := {"name", "label"} & given.keys():
+        raise UserError(f"parameters: {min(own)!r} is no parameter of a metric. Leave it out.")
     return {**given, "name": str(name)}
 
 

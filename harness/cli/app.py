@@ -66,7 +66,7 @@ def verb(panel: Group, place: int) -> Callable[[Callable[..., None]], Verb]:
 def verb_names() -> list[str]:
     """The names of all verbs, which are known without importing any."""
     files = sorted(_FOLDER.glob("*.py"))
-    return [file.stem for file in files if _IS_VERB.search(file.read_text(encoding="utf-8"))]
+    return [file.stem for file in files if _IS_VERB.search(file.read_text(encoding="utf-8", errors="replace"))]
 
 
 def verb_named(name: str) -> Verb:

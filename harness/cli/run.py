@@ -93,7 +93,8 @@ def _run(
         blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
         did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
         screen.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
-    note_finished(result, call, files_of(suite), began_ns)
+    if suite.is_file():
+        note_finished(result, call, files_of(suite), began_ns)
     end(result.failures)
 
 
@@ -105,6 +106,8 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     from harness.engine.stamp import recall
     from harness.files import RUNS, TERMINAL
 
+    if not suite.is_file():  # a pipe can be read once
+        return False
     folder = (out or RUNS / _name_in(suite)).expanduser()
     name = recall(folder, call)
     if name is None:

@@ -61,6 +61,7 @@ class OfficialLayout:
         Raises:
             DataError: The folder cannot be read.
         """
+        self._looked_at[folder] = None
         if folder not in self._listings:
             try:
                 self._listings[folder] = {path.name.lower(): path for path in sorted(folder.iterdir())}
@@ -71,7 +72,7 @@ class OfficialLayout:
         return self._listings[folder]
 
     def files(self) -> Sequence[Path]:
-        """Label files read so far, and folders whose names and sizes the fingerprint took."""
+        """Label files read and folders listed so far."""
         return list(self._looked_at)
 
     def content(self, path: Path) -> bytes:

@@ -26,8 +26,11 @@ _VARIABLES = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "PYTHONPATH")
 """Of the environment, beside our own, that decide which files are meant."""
 _INSTALLED = ("site-packages", "dist-packages")
 """Folders whose time changes when a package is installed, upgraded or removed."""
-_BY_NAME = {"import_module", "__import__", "exec", "eval", "run_path", "run_module", "spec_from_file_location"}
-"""Calls by which a file may run code that its text does not name."""
+_BY_NAME = {
+    *("import_module", "__import__", "exec", "eval", "run_path", "run_module", "spec_from_file_location"),
+    *("open", "read_text", "read_bytes", "getenv"),
+}
+"""Calls by which a file may depend on what its text does not name: other code, data, the environment."""
 
 
 def note(folder: Path, call: Mapping[str, Any], name: str, inputs: Iterable[Path], began_ns: int) -> None:
@@ -67,7 +70,7 @@ def imported_by(files: Iterable[Path]) -> set[Path] | None:
         files: Where to start, such as ``--plugin`` files.
 
     Returns:
-        The files and the folders of packages; None where one runs code that its text does not name.
+        The files and the folders of packages; None where one depends on what its text does not name.
     """
     found: set[Path] = set()
     left = [file.resolve() for file in files]
@@ -81,7 +84,7 @@ def imported_by(files: Iterable[Path]) -> set[Path] | None:
                 tree = ast.parse(file.read_bytes())
             except (OSError, SyntaxError, ValueError):
                 return None
-            if any(isinstance(node, ast.Call) and _called(node) in _BY_NAME for node in ast.walk(tree)):
+            if any(_is_open_ended(node) for node in ast.walk(tree)):
                 return None
             left += _imports(tree)
     return found
@@ -100,8 +103,13 @@ def elsewhere(module: str) -> Path | None:
     return None if known else origin
 
 
-def _called(node: ast.Call) -> str:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+def _is_open_ended(node: ast.AST) -> bool:
+    """Whether something else than the text decides what happens here."""
+    if isinstance(node, ast.Attribute) and node.attr == "environ":
+        return True
+    if not isinstance(node, ast.Call):
+        return False
+    return (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in _BY_NAME
 
 
 def _imports(tree: ast.AST) -> Iterator[Path]:

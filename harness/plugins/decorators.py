@@ -46,6 +46,10 @@ def decorators(text: str, *names: str, over: Literal["class", "def"] = "class") 
 def _calls(text: str, places: list[int], names: tuple[str, ...]) -> Iterator[ast.Call]:
     for start, end in itertools.pairwise(places):
         if text.startswith(names, start + 1):
-            call = ast.parse(text[start + 1 : end].strip(), mode="eval").body
+            try:
+                call = ast.parse(text[start + 1 : end].strip(), mode="eval").body
+            except SyntaxError as error:
+                error.lineno = (error.lineno or 1) + text.count("\n", 0, start)
+                raise
             if isinstance(call, ast.Call) and ast.unparse(call.func) in names:
                 yield call

@@ -191,7 +191,7 @@ def _module_name(file: Path, folder: Path, package: str) -> str:
 
 def _names_in(text: str, kind: Kind, module: str) -> Iterator[Source]:
     """Names of the ``@register("...")`` decorators in a file, read without importing it."""
-    for call in decorators(text, "register"):
+    for call in decorators(text, "register", "contracts.register"):
         name = call.args[0]
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
             yield Source(name.value, kind, module, module)

@@ -89,6 +89,9 @@ def replace_keys(document: Document, keys: Mapping[str, Any]) -> None:
     for key, value in keys.items():
         if not isinstance(document.value, dict):
             return
+        if key == "extends":
+            document.problems.append(Problem((), "'extends' cannot be given beside a suite; write it in the suite."))
+            continue
         _forget(document, (key,))
         document.value[key] = _plain(value)
         for path in _paths_in(document.value[key], (key,)):

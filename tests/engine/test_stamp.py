@@ -123,7 +123,7 @@ def test_what_a_plugin_imports_is_found_wherever_it_does(tmp_path, monkeypatch):
     files = ("near.py", "helper.py", "deeper/__init__.py", "deeper/inside.py", "deeper/beside.py", "spaces/one.py")
     assert found == {(tmp_path / name).resolve() for name in (*files, "deeper", "spaces")}
     assert stamp.imported_by([tmp_path / "none.py"]) is None
-    for line in ("importlib.import_module(name)", "exec(text)", "__import__(name)"):
+    for line in ("importlib.import_module(name)", "exec(text)", "open('a')", "path.read_text()", "os.environ['A']"):
         (tmp_path / "helper.py").write_text(f"def f():\n    {line}\n")
         assert stamp.imported_by([tmp_path / "near.py"]) is None, "what runs cannot be told from the text"
     assert stamp.elsewhere("helper") == (tmp_path / "helper.py").resolve()
