@@ -108,7 +108,7 @@ class Run:
             raise UserError(
                 f"{self.folder}: it has {len(figures)} figures. Name one of: {', '.join(figures) or 'none'}."
             )
-        chosen = next(iter(figures)) if name is None and len(figures) == 1 else str(name)
+        chosen = next(iter(figures)) if name is None else str(name)
         if chosen not in figures:
             raise UserError(f"{self.folder}: no figure '{name}'.{did_you_mean(chosen, list(figures))}")
         return Pictures.open(io.BytesIO(figures[chosen]))

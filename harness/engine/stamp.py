@@ -2,8 +2,8 @@
 
 A run that has nothing left to do notes what is seen of every input (size, times, inode), beside its report. The same
 call again compares these alone, which takes milliseconds, where reading suite, plugins and data sets takes torch and
-pandas. What differs, was never noted, or was touched while the run went on takes the long way. Not seen is what the
-file system does not tell: a file written anew with size and times as they were, and files that a plugin opens itself.
+pandas. What differs, was never noted, or was touched while the run went on takes the long way; so does a plugin that
+opens files, reads the environment or imports by computed names. Not seen is what the file system does not tell.
 """
 
 from __future__ import annotations
