@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.ascent import per_image, random_start, steepest
+from attacks.ascent import Slope, Start, moved_off, per_image, random_start, starting_points, steepest
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
 MOMENTUM = 0.75
@@ -24,20 +23,23 @@ class APGD(Attack):
     The first step is twice the radius. At checkpoints - after 22 % of the steps, then at distances that shrink by 3 %
     down to 6 % - a sample's step is halved and it goes back to its best iterate, if less than the share `rho` of the
     steps since the last checkpoint raised J, or if step and best J are what they were there. Returns the best iterate.
+    Where the gradient at the start is 0 the run goes on from a random point, and the start counts as an iterate.
 
     Attributes:
         steps: Gradient steps of each restart.
         start: Where the first run starts: "zero" (the distorted image; its first step is that of FGSM, so in Linf it is
-            never weaker) or "random" (uniform in the ball).
+            never weaker), "random" (uniform in the ball), or "reference" (the point of the ball nearest to the
+            reference: upwards, never weaker than restoring).
         restarts: Number of runs, one after the other, from the second on always from random starts; the best of their
             results per sample.
         rho: Share of steps that must raise J for the step size to stay.
     """
 
+    version: ClassVar[int] = 2
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
 
     steps: int = 100
-    start: Literal["zero", "random"] = "zero"
+    start: Start = "zero"
     restarts: int = 1
     rho: float = 0.75
 
@@ -55,44 +57,40 @@ class APGD(Attack):
 
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """Ascend J from every start."""
-        return self.ascend(objective.gradient, images, budget, rng)
+        return self.ascend(objective, starting_points(self.start, objective, images, budget, rng), images, budget, rng)
 
-    def ascend(
-        self,
-        gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
-        images: Tensor,
-        budget: Budget,
-        rng: SampleRng,
-    ) -> Tensor:
+    def ascend(self, slope: Slope, start: Tensor, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """The best iterate per sample over all restarts.
 
         Args:
-            gradient: Images -> (what is to be maximised, [N], and its gradient); `Objective.gradient`, or one of the
-                kind.
+            slope: What is to be maximised: an objective, or one of the kind.
+            start: Where the first run starts, N x 3 x H x W.
             images: Distorted images, N x 3 x H x W.
             budget: Norm and radius per sample.
             rng: For random starts.
         """
-        start = images if self.start == "zero" else random_start(images, budget, rng)
-        best, value = self._run(gradient, start, images, budget)
+        best, value = self._run(slope, start, images, budget, rng)
         for _ in range(1, self.restarts):
-            other, reached = self._run(gradient, random_start(images, budget, rng), images, budget)
+            other, reached = self._run(slope, random_start(images, budget, rng), images, budget, rng)
             better = reached > value
             best, value = torch.where(per_image(better), other, best), torch.where(better, reached, value)
         return best
 
     def _run(
         self,
-        gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+        climbed: Slope,
         attacked: Tensor,
         images: Tensor,
         budget: Budget,
+        rng: SampleRng,
     ) -> tuple[Tensor, Tensor]:
         """(the best iterate, its J) of one run, which starts at `attacked`."""
-        value, slope = gradient(attacked)
-        best, best_value, best_slope = attacked, value, slope
+        best, (best_value, slope) = attacked, climbed.gradient(attacked)
+        attacked, value, slope = moved_off(climbed, attacked, best_value, slope, images, budget, rng)
+        # Where the run was moved and the start stays the best, what goes back to it takes this slope: its own is 0.
+        best, best_value, best_slope = self._better(value, attacked, slope, best_value, best, slope)
         before, size = attacked, 2 * per_image(budget.eps)
-        rises, value_then, halved = torch.zeros_like(value), value, torch.ones_like(value, dtype=torch.bool)
+        rises, value_then, halved = torch.zeros_like(value), best_value, torch.ones_like(value, dtype=torch.bool)
         checkpoints, last_check = self.checkpoints(), 0
         for step in range(1, self.steps + 1):
             momentum, before = attacked - before, attacked
@@ -100,12 +98,9 @@ class APGD(Attack):
             if step > 1:
                 moved = budget.project(attacked + MOMENTUM * (moved - attacked) + (1 - MOMENTUM) * momentum, images)
             attacked, value_before = moved, value
-            value, slope = gradient(attacked)
+            value, slope = climbed.gradient(attacked)
             rises = rises + (value > value_before)
-            better = value > best_value
-            best = torch.where(per_image(better), attacked, best)
-            best_slope = torch.where(per_image(better), slope, best_slope)
-            best_value = torch.where(better, value, best_value)
+            best, best_value, best_slope = self._better(value, attacked, slope, best_value, best, best_slope)
             if step in checkpoints:
                 stuck = ~halved & (best_value <= value_then)
                 halved = (rises < self.rho * (step - last_check)) | stuck
@@ -114,6 +109,19 @@ class APGD(Attack):
                 slope = torch.where(per_image(halved), best_slope, slope)
                 rises, value_then, last_check = torch.zeros_like(rises), best_value, step
         return best, best_value
+
+    @staticmethod
+    def _better(
+        value: Tensor, image: Tensor, slope: Tensor, best_value: Tensor, best: Tensor, best_slope: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, J and gradient of the iterate where it is better than the best so far."""
+        better = value > best_value
+        rows = per_image(better)
+        return (
+            torch.where(rows, image, best),
+            torch.where(better, value, best_value),
+            torch.where(rows, slope, best_slope),
+        )
 
     def checkpoints(self) -> list[int]:
         """Steps after which the step size is looked at (section 3.1), in whole steps as in the authors' code."""

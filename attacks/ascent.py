@@ -1,11 +1,16 @@
-"""What the attacks that follow a gradient share: the steepest direction, a random start, and Adam."""
+"""What the attacks that follow a gradient share: the steepest direction, where they start, and Adam."""
 
 from __future__ import annotations
+
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from harness.contracts import Budget, SampleRng
+from harness.contracts import Budget, Objective, SampleRng
+
+Start = Literal["zero", "random", "reference"]
+"""Where a run starts: the distorted image, a random point of the ball, or its point nearest to the reference."""
 
 TINY = torch.finfo(torch.float32).tiny
 """Smallest normal number: what a length of zero is divided by in its place."""
@@ -48,6 +53,65 @@ def random_start(images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
     direction = rng.normal(*images.shape[1:])
     length = per_image(rng.uniform()) ** (1 / images[0].numel())
     return budget.project(images + direction / lengths(direction).clamp_min(TINY) * length * eps, images)
+
+
+def starting_points(start: Start, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
+    """Where the runs of some images start, N x 3 x H x W.
+
+    The point nearest to the reference lies in the ball and is what the control `restore` gives: an attacker who knows
+    the reference has it for nothing, and upwards the best point is no lower.
+    """
+    if start == "random":
+        return random_start(images, budget, rng)
+    return budget.project(objective.reference, images) if start == "reference" else images
+
+
+class Slope(Protocol):
+    """What is climbed: an objective, or something of the kind."""
+
+    def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(J, dJ/dimages), shapes [N] and N x 3 x H x W."""
+
+    def select(self, index: Tensor) -> Self:
+        """The same of the given rows."""
+
+
+def moved_off(
+    slope: Slope,
+    points: Tensor,
+    value: Tensor,
+    gradient: Tensor,
+    images: Tensor,
+    budget: Budget,
+    rng: SampleRng,
+    among: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random points of the ball in place of those where the gradient is 0: from there no step leads anywhere.
+
+    An image that equals its reference is such a point of most metrics. Costs one evaluation of the images concerned.
+
+    Args:
+        slope: What is climbed.
+        points: Where the runs are, N x 3 x H x W.
+        value: J there, [N].
+        gradient: dJ/dx there, N x 3 x H x W.
+        images: Centres of the balls, N x 3 x H x W.
+        budget: Norm and radius per sample.
+        rng: Drawn from for the images concerned alone.
+        among: Rows that may be moved, bool of shape [N]; all by default.
+
+    Returns:
+        Points, J and gradient.
+    """
+    stuck = ~(gradient != 0).flatten(1).any(1)
+    if among is not None:
+        stuck = stuck & among
+    if not bool(stuck.any()):
+        return points, value, gradient
+    rows = stuck.nonzero().flatten()
+    moved = random_start(images[rows], budget.select(rows), rng.select(rows))
+    reached, rise = slope.select(rows).gradient(moved)
+    return points.index_copy(0, rows, moved), value.index_copy(0, rows, reached), gradient.index_copy(0, rows, rise)
 
 
 class Adam:

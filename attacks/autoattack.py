@@ -1,4 +1,4 @@
-"""AutoAttack for a scalar score: APGD, APGD with restarts, APGD on the smoothed score, and Square; the worst case."""
+"""AutoAttack for a scalar score: APGD from several starts, APGD on the smoothed score, and Square; the worst case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attacks.apgd import APGD
-from attacks.ascent import per_image
+from attacks.ascent import per_image, starting_points
 from attacks.square import Square
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
@@ -17,13 +17,14 @@ from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, regist
 @register("autoattack")
 @dataclass(frozen=True)
 class AutoAttack(Attack):
-    """Scalar port of AutoAttack (Croce & Hein 2020): four attacks, and per sample the strongest result.
+    """Scalar port of AutoAttack (Croce & Hein 2020): five attacks, and per sample the strongest result.
 
     Of the original's members two have no meaning for a score: any monotone loss gives APGD the same steps, so there is
     no second loss, and without classes FAB has no boundary to look for. In their place stand random restarts, and APGD
-    on the score averaged over noise, which sees through a gradient that is masked by roughness. No member is spared
-    for samples that another has moved already. The column `member` records whose image it is: "apgd", "restarts",
-    "smoothed" or "square".
+    on the score averaged over noise, which sees through a gradient that is masked by roughness. For samples that are
+    raised one more APGD starts at the point of the ball nearest to the reference, which classes do not have and an
+    attacker on quality knows. No member is spared for samples that another has moved already. The column `member`
+    records whose image it is: "apgd", "restarts", "smoothed", "square" or "reference".
 
     Attributes:
         steps: Gradient steps of each APGD run.
@@ -35,6 +36,7 @@ class AutoAttack(Attack):
         p_init: Share of an image's pixels that Square's first squares cover.
     """
 
+    version: ClassVar[int] = 2
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
 
     steps: int = 100
@@ -64,9 +66,14 @@ class AutoAttack(Attack):
         found = {
             "apgd": direct.perturb(objective, images, budget, rng),
             "restarts": anywhere.perturb(objective, images, budget, rng),
-            "smoothed": direct.ascend(smoothed.gradient, images, budget, rng),
+            "smoothed": direct.ascend(smoothed, images, images, budget, rng),
             "square": Square(queries=self.queries, p_init=self.p_init).perturb(objective, images, budget, rng),
         }
+        raised = (objective.sign > 0).nonzero().flatten()
+        if len(raised):
+            near = starting_points("reference", objective, images, budget, rng)[raised]
+            some = objective.select(raised), near, images[raised], budget.select(raised), rng.select(raised)
+            found["reference"] = found["apgd"].index_copy(0, raised, direct.ascend(*some))
         # Judged afresh: the best of many noisy values of a randomised scorer flatters who has looked most often.
         with torch.no_grad():
             reached = torch.stack([objective(attacked) for attacked in found.values()])
@@ -97,6 +104,13 @@ class _Smoothed:
         self._objective = objective
         spread = sigma * per_image(budget.eps) / (1.0 if budget.norm == "linf" else images[0].numel() ** 0.5)
         self._noise = [spread * rng.normal(*images.shape[1:]) for _ in range(draws)]
+
+    def select(self, index: Tensor) -> _Smoothed:
+        """The same of the given rows."""
+        view = object.__new__(_Smoothed)
+        view._objective = self._objective.select(index)
+        view._noise = [noise[index] for noise in self._noise]
+        return view
 
     def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(mean J, its gradient), one draw at a time; clipping is passed over, as a pixel that leaves may come back."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.ascent import Adam, per_image
+from attacks.ascent import Adam, Start, moved_off, per_image, starting_points
 from harness.contracts import Attack, Budget, Objective, SampleRng, register
 
 INSIDE = 0.9
@@ -21,18 +23,24 @@ class CW(Attack):
 
     x' = middle + half tanh(w) in the box [max(0, x - eps), min(1, x + eps)], in place of their [0, 1], and Adam on w
     minimises relu(tau - J) + penalty mean(delta^2). The margin of classes becomes the distance to tau: J of the start
-    plus the range of clean quality, at or beyond its far end, so that nothing stops early inside it. Returns the best
-    image evaluated.
+    plus the range of clean quality, at or beyond its far end, so that nothing stops early inside it. A score without
+    bounds, such as psnr's, may reach tau and stop there. Returns the best image evaluated.
 
     Attributes:
         steps: Adam steps.
         rate: Adam's step size, in w.
         penalty: Weight of the mean squared change; it only breaks ties.
+        start: Where it starts: "zero" (the distorted image), "random" (uniform in the ball) or "reference" (the point
+            of the ball nearest to the reference, which is evaluated too); where the gradient there is 0, at random.
     """
+
+    version: ClassVar[int] = 2
+    neutral: ClassVar[Mapping[str, Any]] = {"start": "zero"}
 
     steps: int = 100
     rate: float = 0.1
     penalty: float = 1e-3
+    start: Start = "zero"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -47,17 +55,28 @@ class CW(Attack):
         eps = per_image(budget.eps)
         low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
         middle, half = (low + high) / 2, (high - low) / 2
-        point = torch.atanh(INSIDE * ((images - middle) / half).clamp(-1, 1))
+        start = starting_points(self.start, objective, images, budget, rng)
         with torch.no_grad():
-            target = objective(images) + (objective.scale or 1.0)
+            target = objective(start) + (objective.scale or 1.0)
+        point = self._variable(start, middle, half)
         adam = Adam(self.rate)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             place = point.tanh()
             attacked = middle + half * place
             value, gradient = objective.gradient(attacked)
+            if step == 0:
+                moved, value, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng)
+                if moved is not attacked:
+                    point = self._variable(moved, middle, half)
+                    place, attacked = point.tanh(), moved
             rise = torch.where(per_image(value < target), gradient, 0.0)
             rise = rise - 2 * self.penalty * (attacked - images) / images[0].numel()
             point = point + adam.step(rise * half * (1 - place.square()))
         with torch.no_grad():
             objective(middle + half * point.tanh())
         return objective.best()
+
+    @staticmethod
+    def _variable(images: Tensor, middle: Tensor, half: Tensor) -> Tensor:
+        """The w of some images of the box, moved inside where they lie on its edge."""
+        return torch.atanh(INSIDE * ((images - middle) / half).clamp(-1, 1))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from attacks.ascent import TINY, per_image, random_start, steepest
+from attacks.ascent import TINY, Start, moved_off, per_image, random_start, starting_points, steepest
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
 
@@ -25,19 +25,22 @@ class PGD(Attack):
     Attributes:
         steps: Gradient steps of each restart.
         step_size: Length of a step in Linf, in [0, 1] image units.
-        start: Where the first run starts: "random" (uniform in the ball) or "zero" (the distorted image).
+        start: Where the first run starts: "random" (uniform in the ball), "zero" (the distorted image) or "reference"
+            (the point of the ball nearest to the reference). Where the gradient there is 0 it starts at random, but
+            for a run upwards from the reference.
         keep: "last" returns the last iterate, "best" the best one evaluated.
         restarts: Number of runs, from the second on always from random starts; the best of their results per sample.
         momentum: Share of the earlier direction kept at each step, whose gradients count by their L1 norm (eq. 6).
         l2_step: Length of a step in L2, as a share of the radius: .25 is in proportion 2/255 of 8/255.
     """
 
+    version: ClassVar[int] = 2
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
     neutral: ClassVar[Mapping[str, Any]] = {"restarts": 1, "momentum": 0.0, "l2_step": 0.25}
 
     steps: int = 10
     step_size: float = 2 / 255
-    start: Literal["random", "zero"] = "random"
+    start: Start = "random"
     keep: Literal["last", "best"] = "last"
     restarts: int = 1
     momentum: float = 0.0
@@ -61,26 +64,29 @@ class PGD(Attack):
 
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """Ascend J for the given steps, from every start."""
-        start = random_start(images, budget, rng) if self.start == "random" else images
-        attacked = self._run(objective, start, images, budget)
+        start = starting_points(self.start, objective, images, budget, rng)
+        attacked = self._run(objective, start, images, budget, rng)
         if self.keep == "last" and self.restarts == 1:
             return attacked
         with torch.no_grad():
             value = objective(attacked)
             for _ in range(1, self.restarts):
-                other = self._run(objective, random_start(images, budget, rng), images, budget)
+                other = self._run(objective, random_start(images, budget, rng), images, budget, rng)
                 reached = objective(other)
                 better = reached > value
                 attacked = torch.where(per_image(better), other, attacked)
                 value = torch.where(better, reached, value)
         return objective.best() if self.keep == "best" else attacked
 
-    def _run(self, objective: Objective, attacked: Tensor, images: Tensor, budget: Budget) -> Tensor:
+    def _run(self, objective: Objective, attacked: Tensor, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """The last iterate of one run, which starts at `attacked`."""
         size: float | Tensor = self.step_size if budget.norm == "linf" else self.l2_step * per_image(budget.eps)
         direction = torch.zeros_like(images)
-        for _ in range(self.steps):
-            _, gradient = objective.gradient(attacked)
+        for step in range(self.steps):
+            value, gradient = objective.gradient(attacked)
+            if step == 0 and self.start != "random":
+                lost = objective.sign <= 0 if self.start == "reference" else None  # upwards it may be at its goal
+                attacked, _, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng, lost)
             if self.momentum:
                 mass = per_image(gradient.abs().flatten(1).sum(1)).clamp_min(TINY)
                 direction = self.momentum * direction + gradient / mass

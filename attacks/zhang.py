@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.ascent import Adam, per_image
+from attacks.ascent import Adam, Start, moved_off, per_image, starting_points
 from harness.contracts import Attack, Budget, Metric, Objective, SampleRng, Tree, UserError, register
 
 
@@ -26,12 +28,19 @@ class Zhang(Attack):
         weight: Weight of D (mu).
         rate: Adam's step size, in [0, 1] image units.
         steps: Adam steps.
+        start: "zero" (the distorted image), "random" (uniform in the ball) or "reference" (the point of the ball
+            nearest to the reference). Where the gradient of J there is 0 it starts at random, but for a run upwards
+            from the reference.
     """
+
+    version: ClassVar[int] = 2
+    neutral: ClassVar[Mapping[str, Any]] = {"start": "zero"}
 
     fidelity: str = "ssim"
     weight: float = 1.0
     rate: float = 0.005
     steps: int = 10
+    start: Start = "zero"
 
     def __post_init__(self) -> None:
         if not self.fidelity:
@@ -54,9 +63,12 @@ class Zhang(Attack):
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """Ascend the sum of both terms for the given steps."""
         change = _Change(self.fidelity, objective.plugin(self.fidelity), images)
-        adam, attacked = Adam(self.rate), images
-        for _ in range(self.steps):
-            _, gradient = objective.gradient(attacked)
+        adam, attacked = Adam(self.rate), starting_points(self.start, objective, images, budget, rng)
+        for step in range(self.steps):
+            value, gradient = objective.gradient(attacked)
+            if step == 0 and self.start != "random":
+                lost = objective.sign <= 0 if self.start == "reference" else None  # upwards it may be at its goal
+                attacked, _, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng, lost)
             rise = gradient / (objective.scale or 1.0) - self.weight * change.gradient(attacked)
             attacked = budget.project(attacked + adam.step(rise), images)
         return attacked

@@ -74,8 +74,10 @@ def strike(registry):
         count = len(dist)
         budget = Budget(norm, torch.full((count,), eps))
         signs = torch.full((count,), float(sign))
-        objective = ScorerObjective(Scorer(metric), ref, dist, signs, budget, SampleRng([]), scale=scale, build=build)
-        rng = SampleRng.for_samples(0, ids or [f"sample {i}" for i in range(count)], name)
+        names = ids or [f"sample {i}" for i in range(count)]
+        draws = SampleRng.for_samples(0, names, "defense")
+        objective = ScorerObjective(Scorer(metric), ref, dist, signs, budget, draws, scale=scale, build=build)
+        rng = SampleRng.for_samples(0, names, name)
         attacked = registry.attack(name).build(parameters).perturb(objective, dist.clone(), budget, rng)
         images = budget.project(attacked, dist)
         assert torch.allclose(images, attacked, atol=1e-5), "attacks here end inside their budget"
