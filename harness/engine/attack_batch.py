@@ -1,4 +1,4 @@
-"""One batch -> attacked images: perturb, project, and keep the better of result and start, at one radius or several."""
+"""One batch -> attacked images: perturb, project, keep the best of result, start and floor; at one or more radii."""
 
 from __future__ import annotations
 
@@ -134,6 +134,7 @@ class _Attempt:
         self._attack = tools.attack(cell.attack)
         self._scorer = tools.scorer(cell.source)
         self._rows = _repeated(batch, len(radii))
+        self._quality_before: Tensor | None = None
 
     def run(self) -> list[AttackedBatch]:
         cell, tools, scorer, batch = self._cell, self._tools, self._scorer, self._rows
@@ -169,7 +170,7 @@ class _Attempt:
             images = self._perturb(objective, budget, rng)
             status, quality = ["ok"] * count, None
             if not self._attack.control:
-                images, status, quality = self._keep_better(images, objective)
+                images, status, quality = self._keep_better(images, objective, budget)
         seconds = (time.perf_counter() - began) / len(self._radii)
         ledger = objective.ledger
         return [
@@ -218,12 +219,35 @@ class _Attempt:
             raise AssertionError("projected images lie outside the budget or the box")
         return images
 
-    def _keep_better(self, images: Tensor, objective: ScorerObjective) -> tuple[Tensor, list[str], Tensor | None]:
-        """Per row, the better of result and start, judged on draws that the attack has not seen.
+    def _keep_better(
+        self, images: Tensor, objective: ScorerObjective, budget: Budget
+    ) -> tuple[Tensor, list[str], Tensor | None]:
+        """Per row, the best of result, start and floor, judged on draws that the attack has not seen.
+
+        A result that gains nothing gives way to the start, so that "start" counts every image that did not move J.
 
         Returns:
             The images, their status, and their quality under a source that is not randomised.
         """
+        images, quality, gain = self._gained(images, objective)
+        status = ["ok"] * len(images)
+        if self._use.floor == "restore":
+            restored, other, reached = self._gained(
+                budget.project(self._rows.ref, self._rows.dist).contiguous(), objective
+            )
+            better = reached > gain
+            images = torch.where(better.view(-1, 1, 1, 1), restored, images)
+            quality = None if quality is None or other is None else torch.where(better, other, quality)
+            gain = torch.maximum(gain, reached)
+            status = ["floor" if row else "ok" for row in better.tolist()]
+        useless = gain <= 0
+        images = torch.where(useless.view(-1, 1, 1, 1), self._rows.dist, images)
+        if quality is not None:
+            quality = torch.where(useless, self._before(), quality)
+        return images, ["start" if row else was for row, was in zip(useless.tolist(), status, strict=True)], quality
+
+    def _gained(self, images: Tensor, objective: ScorerObjective) -> tuple[Tensor, Tensor | None, Tensor]:
+        """(the images, their quality under a source that is not randomised, their gain in J over the start)."""
         cell, scorer, batch, quality = self._cell, self._scorer, self._rows, None
         with torch.no_grad():
             if scorer.randomised:
@@ -234,18 +258,23 @@ class _Attempt:
                     before, after = scorer.quality(encoded, batch.dist), scorer.quality(encoded, images)
                     gain += objective.aim(after) - objective.aim(before)
             else:
-                encoded = self._encoded()
-                whole = self._seen.whole(self._one, self._index)
-                clean = self._seen.clean.get((cell.source.key, self._index, 0)) if whole else None
-                before = scorer.quality(encoded, batch.dist) if clean is None else clean.repeat(len(self._radii))
-                quality = scorer.quality(encoded, images)
-                gain = objective.aim(quality) - objective.aim(before)
+                quality = scorer.quality(self._encoded(), images)
+                gain = objective.aim(quality) - objective.aim(self._before())
             refuse_nan(batch, gain, not_finite(cell.source.label, scorer, "an attacked image"))
-            worse = gain < 0
-            images = torch.where(worse.view(-1, 1, 1, 1), batch.dist, images)
-            if quality is not None:
-                quality = torch.where(worse, before, quality)
-        return images, ["start" if w else "ok" for w in worse.tolist()], quality
+        return images, quality, gain
+
+    def _before(self) -> Tensor:
+        """Quality of the starts under a source that is not randomised."""
+        if self._quality_before is None:
+            whole = self._seen.whole(self._one, self._index)
+            clean = self._seen.clean.get((self._cell.source.key, self._index, 0)) if whole else None
+            with torch.no_grad():
+                self._quality_before = (
+                    self._scorer.quality(self._encoded(), self._rows.dist)
+                    if clean is None
+                    else clean.repeat(len(self._radii))
+                )
+        return self._quality_before
 
     def _opinions(self) -> Opinions:
         """What the error of the source's predictions is measured against.

@@ -71,7 +71,8 @@ class Attacked:
         higher_is_better: Whether a higher score says better quality.
         linf: Largest change of a value.
         l2: Length of the whole change.
-        status: "ok", or "start" where nothing better than the image itself was found.
+        status: "ok", "start" where nothing better than the image itself was found, or "floor" where the restored
+            image was better (with the floor "restore").
         forwards: Evaluations of the metric by the attack; None where it is not known.
         backwards: Gradients taken, likewise.
 

@@ -58,7 +58,13 @@ STORED: Sequence[Column] = (
     Column("queries", "whole", "evaluations", "queries of a black-box attack, likewise"),
     Column("seconds", "real", "s", "time of the attack divided by the items of its batch"),
     Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
-    Column("status", "text", "", "`ok`, or `start` where the attack found nothing better than the unattacked image"),
+    Column(
+        "status",
+        "text",
+        "",
+        "`ok`, `start` where the attack found nothing better than the unattacked image, or `floor` where the restored "
+        "image was better (`floor: restore`)",
+    ),
 )
 """Columns of the record files, in their order; an attack's notes follow them, sorted by name."""
 

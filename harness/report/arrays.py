@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -22,10 +23,20 @@ RAISING_CONTROL = "restore"
 LOWERING_CONTROL = "noise"
 """The control whose loss an attack downwards is compared with."""
 
-WORST = "worst of all"
-"""In place of an attack: per image, the strongest of all attacks at that budget."""
+FURTHEST = "furthest of all"
+"""In place of an attack: per image, the furthest of what all attacks and controls reached inside that budget."""
+LOWEST_SROCC = "lowest SROCC of all"
+"""In place of an attack: the lowest correlation under any one of them, or under the furthest of all."""
+OVER_ALL = (FURTHEST, LOWEST_SROCC)
+"""What stands in place of an attack and is none."""
+ROUNDING = 1e-6
+"""What rounding to float32 may add to a recorded change; relative in l2, whose squares add up."""
 
-_GRIDS = ("clean", "pristine", "attacked", "attacked_8bit", "forwards", "backwards", "queries", "seconds")
+_CHANGES = ("linf", "l2")
+_COUNTS = ("forwards", "backwards", "queries", "seconds")
+_GRIDS = ("clean", "pristine", "attacked", "attacked_8bit", *_CHANGES, *_COUNTS)
+_OF_WINNER = ("attacked", "attacked_8bit", "sign", "started", *_CHANGES)
+"""Fields of `Finished`, in order, before its counts."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,10 @@ class Finished:
     """+1 where quality was pushed up, -1 where down (endpoint error: away from the opinion), 0 for controls."""
     started: Floats
     """1 where keep-the-better kept the unattacked start."""
+    linf: Floats
+    """Largest change of a value, in [0, 1] image units."""
+    l2: Floats
+    """Length of the whole change."""
     forwards: Floats
     backwards: Floats
     queries: Floats
@@ -85,8 +100,8 @@ class ScorerGrid:
     finished: Mapping[tuple[Setting, str], Finished]
     """By setting and endpoint: "up", "down", "error", or "" for controls."""
     settings: tuple[Setting, ...]
-    worst: tuple[Setting, ...] = ()
-    """`WORST` at every budget that two attacks or more were run at."""
+    furthest: tuple[Setting, ...] = ()
+    """`FURTHEST` at every budget that two attacks or more were run at."""
 
     def of(self, setting: Setting, endpoint: str) -> Finished:
         """The finished attack of one endpoint ("" for a control); state "missing" when it was not run."""
@@ -157,6 +172,8 @@ class Evaluated:
                 picked(raised.attacked_8bit, lowered.attacked_8bit),
                 sign,
                 picked(raised.started, lowered.started),
+                picked(raised.linf, lowered.linf),
+                picked(raised.l2, lowered.l2),
                 picked(raised.forwards, lowered.forwards),
                 picked(raised.backwards, lowered.backwards),
                 picked(raised.queries, lowered.queries),
@@ -277,7 +294,7 @@ def _scorers(
                 key=lambda one: (not one.control, place[one.attack], one.norm, one.eps),
             )
         )
-        worst = _worst(finished, settings, grids["clean"])
+        furthest = _furthest(finished, settings, grids["clean"])
         whole = not np.isnan(grids["clean"]).any() and cell_name(dataset, *who, "clean", "", "", 0.0) not in failed
         scorers.append(
             ScorerGrid(
@@ -288,9 +305,9 @@ def _scorers(
                 clean=grids["clean"],
                 pristine=grids["pristine"],
                 median=data.medians.get((dataset, who.metric, who.defense)),
-                finished=finished | worst,
+                finished=finished | furthest,
                 settings=settings,
-                worst=tuple(dict.fromkeys(setting for setting, _ in worst)),
+                furthest=tuple(dict.fromkeys(setting for setting, _ in furthest)),
             )
         )
     known = {who for who, _ in groups}
@@ -346,45 +363,57 @@ def _finished(
 ) -> Finished:
     """Grids of one finished attack; failed unless it covers every item, or one patch of every triplet."""
     grids = {}
-    for name in ("attacked", "attacked_8bit", "sign", "started", "forwards", "backwards", "queries", "seconds"):
+    for name in (*_OF_WINNER, *_COUNTS):
         grids[name] = np.full(shape, np.nan)
         grids[name][draw[where], rows[where]] = values[name][where]
     partial = len(where) < shape[0] * shape[1] and not partial_is_whole
     return _absent("failed", shape) if partial or np.isnan(values["attacked"][where]).any() else Finished("ok", **grids)
 
 
-def _worst(
+def _furthest(
     finished: Mapping[tuple[Setting, str], Finished], settings: Sequence[Setting], clean: Floats
 ) -> dict[tuple[Setting, str], Finished]:
-    """Per image the strongest of the attacks at one budget, for each endpoint that two attacks or more have.
+    """Per image the furthest that was reached at one budget, for each endpoint that two attacks or more have.
 
-    Strength is the push in the mean over draws, so that no attack wins by a lucky draw. Costs are those of all of them.
-    One that failed makes it fail: the strongest of the others would be too weak.
+    Controls compete where their change lies inside the ball: an attacker has restore and noise for nothing. How far is
+    the push in the mean over draws, so that none wins by a lucky draw. Costs are those of all attacks. An attack that
+    failed makes it fail: the furthest of the others would be too near.
     """
     attacks = [setting for setting in settings if not setting.control]
     made = {}
     for norm, eps in dict.fromkeys((one.norm, one.eps) for one in attacks):
+        controls = [
+            finished[one, ""]
+            for one in settings
+            if one.control and (one.norm, one.eps) == (norm, eps) and finished[one, ""].state == "ok"
+        ]
         for endpoint, sign in (("up", 1.0), ("down", -1.0)):
             keys = [(one, endpoint) for one in attacks if (one.norm, one.eps) == (norm, eps)]
             parts = [finished[key] for key in keys if key in finished]
             if len(parts) < 2:
                 continue
-            worst = Setting(WORST, False, norm, eps, "")
+            furthest = Setting(FURTHEST, False, norm, eps, "")
             if any(part.state != "ok" for part in parts):
-                made[worst, endpoint] = _absent("failed", clean.shape)
+                made[furthest, endpoint] = _absent("failed", clean.shape)
                 continue
-            pushed = np.stack([(sign * (part.attacked - clean)).mean(axis=0) for part in parts])
+            pushed = [(sign * (part.attacked - clean)).mean(axis=0) for part in parts]
+            attacked = ~np.isnan(pushed).all(axis=0)
+            for one in controls:
+                inside = attacked & inside_ball(norm, eps, one.linf, one.l2).all(axis=0)
+                pushed.append(np.where(inside, (sign * (one.attacked - clean)).mean(axis=0), np.nan))
             winner = np.where(np.isnan(pushed), -np.inf, pushed).argmax(axis=0)
-            made[worst, endpoint] = Finished(
+            directed = [dataclasses.replace(one, sign=sign + 0 * one.sign, started=0 * one.sign) for one in controls]
+            made[furthest, endpoint] = Finished(
                 "ok",
-                *(_picked([getattr(part, name) for part in parts], winner) for name in _OF_WINNER),
-                *(np.sum([getattr(part, name) for part in parts], axis=0) for name in _OF_ALL),
+                *(_picked([getattr(one, name) for one in (*parts, *directed)], winner) for name in _OF_WINNER),
+                *(np.sum([getattr(part, name) for part in parts], axis=0) for name in _COUNTS),
             )
     return made
 
 
-_OF_WINNER = ("attacked", "attacked_8bit", "sign", "started")
-_OF_ALL = ("forwards", "backwards", "queries", "seconds")
+def inside_ball(norm: str, eps: float, linf: Floats, l2: Floats) -> NDArray[np.bool_]:
+    """Whether changes of these sizes lie in a ball, up to rounding; of their shape."""
+    return linf <= eps + ROUNDING if norm == "linf" else l2 <= eps * (1 + 10 * ROUNDING) + ROUNDING
 
 
 def _picked(grids: Sequence[Floats], winner: Ints) -> Floats:
@@ -395,4 +424,4 @@ def _picked(grids: Sequence[Floats], winner: Ints) -> Floats:
 
 def _absent(state: State, shape: Sequence[int]) -> Finished:
     empty = np.full(tuple(shape), np.nan)
-    return Finished(state, *[empty] * 8)
+    return Finished(state, *[empty] * (len(_OF_WINNER) + len(_COUNTS)))

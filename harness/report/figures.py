@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.report.arrays import WORST
+from harness.report.arrays import OVER_ALL
 from harness.report.dots import draw_dots
 from harness.report.measure import overall_accuracy
 from harness.report.table import Table
@@ -39,10 +39,10 @@ def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
 
 
 def _drawn(table: Table) -> Table:
-    """Without the worst of all, whose line would hide the strongest attack's, and without transfers."""
+    """Without the furthest of all, whose line would hide the strongest attack's, and without transfers."""
     if not {"attack", "threat"} <= set(table.frame):
         return table
-    left_out = table.frame["attack"].isin([CLEAN, WORST]) | (table.frame["threat"] == "transfer")
+    left_out = table.frame["attack"].isin([CLEAN, *OVER_ALL]) | (table.frame["threat"] == "transfer")
     return dataclasses.replace(table, frame=table.frame[~left_out])
 
 

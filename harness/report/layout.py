@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.report.arrays import WORST
+from harness.report.arrays import OVER_ALL
 from harness.report.measure import Row
 from harness.wording import (
     FAILED,
@@ -65,12 +65,12 @@ def by_budget(
 
 
 def for_terminal(rows: Sequence[Row]) -> list[Row]:
-    """The rows for the terminal: without transfers, which have their own table, and without the worst of two attacks.
+    """The rows for the terminal: without transfers, which have their own table, and without what is over two attacks.
 
     That is seen at a glance, and needs no row of its own.
     """
-    attacks = {row["attack"] for row in rows if row["attack"] and not row["control"]}
-    kept = [row for row in rows if row["attack"] != WORST or len(attacks) > 3]
+    attacks = {row["attack"] for row in rows if row["attack"] and not row["control"]} - set(OVER_ALL)
+    kept = [row for row in rows if row["attack"] not in OVER_ALL or len(attacks) > 2]
     return [row for row in kept if row["threat"] != "transfer"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from harness.report.arrays import (
+    FURTHEST,
     LOWERING_CONTROL,
+    LOWEST_SROCC,
     RAISING_CONTROL,
-    WORST,
     Chosen,
     Evaluated,
     ScorerGrid,
@@ -46,17 +47,36 @@ def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
         clean = _once(data, ("srocc", scorer, None, ""), partial(measure, scorer.clean))
         if not scorer.settings:
             yield start_row(data, scorer, None, "", scorer.state) | figure("clean_srocc", clean, data.clusters)
-        for setting, direction in _in_order(scorer, directions, scorer.worst):
+        known = clean if scorer.state == "ok" else []
+        over_all: dict[tuple[str, float, str], list[tuple[State, list[Measured]]]] = {}
+        for setting, direction in _in_order(scorer, directions, scorer.furthest):
             chosen = _choose(data, scorer, setting, direction)
-            row = start_row(data, scorer, setting, direction, chosen.state)
-            row |= figure("clean_srocc", [] if scorer.state == "failed" else clean, data.clusters)
             attacked = []
             if chosen.state == "ok":
                 attacked = _once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
-            row |= figure("srocc", attacked, data.clusters)
-            row |= figure("change", _differences(attacked, clean), data.clusters)
-            row["shift_over_sigma"] = _shift(data, scorer, setting, direction)["shift_over_sigma"]
-            yield row
+            row = start_row(data, scorer, setting, direction, chosen.state) | _srocc_figures(data, known, attacked)
+            yield row | {"shift_over_sigma": _shift(data, scorer, setting, direction)["shift_over_sigma"]}
+            if not setting.control:
+                over_all.setdefault((setting.norm, setting.eps, direction), []).append((chosen.state, attacked))
+        for (norm, eps, direction), found in over_all.items():
+            if len(found) > 1:
+                state = _least({state for state, _ in found})
+                draws = zip(*(figures for _, figures in found), strict=True) if state == "ok" else ()
+                lowest = [_lowest(figures) for figures in draws]
+                row = start_row(data, scorer, Setting(LOWEST_SROCC, False, norm, eps, ""), direction, state)
+                row |= _srocc_figures(data, known, lowest)
+                yield row | {"shift_over_sigma": np.nan}
+
+
+def _srocc_figures(data: Evaluated, clean: list[Measured], attacked: list[Measured]) -> Row:
+    change = _differences(attacked, clean)
+    parts = (("clean_srocc", clean), ("srocc", attacked), ("change", change))
+    return {key: value for name, draws in parts for key, value in figure(name, draws, data.clusters).items()}
+
+
+def _lowest(figures: Sequence[Measured]) -> Measured:
+    """The lowest of some figures, found anew in every resample."""
+    return min(value for value, _ in figures), np.min([spread for _, spread in figures], axis=0)
 
 
 def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
@@ -115,7 +135,7 @@ def small_types(data: Evaluated) -> list[str]:
 def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     """How far quality moved along the attack, beside what the controls do, and what it cost."""
     for scorer in data.scorers:
-        for setting, direction in _in_order(scorer, directions, scorer.worst):
+        for setting, direction in _in_order(scorer, directions, scorer.furthest):
             yield _shift(data, scorer, setting, direction)
 
 
@@ -129,13 +149,17 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
     for scorer in data.scorers:
         clean = [measure(draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
         known = figure("clean_accuracy", clean, data.clusters)
-        settings = [setting for setting in (*scorer.settings, *scorer.worst) if not setting.control]
+        settings = [setting for setting in (*scorer.settings, *scorer.furthest) if not setting.control]
         if not settings:
             yield start_row(data, scorer, None, "", scorer.state, attacked="") | known
         for setting in settings:
             up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
             parts: list[tuple[str, State, list[tuple[Floats, Floats]]]] = [
-                ("both", _worst(up, down), list(zip(down.outcome.attacked, up.outcome.attacked, strict=True))),
+                (
+                    "both",
+                    _least({up.state, down.state}),
+                    list(zip(down.outcome.attacked, up.outcome.attacked, strict=True)),
+                ),
                 ("worse one up", up.state, list(zip(scorer.clean, up.outcome.attacked, strict=True))),
                 ("better one down", down.state, list(zip(down.outcome.attacked, scorer.clean, strict=True))),
             ]
@@ -172,7 +196,7 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
                 yield start_row(data, scorer, None, "", scorer.state, test=test) | known
                 continue
             up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
-            state = _worst(up, down) if test == "L" else up.state
+            state = _least({up.state, down.state}) if test == "L" else up.state
             figures = []
             if state == "ok" and test == "L":
                 figures = [levels(*both) for both in zip(down.outcome.attacked, up.outcome.attacked, strict=True)]
@@ -258,14 +282,14 @@ def _patches_attacked(
 
 
 def _in_order(
-    scorer: ScorerGrid, directions: Sequence[str], worst: Sequence[Setting] = ()
+    scorer: ScorerGrid, directions: Sequence[str], over_all: Sequence[Setting] = ()
 ) -> Iterator[tuple[Setting, str]]:
     """Every setting with every direction it has: by attack, then direction, then budget."""
-    settings = (*scorer.settings, *worst)
+    settings = (*scorer.settings, *over_all)
     for attack, norm, control in dict.fromkeys((one.attack, one.norm, one.control) for one in settings):
         alike = [one for one in settings if (one.attack, one.norm, one.control) == (attack, norm, control)]
         # Which attack makes the largest error cannot be told from the side that an image starts on.
-        has = [direction for direction in directions if attack != WORST or direction != "error"]
+        has = [direction for direction in directions if attack != FURTHEST or direction != "error"]
         for direction in [CONTROL] if control else has:
             yield from ((setting, direction) for setting in alike)
 
@@ -364,8 +388,8 @@ def _differences(after: Sequence[Measured], before: Sequence[Measured]) -> list[
     return [(a - b, x - y) for (a, x), (b, y) in zip(after, before, strict=False)]
 
 
-def _worst(*chosen: Chosen) -> State:
-    states = {one.state for one in chosen}
+def _least(states: Set[State]) -> State:
+    """The state of what takes several."""
     return "failed" if "failed" in states else "missing" if "missing" in states else "ok"
 
 

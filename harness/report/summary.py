@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.arrays import WORST
+from harness.report.arrays import OVER_ALL
 from harness.report.masking import failed_verdicts
 from harness.report.measure import CONTROL, overall_accuracy
 from harness.report.table import Table
@@ -65,8 +65,7 @@ def _moved(row: dict[str, Any]) -> str:
     text = f"{_attack(row)} {row['direction']} moves it {number(row['shift_over_sigma'])}σ"
     excess = row["excess_over_own_control"]
     if pd.isna(excess):
-        cure = "add noise and restore" if row["norm"] == "linf" else "noise and restore have none in " + row["norm"]
-        return text + f" (no control was run beside it: {cure})"
+        return text + " (no control was run beside it: add noise and restore)"
     controls = {
         "up": "restoring the reference inside the same budget does",
         "down": "random noise of the same size does",
@@ -118,7 +117,7 @@ def _choices(table: Table) -> list[str]:
 
 def _attacked(frame: pd.DataFrame) -> list[dict[str, Any]]:
     own = (frame["state"] == "ok") & (frame["threat"] != "transfer")
-    kept = frame[own & ~frame["attack"].isin(["", CLEAN, WORST]) & (frame["direction"] != CONTROL)]
+    kept = frame[own & ~frame["attack"].isin(["", CLEAN, *OVER_ALL]) & (frame["direction"] != CONTROL)]
     return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.report.arrays import WORST, Evaluated
+from harness.report.arrays import FURTHEST, LOWEST_SROCC, OVER_ALL, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
 from harness.report.measure import Row
@@ -124,8 +124,12 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     triplets = facts.kind == "triplets"
     count = len(set(one.samples)) if triplets else len(one.items)
     settings = [row for row in rows if row["attack"] not in ("", CLEAN)]
-    attacks = list(dict.fromkeys(attack_of(row) for row in settings if row["attack"] != WORST))
-    worst = "worst of all = per image the attack that moves it furthest, costs those of all attacks together"
+    attacks = list(dict.fromkeys(attack_of(row) for row in settings if row["attack"] not in OVER_ALL))
+    over_all = {
+        FURTHEST: "furthest of all = per image the furthest that an attack, or a control inside the ball, moved it, "
+        "costs those of all attacks together",
+        LOWEST_SROCC: "lowest SROCC of all = the lowest under any one attack, or under the furthest of all",
+    }
     limit = "" if data.limit is None else f" (limit {data.limit})"
     budgets = []
     for norm in dict.fromkeys(row["norm"] for row in settings):
@@ -145,7 +149,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
         *(["white-box attacks searched in bf16, scored in fp32"] if data.precision == "bf16" and settings else []),
-        *([worst] if any(row["attack"] == WORST for row in settings) else []),
+        *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
         *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
         f"95 % intervals from {resamples} resamples of references, shared by all rows",

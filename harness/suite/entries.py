@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 
@@ -19,9 +19,9 @@ from harness.plugins.weights.locate import RANDOM_WEIGHTS
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
 from harness.suite.keys import worded
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Use
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, Use
 from harness.suite.strict_yaml import Problem, YamlPath
-from harness.suite.uses import metric_used, plugin_use
+from harness.suite.uses import NO_FLOOR, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
 _THREATS = ("oblivious", "adaptive")
@@ -119,9 +119,9 @@ def _no_weights_named(context: EntryContext, path: YamlPath, weights: object) ->
 
 def attack_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> AttackUse | None:
     """An attack with the metrics it brings, or None where a problem prevents it."""
-    plugin, values = _plugin_and_values(context, "attacks", path, entry, [])
+    plugin, values = _plugin_and_values(context, "attacks", path, entry, ["floor"])
     attack = _built(context, plugin, path, values)
-    if plugin is None or values is None or attack is None:
+    if plugin is None or values is None or attack is None or not _floor_fits(context, path, entry, plugin):
         return None
     metrics = _metrics_used(context, path, entry, attack)
     if metrics is None:
@@ -130,7 +130,20 @@ def attack_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]
     if use["label"] == "clean":
         context.add(path, "'clean' is always measured; do not list or label an attack so.")
     traits = {name: getattr(plugin.cls, name) for name in ("control", "fits", "norms", "needs_gradient")}
-    return AttackUse(**use, **traits, metrics=metrics)
+    return AttackUse(**use, **traits, metrics=metrics, floor=entry.get("floor", NO_FLOOR))
+
+
+def _floor_fits(context: EntryContext, path: YamlPath, entry: Mapping[str, Any], plugin: Plugin[Any]) -> bool:
+    """Whether the entry's floor is one there is, and the attack one that can have it; notes a problem where not."""
+    floor = entry.get("floor", NO_FLOOR)
+    if floor not in get_args(Floor):
+        context.add((*path, "floor"), f"should be {' or '.join(get_args(Floor))}, got {quoted(floor)}.")
+    elif floor != NO_FLOOR and (plugin.cls.control or not plugin.cls.needs_gradient):
+        what = "a control" if plugin.cls.control else "a black-box attack, which does not look at the reference"
+        context.add((*path, "floor"), f"'{plugin.name}' is {what}, and has no floor. Remove the key.", on_key=True)
+    else:
+        return True
+    return False
 
 
 def _metrics_used(

@@ -46,7 +46,11 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
         "draws": "Fresh draws of a randomised defense on which each result is scored; tables print the mean over "
         "draws. Default: 1.",
     },
-    "attacks": {},
+    "attacks": {
+        "floor": "Of a white-box attack: `restore` keeps, image by image, the better of result and the ball's point "
+        "nearest to the reference, which an attacker who knows the reference has for nothing; tables name it. "
+        "`none` leaves the attack as its paper has it. Default: `none`.",
+    },
 }
 """Keys an entry may have beside `name`, `label` and its plugin's parameters, by the list it stands in."""
 COMPOSING_KEYS: Mapping[str, str] = {

@@ -15,6 +15,9 @@ from harness.suite.conditions import Condition, Exclusion
 Precision = Literal["fp32", "bf16"]
 """In which the images of a white-box attack are scored while it searches."""
 
+Floor = Literal["none", "restore"]
+"""What a result is compared with beside the start: nothing, or the ball's point nearest to the reference."""
+
 
 @dataclass(frozen=True)
 class Use:
@@ -74,11 +77,14 @@ class AttackUse(Use):
     needs_gradient: bool = True
     metrics: tuple[MetricUse, ...] = ()
     """Those it uses beside the one it attacks."""
+    floor: Floor = "none"
+    """What its result is never worse than, beside the unattacked image."""
 
     def identity(self) -> dict[str, Any]:
-        """Adds the metrics it uses, where it uses any."""
+        """Adds the metrics it uses and its floor, where it has any."""
         metrics = [metric.identity() for metric in self.metrics]
-        return {**super().identity(), **({"metrics": metrics} if metrics else {})}
+        floor = {"floor": self.floor} if self.floor != "none" else {}
+        return {**super().identity(), **({"metrics": metrics} if metrics else {}), **floor}
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ class Suite:
             "datasets": [{**_written(use), "split": use.split} for use in self.datasets],
             "metrics": [{**_written(use), **_weights_written(use)} for use in self.metrics],
             "defenses": [_defense_written(use) for use in self.defenses],
-            "attacks": [_written(use) for use in self.attacks],
+            "attacks": [{**_written(use), **_floor_written(use)} for use in self.attacks],
             "budgets": {norm: [eps for other, eps in self.budgets if other == norm] for norm in dict(self.budgets)},
             "directions": list(self.directions),
             "which": self.which,
@@ -173,6 +179,10 @@ def _written(use: Use) -> dict[str, Any]:
 
 def _weights_written(use: MetricUse) -> dict[str, str]:
     return {"weights": str(use.weights_file) if use.weights_file else use.weights} if use.weights else {}
+
+
+def _floor_written(use: AttackUse) -> dict[str, str]:
+    return {"floor": use.floor} if use.floor != "none" else {}
 
 
 def _defense_written(use: DefenseUse) -> dict[str, Any]:

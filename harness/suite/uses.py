@@ -14,6 +14,8 @@ from harness.plugins.weights.locate import RANDOM_WEIGHTS, check, resolve
 from harness.plugins.weights.manifest import WeightsError
 from harness.suite.model import MetricUse
 
+NO_FLOOR = "none"
+
 
 def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `Use`: by default an entry is labelled with the parameters that are not defaults.
@@ -29,6 +31,8 @@ def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry
     neutral = getattr(plugin.cls, "neutral", {})
     defaults = {p.name: p.default for p in plugin.parameters()}
     changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
+    if kind == "attacks" and entry.get("floor", NO_FLOOR) != NO_FLOOR:
+        changed.append(f"floor={entry['floor']}")
     if kind == "metrics" and entry.get("weights") == RANDOM_WEIGHTS:
         changed.append(f"weights={RANDOM_WEIGHTS}")
     label = entry.get("label") or (f"{plugin.name}({', '.join(changed)})" if changed else plugin.name)

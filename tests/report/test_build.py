@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from harness.report.arrays import WORST
+from harness.report.arrays import FURTHEST
 from harness.report.build import build_tables
 from harness.report.data import Failure
 from harness.suite.cell_names import cell_name
@@ -203,7 +203,7 @@ def test_an_endpoint_that_failed_for_every_metric_is_no_endpoint_that_was_not_ru
     failed = dataclasses.replace(run, records=kept, failures=[Failure(label, "i003", "no")], tables=["srocc"])
     srocc = build_tables(failed)[0]
     assert line(srocc.compact, "psnr", "pgd", "mos_split")["ε 8/255"] == "failed"
-    worst = srocc.frame[(srocc.frame.attack == WORST) & (srocc.frame.metric == "psnr")]
+    worst = srocc.frame[(srocc.frame.attack == FURTHEST) & (srocc.frame.metric == "psnr")]
     worst = worst[((worst.eps - EPS).abs() < 1e-9) & (worst.direction == "mos_split")]
     assert set(worst.state) == {"failed"}, "the worst of the others would be too weak"
 

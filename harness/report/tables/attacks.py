@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.arrays import LOWERING_CONTROL, RAISING_CONTROL, Evaluated
+from harness.report.arrays import FURTHEST, LOWERING_CONTROL, LOWEST_SROCC, RAISING_CONTROL, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import (
     Layout,
@@ -59,6 +59,11 @@ def attacks_rows(one: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
         pair = pairs.get(place[:-1], {})
         attacked = _figures(ranks.get(place, {}), "srocc", "srocc") | _figures(pair, "accuracy", "accuracy")
         yield row | clean | attacked | {"pair_state": pair.get("state", "")}
+        # Ranks have their own worst, which follows the last attack at its budget.
+        if row["attack"] == FURTHEST and (worst := ranks.get((*place[:4], LOWEST_SROCC, *place[5:]))):
+            unknown = {name: np.nan for name, value in row.items() if isinstance(value, float) and name != "eps"}
+            figures = _figures(worst, "srocc", "srocc") | _figures({}, "accuracy", "accuracy")
+            yield row | unknown | {"attack": LOWEST_SROCC, "state": worst["state"], "pair_state": ""} | clean | figures
 
 
 @table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.report.arrays import WORST, Evaluated
+from harness.report.arrays import FURTHEST, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, attack_of, budget_of, direction_of, figure_text, stated
 from harness.report.measure import CONTROL, Row, shift_rows
@@ -30,7 +30,7 @@ def transfer_table(data: RunData, one: Evaluated) -> Table | None:
         row
         for row in shift_rows(one, directions)
         if row["threat"] in ("none", "transfer") and row["defense"] == "base"
-        if row["direction"] != CONTROL and row["attack"] != WORST
+        if row["direction"] != CONTROL and row["attack"] != FURTHEST
     ]
     if not rows:
         return None

@@ -1,4 +1,4 @@
-"""The worst of all attacks, the transfer matrix and adequacy, against loops over the records."""
+"""The furthest of all attacks and controls, the transfer matrix and adequacy, against loops over the records."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from harness.report.arrays import WORST
+from harness.report.arrays import FURTHEST, LOWEST_SROCC
 from harness.report.build import build_tables
 from harness.report.data import AttackFacts
 
@@ -34,10 +34,17 @@ def row_of(table, **wanted):
     return frame.iloc[0]
 
 
+def outside(records):
+    """The records with controls that leave the ball, so that attacks alone compete."""
+    records = records.copy()
+    records.loc[records.control.astype(bool), ["linf", "l2"]] = 1.0
+    return records
+
+
 @pytest.fixture(scope="module")
 def crossed(run):
     """Half of the images are moved further by fgsm than by pgd."""
-    records = run.records.copy()
+    records = outside(run.records)
     strong = (records.attack == "fgsm") & records["item"].str[-1].isin(list("02468"))
     for name in ("attacked", "attacked_8bit"):
         change = records.loc[strong, name] - records.loc[strong, "clean"]
@@ -45,23 +52,56 @@ def crossed(run):
     return dataclasses.replace(run, records=records)
 
 
-def test_the_worst_is_the_strongest_attack_image_by_image(crossed):
+def test_the_furthest_is_that_of_the_strongest_attack_image_by_image(crossed):
     up = [rows_of(crossed, "psnr", attack, 1) for attack in ("fgsm", PGD)]
-    worst = np.maximum(up[0].attacked, up[1].attacked)
-    assert 0.3 < (worst == up[0].attacked).mean() < 0.7
+    furthest = np.maximum(up[0].attacked, up[1].attacked)
+    assert 0.3 < (furthest == up[0].attacked).mean() < 0.7
     shift, srocc = table_of(crossed, "shift"), table_of(crossed, "srocc")
-    row = row_of(shift, metric="psnr", attack=WORST, direction="up")
-    assert row.shift_over_sigma == pytest.approx((worst - up[0].clean).mean() / up[0].clean.std(ddof=0))
+    row = row_of(shift, metric="psnr", attack=FURTHEST, direction="up")
+    assert row.shift_over_sigma == pytest.approx((furthest - up[0].clean).mean() / up[0].clean.std(ddof=0))
     assert row.forwards == up[0].forwards.mean() + up[1].forwards.mean(), "all attacks had to be run"
-    row = row_of(srocc, metric="psnr", attack=WORST, direction="up")
-    assert row.srocc == pytest.approx(spearmanr(worst, up[0].opinion).statistic)
+    row = row_of(srocc, metric="psnr", attack=FURTHEST, direction="up")
+    assert row.srocc == pytest.approx(spearmanr(furthest, up[0].opinion).statistic)
     down = np.minimum(*(rows_of(crossed, "psnr", attack, -1).attacked for attack in ("fgsm", PGD)))
     pairs = up[0].opinion.to_numpy()[:, None] > up[0].opinion.to_numpy()[None, :]
-    row = row_of(table_of(crossed, "pair_accuracy"), metric="psnr", attack=WORST, attacked="both")
-    assert row.accuracy == pytest.approx((down.to_numpy()[:, None] > worst.to_numpy()[None, :])[pairs].mean())
+    row = row_of(table_of(crossed, "pair_accuracy"), metric="psnr", attack=FURTHEST, attacked="both")
+    assert row.accuracy == pytest.approx((down.to_numpy()[:, None] > furthest.to_numpy()[None, :])[pairs].mean())
 
 
-def test_the_worst_chooses_one_attack_for_all_draws(crossed):
+def test_controls_compete_where_they_lie_inside_the_ball(crossed):
+    """Restore raises the images of even number further than any attack; of those divisible by four it leaves the ball."""
+    records = crossed.records.copy()
+    number = records["item"].str.extract(r"(\d+)")[0].astype(int)
+    at = (records.dataset == "mini") & ((records.eps - EPS).abs() < 1e-9) & (records.attack == "restore")
+    records.loc[at & (number % 2 == 0), "attacked"] = records.clean + 9.0
+    records.loc[at, "linf"] = np.where(number[at] % 4 == 0, EPS + 1e-4, EPS + 1e-8)
+    data = dataclasses.replace(crossed, records=records)
+    attacked = np.maximum(*(rows_of(data, "psnr", attack, 1).attacked for attack in ("fgsm", PGD)))
+    restored = rows_of(data, "psnr", "restore", 0)
+    wins = (restored.linf <= EPS + 1e-6) & (restored.attacked > attacked)
+    assert 20 <= wins.sum() <= 24
+    best = np.where(wins, restored.attacked, attacked)
+    row = row_of(table_of(data, "shift"), metric="psnr", attack=FURTHEST, direction="up")
+    assert row.shift_over_sigma == pytest.approx((best - restored.clean).mean() / restored.clean.std(ddof=0))
+    assert row.forwards == 22 and row.start_share == 0
+
+
+def test_ranks_have_their_own_worst(crossed):
+    """The lowest SROCC of the attacks and the furthest of all, in every resample anew."""
+    srocc = table_of(crossed, "srocc")
+    for direction in ("up", "mos_split"):
+        row = row_of(srocc, metric="psnr", attack=LOWEST_SROCC, direction=direction)
+        each = [row_of(srocc, metric="psnr", attack=attack, direction=direction) for attack in ("fgsm", PGD, FURTHEST)]
+        assert row.srocc == min(one.srocc for one in each) and np.isnan(row.shift_over_sigma)
+        assert row.srocc_high <= min(one.srocc_high for one in each) + 1e-12
+    attacks = table_of(crossed, "attacks")
+    line = row_of(attacks, metric="psnr", attack=LOWEST_SROCC, direction="up")
+    assert line.srocc == row_of(srocc, metric="psnr", attack=LOWEST_SROCC, direction="up").srocc
+    assert np.isnan(line.forwards) and np.isnan(line.accuracy)
+    assert "lowest SROCC of all = " in srocc.protocol
+
+
+def test_the_furthest_chooses_one_attack_for_all_draws(crossed):
     both = [rows_of(crossed, "birqa-tiny", attack, 1, "flip") for attack in ("fgsm", PGD)]
     pushed = [(one.attacked - one.clean).groupby("item").mean() for one in both]
     first = (pushed[0] >= pushed[1]).reindex(both[0].index.get_level_values("item")).to_numpy()
@@ -70,28 +110,28 @@ def test_the_worst_chooses_one_attack_for_all_draws(crossed):
         moved[both[0].index.get_level_values("draw") == draw].mean() / both[0].clean.loc[draw].std(ddof=0)
         for draw in (0, 1)
     ]
-    row = row_of(table_of(crossed, "shift"), metric="birqa-tiny", defense="flip", attack=WORST, direction="up")
+    row = row_of(table_of(crossed, "shift"), metric="birqa-tiny", defense="flip", attack=FURTHEST, direction="up")
     assert row.shift_over_sigma == pytest.approx(np.mean(expected))
 
 
-def test_the_worst_of_two_stays_off_the_terminal_and_of_one_does_not_exist(run):
+def test_the_furthest_of_two_stays_off_the_terminal_and_of_one_does_not_exist(run):
     shift = table_of(run, "shift")
-    assert any(row[1] == WORST for row in shift.full.rows)
-    assert not any(row[1].startswith("worst") for row in shift.compact.rows)
+    assert any(row[1] == FURTHEST for row in shift.full.rows)
+    assert not any(row[1].startswith("furthest") for row in shift.compact.rows)
     third = run.records[run.records.attack == "fgsm"].assign(attack="third")
     three = table_of(dataclasses.replace(run, records=pd.concat([run.records, third])), "shift")
-    assert any(row[1] == "worst" for row in three.compact.rows)
+    assert any(row[1] == "furthest" for row in three.compact.rows)
     alone = dataclasses.replace(run, records=run.records[run.records.attack != "fgsm"])
-    assert WORST not in set(table_of(alone, "shift").frame.attack)
-    assert "worst" not in table_of(alone, "shift").protocol and "worst of all =" in shift.protocol
+    assert FURTHEST not in set(table_of(alone, "shift").frame.attack)
+    assert "furthest" not in table_of(alone, "shift").protocol and "furthest of all =" in shift.protocol
 
 
-def test_the_worst_of_a_failed_attack_fails(run):
+def test_the_furthest_of_a_failed_attack_fails(run):
     r = run.records
     lost = (r.metric == "psnr") & (r.attack == "fgsm") & (r.sign == 1) & ((r.eps - EPS).abs() < 1e-9)
     partial = dataclasses.replace(run, records=r[~(lost & r["item"].str.endswith("5"))])
     shift = table_of(partial, "shift")
-    assert row_of(shift, metric="psnr", attack=WORST, direction="up").state == "failed"
+    assert row_of(shift, metric="psnr", attack=FURTHEST, direction="up").state == "failed"
     assert row_of(shift, metric="psnr", attack=PGD, direction="up").state == "ok"
 
 
