@@ -83,7 +83,7 @@ def test_controls_compete_where_they_lie_inside_the_ball(crossed):
     best = np.where(wins, restored.attacked, attacked)
     row = row_of(table_of(data, "shift"), metric="psnr", attack=FURTHEST, direction="up")
     assert row.shift_over_sigma == pytest.approx((best - restored.clean).mean() / restored.clean.std(ddof=0))
-    assert row.forwards == 22 and row.start_share == 0
+    assert row.forwards == 22, "controls cost nothing"
 
 
 def test_ranks_have_their_own_worst(crossed):
@@ -164,8 +164,8 @@ def test_adequacy_flags_where_doubling_still_gains(run):
     assert row.allowed == pytest.approx(0.02 + 0.05 * row.shift_over_sigma)
     assert row.plateau == "NO" and row.gain_low > row.allowed
     line = next(row for row in table.full.rows if row[:4] == ("psnr", "pgd: steps", "up", "8/255"))
-    assert {row[3] for row in table.compact.rows} == {"10/255"}, "the terminal has the largest budget alone"
-    assert line[-1] == "NO" and line[4].startswith("5: +")
+    assert {row[2] for row in table.compact.rows} == {"10/255"}, "the terminal has the largest budget alone"
+    assert line[6] == "NO" and line[4].startswith("5: +")
 
 
 def test_adequacy_sees_a_plateau_and_a_step_that_is_no_doubling(run):
@@ -180,5 +180,35 @@ def test_adequacy_sees_a_plateau_and_a_step_that_is_no_doubling(run):
     assert row_of(near, metric="psnr", value=10, direction="up").plateau == ""
     facts["fgsm"] = AttackFacts("pgd", {"steps": 8, "restarts": 2}, True)
     facts[PGD] = AttackFacts("pgd", {"steps": 10, "restarts": 1}, True)
-    apart = build_tables(dataclasses.replace(run, attacks=facts, tables=["adequacy"]))
-    assert apart == [], "two things differ"
+    apart = table_of(dataclasses.replace(run, attacks=facts), "adequacy")
+    assert set(apart.frame.effort) == {""} and set(apart.frame.plateau) == {""}, "two things differ: no series"
+
+
+def test_adequacy_holds_every_attack_against_the_best_image_known(run):
+    """Of any attack, control, transfer, smaller budget or cell added for verdicts that the metric scored in the ball."""
+    records = outside(run.records)
+    number = records["item"].str.extract(r"(\d+)")[0].astype(int)
+    mini = (records.dataset == "mini") & (records.metric == "psnr") & (records.defense == "base")
+    large, small = (mini & ((records.eps - eps).abs() < 1e-9) for eps in (EPS, 4 / 255))
+    raised = pd.Series(records.clean, index=records.index)
+    records.loc[small & (records.attack == "fgsm") & (records.sign == 1) & (number % 4 == 0), "attacked"] = raised + 5
+    inside = large & (records.attack == "restore") & (number % 4 == 1)
+    records.loc[inside, ["attacked", "linf"]] = np.column_stack([raised[inside] + 6, np.full(inside.sum(), EPS)])
+    transfer = records[large & (records.attack == PGD) & (records.sign == 1) & (number % 4 == 2)]
+    transfer = transfer.assign(threat="transfer", source="ssim", attacked=transfer.clean + 7)
+    added = records[large & (records.attack == PGD) & (records.sign == 1) & (number % 4 == 3)]
+    added = added.assign(attack="verdicts: pgd", attacked=added.clean + 8)
+    data = dataclasses.replace(run, records=pd.concat([records, transfer]), verdict_records=added)
+    row = row_of(table_of(data, "adequacy"), metric="psnr", attack=PGD, direction="up", defense="base")
+    pgd = rows_of(run, "psnr", PGD, 1)
+    best = np.array([5.0, 6.0, 7.0, 8.0])[pgd.index.get_level_values("item").str.extract(r"(\d+)")[0].astype(int) % 4]
+    push = (pgd.attacked - pgd.clean).to_numpy()
+    assert row.best_over_sigma == pytest.approx(best.mean() / pgd.clean.std(ddof=0))
+    assert row.share == pytest.approx(push.mean() / best.mean()) and row.adequate == "NO"
+    whole = row_of(
+        table_of(dataclasses.replace(run, records=outside(run.records)), "adequacy"),
+        metric="ssim",
+        attack=PGD,
+        direction="up",
+    )
+    assert whole.share > 0.95 and whole.adequate in ("yes", "open")

@@ -1,4 +1,9 @@
-"""Adequacy of attacks: strength against steps, restarts or queries, and whether a plateau is reached."""
+"""Adequacy of attacks: against the best image known of any, and against steps, restarts or queries of their own.
+
+A plateau of one attack is not its optimum: psnr's pgd stands still a third below it. So each is held against the best
+known image inside its ball as well, of whatever attack, control, transfer or smaller budget (local optimality, as in
+AttackBench, Cina et al. 2025).
+"""
 
 from __future__ import annotations
 
@@ -7,22 +12,28 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from harness.report.arrays import Evaluated, ScorerGrid, Setting
+from harness.report.arrays import Evaluated, ScorerGrid, Setting, inside_ball
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, budget_of, direction_of, scorer_of
 from harness.report.measure import Row, start_row
 from harness.report.table import Table, make_table, table
 from harness.statistics import robustness
-from harness.statistics.bootstrap import Floats
+from harness.statistics.bootstrap import Floats, percentile_interval, ratio, resampled_mean
 from harness.statistics.masking import TOLERANCE, not_weaker
-from harness.wording import FAILED, MISSING, attack_text, number, with_interval
+from harness.suite.cell_names import CLEAN
+from harness.wording import FAILED, MISSING, attack_text, number, short_names, with_interval
 
 GAIN = 0.05
 """Share of the shift reached that the last doubling may gain on a plateau, beside `TOLERANCE` standard deviations."""
+REACHED = 0.95
+"""Share of the best known mean shift from which an attack is near it."""
 EFFORTS = ("steps", "restarts", "queries")
 """Parameters that say how long an attack tries."""
 YES, NO, OPEN = "yes", "NO", "open"
+_GAINS = "↑"
+"""Beside an attack on the terminal: it still gains."""
 _ENDPOINTS = {"up": 1, "down": -1}
 
 
@@ -51,21 +62,65 @@ def series_of(data: RunData, labels: Sequence[str]) -> Iterator[Series]:
 
 
 def adequacy_rows(data: RunData, one: Evaluated) -> Iterator[Row]:
-    """A row for every value of every series, scorer, budget and endpoint; the last one says whether it is a plateau."""
+    """A row for every attack, scorer, budget and endpoint; of a series the last says whether it is a plateau.
+
+    An attack that is in two series has a row in each, and one that is in none a series of its own.
+    """
     for scorer in (scorer for scorer in one.scorers if scorer.threat != "transfer"):
         attacks = [setting.attack for setting in scorer.settings if not setting.control]
-        for number_, series in enumerate(series_of(data, attacks)):
+        known = list(series_of(data, attacks))
+        in_series = {label for series in known for label in series.labels.values()}
+        known += [Series(name, "", {1: name}) for name in dict.fromkeys(attacks) if name not in in_series]
+        bests = _Bests(data, one, scorer)
+        for number_, series in enumerate(known):
             own = [setting for setting in scorer.settings if setting.attack in series.labels.values()]
             for norm, eps in dict.fromkeys((setting.norm, setting.eps) for setting in own):
                 at = {setting.attack: setting for setting in own if (setting.norm, setting.eps) == (norm, eps)}
                 for endpoint in _ENDPOINTS:
                     if any((setting, endpoint) in scorer.finished for setting in at.values()):
-                        for row in _series_rows(one, scorer, series, at, endpoint):
+                        for row in _series_rows(one, scorer, series, at, endpoint, bests):
                             yield row | {"series": number_}
 
 
+class _Bests:
+    """The best image known of each item, of all that the run folder has of one scorer.
+
+    Args:
+        data: The run.
+        one: The data set.
+        scorer: Who judges.
+    """
+
+    def __init__(self, data: RunData, one: Evaluated, scorer: ScorerGrid) -> None:
+        parts = [part for part in (data.records, data.verdict_records) if len(part)]
+        kept = []
+        for part in parts:
+            own = (
+                (part["dataset"] == one.name) & (part["metric"] == scorer.metric) & (part["defense"] == scorer.defense)
+            )
+            kept.append(part[own & (part["attack"] != CLEAN) & part["item"].isin(one.items)])
+        self._records = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+        self._items, self._known = list(one.items), dict[tuple[str, float, str], Floats]()
+
+    def push(self, norm: str, eps: float, endpoint: str) -> Floats:
+        """How far the best known image of each item inside a ball moves quality, shape [N]; at least 0, the start's.
+
+        Of a randomised scorer in the mean over draws.
+        """
+        key = norm, eps, endpoint
+        if key not in self._known:
+            r = self._records
+            r = r[inside_ball(norm, eps, r["linf"].to_numpy(float), r["l2"].to_numpy(float))]
+            pushed = _ENDPOINTS[endpoint] * (r["attacked"] - r["clean"]).to_numpy(float)
+            conditions = ["item", "threat", "source", "attack", "norm", "eps", "endpoint"]
+            mean = r[conditions].assign(push=pushed).groupby(conditions, sort=False, observed=True)["push"].mean()
+            best = mean.groupby("item", observed=True).max().reindex(self._items).to_numpy(float)
+            self._known[key] = np.fmax(best, 0.0)
+        return self._known[key]
+
+
 def _series_rows(
-    one: Evaluated, scorer: ScorerGrid, series: Series, at: dict[str, Setting], endpoint: str
+    one: Evaluated, scorer: ScorerGrid, series: Series, at: dict[str, Setting], endpoint: str, bests: _Bests
 ) -> Iterator[Row]:
     values = [value for value, label in series.labels.items() if label in at]
     pushes = {value: _push(scorer, at[series.labels[value]], endpoint) for value in values}
@@ -76,8 +131,9 @@ def _series_rows(
         setting, push = at[series.labels[value]], pushes[value]
         state = scorer.of(setting, endpoint).state if scorer.state == "ok" else "failed"
         row = start_row(one, scorer, setting, endpoint, state, plugin=series.name, effort=series.effort)
-        row |= {"value": value, "shift_over_sigma": np.nan, "since": np.nan, "plateau": ""}
+        row |= {"value": value if series.effort else np.nan, "shift_over_sigma": np.nan, "since": np.nan, "plateau": ""}
         row |= dict.fromkeys(("gain", "gain_low", "gain_high", "allowed"), np.nan)
+        row |= _near_best(one, push, bests.push(setting.norm, setting.eps, endpoint), clean)
         if push is not None:
             row["shift_over_sigma"] = robustness.mean_over_sigma(push, clean)
         before = pushes[half] if half is not None else None
@@ -87,6 +143,22 @@ def _series_rows(
             row |= {"since": half, "gain": gain.value, "gain_low": gain.low, "gain_high": gain.high, "allowed": allowed}
             row["plateau"] = NO if gain.low > allowed else YES if gain.high <= allowed else OPEN
         yield row
+
+
+def _near_best(one: Evaluated, push: Floats | None, best: Floats, clean: Floats) -> Row:
+    """How much of the best known shift an attack reaches, and whether that is enough."""
+    row: Row = {"best_over_sigma": np.nan, "share": np.nan, "share_low": np.nan, "share_high": np.nan, "adequate": ""}
+    if push is None:
+        return row
+    best = np.where(np.isnan(push), np.nan, best)
+    row["best_over_sigma"] = robustness.mean_over_sigma(best, clean)
+    if not np.nanmean(best) > 0:
+        return row
+    reached, known = (resampled_mean(values, one.codes, one.multiplicities) for values in (push, best))
+    share = percentile_interval(ratio(reached, known), one.clusters)
+    adequate = YES if share.low >= REACHED else NO if share.high < REACHED else OPEN
+    value = float(np.nanmean(push) / np.nanmean(best))
+    return row | {"share": value, "share_low": share.low, "share_high": share.high, "adequate": adequate}
 
 
 def _push(scorer: ScorerGrid, setting: Setting, endpoint: str) -> Floats | None:
@@ -100,11 +172,11 @@ def _push(scorer: ScorerGrid, setting: Setting, endpoint: str) -> Floats | None:
 @table(
     "adequacy",
     place=90,
-    explains="How far quality moved against an attack's steps, restarts or queries, and whether the last doubling "
-    "still gained; where the suite has one attack at several values of one of these.",
+    explains="Of every attack the share of the best known image's shift that it reaches; and against its steps, "
+    "restarts or queries, whether the last doubling still gained, where the suite has it at several values of one.",
 )
 def adequacy_table(data: RunData, one: Evaluated) -> Table | None:
-    """Strength against effort, where the suite has an attack at several efforts."""
+    """Every attack against the best image known, and against itself where the suite has it at several efforts."""
     rows = list(adequacy_rows(data, one))
     if not rows:
         return None
@@ -112,37 +184,70 @@ def adequacy_table(data: RunData, one: Evaluated) -> Table | None:
         "adequacy",
         one,
         data,
-        "Is the attack strong enough? Shift against steps, restarts, queries",
-        "Mean movement of the score in standard deviations of its clean scores (σ), as one attack is given more to "
-        "spend. Where doubling it still gains, the metric's robustness at this attack is overstated.",
+        "Is the attack strong enough? Against the best known image, and against more steps, restarts, queries",
+        "Mean movement of the score in standard deviations of its clean scores (σ), beside that of the best image "
+        "known inside the same ball, and as one attack is given more to spend. An attack far from the best known, or "
+        "one that still gains, overstates the metric's robustness.",
         rows,
-        _layout(rows, gains=True),
-        _layout(
-            at_largest_budget(rows, "plugin"),
-            gains=False,
-            note="Each attack at its largest budget; the page has all of them.",
-        ),
+        _layout(rows),
+        _compact(at_largest_budget(rows, "plugin")),
         [endpoint for endpoint in _ENDPOINTS if any(row["direction"] == endpoint for row in rows)],
         f"Plateau: what the last doubling gains, paired over images, against {TOLERANCE} σ + {100 * GAIN:.0f} % of "
         f"the shift reached. {NO}: its whole interval lies above; {YES}: below; {OPEN}: on both sides; {MISSING}: no "
-        "value is between a quarter and half of the last one. A plateau is one over the values tried.",
+        "value is between a quarter and half of the last one. A plateau is one over the values tried, and no optimum.",
+        "Best known: per image the furthest of all in this run that lies in the ball and was scored by the metric: any "
+        "attack, control, transfer, smaller budget or cell added for verdicts. It is a lower bound of the optimum. "
+        f"Adequate: {YES} where the whole interval of the share is at least {REACHED}, {NO} where it is below, {OPEN} "
+        "otherwise.",
     )
 
 
-def _layout(rows: Sequence[Row], gains: bool, note: str = "") -> Layout:
-    """One line per scorer, series, endpoint and budget; on the terminal without intervals."""
-    lines: dict[tuple[str, str, str, str, str], list[Row]] = {}
-    for row in rows:
-        attack = attack_text(row["plugin"], row["norm"])
-        key = (scorer_of(row), f"{attack}: {row['effort']}", direction_of(row), budget_of(row), str(row["series"]))
-        lines.setdefault(key, []).append(row)
+def _layout(rows: Sequence[Row]) -> Layout:
+    """One line per scorer, series, endpoint and budget."""
     body: list[tuple[str, ...]] = []
-    for key, own in lines.items():
+    for key, own in _lines(rows).items():
         shifts = [FAILED if row["state"] == "failed" else number(row["shift_over_sigma"], 2, True) for row in own]
-        told = " ".join(f"{row['value']}: {shift}" for row, shift in zip(own, shifts, strict=True))
+        told = " ".join(
+            f"{row['value']:.0f}: {shift}" if row["effort"] else shift for row, shift in zip(own, shifts, strict=True)
+        )
         last = own[-1]
         gain = with_interval(last["gain"], last["gain_low"], last["gain_high"], 2, True) + " σ"
-        gained = (gain if last["plateau"] else MISSING,) if gains else ()
-        body.append((*key[:4], told, *gained, last["plateau"] or MISSING))
-    header = ("metric", "attack", "direction", "ε", "shift/σ at each")
-    return Layout((*header, *(("gain of the last doubling",) if gains else ()), "plateau"), tuple(body), 4, note)
+        gained = (gain, last["plateau"]) if last["plateau"] else (MISSING, MISSING)
+        known = not np.isnan(last["share"])
+        share = with_interval(last["share"], last["share_low"], last["share_high"], 2) if known else MISSING
+        body.append(
+            (*key[:4], told, *gained, number(last["best_over_sigma"], 2, True), share, last["adequate"] or MISSING)
+        )
+    header = ("metric", "attack", "direction", "ε", "shift/σ at each", "gain of the last doubling", "plateau")
+    return Layout((*header, "best known/σ", "share of it", "adequate"), tuple(body), 4)
+
+
+def _compact(rows: Sequence[Row]) -> Layout:
+    """One line per scorer, direction and budget: the share of the best known that each attack reaches, best first."""
+    lines: dict[tuple[str, str, str], dict[str, Row]] = {}
+    short = short_names(sorted({str(row["attack"]) for row in rows}))
+    for row in rows:
+        if not np.isnan(row["share"]):
+            key = scorer_of(row), direction_of(row), attack_text(budget_of(row), row["norm"])
+            lines.setdefault(key, {})[short[row["attack"]]] = row
+    body = []
+    for key, own in lines.items():
+        ordered = sorted(own.items(), key=lambda item: -item[1]["share"])
+        told = ", ".join(
+            f"{name} {number(row['share'])}{_GAINS if row['plateau'] == NO else ''}" for name, row in ordered
+        )
+        body.append((*key, number(ordered[0][1]["best_over_sigma"], 2, True), told))
+    header = ("metric", "direction", "ε", "best known/σ", "share of it that each attack reaches")
+    return Layout(
+        header, tuple(body), 3, f"Each attack at its largest budget; {_GAINS}: still gains with more to spend."
+    )
+
+
+def _lines(rows: Sequence[Row]) -> dict[tuple[str, str, str, str, str], list[Row]]:
+    """The rows of one scorer, series, endpoint and budget, in order of effort."""
+    lines: dict[tuple[str, str, str, str, str], list[Row]] = {}
+    for row in rows:
+        attack = attack_text(row["plugin"], row["norm"]) + (f": {row['effort']}" if row["effort"] else "")
+        key = (scorer_of(row), attack, direction_of(row), budget_of(row), str(row["series"]))
+        lines.setdefault(key, []).append(row)
+    return lines
