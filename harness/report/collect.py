@@ -65,7 +65,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
 
 def _attack_facts(use: AttackUse, registry: Registry) -> AttackFacts:
     cls = registry.attack(use.name).cls
-    return AttackFacts(use.name, {**getattr(cls, "neutral", {}), **use.parameters}, cls.needs_gradient)
+    return AttackFacts(use.name, {**getattr(cls, "neutral", {}), **use.parameters}, cls.needs_gradient, use.floor)
 
 
 def _all_records(cells: Sequence[Cell], plan: Plan, store: RunFolder) -> pd.DataFrame:

@@ -36,6 +36,8 @@ class AttackFacts:
     parameters: Mapping[str, Any]
     needs_gradient: bool
     """False for black-box attacks."""
+    floor: str = "none"
+    """What its result is never worse than, beside the unattacked image."""
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
         *(["white-box attacks searched in bf16, scored in fp32"] if data.precision == "bf16" and settings else []),
+        *_floored(data, attacks),
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
         *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
@@ -158,6 +159,17 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         ", ".join(f"{name} {version}" for name, version in data.versions.items()),
     ]
     return "Protocol: " + "; ".join(part for part in parts if part) + "."
+
+
+def _floored(data: RunData, attacks: Sequence[str]) -> Sequence[str]:
+    """Which attacks have a floor, and what that is."""
+    floors = {label: facts.floor for label, facts in data.attacks.items() if facts.floor != "none"}
+    floored = [
+        label for label in floors if any(attack == label or attack.startswith(f"{label} ") for attack in attacks)
+    ]
+    if not floored:
+        return []
+    return [f"floor: restore = of {', '.join(floored)} the better of the result and the restored image is kept"]
 
 
 def labels_text(one: Evaluated) -> str:

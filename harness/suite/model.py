@@ -53,6 +53,11 @@ class DatasetUse(Use):
         """The split that facts about scorers come from."""
         return "train" if "train" in self.splits else self.split
 
+    @property
+    def learns_apart(self) -> bool:
+        """Whether the calibration split shares no image with the evaluated one ("all" holds every split)."""
+        return "train" in self.splits and self.split not in ("train", "all")
+
 
 @dataclass(frozen=True)
 class MetricUse(Use):

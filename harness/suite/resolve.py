@@ -19,7 +19,7 @@ from harness.suite.compose import Overrides, expand, override, read, read_mappin
 from harness.suite.conditions import Exclusion
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, defense_entry, metric_entry
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_entry, read_file
-from harness.suite.model import AttackUse, DefenseUse, MetricUse, Suite, too_few_queries
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, too_few_queries
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
 from harness.suite.tables import table_names
@@ -231,6 +231,7 @@ def _combinations(placed: Mapping[str, _Placed], suite: Suite, registry: Registr
     yield from _attacks_without_use(placed, suite, registry)
     yield from _tables_without_use({use.shape for _, use in placed["datasets"]}, suite)
     yield from _directions_without_opinions(placed["datasets"], suite)
+    yield from _learnt_where_judged(placed["datasets"], suite, registry)
 
 
 def _budgets_without_use(attacks: _Placed, suite: Suite) -> Iterator[Problem]:
@@ -283,6 +284,25 @@ def _directions_without_opinions(datasets: _Placed, suite: Suite) -> Iterator[Pr
             if use.labels == "none" and use.shape == "pairs" and direction in suite.directions and suite.attacks:
                 message = f"'{use.name}' has no opinions, so the direction '{direction}' cannot be had."
                 yield Problem(path, f"{message} Use 'self_split'.")
+
+
+def _learnt_where_judged(datasets: _Placed, suite: Suite, registry: Registry) -> Iterator[Problem]:
+    """What is learnt of images must not be judged on them: fits of attacks, and the line to opinions of `error`."""
+    left = {(c.dataset, c.attack) for c in conditions_of(suite) if not suite.excludes(c)}
+    for path, use in datasets:
+        if not isinstance(use, DatasetUse) or use.learns_apart:
+            continue
+        learnt = [f"'{one.label}' learns" for one in suite.attacks if one.fits and (use.label, one.label) in left]
+        if "error" in suite.directions and use.shape == "pairs" and suite.attacks:
+            learnt.append("the direction 'error' learns its line to the opinions")
+        if "train" in use.splits:
+            cure = "Evaluate another split, such as 'split: test'."
+        elif "split_seed" in registry.dataset(use.name).cls.neutral:
+            cure = "Add 'split_seed: 0' (train, val and test 6:2:2 by reference) or 'folds: 5' to the data set."
+        else:
+            cure = f"'{use.name}' has no split 'train': leave that out, or take a data set that has one."
+        for who in learnt:
+            yield Problem(path, f"{who} from images of '{use.label}', split {use.split}, and is judged on them. {cure}")
 
 
 def _exclusions(suite: Suite) -> Iterator[Problem]:

@@ -217,7 +217,7 @@ def test_failed_clean_scores_fail_every_row_of_the_scorer(run):
 
 def test_proxy_labels_are_named_in_every_heading_that_uses_them(tables):
     for (name, _), table in tables.items():
-        assert ("proxy" in table.title) == (name not in ("ordering", "verdicts"))
+        assert ("proxy" in table.title) == (name not in ("ordering", "verdicts", "adequacy"))
         assert (table.frame["labels"] == "proxy").all()
 
 
