@@ -235,7 +235,7 @@ def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
 
     for scorer in data.scorers:
         clean = figures(scorer.clean)
-        settings: list[Setting | None] = list(scorer.settings) or [None]
+        settings: list[Setting | None] = [*scorer.settings, *scorer.furthest] or [None]
         for setting in settings:
             chosen = _choose(data, scorer, setting, CONTROL if setting.control else direction) if setting else None
             for name, attacked in _patches_attacked(scorer, setting, chosen, direction):
