@@ -182,6 +182,8 @@ class Metric(nn.Module):
     """Smallest image side in pixels."""
     needs_weights: ClassVar[bool] = False
     """True: refused without weights; ``weights: random`` must be asked for."""
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    """Values of parameters that leave scores as they were before it had them: at these they are no part of identity."""
 
     def encode(self, ref: Tensor) -> Tree:
         """What of the reference can be computed once: called without gradients, its result reused by `score`.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class PSNR(Metric):
     """
 
     higher_is_better: ClassVar[bool] = True
+    neutral: ClassVar[Mapping[str, Any]] = {"channel": "rgb", "luma": "float", "crop_border": 0}
 
     def __init__(self, *, channel: Channel = "rgb", luma: Precision = "float", crop_border: int = 0) -> None:
         super().__init__()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,7 @@ class SSIM(Metric):
 
     higher_is_better: ClassVar[bool] = True
     minimum_size: ClassVar[int] = 11
+    neutral: ClassVar[Mapping[str, Any]] = {"channel": "y", "luma": "float", "downsample": False, "crop_border": 0}
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class MatlabSSIM(SSIM):
     """The SSIM of most published tables: ssim.m (Wang, 2009) on MATLAB's rgb2gray, in [-1, 1].
 
     The luma is rounded to 8 bits and averaged over blocks of round(shorter side / 256) pixels, then compared as by
-    `ssim`. That is how the .948 on LIVE came about. The backward pass takes the rounding for the identity.
+    `ssim`. The published SROCC of .948 on LIVE is of this kind. The backward pass takes the rounding for the identity.
     """
 
     exact_gradient: ClassVar[bool] = False

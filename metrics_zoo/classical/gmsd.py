@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -28,6 +29,7 @@ class GMSD(Metric):
     """
 
     higher_is_better: ClassVar[bool] = False
+    neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 6
     """6 px leave the halved image one whole Prewitt window."""
 

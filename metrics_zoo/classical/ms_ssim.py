@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ class MSSSIM(Metric):
     """
 
     higher_is_better: ClassVar[bool] = True
+    neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 161
     """161 px leave the coarsest of five scales 11 px, one window."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +69,7 @@ class VIFp(Metric):
     """
 
     higher_is_better: ClassVar[bool] = True
+    neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 41
     """41 px leave the coarsest of four scales 3 px, one window."""
 
