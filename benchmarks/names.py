@@ -3,9 +3,10 @@
 pip install --no-deps piq==0.8.0
 python benchmarks/names.py --tid2013 FOLDER [--every 3] [--pair REFERENCE DISTORTED]
 
-On the images of a TID2013 tree (every third of them), the largest and the mean difference of each pair of functions, and
-the |SROCC| with the opinions of both; and the difference on one more pair of images, which no opinion needs. Both compute in float64 what they can. pyiqa cannot stand beside robustiqa in one
-environment everywhere, so what it does differently is written out here from its description.
+On the images of a TID2013 tree (every third of them): the largest and the mean difference of two functions, and the
+|SROCC| with the opinions of both. On one more pair, which needs no opinion: their difference. Both compute in float64
+what they can. pyiqa cannot stand beside robustiqa in one environment everywhere, so what it does differently is written
+out here from its description.
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ def main() -> None:
         values = torch.tensor(found, dtype=torch.float64)
         apart = (values[:, 0] - values[:, 1]).abs()
         ranks = [abs(spearmanr(values[:, side], opinions).statistic) for side in (0, 1)]
-        print(f"| {title} | {apart.max():.2g} | {apart.mean():.2g} | {ranks[0]:.3f} | {ranks[1]:.3f} | {alone.get(title, '')} |")
+        cells = [f"{apart.max():.2g}", f"{apart.mean():.2g}", *(f"{rank:.3f}" for rank in ranks), alone.get(title, "")]
+        print(f"| {' | '.join([title, *cells])} |")
     with torch.inference_mode():
         ref = data.load(entries[0])["ref"].double()[None]
         dist, ref = colour_alone(ref)

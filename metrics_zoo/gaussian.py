@@ -46,7 +46,7 @@ TAPS = _taps()
 
 
 def on_grid(maps: Tensor) -> Tensor:
-    """Values in [0, 1] at the nearest of 256 levels, half a level up, as MATLAB's uint8; their gradient is passed on."""
+    """Values in [0, 1] at the nearest of 256 levels, halves up, as MATLAB's uint8; the gradient is passed through."""
     levels = (maps * 255 + 0.5).floor() / 255
     return levels.detach() + (maps - maps.detach())
 

@@ -19,8 +19,8 @@ _FLOOR = 1e-10
 class PSNR(Metric):
     """PSNR in dB over all RGB pixels, data range 1: 10 log10(1 / MSE), at most 100 dB.
 
-    The mean squared error is floored at 1e-10: identical pairs have a finite score and a zero gradient. That of the luma
-    (``channel: y``) takes the full range; papers on super-resolution take MATLAB's Y of 16 to 235, whose PSNR is
+    The mean squared error is floored at 1e-10: identical pairs have a finite score and a zero gradient. The luma
+    (``channel: y``) has the full range; papers on super-resolution take MATLAB's Y of 16 to 235, whose PSNR is
     20 log10(255 / 219) = 1.32 dB above it.
 
     Args:

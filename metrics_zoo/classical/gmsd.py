@@ -21,8 +21,10 @@ class GMSD(Metric):
 
     The image is halved (2 x 2 means), Prewitt gradient magnitudes (Xue et al. 2014, eq. 1 to 3) are compared by
     (2ab + c) / (a² + b² + c) (eq. 4), and the score is the population standard deviation of that map (eq. 6). Outside
-    the image lie zeros. A constant map, so any identical pair, scores 0 and has a gradient of 0. The authors' GMSD.m takes
-    a grey image: MATLAB's rgb2gray has 8 bits (``luma: uint8``), which counts where two images hardly differ in luma.
+    the image lie zeros. A constant map, so any identical pair, scores 0 and has a gradient of 0.
+
+    The authors' GMSD.m takes a grey image. MATLAB's rgb2gray has 8 bits (``luma: uint8``), which counts where two
+    images hardly differ but in colour.
 
     Args:
         luma: Whether the luma keeps its precision or is rounded to 8 bits first (gradient: straight through).

@@ -60,9 +60,11 @@ class VIFp(Metric):
     the pixel-domain model its authors published: the distortion channel D = g C + V is fitted by least squares in
     Gaussian windows of 17, 9, 5 and 3 px (sigma a fifth of that) on four scales, a negative g counts as 0, and the
     visual noise has the variance 2 in units of [0, 255]. An image with more contrast than its reference can score
-    above 1. A flat reference has no information to lose: every image scores 1. This is the authors' vifp_mscale.m, which
-    takes a grey image: MATLAB's rgb2gray has 8 bits (``luma: uint8``). It is not the VIF of published tables, which is
-    defined in the wavelet domain (vifvec.m): the two share the idea and not the values.
+    above 1. A flat reference has no information to lose: every image scores 1.
+
+    This is the authors' vifp_mscale.m, which takes a grey image: MATLAB's rgb2gray has 8 bits (``luma: uint8``). It is
+    not the VIF of published tables, which is defined in the wavelet domain (vifvec.m): the two share the idea and not
+    the values.
 
     Args:
         luma: Whether the luma keeps its precision or is rounded to 8 bits first (gradient: straight through).

@@ -43,7 +43,9 @@ ROUNDED = {
 """Largest difference of our float32 from the library's float64."""
 
 
-AUTHORS_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64)
+AUTHORS_YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64
+)
 """Colours as FeatureSIM.m and HaarPSI.m have them, to three digits; piq has I and Q to four."""
 
 

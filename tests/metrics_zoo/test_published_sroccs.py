@@ -95,7 +95,9 @@ def small_tid2013(root):
         Image.fromarray(pixels).save(root / f"reference_images/{name.upper()}.BMP")
         for kind, level in itertools.product(("01", "02"), range(1, 6)):
             noise = rng.integers(-8 * level, 8 * level + 1, pixels.shape)
-            Image.fromarray((pixels + noise).astype(np.uint8)).save(root / f"distorted_images/{name}_{kind}_{level}.bmp")
+            Image.fromarray((pixels + noise).astype(np.uint8)).save(
+                root / f"distorted_images/{name}_{kind}_{level}.bmp"
+            )
             lines.append(f"{9 * rng.random():.4f} {name}_{kind}_{level}.bmp")
     (root / "mos_with_names.txt").write_text("\n".join(lines))
 

@@ -1,10 +1,13 @@
 """A pair of images with the values that the metrics' own MATLAB programs gave for it, and ssim.m's parts one by one."""
 
+import csv
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.ndimage import correlate
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -135,3 +138,13 @@ def test_rounding_passes_the_gradient_of_the_rounded_image_on(name, parameters):
 
 def test_the_contract_is_kept():
     check_metric(built("ssim-matlab"), name="ssim-matlab")
+
+
+def test_the_papers_rows_point_at_what_is_the_same_here():
+    file = Path(__file__).parents[2] / "suites/paper/published/names.csv"
+    with file.open(encoding="utf-8", newline="") as lines:
+        here = {row["published"]: yaml.safe_load(row["here"] or "null") for row in csv.DictReader(lines)}
+    for entry in filter(None, here.values()):
+        given = entry if isinstance(entry, dict) else {"name": entry}
+        assert set(given) - {"name"} <= {parameter.name for parameter in Registry().metric(given["name"]).parameters()}
+    assert here["SSIM"] == "ssim-matlab" and here["VIF"] is None
