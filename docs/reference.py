@@ -259,7 +259,7 @@ def _facts(kind: Kind, plugin: Plugin[Any]) -> Iterator[str]:
 def _documented(cls: type) -> dict[str, str]:
     """Parameter -> its explanation, from Attributes or Args sections and from texts under the fields."""
     found: dict[str, str] = {}
-    for documented in (cls, vars(cls).get("__init__")):
+    for documented in [one for base in reversed(cls.__mro__) for one in (base, vars(base).get("__init__"))]:
         section = re.search(
             r"(?:Attributes|Args):\n((?:    .*\n?)+)", (inspect.getdoc(documented) if documented else "") or ""
         )

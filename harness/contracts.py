@@ -46,6 +46,7 @@ __all__ = [
     "fingerprint",
     "map_tree",
     "register",
+    "retired",
 ]
 
 Tree = Any
@@ -99,6 +100,22 @@ def register(name: str, *, weights: str | None = None, **preset: Any) -> Callabl
         return plugin
 
     return mark
+
+
+def retired(name: str, *, cure: str) -> Callable[[_P], _P]:
+    """Class decorator over what took the place of a name that is no longer one: whoever writes it is told the cure.
+
+    Both arguments are literals, because they are read without importing the file. A plugin of one's own may be
+    registered under the name.
+
+    Args:
+        name: The name that was taken back.
+        cure: What to write instead, as whole sentences.
+
+    >>> @retired("my_error", cure="It is called 'my_mse'.")
+    ... class MyMSE: ...
+    """
+    return lambda plugin: plugin
 
 
 def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
@@ -165,6 +182,8 @@ class Metric(nn.Module):
     """Smallest image side in pixels."""
     needs_weights: ClassVar[bool] = False
     """True: refused without weights; ``weights: random`` must be asked for."""
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    """Values of parameters that leave scores as they were before it had them: at these they are no part of identity."""
 
     def encode(self, ref: Tensor) -> Tree:
         """What of the reference can be computed once: called without gradients, its result reused by `score`.

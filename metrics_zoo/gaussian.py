@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Channel = Literal["y", "rgb"]
+"""The BT.601 luma, or R, G and B each by itself."""
+Precision = Literal["float", "uint8"]
+"""Whether what is compared keeps its precision, or is rounded to 8 bits, as MATLAB's rgb2gray does to a uint8 image."""
+RGB2GRAY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+"""MATLAB's rgb2gray: the first row of the inverse of the NTSC matrix of three digits; .299, .587, .114 to 6e-5."""
 RADIUS = 5
 """The window has 2 x RADIUS + 1 = 11 taps along each axis."""
 SIGMA = 1.5
@@ -22,9 +28,9 @@ class LumaMoments(NamedTuple):
     """What SSIM needs of the reference, at one scale (h x w is the size of the scale)."""
 
     luma: Tensor
-    """N x 1 x h x w in [0, 1]."""
+    """N x 1 x h x w in [0, 1]; N x 3 x h x w where R, G and B are compared."""
     mean: Tensor
-    """Gaussian mean of the luma, N x 1 x (h - 10) x (w - 10)."""
+    """Gaussian mean of the luma, N x 1 (or 3) x (h - 10) x (w - 10)."""
     variance: Tensor
     """Gaussian variance of the luma, same shape."""
 
@@ -39,9 +45,35 @@ def _taps() -> tuple[float, ...]:
 TAPS = _taps()
 
 
+def on_grid(maps: Tensor) -> Tensor:
+    """Values in [0, 1] at the nearest of 256 levels, halves up, as MATLAB's uint8; the gradient is passed through."""
+    levels = (maps * 255 + 0.5).floor() / 255
+    return levels.detach() + (maps - maps.detach())
+
+
+def channels(images: Tensor, channel: Channel, precision: Precision) -> Tensor:
+    """What of RGB images is compared: N x 3 x H x W in [0, 1] to N x C x H x W, C being 1 for the luma and 3 for RGB.
+
+    The luma of 8 bits is MATLAB's rgb2gray of a uint8 image, whose weights have no ties to round.
+    """
+    if precision == "float":
+        return luma(images) if channel == "y" else images
+    return on_grid(_weighted(images, RGB2GRAY) if channel == "y" else images)
+
+
+def cropped(images: Tensor, border: int) -> Tensor:
+    """Images without this many pixels along every border: N x C x H x W to N x C x (H - 2 border) x (W - 2 border)."""
+    return images[..., border:-border, border:-border] if border else images
+
+
 def luma(images: Tensor) -> Tensor:
     """BT.601 luma of RGB images: N x 3 x H x W in [0, 1] to N x 1 x H x W in [0, 1]."""
-    return 0.299 * images[:, 0:1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:3]
+    return _weighted(images, (0.299, 0.587, 0.114))
+
+
+def _weighted(images: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    red, green, blue = weights
+    return red * images[:, 0:1] + green * images[:, 1:2] + blue * images[:, 2:3]
 
 
 def ycbcr(images: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from harness.contracts import Metric, register
+from metrics_zoo.gaussian import Channel, Precision, channels, cropped
 
 _FLOOR = 1e-10
 """Smallest mean squared error counted, so that identical images score 100 dB."""
@@ -17,12 +19,34 @@ _FLOOR = 1e-10
 class PSNR(Metric):
     """PSNR in dB over all RGB pixels, data range 1: 10 log10(1 / MSE), at most 100 dB.
 
-    The mean squared error is floored at 1e-10: identical pairs have a finite score and a zero gradient.
+    The mean squared error is floored at 1e-10: identical pairs have a finite score and a zero gradient. The luma
+    (``channel: y``) has the full range; papers on super-resolution take MATLAB's Y of 16 to 235, whose PSNR is
+    20 log10(255 / 219) = 1.32 dB above it.
+
+    Args:
+        channel: Whether all of R, G and B are compared, or the BT.601 luma.
+        luma: Whether what is compared keeps its precision or is rounded to 8 bits first (gradient: straight through).
+        crop_border: Pixels left out along every border.
     """
 
     higher_is_better: ClassVar[bool] = True
+    neutral: ClassVar[Mapping[str, Any]] = {"channel": "rgb", "luma": "float", "crop_border": 0}
+
+    def __init__(self, *, channel: Channel = "rgb", luma: Precision = "float", crop_border: int = 0) -> None:
+        super().__init__()
+        if crop_border < 0:
+            raise ValueError(f"crop_border should be a number of pixels, or 0, got {crop_border}")
+        self.channel: Channel = channel
+        self.luma: Precision = luma
+        self.crop_border = crop_border
+        self.minimum_size = 1 + 2 * crop_border  # type: ignore[misc]
+        self.exact_gradient = luma == "float"  # type: ignore[misc]
+
+    def encode(self, ref: Tensor) -> Tensor:
+        """What of the reference is compared, N x C x h x w."""
+        return channels(cropped(ref, self.crop_border), self.channel, self.luma)
 
     def score(self, reference: Tensor, dist: Tensor) -> Tensor:
         """PSNR of each image, shape [N], in dB."""
-        error = (dist - reference).square().flatten(1).mean(dim=1)
+        error = (self.encode(dist) - reference).square().flatten(1).mean(dim=1)
         return -10 * torch.log10(error.clamp_min(_FLOOR))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,16 @@ class Listed(StrEnum):
     plugins = "plugins"
 
 
+_KINDS: Mapping[str, Kind] = {
+    "metrics": "metrics",
+    "attacks": "attacks",
+    "defenses": "purifiers",
+    "datasets": "datasets",
+    "recipes": "recipes",
+}
+"""What is listed by its kind alone -> that kind."""
+
+
 @verb("Look", 1)
 def _list(
     what: Annotated[Listed | None, typer.Argument(help="What to list; everything if left out.")] = None,
@@ -49,6 +60,9 @@ def _list(
         width = max((len(row["name"]) for row in rows), default=0)
         for row in rows:
             typer.echo(f"  {typer.style(row['name'].ljust(width), bold=True)}    {row['from']}")
+        # Told to people alone: a program that reads the list takes every name in it for one that can be had.
+        for gone, cure in sorted(registry.retired(_KINDS[name]).items()) if name in _KINDS else ():
+            typer.echo(f"  {gone.ljust(width)}    not any more: {cure}")
         if not rows:
             typer.echo("  (none)")
 
@@ -61,15 +75,7 @@ def _listed(what: Listed, registry: Registry) -> list[dict[str, str]]:
             if "train" not in path.parts
         ]
     every: list[Kind] = ["metrics", "attacks", "purifiers", "datasets", "recipes"]
-    kinds: dict[Listed, list[Kind]] = {
-        Listed.metrics: ["metrics"],
-        Listed.attacks: ["attacks"],
-        Listed.defenses: ["purifiers"],
-        Listed.datasets: ["datasets"],
-        Listed.recipes: ["recipes"],
-        Listed.bridges: every,
-        Listed.plugins: every,
-    }
+    kinds = {**{Listed(name): [kind] for name, kind in _KINDS.items()}, Listed.bridges: every, Listed.plugins: every}
     rows = []
     for kind in kinds[what]:
         mixed = f" ({kind})" if kinds[what] is every else ""

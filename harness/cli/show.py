@@ -38,6 +38,9 @@ def _show(
         _show_bridges(opened, registry, as_json)
         return
     if not kinds:
+        for kind in KINDS:
+            if name in registry.retired(kind):
+                registry.source(kind, name)  # says what to write instead
         known = [n for kind in KINDS for n in registry.names(kind)]
         known += [bridge.prefix + name[len(name.partition(":")[0]) :] for bridge in bridges]
         raise PluginError(f"nothing is registered as '{name}'.{did_you_mean(name, known)}")

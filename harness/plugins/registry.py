@@ -36,6 +36,7 @@ from harness.plugins.model import (
     library_version,
     singular,
 )
+from harness.plugins.retired import retired_names
 from harness.wording import did_you_mean
 
 if typing.TYPE_CHECKING:
@@ -88,11 +89,15 @@ class Registry:
             SEPARATOR in name and name.partition(SEPARATOR)[0] in self._bridges[kind]
         )
 
+    def retired(self, kind: Kind) -> dict[str, str]:
+        """Names that were taken back, with what to write instead; without those that a plugin has now."""
+        return {name: cure for name, cure in retired_names(kind) if name not in self._sources[kind]}
+
     def source(self, kind: Kind, name: str) -> Source:
         """Where a name comes from.
 
         Raises:
-            PluginError: The name is unknown; suggests the nearest.
+            PluginError: The name is unknown, or was taken back; says the nearest, or the cure.
         """
         if name in self._sources[kind]:
             return self._sources[kind][name]
@@ -100,6 +105,8 @@ class Registry:
         bridge = self._bridges[kind].get(prefix)
         if bridge is not None and separator:
             return Source(name, kind, bridge.module, bridge.status, bridge.file, bridge.version, bridge)
+        if cure := self.retired(kind).get(name):
+            raise PluginError(f"there is no {singular(kind)} '{name}' any more. {cure}")
         message = f"unknown {singular(kind)} '{name}'"
         if bridge is not None:
             message += f": '{prefix}' is a library. Write {prefix}:NAME; 'robustiqa show {prefix}' lists the names."

@@ -21,6 +21,7 @@ def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry
     """The fields of `Use`: by default an entry is labelled with the parameters that are not defaults.
 
     Parameters at values that the plugin calls neutral are left out: they change nothing, and are no part of identity.
+    Where a preset of the name differs from the neutral value they stay, or the preset would come in their place.
 
     Args:
         kind: What it is.
@@ -39,7 +40,7 @@ def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry
     return {
         "kind": kind,
         "name": plugin.name,
-        "parameters": {k: v for k, v in values.items() if k not in neutral or v != neutral[k]},
+        "parameters": {k: v for k, v in values.items() if k not in neutral or not v == neutral[k] == defaults[k]},
         "version": int(plugin.cls.version),
         "code": plugin.code,
         "label": re.sub(r"[/\\]", "|", str(label)),

@@ -66,6 +66,7 @@ class FSIM(Metric):
     """
 
     higher_is_better: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     minimum_size: ClassVar[int] = 6
     """6 px hold the wavelength of the finest filter once."""
 

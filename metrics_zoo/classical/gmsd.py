@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from harness.contracts import Metric, register
 from metrics_zoo.classical.maps import SQUARE, gradient_magnitude, halve, root, similarity
-from metrics_zoo.gaussian import luma
+from metrics_zoo.gaussian import Precision, channels
 
 _C = 170 / SQUARE
 """Stabiliser of the similarity: 170 for pixels in [0, 255] (the authors' value)."""
@@ -21,21 +22,32 @@ class GMSD(Metric):
     The image is halved (2 x 2 means), Prewitt gradient magnitudes (Xue et al. 2014, eq. 1 to 3) are compared by
     (2ab + c) / (a² + b² + c) (eq. 4), and the score is the population standard deviation of that map (eq. 6). Outside
     the image lie zeros. A constant map, so any identical pair, scores 0 and has a gradient of 0.
+
+    The authors' GMSD.m takes a grey image. MATLAB's rgb2gray has 8 bits (``luma: uint8``), which counts where two
+    images hardly differ but in colour.
+
+    Args:
+        luma: Whether the luma keeps its precision or is rounded to 8 bits first (gradient: straight through).
     """
 
     higher_is_better: ClassVar[bool] = False
+    neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 6
     """6 px leave the halved image one whole Prewitt window."""
 
+    def __init__(self, *, luma: Precision = "float") -> None:
+        super().__init__()
+        self.luma: Precision = luma
+        self.exact_gradient = luma == "float"  # type: ignore[misc]
+
     def encode(self, ref: Tensor) -> Tensor:
         """Gradient magnitudes of the halved reference, N x 1 x ceil(H / 2) x ceil(W / 2)."""
-        return _gradient(ref)
+        return self._gradient(ref)
 
     def score(self, reference: Tensor, dist: Tensor) -> Tensor:
         """GMSD of each image, shape [N]."""
-        alike = similarity(reference, _gradient(dist), _C).flatten(1)
+        alike = similarity(reference, self._gradient(dist), _C).flatten(1)
         return root((alike - alike.mean(dim=1, keepdim=True)).square().mean(dim=1))
 
-
-def _gradient(images: Tensor) -> Tensor:
-    return gradient_magnitude(halve(luma(images)), 1 / 3, 1 / 3)
+    def _gradient(self, images: Tensor) -> Tensor:
+        return gradient_magnitude(halve(channels(images, "y", self.luma)), 1 / 3, 1 / 3)

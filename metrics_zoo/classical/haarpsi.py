@@ -42,6 +42,7 @@ class HaarPSI(Metric):
     """
 
     higher_is_better: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     minimum_size: ClassVar[int] = 16
     """16 px leave the halved image one whole 8 x 8 window."""
 

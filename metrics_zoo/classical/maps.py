@@ -15,10 +15,13 @@ SQUARE = 255.0**2
 
 
 def yiq(images: Tensor) -> Tensor:
-    """NTSC colours: N x 3 x H x W in [0, 1] to Y in [0, 1], I in [-.6, .6] and Q in [-.53, .53], same shape."""
+    """NTSC colours: N x 3 x H x W in [0, 1] to Y in [0, 1], I in [-.6, .6] and Q in [-.53, .53], same shape.
+
+    To the three digits that FeatureSIM.m and HaarPSI.m have.
+    """
     r, g, b = images.split(1, dim=1)
-    i = 0.5959 * r - 0.2746 * g - 0.3213 * b
-    q = 0.2115 * r - 0.5227 * g + 0.3112 * b
+    i = 0.596 * r - 0.274 * g - 0.322 * b
+    q = 0.211 * r - 0.523 * g + 0.312 * b
     return torch.cat((luma(images), i, q), dim=1)
 
 

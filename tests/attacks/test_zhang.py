@@ -40,7 +40,7 @@ def test_equals_autograd_on_the_sum_of_both_terms(strike, curved, pairs, fidelit
     assert ((run.images - expected).abs() < 1e-4).float().mean() >= 0.99
 
 
-@pytest.mark.parametrize("fidelity", ["ssim", "gmsd", "psnr", "vif"])
+@pytest.mark.parametrize("fidelity", ["ssim", "gmsd", "psnr", "vifp"])
 def test_a_heavier_term_keeps_more_fidelity(strike, curved, fidelity):
     pair = image_pairs(48, 48)
     metric = strike.build(fidelity)

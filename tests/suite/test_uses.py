@@ -23,3 +23,21 @@ def test_a_length_is_told_in_steps_of_1_255_and_a_share_as_a_decimal(suite_of, w
     text = f"name: a\ndatasets: [toy]\nmetrics: [linear]\nattacks: [{written}]\nbudgets: {{linf: [8/255]}}\n"
     (attack,) = suite_of(text).attacks
     assert attack.label == label
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("psnr", {}),
+        ("{name: psnr, channel: y}", {"channel": "y"}),
+        ("ssim", {}),
+        ("ssim-matlab", {"luma": "uint8", "downsample": True}),
+        ("{name: ssim-matlab, luma: float}", {"luma": "float", "downsample": True}),
+        ("ssim-matlab-rgb", {"channel": "rgb", "luma": "uint8", "downsample": True}),
+    ],
+)
+def test_a_neutral_value_is_left_out_unless_a_preset_of_the_name_has_another(suite_of, registry, written, kept):
+    (metric,) = suite_of(f"name: a\ndatasets: [toy]\nmetrics: [{written}]\n").metrics
+    assert metric.parameters == kept
+    built = registry.metric(metric.name).build(metric.parameters)
+    assert built.luma == kept.get("luma", "float") and built.channel == kept.get("channel", built.neutral["channel"])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.contracts import Metric, register
+from harness.contracts import Metric, register, retired
 from metrics_zoo.classical.maps import SQUARE, window
-from metrics_zoo.gaussian import luma
+from metrics_zoo.gaussian import Precision, channels
 
 NOISE = 2 / SQUARE
 """Variance of the visual noise: 2 for pixels in [0, 255] (the authors' value for the pixel domain)."""
@@ -33,7 +34,7 @@ WINDOWS = tuple(_taps(radius) for radius in (8, 4, 2, 1))
 """The Gaussian of each scale, finest first: 17, 9, 5 and 3 taps."""
 
 
-class VIFReference(NamedTuple):
+class VIFpReference(NamedTuple):
     """What one scale needs of the reference (h x w is the size of the scale, r the radius of its window)."""
 
     luma: Tensor
@@ -46,8 +47,13 @@ class VIFReference(NamedTuple):
     """What the visual system takes from this scale of the reference, in nats; shape [N]."""
 
 
-@register("vif")
-class VIF(Metric):
+@register("vifp")
+@retired(
+    "vif",
+    cure="What had this name is 'vifp', VIF in the pixel domain (vifp_mscale.m): write that to have it. "
+    "The VIF of published tables is another metric, in the wavelet domain (vifvec.m), and is not part of robustiqa.",
+)
+class VIFp(Metric):
     """VIFp of the BT.601 luma, data range 1: information shared with the reference over information in it, from 0 up.
 
     The ratio of sums I(C; F | s) / I(C; E | s) that defines VIF in the paper (Sheikh & Bovik 2006, Section III), for
@@ -55,20 +61,33 @@ class VIF(Metric):
     Gaussian windows of 17, 9, 5 and 3 px (sigma a fifth of that) on four scales, a negative g counts as 0, and the
     visual noise has the variance 2 in units of [0, 255]. An image with more contrast than its reference can score
     above 1. A flat reference has no information to lose: every image scores 1.
+
+    This is the authors' vifp_mscale.m, which takes a grey image: MATLAB's rgb2gray has 8 bits (``luma: uint8``). It is
+    not the VIF of published tables, which is defined in the wavelet domain (vifvec.m): the two share the idea and not
+    the values.
+
+    Args:
+        luma: Whether the luma keeps its precision or is rounded to 8 bits first (gradient: straight through).
     """
 
     higher_is_better: ClassVar[bool] = True
+    neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 41
     """41 px leave the coarsest of four scales 3 px, one window."""
 
-    def encode(self, ref: Tensor) -> tuple[VIFReference, ...]:
-        """Local moments of the reference and its information, on every scale, finest first."""
-        return tuple(_reference(y, taps) for y, taps in zip(_scales(ref), WINDOWS, strict=True))
+    def __init__(self, *, luma: Precision = "float") -> None:
+        super().__init__()
+        self.luma: Precision = luma
+        self.exact_gradient = luma == "float"  # type: ignore[misc]
 
-    def score(self, reference: tuple[VIFReference, ...], dist: Tensor) -> Tensor:
-        """VIF of each image, shape [N]."""
+    def encode(self, ref: Tensor) -> tuple[VIFpReference, ...]:
+        """Local moments of the reference and its information, on every scale, finest first."""
+        return tuple(_reference(y, taps) for y, taps in zip(self._scales(ref), WINDOWS, strict=True))
+
+    def score(self, reference: tuple[VIFpReference, ...], dist: Tensor) -> Tensor:
+        """VIFp of each image, shape [N]."""
         shared = dist.new_zeros(len(dist))
-        for known, y, taps in zip(reference, _scales(dist), WINDOWS, strict=True):
+        for known, y, taps in zip(reference, self._scales(dist), WINDOWS, strict=True):
             mean, square, product = window(torch.cat((y, y * y, y * known.luma), dim=1), taps).split(1, dim=1)
             variance = (square - mean * mean).clamp_min(0)
             covariance = (product - known.mean * mean).clamp_min(0)
@@ -79,19 +98,18 @@ class VIF(Metric):
         total = torch.stack([known.information for known in reference]).sum(dim=0)
         return (shared + _TINY) / (total + _TINY)
 
+    def _scales(self, images: Tensor) -> list[Tensor]:
+        """Luma less its mean on every scale, finest first; variances are the same and lose fewer digits around 0."""
+        y = channels(images, "y", self.luma)
+        scales = [y - y.mean(dim=(2, 3), keepdim=True)]
+        for taps in WINDOWS[1:]:
+            scales.append(window(scales[-1], taps)[..., ::2, ::2])
+        return scales
 
-def _scales(images: Tensor) -> list[Tensor]:
-    """Luma less its mean on every scale, finest first; variances are the same and lose fewer digits around 0."""
-    y = luma(images)
-    scales = [y - y.mean(dim=(2, 3), keepdim=True)]
-    for taps in WINDOWS[1:]:
-        scales.append(window(scales[-1], taps)[..., ::2, ::2])
-    return scales
 
-
-def _reference(y: Tensor, taps: tuple[float, ...]) -> VIFReference:
+def _reference(y: Tensor, taps: tuple[float, ...]) -> VIFpReference:
     mean, square = window(torch.cat((y, y * y), dim=1), taps).split(1, dim=1)
     variance = square - mean * mean
     flat = variance <= _FLAT
     information = torch.log1p(variance.masked_fill(flat, 0) / NOISE).flatten(1).sum(dim=1)
-    return VIFReference(y, mean, variance.masked_fill(flat, 1).reciprocal().masked_fill(flat, 0), information)
+    return VIFpReference(y, mean, variance.masked_fill(flat, 1).reciprocal().masked_fill(flat, 0), information)
