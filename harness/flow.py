@@ -25,6 +25,7 @@ from harness.engine.scorer import device_named
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import RUNS, locked
+from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
 from harness.report.build import build_tables
 from harness.report.collect import collect, describe_split
@@ -32,7 +33,7 @@ from harness.report.data import RunData
 from harness.report.render import write_report
 from harness.report.table import Table
 from harness.suite.identity import identity
-from harness.suite.model import Suite
+from harness.suite.model import Suite, Use
 from harness.suite.plan import Plan
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite
@@ -213,25 +214,29 @@ def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Seque
         began_ns: When the call began, before any file was read.
     """
     plan, registry, store = result.plan, result.registry, result.folder
-    code = stamp.imported_by([*registry.files, *_code_elsewhere(plan, registry)])
+    code = stamp.imported_by([*registry.files, *(file for one in _plugins_used(plan, registry) for file in one.files)])
     if plan.files is None or code is None or registry.refused or not result.finished:
         return
     if store.report_made_from() != _state(plan.suite, store):  # of a shard that stored its last block later
         return
     weights = [use.weights_file for use in plan.metrics if use.weights_file is not None]
-    inputs = [*suite_files, *plan.files, *weights, *(file.parent for file in weights), *registry.files, *code]
+    named = [path for use in _uses(plan) for path in use.contents.paths]
+    inputs = [*suite_files, *plan.files, *weights, *(file.parent for file in weights), *named, *registry.files, *code]
     with contextlib.suppress(OSError):  # a folder that cannot be written is looked at anew each time
         stamp.note(store.path, call, plan.suite.name, inputs, began_ns)
 
 
-def _code_elsewhere(plan: Plan, registry: Registry) -> Iterator[Path]:
-    """Files of installed plugins whose package is developed in place."""
+def _plugins_used(plan: Plan, registry: Registry) -> Iterator[Plugin[Any]]:
+    """Every plugin whose code takes part in a plan."""
+    uses = _uses(plan)
+    yield from (registry.get(use.kind, use.name) for use in uses)
+    yield from (registry.metric(member["name"]) for use in uses for member in use.contents.members)
+
+
+def _uses(plan: Plan) -> list[Use]:
+    """Every plugin as a plan uses it."""
     suite = plan.suite
-    uses = [*suite.datasets, *suite.attacks, *plan.metrics, *(one for use in suite.defenses for one in use.purifiers)]
-    for use in uses:
-        source = registry.source(use.kind, use.name)
-        if source.file is None and (file := stamp.elsewhere(source.module)) is not None:
-            yield file
+    return [*suite.datasets, *suite.attacks, *plan.metrics, *(one for use in suite.defenses for one in use.purifiers)]
 
 
 def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
