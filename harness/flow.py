@@ -135,12 +135,13 @@ def run_suite(
     options, progress = options or Options(), progress or Progress()
     if options.device is not None:
         device_named(options.device)
-    plan = make_plan(suite, registry)
     store = RunFolder(options.out or RUNS / suite.name)
+    plan = make_plan(suite, registry, store.read_pixels)
     store.open(suite)
     tally = _Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
     pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
+    _record_pixels(plan, store)
     if any(pending.values()):
         device = options.device or default_device()
         store.add_provenance("versions", [versions(device)])
@@ -150,7 +151,7 @@ def run_suite(
         store.add_provenance("invocations", [invocation])
         store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
         try:
-            execute(pending, suite, registry, store, options, device, tally)
+            execute(pending, plan, registry, store, options, device, tally)
         finally:
             store.add_provenance("notices", list(tally.notices))
             keep_costs(store, tally.costs)
@@ -161,6 +162,14 @@ def run_suite(
     if not unchanged:
         _report(result)
     return result
+
+
+def _record_pixels(plan: Plan, store: RunFolder) -> None:
+    """Record the image files that records are made from, before they are, and any that were found touched."""
+    for split, images in plan.images.items():
+        recorded = images.record(plan.samples_read(split))
+        if recorded and {**images.ledger, **recorded} != images.ledger:
+            store.record_pixels(images, recorded)
 
 
 def _state(suite: Suite, store: RunFolder) -> str:
@@ -282,7 +291,7 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
         else:
             hint = "A run wrote this file: put it back, or run the suite into another folder with --out."
         raise UserError(f"{error} {hint}") from error
-    return make_plan(suite, registry), store
+    return make_plan(suite, registry, store.read_pixels), store
 
 
 def pending_jobs(plan: Plan, store: RunFolder, *, probe: bool = True) -> dict[str, Sequence[Job]]:
@@ -324,7 +333,7 @@ class _Tally:
 
 def execute(
     pending: Mapping[str, Sequence[Job]],
-    suite: Suite,
+    plan: Plan,
     registry: Registry,
     store: RunFolder,
     options: Options,
@@ -337,7 +346,9 @@ def execute(
         StoreError: The run folder cannot be written.
     """
     files = tuple(file.resolve() for file in registry.files)
-    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples)
+    code = {file: sha256 for plugin in _plugins_used(plan, registry) for file, sha256 in plugin.files.items()}
+    suite = plan.suite
+    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code)
     executor = make_executor(context, options)
     try:
         with _Interrupt() as interrupt:

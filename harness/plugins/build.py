@@ -16,7 +16,6 @@ from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import load, resolve
 from harness.wording import did_you_mean
 
-
 Members = list[tuple[Plugin[Metric], Mapping[str, Any]]]
 """Metrics, each with all its parameters."""
 _MEMBERS: ContextVar[Members | None] = ContextVar("members", default=None)
@@ -24,7 +23,7 @@ _MEMBERS: ContextVar[Members | None] = ContextVar("members", default=None)
 
 @contextlib.contextmanager
 def noting_members() -> Iterator[Members]:
-    """Every metric that `build_metric` builds meanwhile, with all its parameters: what a composed metric consists of."""
+    """The metrics that `build_metric` builds meanwhile, with all their parameters: what a composed one consists of."""
     members: Members = []
     token = _MEMBERS.set(members)
     try:

@@ -76,11 +76,12 @@ def _pixels(
     context: EntryContext, plugin: Plugin[Any], path: YamlPath, entry: Mapping[str, Any], dataset: Dataset
 ) -> Pixels | None:
     """Of which image files the contents are looked at; None with a problem noted."""
-    pixels = entry.get("pixels", PIXELS[0])
+    known = type(dataset).image_files is not Dataset.image_files
+    pixels = entry.get("pixels", PIXELS[0] if known else "names")
     if pixels not in PIXELS:
         context.add((*path, "pixels"), f"unknown pixels '{pixels}'.{did_you_mean(str(pixels), PIXELS)}")
         return None
-    if pixels != "names" and "pixels" in entry and type(dataset).image_files is Dataset.image_files:
+    if pixels != "names" and not known:
         context.add(
             (*path, "pixels"),
             f"'{plugin.name}' from {plugin.origin} does not say which files it reads, so they cannot be looked at. "

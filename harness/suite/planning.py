@@ -1,4 +1,4 @@
-"""How a plan is made of a suite. Pure: it reads label files, never a pixel, and runs nothing."""
+"""How a plan is made of a suite: it reads label files, runs nothing, and hashes image files as `pixels` asks for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.plugins.registry import Registry
 from harness.suite.conditions import Condition
 from harness.suite.identity import identity
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite
+from harness.suite.pixels import Images, Ledgers, images_of
 from harness.suite.plan import (
     CALIBRATION_SAMPLES,
     Cell,
@@ -32,8 +33,13 @@ _UP_AND_DOWN: tuple[Endpoint, ...] = ("up", "down")
 _SIGNS: Mapping[Endpoint, tuple[int, ...]] = {"": (), "up": (1,), "down": (-1,), "error": (1, -1)}
 
 
-def make_plan(suite: Suite, registry: Registry) -> Plan:
+def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {}) -> Plan:
     """What a suite needs.
+
+    Args:
+        suite: The suite.
+        registry: Where its plugins come from.
+        ledgers: What the run folder recorded of image files; nothing for a folder that is not there yet.
 
     Raises:
         DataError: A data set's label file cannot be read.
@@ -44,12 +50,17 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
     entries: dict[str, Sequence[Entry]] = {}
     slices: dict[str, int] = {}
     files: list[Path] | None = []
+    images: dict[str, Images] = {}
     for use in suite.datasets:
         dataset = registry.dataset(use.name).build(use.parameters)
-        split = SplitSpec(use, use.split, dataset.fingerprint())
-        calibration = SplitSpec(use, use.calibration_split, split.fingerprint)
-        entries[split.key] = in_hash_order(dataset.entries(use.split))
-        looked_at = _files_of(dataset)
+        ordered = {name: in_hash_order(dataset.entries(name)) for name in (use.split, use.calibration_split)}
+        found = {name: images_of(dataset, use, name, listed, ledgers) for name, listed in ordered.items()}
+        fingerprint = dataset.fingerprint()
+        specs = {name: SplitSpec(use, name, fingerprint, found[name].digest()) for name in ordered}
+        split, calibration = specs[use.split], specs[use.calibration_split]
+        images |= {specs[name].key: found[name] for name in ordered}
+        entries[split.key] = ordered[use.split]
+        looked_at = _files_of(dataset) if use.pixels != "all" else None
         files = None if files is None or looked_at is None else [*files, *looked_at]
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
         slices[split.key] = math.ceil(evaluated / suite.slice_size)
@@ -83,6 +94,7 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
         slices,
         entries,
         None if files is None else tuple(files),
+        images,
     )
 
 
