@@ -115,13 +115,13 @@ def images_of(dataset: Dataset, use: DatasetUse, split: str, entries: Sequence[E
     where = {name: value for name, value in use.identity()["parameters"].items() if name != "root"}
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in f"{use.name}-{split}")
     key = f"{plain}-{identity('images', {'name': use.name, 'parameters': where, 'split': split})}"
-    paths: dict[Path, str] = {}
-    names: dict[str, list[str]] = {}
-    for entry in entries if use.pixels != "names" else ():
-        found = [paths.setdefault(path, f"{entry.id}/{place}") for place, path in enumerate(_files_of(dataset, entry))]
-        names[entry.id] = found
-    ledger = ledgers(key) if paths else {}
-    return Images(key, f"{use.name} {split}", use.pixels, {name: path for path, name in paths.items()}, names, ledger)
+    paths, names = _named(dataset, entries if use.pixels != "names" else ())
+    return Images(key, f"{use.name} {split}", use.pixels, paths, names, ledgers(key) if paths else {})
+
+
+def fixed_digest(dataset: Dataset, entries: Sequence[Entry]) -> str:
+    """Hash of the contents of the fixed files among those of entries; empty where there are none."""
+    return Images("", "", "sampled", *_named(dataset, entries)).digest()
 
 
 def merged(stored: Ledger, recorded: Ledger) -> Ledger:
@@ -142,6 +142,16 @@ def ledger_text(label: str, ledger: Ledger) -> str:
     """A ledger as a run folder keeps it, a line for each file."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(list(seen))}" for name, seen in sorted(ledger.items()))
     return f'{{"split": {json.dumps(label)}, "files": {{\n{lines}\n}}}}\n'
+
+
+def _named(dataset: Dataset, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """Name -> file, and entry -> names of its files."""
+    paths: dict[Path, str] = {}
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        found = [paths.setdefault(path, f"{entry.id}/{place}") for place, path in enumerate(_files_of(dataset, entry))]
+        names[entry.id] = found
+    return {name: path for path, name in paths.items()}, names
 
 
 def _files_of(dataset: Dataset, entry: Entry) -> Sequence[Path]:

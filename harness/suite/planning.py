@@ -53,13 +53,11 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
     images: dict[str, Images] = {}
     for use in suite.datasets:
         dataset = registry.dataset(use.name).build(use.parameters)
-        ordered = {name: in_hash_order(dataset.entries(name)) for name in (use.split, use.calibration_split)}
-        found = {name: images_of(dataset, use, name, listed, ledgers) for name, listed in ordered.items()}
-        fingerprint = dataset.fingerprint()
-        specs = {name: SplitSpec(use, name, fingerprint, found[name].digest()) for name in ordered}
+        found, fingerprint = images_for(use, dataset, ledgers), dataset.fingerprint()
+        specs = {name: SplitSpec(use, name, fingerprint, one.digest()) for name, one in found.items()}
         split, calibration = specs[use.split], specs[use.calibration_split]
-        images |= {specs[name].key: found[name] for name in ordered}
-        entries[split.key] = ordered[use.split]
+        images |= {specs[name].key: one for name, one in found.items()}
+        entries[split.key] = in_hash_order(dataset.entries(use.split))
         looked_at = _files_of(dataset) if use.pixels != "all" else None
         files = None if files is None or looked_at is None else [*files, *looked_at]
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
@@ -96,6 +94,22 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
         None if files is None else tuple(files),
         images,
     )
+
+
+def images_for(use: DatasetUse, dataset: Dataset, ledgers: Ledgers, *, every: bool = False) -> dict[str, Images]:
+    """Split -> its image files, of the evaluated split and the one that facts come from.
+
+    Args:
+        use: How a suite uses the data set.
+        dataset: The set.
+        ledgers: What the run folder recorded.
+        every: Whether to list them where `pixels` says that they are not looked at, too.
+    """
+    listed = replace(use, pixels="all") if every else use
+    return {
+        name: images_of(dataset, listed, name, in_hash_order(dataset.entries(name)), ledgers)
+        for name in (use.split, use.calibration_split)
+    }
 
 
 def _files_of(dataset: Dataset) -> Sequence[Path] | None:

@@ -19,7 +19,7 @@ from harness.suite.compose import Overrides, expand, override, read, read_mappin
 from harness.suite.conditions import Exclusion
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, defense_entry, metric_entry
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_entry, read_file
-from harness.suite.model import AttackUse, DefenseUse, MetricUse, Suite, too_few_queries
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, too_few_queries
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
 from harness.suite.tables import table_names
@@ -324,6 +324,26 @@ def metric_from_options(name: str, sets: Sequence[str], registry: Registry) -> M
     Raises:
         UserError: Everything wrong with it, a line each.
     """
+    entry, problems = _entry_from_options(name, sets)
+    return resolve_metric(entry, registry, problems)
+
+
+def dataset_from_options(name: str, sets: Sequence[str], registry: Registry) -> DatasetUse:
+    """A data set with the parameters and the split that the command line gives it.
+
+    Args:
+        name: A registered name.
+        sets: ``KEY=VALUE``, the value as a suite writes it.
+        registry: Where the name is looked up.
+
+    Raises:
+        UserError: Everything wrong with it, a line each.
+    """
+    entry, problems = _entry_from_options(name, sets)
+    return _alone(dataset_entry, f"data set '{name}'", entry, registry, problems)
+
+
+def _entry_from_options(name: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
     entry: dict[str, Any] = {"name": name}
     problems: list[Problem] = []
     for text in sets:
@@ -334,7 +354,7 @@ def metric_from_options(name: str, sets: Sequence[str], registry: Registry) -> M
         document = parse_text(value or "null", f"--set {text}")
         problems += document.problems
         entry[key.strip()] = document.value
-    return resolve_metric(entry, registry, problems)
+    return entry, problems
 
 
 def resolve_attack(entry: Mapping[str, Any], registry: Registry) -> AttackUse:
