@@ -26,9 +26,7 @@ def _data() -> None:
 @_data.below("verify")
 def _verify(
     what: Annotated[str, typer.Argument(help="A suite file, or the name of a data set.", metavar="SUITE|DATASET")],
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder; results/runs/<name> of a suite.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> of a suite.")] = None,
     sets: Sets = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,

@@ -147,7 +147,7 @@ class _Reader:
             self._import_around(file, name)
 
     def _import(self, module: str) -> None:
-        """Add a module and the packages it is in, unless a version stands for them."""
+        """Add a module and the packages it is in, unless a version stands for them; ``a.*`` is every module of a."""
         for place, spec in enumerate(_specs(module)):
             if place == 0 and (library := _stands_for(spec.name, spec)) is not None:
                 self.code.libraries |= {library} - {""}
@@ -155,6 +155,10 @@ class _Reader:
             self.code.packages |= {Path(folder) for folder in spec.submodule_search_locations or ()}
             if (file := _file(spec)) is not None:
                 self._add(file, spec.name, package=bool(spec.submodule_search_locations))
+            if module == f"{spec.name}.*":
+                for folder in spec.submodule_search_locations or ():
+                    for other in sorted(Path(folder).glob("*.py")):
+                        self._add(other.resolve(), f"{spec.name}.{other.stem}", package=other.stem == "__init__")
 
     def _import_around(self, file: Path, name: str) -> None:
         """Add what may be imported by a computed name: the whole package, or what lies beside a lone file."""
@@ -263,7 +267,7 @@ def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             if base:
                 yield base
-                yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+                yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and _called(node) == "import_module" and (name := _literal(node)):
             yield name
 
@@ -281,8 +285,6 @@ def _called(node: ast.Call) -> str:
 
 def _imports_anything(node: ast.AST) -> bool:
     """Whether it may import what the text does not name."""
-    if isinstance(node, ast.ImportFrom):
-        return any(alias.name == "*" for alias in node.names)
     if not isinstance(node, ast.Call):
         return False
     if isinstance(node.func, ast.Name) and node.func.id in ("exec", "eval"):
