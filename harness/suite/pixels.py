@@ -14,11 +14,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.contracts import Dataset, Entry
 from harness.suite.identity import identity, order_key
-from harness.suite.model import DatasetUse, Pixels
+
+if TYPE_CHECKING:
+    from harness.contracts import Dataset, Entry
+    from harness.suite.model import DatasetUse, Pixels
 
 FIXED = 64
 """Files of a split, first in hash order of their names, whose contents are always part of identity."""

@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -287,6 +288,9 @@ def test_all_and_names(tmp_path, pixels, seen):
 def test_only_what_records_are_made_from_is_recorded(tmp_path):
     run = Run(tree(tmp_path / "tid", references=12), tmp_path / "run")
     run(limit=2, slice=2)
+    (file,) = (tmp_path / "run/records").rglob("*.parquet")
+    rows = pq.ParquetFile(file).read().to_pylist()
+    assert [(row["torch"], row["device"]) for row in rows] == [(torch.__version__, "cpu")] * 2
     (page,) = (tmp_path / "run/pixels").glob("*.json")
     assert FIXED <= len(json.loads(page.read_text())["files"]) <= FIXED + 4
     page.write_text("{")
