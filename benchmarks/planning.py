@@ -65,7 +65,7 @@ def finish(suite: Path, folder: Path) -> None:
     store.open(plan.suite)
     for cell in plan.cells:
         (entry,) = plan.limited(cell.split)
-        row = dict.fromkeys(NAMES, 0.0) | dict.fromkeys(("patch", "source", "scorer"), "")
+        row = dict.fromkeys(NAMES, 0.0) | dict.fromkeys(("patch", "source", "scorer", "torch", "device"), "")
         row |= {"item": entry.id, "sample": entry.id, "reference": entry.reference_id, "group": entry.group}
         row |= dict.fromkeys(("sign", "draw", "forwards", "backwards", "queries"), 0) | {"batch": 1, "status": "ok"}
         row |= {"attack": cell.attack.name if cell.attack else "clean", "norm": cell.norm, "eps": cell.eps}

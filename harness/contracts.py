@@ -482,6 +482,14 @@ class Dataset:
         """
         return None
 
+    def image_files(self, entry: Entry) -> Sequence[Path] | None:
+        """The files that `load` reads for an entry, in a fixed order, without reading them; () where there are none.
+
+        What is in them is then part of identity, as the key ``pixels`` of a suite says. None: not known, so a changed
+        image is seen only as far as `fingerprint` shows it.
+        """
+        return None
+
     def notices(self) -> Sequence[str]:
         """What a reader of the results must know of the images loaded so far; one line each."""
         return ()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 RUNS = Path("results/runs")
 """Where run folders are kept, each under the name of its suite."""
-RESULT_FOLDERS = ("records", "facts", "fits", "probes", "examples", "failures", "provenance")
+RESULT_FOLDERS = ("records", "facts", "fits", "probes", "examples", "failures", "provenance", "pixels")
 """What a run folder keeps beside its suite and its report."""
 OWN_PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses", "robustiqa")
 """Top-level packages that this distribution installs."""

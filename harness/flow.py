@@ -25,6 +25,7 @@ from harness.engine.scorer import device_named
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import RUNS, locked
+from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
 from harness.report.build import build_tables
 from harness.report.collect import collect, describe_split
@@ -32,7 +33,7 @@ from harness.report.data import RunData
 from harness.report.render import write_report
 from harness.report.table import Table
 from harness.suite.identity import identity
-from harness.suite.model import Suite
+from harness.suite.model import Suite, Use
 from harness.suite.plan import Plan
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite
@@ -134,12 +135,13 @@ def run_suite(
     options, progress = options or Options(), progress or Progress()
     if options.device is not None:
         device_named(options.device)
-    plan = make_plan(suite, registry)
     store = RunFolder(options.out or RUNS / suite.name)
+    plan = make_plan(suite, registry, store.read_pixels)
     store.open(suite)
     tally = _Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
     pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
+    _record_pixels(plan, store)
     if any(pending.values()):
         device = options.device or default_device()
         store.add_provenance("versions", [versions(device)])
@@ -149,7 +151,7 @@ def run_suite(
         store.add_provenance("invocations", [invocation])
         store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
         try:
-            execute(pending, suite, registry, store, options, device, tally)
+            execute(pending, plan, registry, store, options, device, tally)
         finally:
             store.add_provenance("notices", list(tally.notices))
             keep_costs(store, tally.costs)
@@ -160,6 +162,14 @@ def run_suite(
     if not unchanged:
         _report(result)
     return result
+
+
+def _record_pixels(plan: Plan, store: RunFolder) -> None:
+    """Record the image files that records are made from, before they are, and any that were found touched."""
+    for split, images in plan.images.items():
+        recorded = images.record(plan.samples_read(split))
+        if recorded and {**images.ledger, **recorded} != images.ledger:
+            store.record_pixels(images, recorded)
 
 
 def _state(suite: Suite, store: RunFolder) -> str:
@@ -213,25 +223,29 @@ def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Seque
         began_ns: When the call began, before any file was read.
     """
     plan, registry, store = result.plan, result.registry, result.folder
-    code = stamp.imported_by([*registry.files, *_code_elsewhere(plan, registry)])
+    code = stamp.imported_by([*registry.files, *(file for one in _plugins_used(plan, registry) for file in one.files)])
     if plan.files is None or code is None or registry.refused or not result.finished:
         return
     if store.report_made_from() != _state(plan.suite, store):  # of a shard that stored its last block later
         return
     weights = [use.weights_file for use in plan.metrics if use.weights_file is not None]
-    inputs = [*suite_files, *plan.files, *weights, *(file.parent for file in weights), *registry.files, *code]
+    named = [path for use in _uses(plan) for path in use.contents.paths]
+    inputs = [*suite_files, *plan.files, *weights, *(file.parent for file in weights), *named, *registry.files, *code]
     with contextlib.suppress(OSError):  # a folder that cannot be written is looked at anew each time
         stamp.note(store.path, call, plan.suite.name, inputs, began_ns)
 
 
-def _code_elsewhere(plan: Plan, registry: Registry) -> Iterator[Path]:
-    """Files of installed plugins whose package is developed in place."""
+def _plugins_used(plan: Plan, registry: Registry) -> Iterator[Plugin[Any]]:
+    """Every plugin whose code takes part in a plan."""
+    uses = _uses(plan)
+    yield from (registry.get(use.kind, use.name) for use in uses)
+    yield from (registry.metric(member["name"]) for use in uses for member in use.contents.members)
+
+
+def _uses(plan: Plan) -> list[Use]:
+    """Every plugin as a plan uses it."""
     suite = plan.suite
-    uses = [*suite.datasets, *suite.attacks, *plan.metrics, *(one for use in suite.defenses for one in use.purifiers)]
-    for use in uses:
-        source = registry.source(use.kind, use.name)
-        if source.file is None and (file := stamp.elsewhere(source.module)) is not None:
-            yield file
+    return [*suite.datasets, *suite.attacks, *plan.metrics, *(one for use in suite.defenses for one in use.purifiers)]
 
 
 def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
@@ -277,7 +291,7 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
         else:
             hint = "A run wrote this file: put it back, or run the suite into another folder with --out."
         raise UserError(f"{error} {hint}") from error
-    return make_plan(suite, registry), store
+    return make_plan(suite, registry, store.read_pixels), store
 
 
 def pending_jobs(plan: Plan, store: RunFolder, *, probe: bool = True) -> dict[str, Sequence[Job]]:
@@ -319,7 +333,7 @@ class _Tally:
 
 def execute(
     pending: Mapping[str, Sequence[Job]],
-    suite: Suite,
+    plan: Plan,
     registry: Registry,
     store: RunFolder,
     options: Options,
@@ -332,7 +346,9 @@ def execute(
         StoreError: The run folder cannot be written.
     """
     files = tuple(file.resolve() for file in registry.files)
-    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples)
+    code = {file: sha256 for plugin in _plugins_used(plan, registry) for file, sha256 in plugin.files.items()}
+    suite = plan.suite
+    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code)
     executor = make_executor(context, options)
     try:
         with _Interrupt() as interrupt:

@@ -221,6 +221,14 @@ class RatedPairs(Dataset):
         """The label files and the folders of images."""
         return self._layout.files()
 
+    def image_files(self, entry: Entry) -> Sequence[Path]:
+        """Reference and distorted image of an entry.
+
+        Raises:
+            DataError: One is missing.
+        """
+        return self._paths(entry)
+
     @cached_property
     def _kept(self) -> Sequence[Entry]:
         return self._read()

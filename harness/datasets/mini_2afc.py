@@ -66,6 +66,10 @@ class Mini2AFC(Dataset):
         """Those of `mini`."""
         return self._mini.files()
 
+    def image_files(self, entry: Entry) -> Sequence[Path]:
+        """None: images are made, and their hashes are among the labels."""
+        return ()
+
     def notices(self) -> Sequence[str]:
         """What a report has to say about the images loaded so far; see `Mini.notices`."""
         return self._mini.notices()

@@ -103,11 +103,18 @@ class PieAPP(Dataset):
         Raises:
             DataError: An image is missing or cannot be read, or the two differ in size.
         """
+        ref, dist = self.image_files(entry)
+        return self._layout.images(ref=ref, dist=dist)
+
+    def image_files(self, entry: Entry) -> Sequence[Path]:
+        """Reference and distorted image of an entry.
+
+        Raises:
+            DataError: One is missing.
+        """
         find, name = self._layout.find, entry.reference_id
-        return self._layout.images(
-            ref=find("reference_images", "test", f"{name}.png"),
-            dist=find("distorted_images", "test", name, f"{entry.id}.png"),
-        )
+        ref = find("reference_images", "test", f"{name}.png")
+        return ref, find("distorted_images", "test", name, f"{entry.id}.png")
 
     def fingerprint(self) -> str:
         """Hash of the label files and of the names and sizes of the test images; reads no pixel."""

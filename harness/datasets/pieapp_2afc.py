@@ -59,10 +59,19 @@ class PieAPP2AFC(Dataset):
         split, name = entry.id.partition("/")[0], entry.reference_id
         if split not in self.splits or entry.id not in self._triplets(split, name):
             raise DataError(f"Data set pieapp_2afc has no triplet {entry.id!r}. Take entries from entries('test').")
-        find = self._layout.find
+        ref, p0, p1 = self.image_files(entry)
+        return self._layout.images(ref=ref, p0=p0, p1=p1)
+
+    def image_files(self, entry: Entry) -> Sequence[Path]:
+        """Reference, p0 and p1 of an entry.
+
+        Raises:
+            DataError: One is missing.
+        """
+        find, split, name = self._layout.find, entry.id.partition("/")[0], entry.reference_id
         _, *images = self._triplets(split, name)[entry.id]
-        p0, p1 = (find("distorted_images", split, name, f"{image}.png") for image in images)
-        return self._layout.images(ref=find("reference_images", split, f"{name}.png"), p0=p0, p1=p1)
+        distorted = [find("distorted_images", split, name, f"{image}.png") for image in images]
+        return [find("reference_images", split, f"{name}.png"), *distorted]
 
     def fingerprint(self) -> str:
         """Hash of the label files and of the names and sizes of all images; reads no pixel."""

@@ -31,6 +31,7 @@ from harness.engine.batches import (
 from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.examples import Example
 from harness.engine.memory import out_of_memory, release
+from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import Scorer
@@ -249,6 +250,8 @@ class BlockRun:
             "queries": result.queries,
             "seconds": [result.seconds / count] * count,
             "batch": [result.together] * count,
+            "torch": [torch.__version__] * count,
+            "device": [device_name(device)] * count,
             "status": result.status,
         }
         taken = set(result.notes) & set(EVERY_NAME)

@@ -23,6 +23,7 @@ from harness.engine.examples import png
 from harness.engine.scorer import Scorer, device_named, in_messages, load_metric
 from harness.errors import DataError, UserError
 from harness.plugins.build import default_metric
+from harness.plugins.contents import Contents
 from harness.plugins.registry import Registry
 from harness.plugins.returned import MEND, RANGE, PluginFaultError, check_scores, told
 from harness.suite.cell_names import CLEAN
@@ -335,7 +336,7 @@ class _PairTools:
 
 def _cell_of(use: MetricUse, attack: AttackUse, endpoint: Endpoint, norm: Norm, eps: float) -> Cell:
     """The condition of one pair, as a plan would have it."""
-    dataset = DatasetUse("datasets", _PAIR, {}, 1, "", _PAIR, "", ("",), "none", "pairs")
+    dataset = DatasetUse("datasets", _PAIR, {}, 1, "", Contents(), _PAIR, "", ("",), "none", "pairs")
     split, scorer = SplitSpec(dataset, "", ""), ScorerSpec(use)
     return Cell("", split, scorer, scorer, attack, endpoint, norm, eps, "none", NO_DEFENSE, 1, 1, "", ())
 

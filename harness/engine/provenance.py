@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import platform
 import re
@@ -11,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from harness.plugins.model import KINDS
 from harness.suite.identity import PROTOCOL
@@ -87,6 +90,12 @@ def versions(device: str) -> dict[str, str]:
     for package in _PACKAGES:
         found[package] = importlib.metadata.version(package)
     return found
+
+
+@functools.cache
+def device_name(device: torch.device) -> str:
+    """Where numbers are computed, as records keep it: 'cpu', or the type of accelerator with its name."""
+    return f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
 
 
 def own_version() -> str:

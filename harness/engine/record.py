@@ -58,6 +58,8 @@ STORED: Sequence[Column] = (
     Column("queries", "whole", "evaluations", "queries of a black-box attack, likewise"),
     Column("seconds", "real", "s", "time of the attack divided by the items of its batch"),
     Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
+    Column("torch", "text", "", "version of torch that computed the row"),
+    Column("device", "text", "", "where: `cpu`, or the type of accelerator with its name, `cuda NVIDIA H200`"),
     Column(
         "status",
         "text",

@@ -23,11 +23,13 @@ from harness.engine.examples import FLOATS, Example, misfit, read_png
 from harness.engine.record import NAMES, STORED
 from harness.errors import UserError
 from harness.files import RESULT_FOLDERS, locked, write_whole
+from harness.suite.pixels import Ledger, Seen, ledger_text, merged
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.suite.model import Suite
+    from harness.suite.pixels import Images
 
 _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
 _TYPES = {column.name: _ARROW[column.type] for column in STORED}
@@ -55,10 +57,12 @@ class RunFolder:
 
     Args:
         path: The folder; created by `open`.
+        before_writing: Called before anything is written; what it raises stops that.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before_writing: Callable[[], None] = lambda: None) -> None:
         self.path = path.expanduser()
+        self._before_writing = before_writing
 
     def open(self, suite: Suite) -> None:
         """Create or resume the folder for a suite.
@@ -107,6 +111,8 @@ class RunFolder:
             self.read_fit(path.stem)
         for path in sorted((self.path / "provenance").glob("*.json")):
             self.read_provenance(path.stem)
+        for path in sorted((self.path / "pixels").glob("*.json")):
+            self.read_pixels(path.stem)
         list(self._noted_failures())
 
     def _saved_name(self, saved: Path) -> str:
@@ -337,6 +343,34 @@ class RunFolder:
         wrong = [reason for value in page if name == "costs" and (reason := page_checks.cost(value))]
         return list(_whole(path, page, wrong[0] if wrong else ""))
 
+    def read_pixels(self, key: str) -> dict[str, Seen]:
+        """What was recorded of the image files of a split; empty where nothing was.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        path = self.path / "pixels" / f"{key}.json"
+        if not path.is_file():
+            return {}
+        page = _json(path)
+        rows = page.get("files") if isinstance(page, dict) else None
+        fields = len(Seen._fields)
+        if not isinstance(rows, dict) or not all(isinstance(row, list) and len(row) == fields for row in rows.values()):
+            raise _damaged(path, "no list of files")
+        return {name: Seen(*map(str, row)) for name, row in rows.items()}
+
+    def record_pixels(self, images: Images, recorded: Ledger) -> None:
+        """Add what image files hold now to what was recorded; several processes may do so at the same time."""
+        path = self.path / "pixels" / f"{images.key}.json"
+        try:
+            with locked(path):
+                stored = self.read_pixels(images.key)
+                changed = merged(stored, recorded)
+                if changed != stored:
+                    self._write_text(path, ledger_text(images.label, changed))
+        except OSError as error:
+            raise self._unwritable(path, error) from error
+
     @property
     def report(self) -> Path:
         """Folder of the report."""
@@ -373,6 +407,7 @@ class RunFolder:
         self._write(path, text.encode())
 
     def _write(self, path: Path, content: bytes) -> None:
+        self._before_writing()
         try:
             write_whole(path, content)
         except OSError as error:

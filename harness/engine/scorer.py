@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.contracts import DataError, Metric, Purifier, SampleRng, Tree
 from harness.errors import UserError
 from harness.plugins.build import fresh, frozen
+from harness.plugins.contents import state_of
 from harness.plugins.model import singular
 from harness.plugins.registry import Registry
 from harness.plugins.returned import check_images, check_range, check_scores
@@ -102,11 +103,17 @@ def load_metric(use: MetricUse, registry: Registry, device: torch.device) -> Met
     """A metric with its weights loaded and verified, in evaluation mode, frozen, on the device.
 
     Raises:
-        UserError: The weights cannot be loaded.
+        UserError: The weights cannot be loaded, or what it loads by itself is not what the suite was read with.
     """
     metric = fresh(registry, use.name, use.parameters)
     if use.weights_file is not None and use.weights != RANDOM_WEIGHTS:
         load(metric, WeightFile(use.name, use.weights_file, use.weights))
+    plugin = registry.metric(use.name)
+    if use.contents.state != state_of(plugin, use.parameters, metric, weights=use.weights or None):
+        raise UserError(
+            f"{in_messages(use, registry)} holds other values than when this was planned: what it loads when it is "
+            "built was changed meanwhile. Leave it as it is and run the same command again."
+        )
     return frozen(metric, device)
 
 

@@ -8,7 +8,6 @@ opens files, reads the environment or imports by computed names. Not seen is wha
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import json
@@ -26,11 +25,6 @@ _VARIABLES = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "PYTHONPATH")
 """Of the environment, beside our own, that decide which files are meant."""
 _INSTALLED = ("site-packages", "dist-packages")
 """Folders whose time changes when a package is installed, upgraded or removed."""
-_BY_NAME = {
-    *("import_module", "__import__", "exec", "eval", "run_path", "run_module", "spec_from_file_location"),
-    *("open", "read_text", "read_bytes", "getenv"),
-}
-"""Calls by which a file may depend on what its text does not name: other code, data, the environment."""
 
 
 def note(folder: Path, call: Mapping[str, Any], name: str, inputs: Iterable[Path], began_ns: int) -> None:
@@ -72,63 +66,10 @@ def imported_by(files: Iterable[Path]) -> set[Path] | None:
     Returns:
         The files and the folders of packages; None where one depends on what its text does not name.
     """
-    found: set[Path] = set()
-    left = [file.resolve() for file in files]
-    while left:
-        file = left.pop()
-        if file in found:
-            continue
-        found.add(file)
-        if file.suffix == ".py":
-            try:
-                tree = ast.parse(file.read_bytes())
-            except (OSError, SyntaxError, ValueError):
-                return None
-            if any(_is_open_ended(node) for node in ast.walk(tree)):
-                return None
-            left += _imports(tree)
-    return found
+    from harness.plugins.code import code_of  # not above: what is found unchanged needs nothing of it
 
-
-def elsewhere(module: str) -> Path | None:
-    """The file of a module that is neither Python's, nor ours, nor in an installed package; None for any other."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not spec.origin or not spec.has_location:
-        return None
-    origin, top = Path(spec.origin).resolve(), module.partition(".")[0]
-    known = top in OWN_PACKAGES or top in sys.stdlib_module_names or set(_INSTALLED) & set(origin.parts)
-    return None if known else origin
-
-
-def _is_open_ended(node: ast.AST) -> bool:
-    """Whether something else than the text decides what happens here."""
-    if isinstance(node, ast.Attribute) and node.attr == "environ":
-        return True
-    if not isinstance(node, ast.Call):
-        return False
-    return (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in _BY_NAME
-
-
-def _imports(tree: ast.AST) -> Iterator[Path]:
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    for top in sorted({name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - set(OWN_PACKAGES)):
-        try:
-            spec = importlib.util.find_spec(top)
-        except (ImportError, ValueError):
-            continue
-        for place in spec.submodule_search_locations or [] if spec else []:  # a package, with __init__ or without
-            if not set(_INSTALLED) & set(Path(place).parts):
-                yield from (path.resolve() for path in [Path(place), *Path(place).rglob("*")] if _is_code(path))
-        if (origin := elsewhere(top)) is not None:
-            yield origin
-
-
-def _is_code(path: Path) -> bool:
-    return path.suffix == ".py" or (path.is_dir() and path.name != "__pycache__")
+    code = code_of(files)
+    return None if code.open_ended else {*code.files, *code.packages}
 
 
 def _state(folder: Path) -> str:

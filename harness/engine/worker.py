@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.contracts import Attack, Dataset, Entry, Metric
 from harness.engine.batches import Batch, SampleError, load_batches
 from harness.engine.costs import Cost
+from harness.engine.planned_code import PlannedCode
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import Scorer, build_scorer, in_messages
 from harness.plugins.build import default_metric
@@ -38,6 +39,8 @@ class Context:
     slice_size: int
     device: str
     save_examples: int = 0
+    code: Mapping[Path, str] = field(default_factory=dict)
+    """Files of the plan's plugins that no version stands for -> the sha256 that its identities hold."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,16 @@ class Worker:
     _scorers: OrderedDict[str, Scorer] = field(default_factory=OrderedDict)
     _metrics: dict[str, Metric] = field(default_factory=dict)
     _last_told: float = 0.0
+    _code: PlannedCode = field(init=False)
 
     def __post_init__(self) -> None:
         self.registry = Registry(self.context.plugins)
-        self.store = RunFolder(self.context.folder)
+        self._code = PlannedCode(self.context.code)
+        self.store = RunFolder(self.context.folder, self._code.check)
         self.device = torch.device(self.context.device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)
+        self._code.check()
 
     def execute(self, job: Job) -> Done:
         """Do one job.

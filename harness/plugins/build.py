@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 
 from harness.contracts import Metric
 from harness.errors import UserError
+from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import load, resolve
 from harness.wording import did_you_mean
+
+Members = list[tuple[Plugin[Metric], Mapping[str, Any]]]
+"""Metrics, each with all its parameters."""
+_MEMBERS: ContextVar[Members | None] = ContextVar("members", default=None)
+
+
+@contextlib.contextmanager
+def noting_members() -> Iterator[Members]:
+    """The metrics that `build_metric` builds meanwhile, with all their parameters: what a composed one consists of."""
+    members: Members = []
+    token = _MEMBERS.set(members)
+    try:
+        yield members
+    finally:
+        _MEMBERS.reset(token)
 
 
 def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
@@ -26,10 +44,13 @@ def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
         ValueError: A parameter is unknown or has a wrong value.
     """
     plugin = Registry().metric(name)
-    known = [parameter.name for parameter in plugin.parameters()]
+    defaults = {parameter.name: parameter.default for parameter in plugin.parameters()}
+    known = list(defaults)
     for key in parameters:
         if key not in known:
             raise ValueError(f"'{name}' has no parameter '{key}'.{did_you_mean(key, known)}")
+    if (members := _MEMBERS.get()) is not None:
+        members.append((plugin, {**defaults, **parameters}))
     return plugin.build(parameters)
 
 

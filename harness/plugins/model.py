@@ -13,7 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -98,7 +98,10 @@ class Plugin(Generic[_T]):
     weights: str | None
     origin: str
     code: str
-    """What changes when its code does: hash of a ``--plugin`` file, versions of packages it is from; empty for ours."""
+    """What changes when its code does: hash of a ``--plugin`` file and of what it imports, versions of packages it is
+    from, hash of a package developed in place; empty for ours (see `harness.plugins.code`)."""
+    files: Mapping[Path, str] = field(default_factory=dict, compare=False)
+    """The files that this hash is over, each with its sha256 when this process took it."""
 
     def parameters(self) -> list[Parameter]:
         """Its YAML parameters with defaults, presets applied."""

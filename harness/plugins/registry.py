@@ -18,13 +18,14 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 from harness.plugins.bridges import SEPARATOR, Bridge, NoSuchNameError, bridges_in, bridges_written_in
 from harness.plugins.class_checks import class_problem
+from harness.plugins.code import EXECUTED, code_of, editable_source
 from harness.plugins.decorators import decorators
 from harness.plugins.model import (
     KINDS,
@@ -229,7 +230,8 @@ def _load(source: Source) -> Plugin[Any]:
         for registration in cls.__dict__["registrations"]:
             if kind == source.kind and registration.name == source.name:
                 preset, weights = dict(registration.preset), registration.weights
-                return _checked(kind, Plugin(source.name, cls, preset, weights, source.origin, _code(source)))
+                code, files = _code(source)
+                return _checked(kind, Plugin(source.name, cls, preset, weights, source.origin, code, files))
     raise PluginError(
         f"{source.origin}: no {KINDS[source.kind][1]} is registered as '{source.name}' there. "
         f"Put @register('{source.name}') over the class."
@@ -248,8 +250,11 @@ def _load_through(bridge: BridgeSource, source: Source) -> Plugin[Any]:
     if not (isinstance(cls, type) and issubclass(cls, contract)):
         raise PluginError(f"{bridge.origin}: load('{name}') must return a subclass of {contract.__name__}.")
     library = opened.bridge_mark.library
-    code = "; ".join(part for part in (_code(source), f"{library} {library_version(library)}") if part)
-    return _checked(source.kind, Plugin(source.name, cls, {}, None, source.origin, code))
+    own, files = _code(source)
+    developed = editable_source(library)
+    parts = (own, f"{library} {library_version(library)}", f"source {developed}" if developed else "")
+    code = "; ".join(part for part in parts if part)
+    return _checked(source.kind, Plugin(source.name, cls, {}, None, source.origin, code, files))
 
 
 def _opened(source: BridgeSource) -> Bridge:
@@ -288,8 +293,15 @@ def _module_of(source: Source | BridgeSource, who: str) -> types.ModuleType:
         ) from error
 
 
-def _code(source: Source) -> str:
-    return hashlib.sha256(source.file.read_bytes()).hexdigest() if source.file else source.version
+def _code(source: Source) -> tuple[str, Mapping[Path, str]]:
+    """What of identity a plugin's code is, and the files that a version does not stand for."""
+    if source.file is not None:
+        code = code_of([source.file])
+        return code.digest(), code.hashes()
+    if not source.version:
+        return "", {}
+    code = code_of(modules=[source.module])
+    return source.version + (f"; source {code.digest()[:16]}" if code.files else ""), code.hashes()
 
 
 def _checked(kind: Kind, plugin: Plugin[Any]) -> Plugin[Any]:
@@ -329,7 +341,10 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader, which may run what it compiled of an older file of the same size and second.
+        content = file.read_bytes()
+        EXECUTED[file] = hashlib.sha256(content).hexdigest()
+        exec(compile(content, str(file), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(

@@ -110,7 +110,7 @@ def make_table(
         name,
         one.name,
         f"{one.name}: {title}",
-        explanation,
+        " ".join(part for part in (made_by(data, one.name), explanation) if part),
         pd.DataFrame(list(rows)),
         full,
         compact,
@@ -170,6 +170,17 @@ def _floored(data: RunData, attacks: Sequence[str]) -> Sequence[str]:
     if not floored:
         return []
     return [f"floor: restore = of {', '.join(floored)} the better of the result and the restored image is kept"]
+
+
+def made_by(data: RunData, dataset: str) -> str:
+    """The versions of torch and the devices that records of a data set were computed with, if there are several.
+
+    Numbers of two of them need not agree in the last digits, nor an attack that follows a sign.
+    """
+    frames = [frame[frame["dataset"] == dataset] for frame in (data.records, data.verdict_records) if len(frame)]
+    pairs = {pair for frame in frames for pair in frame[["torch", "device"]].drop_duplicates().itertuples(index=False)}
+    made = [f"torch {version} on {device}" for version, device in sorted(pairs)]
+    return f"MADE FROM RECORDS OF {' AND OF '.join(made)}." if len(made) > 1 else ""
 
 
 def labels_text(one: Evaluated) -> str:

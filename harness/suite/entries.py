@@ -6,22 +6,22 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pydantic
 
-from harness.contracts import Attack, Metric
+from harness.contracts import Attack, Dataset, Metric
 from harness.errors import UserError
 from harness.plugins.model import Kind, Parameter, Plugin, PluginError
 from harness.plugins.registry import Registry
 from harness.plugins.returned import MEND, told, wrong_entries
-from harness.plugins.weights.locate import RANDOM_WEIGHTS
+from harness.plugins.weights.locate import RANDOM_WEIGHTS, WeightFile
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
-from harness.suite.keys import worded
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, Use
+from harness.suite.keys import PIXELS, worded
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, Pixels, Use
 from harness.suite.strict_yaml import Problem, YamlPath
-from harness.suite.uses import NO_FLOOR, metric_used, plugin_use
+from harness.suite.uses import NO_FLOOR, Built, build_once, contents_of, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
 _THREATS = ("oblivious", "adaptive")
@@ -45,10 +45,11 @@ class EntryContext:
 
 def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> DatasetUse | None:
     """A data set and its split, or None where a problem prevents it."""
-    plugin, values = _plugin_and_values(context, "datasets", path, entry, ["split"])
-    dataset = _built(context, plugin, path, values)
-    if plugin is None or values is None or dataset is None:
+    plugin, values = _plugin_and_values(context, "datasets", path, entry, ["split", "pixels"])
+    built = _built(context, plugin, path, values)
+    if plugin is None or values is None or built is None:
         return None
+    dataset = built.instance
     splits = tuple(dataset.splits)
     default = "test" if "test" in splits else splits[0]
     split = entry.get("split", default)
@@ -61,10 +62,34 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
     if wrong:
         context.add(path, wrong)
         return None
-    use = plugin_use("datasets", plugin, values, entry)
+    pixels = _pixels(context, plugin, path, entry, dataset)
+    use = _use(context, "datasets", plugin, path, values, entry, built)
+    if pixels is None or use is None:
+        return None
     if "label" not in entry and split != default:
         use["label"] += f" {split}"
-    return DatasetUse(**use, split=split, splits=splits, labels=plugin.cls.labels, shape=plugin.cls.kind)
+    about = {"labels": plugin.cls.labels, "shape": plugin.cls.kind, "pixels": pixels}
+    return DatasetUse(**use, split=split, splits=splits, **about)
+
+
+def _pixels(
+    context: EntryContext, plugin: Plugin[Any], path: YamlPath, entry: Mapping[str, Any], dataset: Dataset
+) -> Pixels | None:
+    """Of which image files the contents are looked at; None with a problem noted."""
+    known = type(dataset).image_files is not Dataset.image_files
+    pixels = entry.get("pixels", PIXELS[0] if known else "names")
+    if pixels not in PIXELS:
+        context.add((*path, "pixels"), f"unknown pixels '{pixels}'.{did_you_mean(str(pixels), PIXELS)}")
+        return None
+    if pixels != "names" and not known:
+        context.add(
+            (*path, "pixels"),
+            f"'{plugin.name}' from {plugin.origin} does not say which files it reads, so they cannot be looked at. "
+            "Remove the key, or give the class a method image_files(entry).",
+            on_key=True,
+        )
+        return None
+    return cast(Pixels, pixels)
 
 
 def metric_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:
@@ -79,24 +104,25 @@ def metric_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]
     if weights is not None and not plugin.cls.needs_weights:
         context.add((*path, "weights"), f"'{plugin.name}' has no weights. Remove the key.", on_key=True)
         return None
-    metric = _built(context, plugin, path, values)
-    if metric is None:
+    built = _built(context, plugin, path, values)
+    if built is None:
         return None
-    use = plugin_use("metrics", plugin, values, entry)
-    if weights == RANDOM_WEIGHTS or not plugin.cls.needs_weights:
-        return MetricUse(**use, weights=weights or "", weights_file=None)
-    return _with_weights(context, plugin, path, metric, use, weights)
+    file = None
+    if weights != RANDOM_WEIGHTS and plugin.cls.needs_weights:
+        file = _weights_found(context, plugin, path, built.instance, weights)
+        if file is None:
+            return None
+    use = _use(context, "metrics", plugin, path, values, entry, built, file.sha256 if file else weights)
+    if use is None:
+        return None
+    place = file.path.absolute() if file else None
+    return MetricUse(**use, weights=file.sha256 if file else weights or "", weights_file=place)
 
 
-def _with_weights(
-    context: EntryContext,
-    plugin: Plugin[Any],
-    path: YamlPath,
-    metric: Metric,
-    use: Mapping[str, Any],
-    weights: str | None,
-) -> MetricUse | None:
-    """A metric with the weight file that fits it."""
+def _weights_found(
+    context: EntryContext, plugin: Plugin[Any], path: YamlPath, metric: Metric, weights: str | None
+) -> WeightFile | None:
+    """The weight file that fits a metric, or None with a problem noted."""
     try:
         file = resolve_weights(plugin.name, weights, plugin.weights)
         if file is not None:
@@ -109,8 +135,7 @@ def _with_weights(
         return None
     if file is None:
         context.add(path, f"'{plugin.name}' needs weights. Name a file with 'weights:', or ask for 'weights: random'.")
-        return None
-    return MetricUse(**use, weights=file.sha256, weights_file=file.path.absolute())
+    return file
 
 
 def _no_weights_named(context: EntryContext, path: YamlPath, weights: object) -> None:
@@ -120,13 +145,13 @@ def _no_weights_named(context: EntryContext, path: YamlPath, weights: object) ->
 def attack_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> AttackUse | None:
     """An attack with the metrics it brings, or None where a problem prevents it."""
     plugin, values = _plugin_and_values(context, "attacks", path, entry, ["floor"])
-    attack = _built(context, plugin, path, values)
-    if plugin is None or values is None or attack is None or not _floor_fits(context, path, entry, plugin):
+    built = _built(context, plugin, path, values)
+    if plugin is None or values is None or built is None or not _floor_fits(context, path, entry, plugin):
         return None
-    metrics = _metrics_used(context, path, entry, attack)
-    if metrics is None:
+    metrics = _metrics_used(context, path, entry, built.instance)
+    use = _use(context, "attacks", plugin, path, values, entry, built)
+    if metrics is None or use is None:
         return None
-    use = plugin_use("attacks", plugin, values, entry)
     if use["label"] == "clean":
         context.add(path, "'clean' is always measured; do not list or label an attack so.")
     traits = {name: getattr(plugin.cls, name) for name in ("control", "fits", "norms", "needs_gradient")}
@@ -171,7 +196,8 @@ def defense_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
         context.add((*path, "name"), f"unknown defense '{entry['name']}'.{hint}")
         return None
     plugin, values = _plugin_and_values(context, "purifiers", path, entry, ["threat", "eot", "draws"])
-    if plugin is None or values is None or _built(context, plugin, path, values) is None:
+    built = _built(context, plugin, path, values)
+    if plugin is None or values is None or built is None:
         return None
     threat = entry.get("threat", "oblivious")
     if threat not in _THREATS:
@@ -193,8 +219,10 @@ def defense_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
             on_key=True,
         )
         return None
-    use = Use(**plugin_use("purifiers", plugin, values, entry))
-    return DefenseUse(use.label, (use,), threat, counts["eot"], counts["draws"])
+    use = _use(context, "purifiers", plugin, path, values, entry, built)
+    if use is None:
+        return None
+    return DefenseUse(use["label"], (Use(**use),), threat, counts["eot"], counts["draws"])
 
 
 def _base_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> DefenseUse:
@@ -275,7 +303,7 @@ def _checked(adapter: pydantic.TypeAdapter[Any], value: Any) -> Any:
 
 def _built(
     context: EntryContext, plugin: Plugin[Any] | None, path: YamlPath, values: Mapping[str, Any] | None
-) -> Any | None:
+) -> Built | None:
     """An instance, so that a plugin's own checks of its parameters (ValueError) are heard now."""
     if plugin is None or values is None:
         return None
@@ -286,10 +314,30 @@ def _built(
         context.add(path, message)
         return None
     try:
-        return plugin.build(values)
+        return build_once(plugin, values)
     except (ValueError, TypeError, RuntimeError, UserError) as error:
         context.add(path, f"'{plugin.name}': {error}")
         return None
     except Exception as error:
         context.add(path, f"'{plugin.name}' from {plugin.origin} cannot be built: {told(error)}. {MEND}")
         return None
+
+
+def _use(
+    context: EntryContext,
+    kind: Kind,
+    plugin: Plugin[Any],
+    path: YamlPath,
+    values: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    built: Built,
+    weights: str | None = None,
+) -> dict[str, Any] | None:
+    """The fields of `Use`, or None with a problem noted."""
+    try:
+        return plugin_use(kind, plugin, values, entry, contents_of(plugin, values, built, weights=weights))
+    except UserError as error:
+        context.add(path, str(error))
+    except Exception as error:
+        context.add(path, f"'{plugin.name}' from {plugin.origin} cannot be built again: {told(error)}. {MEND}")
+    return None

@@ -14,6 +14,8 @@ from harness.wording import did_you_mean, quoted
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
 EVERY_PAIR = "all"
 """What `transfer` says in place of a list for every ordered pair of metrics."""
+PIXELS = ("sampled", "all", "names")
+"""What `pixels` says of a data set; the first is the default."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
 _LABEL = r"^[^/\\]+$"
 
@@ -32,6 +34,12 @@ DIRECTIONS_EXPLAINED: Mapping[str, str] = {
 ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
     "datasets": {
         "split": "Split to evaluate. Default: `test` where the data set has one, otherwise its first split.",
+        "pixels": "Whether the contents of image files are part of identity. `sampled`: those of 64 fixed files of a "
+        "split, and of any file that was changed since the run folder recorded it; a file is read again only where its "
+        "size, times or inode are not those recorded. `all`: those of every file of the split, read anew each time. "
+        "`names`: none; a file of another size is seen, other pixels are not. `robustiqa data verify` reads all and "
+        "compares them with what a run folder recorded. Default: `sampled`, but "
+        "`names` for a data set that does not say which files it reads.",
     },
     "metrics": {
         "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published "

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.contracts import Norm
+from harness.plugins.contents import Contents
 from harness.plugins.model import Kind
 from harness.suite.conditions import Condition, Exclusion
 
+Pixels = Literal["sampled", "all", "names"]
 Precision = Literal["fp32", "bf16"]
 """In which the images of a white-box attack are scored while it searches."""
 
@@ -28,11 +30,14 @@ class Use:
     parameters: Mapping[str, Any]
     version: int
     code: str
+    contents: Contents
     label: str
 
     def identity(self) -> dict[str, Any]:
-        """What of it decides results; the label does not."""
-        return {"name": self.name, "parameters": dict(self.parameters), "version": self.version, "code": self.code}
+        """What of it decides results; the label does not, and a path counts by what it names."""
+        parameters = {key: self.contents.parameters.get(key, value) for key, value in self.parameters.items()}
+        plain = {"name": self.name, "parameters": parameters, "version": self.version, "code": self.code}
+        return {**plain, **self.contents.identity()}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class DatasetUse(Use):
     splits: tuple[str, ...]
     labels: Literal["human", "proxy", "none"]
     shape: Literal["pairs", "triplets"]
+    pixels: Pixels = "sampled"
+    """Of which image files the contents are looked at."""
 
     def identity(self) -> dict[str, Any]:
         """Adds the split; the plan adds the fingerprint."""
@@ -158,7 +165,7 @@ class Suite:
         return {
             "name": self.name,
             "seed": self.seed,
-            "datasets": [{**_written(use), "split": use.split} for use in self.datasets],
+            "datasets": [{**_written(use), "split": use.split, "pixels": use.pixels} for use in self.datasets],
             "metrics": [{**_written(use), **_weights_written(use)} for use in self.metrics],
             "defenses": [_defense_written(use) for use in self.defenses],
             "attacks": [{**_written(use), **_floor_written(use)} for use in self.attacks],

@@ -19,6 +19,7 @@ from harness.contracts import Entry
 from harness.suite.cell_names import CLEAN, cell_name
 from harness.suite.identity import identity, order_key
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Precision, Suite, Use
+from harness.suite.pixels import Images
 from harness.wording import NO_DEFENSE
 
 CALIBRATION_SAMPLES = 64
@@ -57,6 +58,8 @@ class SplitSpec:
     dataset: DatasetUse
     split: str
     fingerprint: str
+    pixels: str = ""
+    """What of the contents of its image files counts; empty where nothing does."""
 
     @functools.cached_property
     def key(self) -> str:
@@ -72,7 +75,8 @@ class SplitSpec:
         """Plain values for an identity. The folder of a data set is not among them; its fingerprint is."""
         use = self.dataset.identity()
         use["parameters"] = {k: v for k, v in use["parameters"].items() if k != "root"}
-        return {"dataset": use, "split": self.split, "fingerprint": self.fingerprint}
+        pixels = {"pixels": self.pixels} if self.pixels else {}
+        return {"dataset": use, "split": self.split, "fingerprint": self.fingerprint, **pixels}
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,9 @@ class Plan:
     entries: Mapping[str, Sequence[Entry]] = field(repr=False)
     """Split key -> every entry of the split in hash order."""
     files: tuple[Path, ...] | None = None
-    """Files and folders that data sets were read from; None where one does not say."""
+    """Files and folders that data sets were read from; None where one does not say, or all is to be looked at."""
+    images: Mapping[str, Images] = field(default_factory=dict, repr=False)
+    """Split key -> its image files, of evaluated splits and of those that facts come from."""
 
     @property
     def metrics(self) -> tuple[MetricUse, ...]:
@@ -207,6 +213,16 @@ class Plan:
     def splits(self) -> tuple[SplitSpec, ...]:
         """The evaluated splits."""
         return tuple({cell.split.key: cell.split for cell in self.cells}.values())
+
+    def samples_read(self, split: str) -> Sequence[str]:
+        """Entries of a split, by its key, whose images are loaded: whole slices, and what facts and fits learn from."""
+        found = self.entries.get(split, ())[: self.slices.get(split, 0) * self.suite.slice_size]
+        read = {entry.id: None for entry in found}
+        if any(fit.split.key == split for fit in self.fits):
+            read |= dict.fromkeys(self.images[split].names)
+        elif any(fact.split.key == split for fact in self.facts):
+            read |= dict.fromkeys(self.images[split].first(CALIBRATION_SAMPLES))
+        return list(read)
 
     def limited(self, split: SplitSpec) -> Sequence[Entry]:
         """The entries that tables are made from."""

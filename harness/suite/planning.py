@@ -1,4 +1,4 @@
-"""How a plan is made of a suite. Pure: it reads label files, never a pixel, and runs nothing."""
+"""How a plan is made of a suite: it reads label files, runs nothing, and hashes image files as `pixels` asks for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.plugins.registry import Registry
 from harness.suite.conditions import Condition
 from harness.suite.identity import identity
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite
+from harness.suite.pixels import Images, Ledgers, images_of
 from harness.suite.plan import (
     CALIBRATION_SAMPLES,
     Cell,
@@ -32,8 +33,13 @@ _UP_AND_DOWN: tuple[Endpoint, ...] = ("up", "down")
 _SIGNS: Mapping[Endpoint, tuple[int, ...]] = {"": (), "up": (1,), "down": (-1,), "error": (1, -1)}
 
 
-def make_plan(suite: Suite, registry: Registry) -> Plan:
+def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {}) -> Plan:
     """What a suite needs.
+
+    Args:
+        suite: The suite.
+        registry: Where its plugins come from.
+        ledgers: What the run folder recorded of image files; nothing for a folder that is not there yet.
 
     Raises:
         DataError: A data set's label file cannot be read.
@@ -44,12 +50,15 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
     entries: dict[str, Sequence[Entry]] = {}
     slices: dict[str, int] = {}
     files: list[Path] | None = []
+    images: dict[str, Images] = {}
     for use in suite.datasets:
         dataset = registry.dataset(use.name).build(use.parameters)
-        split = SplitSpec(use, use.split, dataset.fingerprint())
-        calibration = SplitSpec(use, use.calibration_split, split.fingerprint)
+        found, fingerprint = images_for(use, dataset, ledgers), dataset.fingerprint()
+        specs = {name: SplitSpec(use, name, fingerprint, one.digest()) for name, one in found.items()}
+        split, calibration = specs[use.split], specs[use.calibration_split]
+        images |= {specs[name].key: one for name, one in found.items()}
         entries[split.key] = in_hash_order(dataset.entries(use.split))
-        looked_at = _files_of(dataset)
+        looked_at = _files_of(dataset) if use.pixels != "all" else None
         files = None if files is None or looked_at is None else [*files, *looked_at]
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
         slices[split.key] = math.ceil(evaluated / suite.slice_size)
@@ -83,7 +92,24 @@ def make_plan(suite: Suite, registry: Registry) -> Plan:
         slices,
         entries,
         None if files is None else tuple(files),
+        images,
     )
+
+
+def images_for(use: DatasetUse, dataset: Dataset, ledgers: Ledgers, *, every: bool = False) -> dict[str, Images]:
+    """Split -> its image files, of the evaluated split and the one that facts come from.
+
+    Args:
+        use: How a suite uses the data set.
+        dataset: The set.
+        ledgers: What the run folder recorded.
+        every: Whether to list them where `pixels` says that they are not looked at, too.
+    """
+    listed = replace(use, pixels="all") if every else use
+    return {
+        name: images_of(dataset, listed, name, in_hash_order(dataset.entries(name)), ledgers)
+        for name in (use.split, use.calibration_split)
+    }
 
 
 def _files_of(dataset: Dataset) -> Sequence[Path] | None:

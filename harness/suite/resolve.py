@@ -344,6 +344,26 @@ def metric_from_options(name: str, sets: Sequence[str], registry: Registry) -> M
     Raises:
         UserError: Everything wrong with it, a line each.
     """
+    entry, problems = _entry_from_options(name, sets)
+    return resolve_metric(entry, registry, problems)
+
+
+def dataset_from_options(name: str, sets: Sequence[str], registry: Registry) -> DatasetUse:
+    """A data set with the parameters and the split that the command line gives it.
+
+    Args:
+        name: A registered name.
+        sets: ``KEY=VALUE``, the value as a suite writes it.
+        registry: Where the name is looked up.
+
+    Raises:
+        UserError: Everything wrong with it, a line each.
+    """
+    entry, problems = _entry_from_options(name, sets)
+    return _alone(dataset_entry, f"data set '{name}'", entry, registry, problems)
+
+
+def _entry_from_options(name: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
     entry: dict[str, Any] = {"name": name}
     problems: list[Problem] = []
     for text in sets:
@@ -354,7 +374,7 @@ def metric_from_options(name: str, sets: Sequence[str], registry: Registry) -> M
         document = parse_text(value or "null", f"--set {text}")
         problems += document.problems
         entry[key.strip()] = document.value
-    return resolve_metric(entry, registry, problems)
+    return entry, problems
 
 
 def resolve_attack(entry: Mapping[str, Any], registry: Registry) -> AttackUse:

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import Attack
+from harness.contracts import Attack, Dataset
 from harness.errors import UserError
+from harness.plugins.build import Members, noting_members
+from harness.plugins.contents import Contents, RandomStateError, by_content, paths_in, state_of
 from harness.plugins.model import Kind, Plugin
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, check, resolve
 from harness.plugins.weights.manifest import WeightsError
-from harness.suite.model import MetricUse
+from harness.suite.model import MetricUse, Use
+
+_NO_CONTENTS = Contents()
 
 NO_FLOOR = "none"
 
 
-def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Built:
+    """A plugin built once, and the metrics that it asked for meanwhile."""
+
+    instance: Any
+    members: Members
+
+
+def build_once(plugin: Plugin[Any], values: Mapping[str, Any]) -> Built:
+    """A plugin built of its parameters; raises whatever it raises."""
+    with noting_members() as members:
+        return Built(plugin.build(values), members)
+
+
+def plugin_use(
+    kind: Kind,
+    plugin: Plugin[Any],
+    values: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    contents: Contents = _NO_CONTENTS,
+) -> dict[str, Any]:
     """The fields of `Use`: by default an entry is labelled with the parameters that are not defaults.
 
     Parameters at values that the plugin calls neutral are left out: they change nothing, and are no part of identity.
@@ -28,6 +53,7 @@ def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry
         plugin: The plugin.
         values: Every parameter with its value.
         entry: What the suite says of it; its ``label`` is taken where it has one.
+        contents: What of it counts by content; see `contents_of`.
     """
     neutral = getattr(plugin.cls, "neutral", {})
     defaults = {p.name: p.default for p in plugin.parameters()}
@@ -43,8 +69,44 @@ def plugin_use(kind: Kind, plugin: Plugin[Any], values: Mapping[str, Any], entry
         "parameters": {k: v for k, v in values.items() if k not in neutral or not v == neutral[k] == defaults[k]},
         "version": int(plugin.cls.version),
         "code": plugin.code,
+        "contents": contents,
         "label": re.sub(r"[/\\]", "|", str(label)),
     }
+
+
+def contents_of(
+    plugin: Plugin[Any], values: Mapping[str, Any], built: Built, *, weights: str | None = None
+) -> Contents:
+    """What of a plugin counts by content, as it is used.
+
+    Args:
+        plugin: The plugin.
+        values: Every parameter with its value.
+        built: It, built of them.
+        weights: What the engine loads into it; see `state_of`.
+
+    Raises:
+        UserError: It makes its own weights at random, or a file that a parameter names cannot be read.
+    """
+    data = isinstance(built.instance, Dataset)  # its folders go by fingerprint and pixels, its root by nothing else
+    looked_at = {key: value for key, value in values.items() if not (data and key == "root")}
+    paths = {key: tuple(paths_in(value, folders=not data)) for key, value in looked_at.items()}
+    try:
+        named = {key: by_content(value, folders=not data) for key, value in looked_at.items() if paths[key]}
+        state = "" if data else state_of(plugin, values, built.instance, weights=weights)
+    except RandomStateError as error:
+        raise UserError(
+            f"'{plugin.name}' from {plugin.origin} makes '{error}' anew at random whenever it is built, so its scores "
+            "mean nothing. Say needs_weights = True in the class and give 'weights:', load them in __init__, or draw "
+            "them from a generator with a seed of its own."
+        ) from None
+    except OSError as error:
+        raise UserError(f"'{plugin.name}': {error.filename} cannot be read ({error.strerror}).") from error
+    members: list[Mapping[str, Any]] = []
+    for member, given in built.members:
+        found = Use(**plugin_use("metrics", member, given, {})).identity()
+        members += [] if found in members else [found]
+    return Contents(named, tuple(path for found in paths.values() for path in found), state, tuple(members))
 
 
 def _short(value: Any) -> str:
@@ -73,19 +135,23 @@ def metric_used(name: str, attack: Attack, registry: Registry) -> MetricUse:
     plugin = registry.metric(name)
     if attack.needs_gradient and not plugin.cls.differentiable:
         raise UserError(f"the metric '{name}' is not differentiable. Take one that is, such as ssim.")
+    defaults = {p.name: p.default for p in plugin.parameters()}
     try:
-        metric = plugin.build({})
+        built = build_once(plugin, defaults)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"metric '{name}' cannot be had with default parameters: {error}. Take another.") from error
-    use = plugin_use("metrics", plugin, {p.name: p.default for p in plugin.parameters()}, {})
+
+    def use(weights: str | None = None) -> dict[str, Any]:
+        return plugin_use("metrics", plugin, defaults, {}, contents_of(plugin, defaults, built, weights=weights))
+
     if not plugin.cls.needs_weights:
-        return MetricUse(**use, weights="", weights_file=None)
+        return MetricUse(**use(), weights="", weights_file=None)
     try:
         file = resolve(name, None, plugin.weights)
         if file is not None:
-            check(metric, file)
+            check(built.instance, file)
     except WeightsError as error:
         raise UserError(f"{error} As a part of an attack a metric has its default weights.") from error
     if file is None:
         raise UserError(f"metric '{name}' has no default weights. Take a metric that has.")
-    return MetricUse(**use, weights=file.sha256, weights_file=file.path.absolute())
+    return MetricUse(**use(file.sha256), weights=file.sha256, weights_file=file.path.absolute())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -137,6 +138,13 @@ class _DatasetProbe:
                     "load() is deterministic",
                     f"{entry.id} differs on a second load",
                     "no randomness in a data set",
+                )
+                missing = [str(path) for path in dataset.image_files(entry) or () if not Path(path).is_file()]
+                report.expect(
+                    not missing,
+                    "image_files() names the files that load() reads",
+                    f"{entry.id}: {', '.join(missing)}: no such file",
+                    "return their paths, () if images are made, or leave the method out",
                 )
                 known = references.setdefault(entry.reference_id, images["ref"])
                 report.expect(

@@ -6,8 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from harness.plugins.code import code_of
+from harness.plugins.contents import by_content
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, resolve
+from harness.suite.pixels import fixed_digest
 from harness.training.checkpoint import has_checkpoint, refuse_another
 from harness.training.members import Material, Member
 from harness.training.recipe_file import RecipeFile
@@ -32,12 +35,15 @@ def checkpoint_identity(file: RecipeFile, material: Material, registry: Registry
         registry: Where its plugins come from.
         started: The weights it starts from.
     """
-    metric = registry.metric(file.metric.name).cls
+    metric = registry.metric(file.metric.name)
+    plugins = (metric, registry.dataset(file.dataset.name), registry.recipe(file.recipe.name))
+    pixels = fixed_digest(material.data, (*material.splits.train, *material.splits.val))
     content = {
-        "recipe": file.described(),
+        "recipe": by_content(file.described(), folders=False),
         "data": material.data.fingerprint(),
-        "versions": [metric.version, type(material.data).version, type(material.recipe).version],
-        "code": [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in registry.files],
+        **({"pixels": pixels} if pixels else {}),
+        "versions": [metric.cls.version, type(material.data).version, type(material.recipe).version],
+        "code": [*(code_of([one]).digest() for one in registry.files), *(one.code for one in plugins if one.code)],
         **({"started": started.sha256} if started is not None else {}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

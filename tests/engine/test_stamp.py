@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness.engine import stamp
+from harness.plugins.code import elsewhere
 
 CALL = {"suite": "suite.yaml", "limit": None, "plugin": []}
 SUITE = "extends: base.yaml\nname: stamped\nmetrics: [psnr, near]\nlimit: 4\n"
@@ -120,14 +121,15 @@ def test_what_a_plugin_imports_is_found_wherever_it_does(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("")
     found = stamp.imported_by([tmp_path / "near.py"])
-    files = ("near.py", "helper.py", "deeper/__init__.py", "deeper/inside.py", "deeper/beside.py", "spaces/one.py")
+    files = ("near.py", "helper.py", "deeper/__init__.py", "deeper/inside.py", "spaces/one.py")
     assert found == {(tmp_path / name).resolve() for name in (*files, "deeper", "spaces")}
     assert stamp.imported_by([tmp_path / "none.py"]) is None
-    for line in ("importlib.import_module(name)", "exec(text)", "open('a')", "path.read_text()", "os.environ['A']"):
+    lines = ("importlib.import_module(name)", "exec(text)", "torch.load(path)", "open('a')", "os.environ['A']")
+    for line in (*lines, "path.read_text()"):
         (tmp_path / "helper.py").write_text(f"def f():\n    {line}\n")
         assert stamp.imported_by([tmp_path / "near.py"]) is None, "what runs cannot be told from the text"
-    assert stamp.elsewhere("helper") == (tmp_path / "helper.py").resolve()
-    assert [stamp.elsewhere(name) for name in ("torch", "harness.flow", "json", "nothing_of_this_name")] == [None] * 4
+    assert elsewhere("helper") == (tmp_path / "helper.py").resolve()
+    assert [elsewhere(name) for name in ("torch", "harness.flow", "json", "nothing_of_this_name")] == [None] * 4
 
 
 def test_a_finished_suite_is_told_without_torch_and_a_changed_helper_takes_the_long_way(tmp_path):

@@ -197,6 +197,7 @@ def test_an_installed_bridge(plugin_file, tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-bridges\nVersion: 2.0\n")
     (info / "entry_points.txt").write_text("[robustiqa.metrics.bridges]\nmylib = outside_bridge:MyLib\n")
+    (info / "RECORD").write_text("outside_bridge.py,,\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     registry = Registry()

@@ -72,6 +72,8 @@ def _row(**columns: object) -> dict[str, object]:
         "draw": 0,
         "sign": 0,
         "endpoint": "",
+        "torch": "2.13.0",
+        "device": "cpu",
         "status": "ok",
     }
     empty |= {"forwards": 11.0, "backwards": 10.0, "queries": 0.0, "seconds": 0.02, "batch": 32, "linf": 0.0, "l2": 0.0}

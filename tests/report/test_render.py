@@ -136,3 +136,13 @@ def test_a_table_that_is_no_longer_made_leaves_no_file(run, tables, tmp_path):
     fewer = [table for table in tables if table.name != "ordering"]
     write_report(run, fewer, tmp_path)
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == {table.name for table in fewer}
+
+
+def test_a_table_of_several_versions_or_devices_says_so_at_its_head(run, tables):
+    assert not any(table.explanation.startswith("MADE FROM") for table in tables)
+    records = run.records.copy()
+    triplets = records["dataset"] == "mini_2afc"
+    records.loc[triplets & (records["metric"] == "ssim"), "device"] = "cuda NVIDIA H200"
+    for table in build_tables(dataclasses.replace(run, records=records)):
+        head = "MADE FROM RECORDS OF torch 2.13.0 on cpu AND OF torch 2.13.0 on cuda NVIDIA H200."
+        assert table.explanation.startswith(head) == (table.dataset == "mini_2afc")

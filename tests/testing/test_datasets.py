@@ -118,6 +118,11 @@ class TakesAnySplit(Little):
         return super().entries(split if split in self.splits else "test")
 
 
+class NamesNoFile(Little):
+    def image_files(self, entry):
+        return [f"{entry.id}.png"]
+
+
 DATASETS = [
     (SharesReferences, "share no reference"),
     (SharesIds, "ids are unique"),
@@ -132,6 +137,7 @@ DATASETS = [
     (Shaky, "load() is deterministic"),
     (Shaky, "no global random"),
     (Dated, "fingerprint"),
+    (NamesNoFile, "image_files() names the files"),
     (Moody, "second instance"),
     (TakesAnySplit, "unknown split"),
 ]

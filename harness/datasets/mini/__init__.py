@@ -100,6 +100,10 @@ class Mini(Dataset):
         """The two label files; images that were changed are made again."""
         return [LABELS_FILE, REFERENCES_FILE]
 
+    def image_files(self, entry: Entry) -> Sequence[Path]:
+        """None: images are made, and their hashes are among the labels."""
+        return ()
+
     def notices(self) -> Sequence[str]:
         """What a report has to say about the images loaded so far; empty if all are those that were labelled."""
         return [
