@@ -247,6 +247,8 @@ class BlockRun:
             "forwards": result.forwards,
             "backwards": result.backwards,
             "queries": result.queries,
+            "zero_gradients": result.zero_gradients,
+            "constant_gradients": result.constant_gradients,
             "seconds": [result.seconds / count] * count,
             "batch": [result.together] * count,
             "status": result.status,
