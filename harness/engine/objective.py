@@ -20,6 +20,8 @@ SLACK = 1e-6
 """How far outside budget or box an image may be, in [0, 1] units, before it counts as outside."""
 _ROUNDING = 2.0**-25
 """Half the distance of float32 numbers just below 1: n rounded values move an l2 norm by at most sqrt(n) of it."""
+_Score = Callable[[Tree, Tensor], Tensor]
+"""(Encoded references, images) -> qualities, or what stands in for them."""
 
 
 @dataclass
@@ -187,6 +189,13 @@ class ScorerObjective(Objective):
         self._remember(images, total)
         return total, slope
 
+    def surrogate_gradient(self, images: Tensor) -> Tensor:  # noqa: D102
+        shared = self._shared
+        if not shared.white_box:
+            raise RuntimeError("surrogate_gradient() is not to be had in a black-box view")
+        slopes = [self._gradient(images, shared.scorer.surrogate)[1] for _ in range(shared.eot)]
+        return torch.stack(slopes).mean(0) if shared.eot > 1 else slopes[0]
+
     def best(self) -> Tensor:  # noqa: D102
         if self._shared.budget is None:
             raise RuntimeError("best() is not to be had in a fit, nor for an attack whose uses_best() is False")
@@ -221,12 +230,12 @@ class ScorerObjective(Objective):
         """J of the given qualities, shape [N]."""
         return self.sign * quality if self._opinions is None else self._opinions.error(quality)
 
-    def _gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """J and its gradient by one draw."""
+    def _gradient(self, images: Tensor, score: _Score | None = None) -> tuple[Tensor, Tensor]:
+        """J and its gradient by one draw; of another score than the quality where one is given."""
         shared = self._shared
         leaf = images.detach().requires_grad_(True)
         with torch.enable_grad():
-            value = self._evaluate(leaf)
+            value = self._evaluate(leaf, score)
             if not value.requires_grad:
                 raise PluginFaultError(
                     f"{shared.scorer.name}: its score does not follow the image by differentiable operations "
@@ -238,16 +247,17 @@ class ScorerObjective(Objective):
         # The gradient of a sum is one number seen through strides of 0, which an attack could not change in place.
         return value.detach(), slope.contiguous()
 
-    def _evaluate(self, images: Tensor) -> Tensor:
+    def _evaluate(self, images: Tensor, score: _Score | None = None) -> Tensor:
         shared = self._shared
+        score = score or shared.scorer.quality
         encoded = self._encoded
         if encoded is None:
             encoded = shared.scorer.encode(self.reference, self._rng)
         self._count(shared.ledger.forwards)
         if not shared.autocast:
-            return self.aim(shared.scorer.quality(encoded, images))
+            return self.aim(score(encoded, images))
         with torch.autocast(images.device.type, dtype=torch.bfloat16):
-            quality = shared.scorer.quality(encoded, images)
+            quality = score(encoded, images)
         return self.aim(quality.float())
 
     def _watched(self, images: Tensor) -> Tensor:
