@@ -361,7 +361,7 @@ CLAIMS = (
     _Claim(
         "grid",
         "grid",
-        "the same on the 8-bit grid and off it",
+        "the same off the 8-bit grid as on it",
         (_rounded, _grid_twin, _hair),
         f"pgd at a budget of 4/255 or more, {_OR_ADDED}",
     ),
@@ -378,7 +378,7 @@ CLAIMS = (
         "foretold",
         "gradients foretell what steps do",
         (_foretold,),
-        "verdicts: n, in fp32 and without a randomised defense",
+        "a score that moves, and verdicts: n in fp32 without a randomised defense",
         of_gradients=True,
     ),
     _Claim(

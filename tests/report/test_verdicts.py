@@ -12,7 +12,7 @@ from harness.suite.planning import make_plan
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import LocatedError, parse_text
 
-PLUGINS = [Path(__file__).parents[1] / "toys" / name for name in ("toy.py", "masked.py")]
+PLUGINS = [Path(__file__).parents[1] / "toys" / name for name in ("toy.py", "masked.py", "planted.py")]
 REGISTRY = Registry(PLUGINS)
 
 PLANTED = """
@@ -53,8 +53,13 @@ HONEST = {
     "budget": "pass",
     "unbounded": "pass",
     "noise": "pass",
-    "transfer": "not measured",
+    "transfer": "pass",
     "smoothed": "pass",
+    "restore": "pass",
+    "grid": "pass",
+    "sloped": "pass",
+    "foretold": "pass",
+    "surrogate": "not measured",
 }
 
 
@@ -91,11 +96,11 @@ def test_the_report_has_them_in_every_form(planted):
     folder = planted.folder.report
     rows = json.loads((folder / "tables" / "verdicts.json").read_text(encoding="utf-8"))
     table = pd.read_csv(folder / "tables" / "verdicts.csv")
-    assert len(rows) == len(table) == len(planted.verdicts) == 7 * 6
+    assert len(rows) == len(table) == len(planted.verdicts) == 12 * 6
     assert [row["outcome"] for row in rows] == table["outcome"].tolist()
-    assert next(row for row in rows if row["verdict"] == "transfer")["figure"] is None
+    assert next(row for row in rows if row["verdict"] == "surrogate")["figure"] is None
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert "white-box at least black-box" in page and "would take a transfer to this metric" in page
+    assert "white-box at least black-box" in page and "would take a metric that declares a surrogate" in page
     assert "Gradients may mislead attacks on lbp_only" in page
     terminal = (folder / "terminal.txt").read_text(encoding="utf-8")
     assert terminal.count("FAIL") == 3 + 3 + 1 + 2
@@ -120,10 +125,13 @@ def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_pa
     own = [cell for cell in plan.cells if not cell.for_verdicts]
     assert own == list(plain.cells), "what the suite asks for is the same without them"
     added = {(cell.attack.name, cell.endpoint, round(255 * cell.eps)) for cell in plan.cells if cell.for_verdicts}
-    names = {"square", "smoothed"} & set(REGISTRY.names("attacks"))
+    names = ("square", "smoothed", "pgd_on_grid", "pgd_traced", "pgd")
     assert added == {(name, way, 8) for name in names for way in ("up", "down")} | {
-        ("pgd", way, 255) for way in ("up", "down")
-    }
+        ("pgd", "up", 255), ("pgd", "down", 255), ("restore", "", 8), ("noise", "", 0)
+    }  # fmt: skip
+    twins = {cell.source.label for cell in plan.cells if cell.for_verdicts and cell.threat == "transfer"}
+    assert twins == {"verdicts: psnr", "verdicts: ssim", "verdicts: gmsd"}
+    assert {probe.metric.label for probe in plan.probes} == {"linear"}, "twins are not probed"
     assert {plan.slices_of(cell) for cell in plan.cells if cell.for_verdicts} == {2}
     assert {plan.slices_of(cell) for cell in own} == {5}
     first = run(text, tmp_path / "run")
@@ -138,9 +146,9 @@ def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_pa
 def test_without_added_cells_the_free_ones_are_decided_and_the_others_say_what_they_take(tmp_path):
     result = run(SMALL.replace("verdicts: 20", "limit: 5"), tmp_path / "run")
     found = outcomes(result, "linear")
-    assert {name for name, outcome in found.items() if outcome == "pass"} == {"iterative", "budget", "noise"}
+    assert {name for name, outcome in found.items() if outcome == "pass"} == {"iterative", "budget", "noise", "grid", "sloped"}
     needs = {row["verdict"]: row["needs"] for row in result.verdicts if row["needs"]}
-    assert set(needs) == {"black_box", "unbounded", "transfer", "smoothed"}
+    assert set(needs) == {"black_box", "unbounded", "transfer", "smoothed", "restore", "foretold", "surrogate"}
     assert needs["unbounded"] == "verdicts: n" and "transfer: all" in needs["transfer"]
     assert run(SMALL.replace("verdicts: 20", "limit: 5\nverdicts: false"), tmp_path / "none").verdicts == []
 
