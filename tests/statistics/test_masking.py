@@ -68,7 +68,13 @@ def test_gradients_foretell_where_the_disagreement_is_at_most_a_half():
 def test_what_speaks_most_against_a_claim_comes_first():
     passed, open_, failed = Figure(0.1, 0, 0.2, -0.1, 9), Figure(0, -0.3, 0.2, -0.1, 9), Figure(-1, -2, -0.2, -0.1, 9)
     worse, unknown = Figure(-3, -4, -2, -0.1, 9), Figure(0.1, np.nan, np.nan, -0.1, 9)
-    assert sorted([passed, open_, failed, worse, unknown], key=lambda one: one.order) == [worse, failed, unknown, open_, passed]
+    assert sorted([passed, open_, failed, worse, unknown], key=lambda one: one.order) == [
+        worse,
+        failed,
+        unknown,
+        open_,
+        passed,
+    ]
 
 
 def test_an_attack_is_suited_where_its_steps_cross_the_ball_and_are_finer_than_one():

@@ -138,7 +138,9 @@ class StochasticRounding(PSNR):
     """PSNR of the image rounded up or down by chance to 32 levels."""
 
     def score(self, reference, dist):
-        return super().score(reference, torch.floor(dist * 31 + torch.rand_like(dist)) / 31) + 0 * dist.flatten(1).mean(1)
+        return super().score(reference, torch.floor(dist * 31 + torch.rand_like(dist)) / 31) + 0 * dist.flatten(1).mean(
+            1
+        )
 
 
 @register("saturating")

@@ -116,7 +116,7 @@ def _zeros(data: RunData, one: Evaluated) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.3g} %"
 
 
 def _figure_texts(row: Row) -> tuple[str, str]:
