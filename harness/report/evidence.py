@@ -15,7 +15,7 @@ from harness.report.arrays import Evaluated, ScorerGrid, Setting
 from harness.report.data import RunData
 from harness.statistics import robustness
 from harness.statistics.bootstrap import Floats
-from harness.statistics.masking import Figure, foretold, not_weaker, reaches, sloped, suited
+from harness.statistics.masking import GRID_SHARE, SHARE, Figure, foretold, not_weaker, reaches, sloped, suited
 from harness.suite.verdict_cells import GRID_FROM, HAIR, LABEL
 from harness.wording import budget_text
 
@@ -122,11 +122,13 @@ class View:
                 yield from best.values()
                 return
 
-    def compared(self, pushes: Sequence[tuple[Setting, Floats, str, Floats]], endpoint: str) -> Iterator[Evidence]:
+    def compared(
+        self, pushes: Sequence[tuple[Setting, Floats, str, Floats]], endpoint: str, missing: float = SHARE
+    ) -> Iterator[Evidence]:
         """One piece of evidence for each (attack, its push, what the other is called, the other's push)."""
         clean = self.scorer.clean.mean(axis=0)
         for setting, first, other, second in pushes:
-            found = not_weaker(first, second, clean, self.one.codes, self.one.multiplicities)
+            found = not_weaker(first, second, clean, self.one.codes, self.one.multiplicities, missing)
             if found.samples and not np.isnan(found.value):
                 yield Evidence(found, setting, other, endpoint)
 
@@ -179,7 +181,7 @@ def grid_twin(view: View, endpoint: str) -> Iterator[Evidence]:
             other = view.push(plain, endpoint) if same and push is not None and plain.eps >= _GRID_FROM else None
             if other is not None and push is not None:
                 found += [(plain, other, twin.attack, push), (twin, push, plain.attack, other)]
-    yield from view.compared(found, endpoint)
+    yield from view.compared(found, endpoint, GRID_SHARE)
 
 
 def rounded(view: View, endpoint: str) -> Iterator[Evidence]:

@@ -20,6 +20,9 @@ TOLERANCE = 0.02
 """What may be missing of a figure in standard deviations of clean quality."""
 SHARE = 0.1
 """What may be missing besides, as a share of the other's shift: honest attacks differ by a few percent."""
+GRID_SHARE = 0.3
+"""The same between an attack and its twin on the 8-bit grid: near a reference, which lies on the grid, coarse steps
+that land on it gain, and elsewhere they lose."""
 REACHED = 0.9
 """Share of samples that an attack without bounds should drive past the edge of the clean range."""
 EDGES = (0.05, 0.95)
@@ -76,11 +79,18 @@ def suited(parameters: Mapping[str, Any], eps: float, norm: str = "linf") -> boo
     return steps * size >= across * (1 - 1e-6) and size <= eps / 2 * (1 + 1e-6)
 
 
-def not_weaker(first: ArrayLike, second: ArrayLike, clean: ArrayLike, codes: Ints, multiplicities: Ints) -> Figure:
+def not_weaker(
+    first: ArrayLike,
+    second: ArrayLike,
+    clean: ArrayLike,
+    codes: Ints,
+    multiplicities: Ints,
+    missing: float = SHARE,
+) -> Figure:
     """The claim that one attack moves quality at least as far as another, paired over samples.
 
     Its figure is the mean of first - second in standard deviations of clean quality; allowed are
-    -`TOLERANCE` - `SHARE` x the second's mean shift.
+    -`TOLERANCE` - `missing` x the second's mean shift.
 
     Args:
         first: Push of the attack that should not be the weaker, shape [N]; nan for samples that do not count.
@@ -88,12 +98,13 @@ def not_weaker(first: ArrayLike, second: ArrayLike, clean: ArrayLike, codes: Int
         clean: Clean quality of all samples, shape [N].
         codes: Cluster number of each sample, shape [N].
         multiplicities: Shape [B, C].
+        missing: What may be missing, as a share of the second's shift.
     """
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     both = np.where(np.isnan(difference), np.nan, second)
     spread = resampled_mean_over_sigma(difference, clean, codes, multiplicities)
     interval = percentile_interval(spread, multiplicities.shape[1])
-    least = -TOLERANCE - SHARE * abs(mean_over_sigma(both, clean))
+    least = -TOLERANCE - missing * abs(mean_over_sigma(both, clean))
     count = int((~np.isnan(difference)).sum())
     return Figure(mean_over_sigma(difference, clean), interval.low, interval.high, least, count)
 

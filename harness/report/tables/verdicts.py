@@ -13,7 +13,7 @@ from harness.report.layout import Layout, scorer_of
 from harness.report.masking import CLAIMS, INCONCLUSIVE, NOT_MEASURED, verdict_rows
 from harness.report.measure import Row
 from harness.report.table import Table, make_table, table
-from harness.statistics.masking import EDGES, FORETOLD, MISLED, REACHED, SHARE, SLOPED, TOLERANCE
+from harness.statistics.masking import EDGES, FORETOLD, GRID_SHARE, MISLED, REACHED, SHARE, SLOPED, TOLERANCE
 from harness.wording import MISSING, attack_text, budget_text, number, scorer_text, with_interval
 
 
@@ -43,7 +43,8 @@ def verdicts_table(data: RunData, one: Evaluated) -> Table | None:
         "Figures are differences of mean shift in σ, paired over images, of the comparison that speaks most against "
         "the claim among all budgets and both endpoints. One passes where its whole interval lies above the least "
         f"allowed, −({TOLERANCE} σ + {100 * SHARE:.0f} % of the other's shift), fails where all of it lies below, and "
-        "is inconclusive in between. Unbounded: share of images that pgd at "
+        f"is inconclusive in between ({100 * GRID_SHARE:.0f} % between pgd and its twin on the 8-bit grid). Unbounded: "
+        "share of images that pgd at "
         f"ε 1, from the image itself, drives past the {100 * EDGES[0]:.0f} % (down) or {100 * EDGES[1]:.0f} % (up) "
         f"quantile of clean quality; least allowed is {REACHED}. Not zero: share of images with a gradient at half of "
         f"the evaluations or more; least {SLOPED}. Foretell: share of images whose gradients, along the attack's own "
