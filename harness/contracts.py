@@ -205,6 +205,22 @@ class Metric(nn.Module):
         """
         raise NotImplementedError
 
+    def surrogate(self, reference: Tree, dist: Tensor) -> Tensor:
+        """Differentiable stand-in for `score`, used for its backward pass only (BPDA), where the metric declares one.
+
+        For a metric whose own backward pass does not follow its score (rounding, hard codes, `exact_gradient = False`):
+        an honest approximation, in the units and direction of the score. Attacks ask for it through
+        `Objective.surrogate_gradient`, and verdicts on gradient masking hold it against the metric's own gradient.
+
+        Args:
+            reference: What `encode` returned for the references.
+            dist: Distorted images, N x 3 x H x W in [0, 1].
+
+        Returns:
+            Shape [N].
+        """
+        return self.score(reference, dist)
+
     def forward(self, *, ref: Tensor, dist: Tensor) -> Tensor:
         """Score of (ref, dist) pairs; keyword-only, because argument order differs between libraries."""
         score: Tensor = self.score(self.encode(ref), dist)
@@ -316,6 +332,14 @@ class Objective(ABC):
         Raises:
             RuntimeError: In a black-box view.
         """
+
+    def surrogate_gradient(self, images: Tensor) -> Tensor:
+        """Gradient of J as `Metric.surrogate` has it, N x 3 x H x W; that of J for a metric that declares none.
+
+        Raises:
+            RuntimeError: In a black-box view.
+        """
+        return self.gradient(images)[1]
 
     @abstractmethod
     def best(self) -> Tensor:

@@ -63,6 +63,8 @@ class AttackedBatch:
     forwards: list[int]
     backwards: list[int]
     queries: list[int]
+    zero_gradients: list[int]
+    constant_gradients: list[int]
     seconds: float
     together: int
     """Images that were attacked at once: those of the batch, at every radius."""
@@ -98,7 +100,8 @@ def unattacked(batch: Batch, index: int) -> AttackedBatch:
     """A batch as it is, for clean cells."""
     zeros = [0] * len(batch.items)
     status = ["ok"] * len(batch.items)
-    return AttackedBatch(batch, index, batch.dist, zeros, zeros, zeros, zeros, 0.0, len(zeros), status, {})
+    counts = (zeros, zeros, zeros, zeros, zeros)
+    return AttackedBatch(batch, index, batch.dist, zeros, *counts, 0.0, len(zeros), status, {})
 
 
 def attack_batch(
@@ -182,6 +185,8 @@ class _Attempt:
                 ledger.forwards[rows].tolist(),
                 ledger.backwards[rows].tolist(),
                 ledger.queries[rows].tolist(),
+                ledger.zero_gradients[rows].tolist(),
+                ledger.constant_gradients[rows].tolist(),
                 seconds,
                 count,
                 status[rows],

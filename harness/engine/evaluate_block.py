@@ -248,6 +248,8 @@ class BlockRun:
             "forwards": result.forwards,
             "backwards": result.backwards,
             "queries": result.queries,
+            "zero_gradients": result.zero_gradients,
+            "constant_gradients": result.constant_gradients,
             "seconds": [result.seconds / count] * count,
             "batch": [result.together] * count,
             "torch": [torch.__version__] * count,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.contracts import Attack, Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
 from harness.engine.scorer import Scorer
+from harness.engine.slopes import Slopes
 from harness.plugins.returned import PluginFaultError
 from harness.suite.model import Precision
 
@@ -19,6 +20,8 @@ SLACK = 1e-6
 """How far outside budget or box an image may be, in [0, 1] units, before it counts as outside."""
 _ROUNDING = 2.0**-25
 """Half the distance of float32 numbers just below 1: n rounded values move an l2 norm by at most sqrt(n) of it."""
+_Score = Callable[[Tree, Tensor], Tensor]
+"""(Encoded references, images) -> qualities, or what stands in for them."""
 
 
 @dataclass
@@ -28,11 +31,15 @@ class Ledger:
     forwards: Tensor
     backwards: Tensor
     queries: Tensor
+    zero_gradients: Tensor
+    """Backward passes whose gradient was zero or not finite."""
+    constant_gradients: Tensor
+    """Backward passes whose gradient was that of the one before, at another image."""
 
     @classmethod
     def zeros(cls, count: int, device: torch.device) -> Ledger:
         """A ledger of nothing yet."""
-        return cls(*(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3)))
+        return cls(*(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(5)))
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class _Shared:
     start: Tensor
     budget: Budget | None
     ledger: Ledger
+    slopes: Slopes
     best_images: Tensor
     best_value: Tensor
     eot: int
@@ -133,6 +141,7 @@ class ScorerObjective(Objective):
             start=start,
             budget=budget,
             ledger=Ledger.zeros(count, device),
+            slopes=Slopes(count, device),
             best_images=start.clone() if budget is not None else start,
             best_value=torch.full((count,), -torch.inf, device=device),
             eot=eot if scorer.randomised else 1,
@@ -160,7 +169,8 @@ class ScorerObjective(Objective):
                 value = torch.stack([self._evaluate(images) for _ in range(shared.eot)]).mean(0)
             value = torch.where(allowed, value.clone(), -torch.inf)
         else:
-            value = torch.stack([self._evaluate(images) for _ in range(shared.eot)]).mean(0)
+            seen = self._watched(images) if torch.is_grad_enabled() and images.requires_grad else images
+            value = torch.stack([self._evaluate(seen) for _ in range(shared.eot)]).mean(0)
             if value.requires_grad:
                 value.register_hook(lambda _: self._count(shared.ledger.backwards, shared.eot))
         self._remember(images, value)
@@ -178,6 +188,13 @@ class ScorerObjective(Objective):
             total, slope = total / shared.eot, slope / shared.eot
         self._remember(images, total)
         return total, slope
+
+    def surrogate_gradient(self, images: Tensor) -> Tensor:  # noqa: D102
+        shared = self._shared
+        if not shared.white_box:
+            raise RuntimeError("surrogate_gradient() is not to be had in a black-box view")
+        slopes = [self._gradient(images, shared.scorer.surrogate)[1] for _ in range(shared.eot)]
+        return torch.stack(slopes).mean(0) if shared.eot > 1 else slopes[0]
 
     def best(self) -> Tensor:  # noqa: D102
         if self._shared.budget is None:
@@ -213,12 +230,12 @@ class ScorerObjective(Objective):
         """J of the given qualities, shape [N]."""
         return self.sign * quality if self._opinions is None else self._opinions.error(quality)
 
-    def _gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """J and its gradient by one draw."""
+    def _gradient(self, images: Tensor, score: _Score | None = None) -> tuple[Tensor, Tensor]:
+        """J and its gradient by one draw; of another score than the quality where one is given."""
         shared = self._shared
         leaf = images.detach().requires_grad_(True)
         with torch.enable_grad():
-            value = self._evaluate(leaf)
+            value = self._evaluate(leaf, score)
             if not value.requires_grad:
                 raise PluginFaultError(
                     f"{shared.scorer.name}: its score does not follow the image by differentiable operations "
@@ -226,20 +243,36 @@ class ScorerObjective(Objective):
                 )
             value.register_hook(lambda _: self._count(shared.ledger.backwards))
             (slope,) = torch.autograd.grad(value.sum(), leaf)
+        self._look(leaf, slope)
         # The gradient of a sum is one number seen through strides of 0, which an attack could not change in place.
         return value.detach(), slope.contiguous()
 
-    def _evaluate(self, images: Tensor) -> Tensor:
+    def _evaluate(self, images: Tensor, score: _Score | None = None) -> Tensor:
         shared = self._shared
+        score = score or shared.scorer.quality
         encoded = self._encoded
         if encoded is None:
             encoded = shared.scorer.encode(self.reference, self._rng)
         self._count(shared.ledger.forwards)
         if not shared.autocast:
-            return self.aim(shared.scorer.quality(encoded, images))
+            return self.aim(score(encoded, images))
         with torch.autocast(images.device.type, dtype=torch.bfloat16):
-            quality = shared.scorer.quality(encoded, images)
+            quality = score(encoded, images)
         return self.aim(quality.float())
+
+    def _watched(self, images: Tensor) -> Tensor:
+        """The same images, whose gradients are looked at on their way to the attack."""
+        watched = images.view_as(images)
+        watched.register_hook(lambda slope: self._look(images, slope, self._shared.eot))
+        return watched
+
+    def _look(self, images: Tensor, slope: Tensor, draws: int = 1) -> None:
+        zero, same = self._shared.slopes.look(images, slope, self._rows)
+        for column, found in ((self.ledger.zero_gradients, zero), (self.ledger.constant_gradients, same)):
+            if self._rows is None:
+                column += draws * found
+            else:
+                column.index_add_(0, self._rows, draws * found.to(column.dtype))
 
     def _spend(self, count: int) -> Tensor:
         """Charge queries before they are made; says which rows still had enough, bool of shape [n].

@@ -56,6 +56,13 @@ STORED: Sequence[Column] = (
     Column("forwards", "whole", "evaluations", "forward passes of the attack for this item"),
     Column("backwards", "whole", "evaluations", "backward passes, likewise"),
     Column("queries", "whole", "evaluations", "queries of a black-box attack, likewise"),
+    Column("zero_gradients", "whole", "evaluations", "backward passes whose gradient was zero or not finite"),
+    Column(
+        "constant_gradients",
+        "whole",
+        "evaluations",
+        "backward passes that gave the last gradient again, at another image (no fault in a linear score)",
+    ),
     Column("seconds", "real", "s", "time of the attack divided by the items of its batch"),
     Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
     Column("torch", "text", "", "version of torch that computed the row"),

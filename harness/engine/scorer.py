@@ -70,13 +70,28 @@ class Scorer:
         Raises:
             PluginFaultError: The metric or a purifier returned something that its contract does not allow.
         """
+        encoded, dist = self._purified(reference, dist, inspect)
+        score = check_scores(self.metric.score(encoded, dist), dist, self.name)
+        return score if self.metric.higher_is_better else -score
+
+    def surrogate(self, reference: Tree, dist: Tensor) -> Tensor:
+        """What the metric names as its differentiable stand-in, as quality, shape [N]; arguments as of `quality`.
+
+        Raises:
+            PluginFaultError: The metric or a purifier returned something that its contract does not allow.
+        """
+        encoded, dist = self._purified(reference, dist, inspect=False)
+        score = check_scores(self.metric.surrogate(encoded, dist), dist, f"{self.name}: surrogate()")
+        return score if self.metric.higher_is_better else -score
+
+    def _purified(self, reference: Tree, dist: Tensor, inspect: bool) -> tuple[Tree, Tensor]:
+        """The encoded reference, and the images after every purifier."""
         encoded, draws = reference
         for purifier, draw, name in zip(self.purifiers, draws, self._names, strict=True):
             dist = check_images(_purify(purifier, dist, draw), dist, f"{name}: apply()", same_size=False)
             if inspect:
                 check_range(dist, f"{name}: apply()")
-        score = check_scores(self.metric.score(encoded, dist), dist, self.name)
-        return score if self.metric.higher_is_better else -score
+        return encoded, dist
 
 
 def _purify(purifier: Purifier, images: Tensor, draw: Any) -> Tensor:

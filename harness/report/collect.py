@@ -46,7 +46,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         notices=[*_unfinished(plan, store), *_unprobed(plan, store), *store.read_provenance("notices")],
         failures=_failures(plan, store),
         faults=_faults(plan, store),
-        expected=list(dict.fromkeys(cell.who for cell in plan.cells)),
+        expected=list(dict.fromkeys(cell.who for cell in plan.cells if not cell.for_verdicts)),
         weights={m.label: text for m in plan.suite.metrics if (text := _weights_text(m, registry))},
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
         attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},

@@ -25,7 +25,7 @@ from harness.suite.plan import (
     SplitSpec,
     in_hash_order,
 )
-from harness.suite.verdict_cells import added_attacks
+from harness.suite.verdict_cells import added_attacks, traced_attacks, transferred_attacks, unmasked_twins
 
 PROBES = 2
 """Part of a probe's identity. Raise it when a metric is asked for more."""
@@ -81,7 +81,8 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
                     cells.setdefault(part.id, part)
                 else:
                     facts.setdefault(part.id, part)
-    metrics = {spec.metric.label: spec.metric for cell in cells.values() for spec in (cell.source, cell.scorer)}
+    own = (cell for cell in cells.values() if not cell.for_verdicts)  # unmasked twins are known to keep the contract
+    metrics = {spec.metric.label: spec.metric for cell in own for spec in (cell.source, cell.scorer)}
     probes = tuple(_probe(metric) for metric in metrics.values())
     return Plan(
         suite,
@@ -197,17 +198,24 @@ def _for_verdicts(
     """The cells that verdicts on a scorer need beyond the suite's own; masking is of the scorer that is attacked."""
     if source.key != scorer.key or suite.excludes(_condition(split, source, scorer, defense)):
         return
-    for attack, norm, eps in added_attacks(suite, registry, scorer.metric):
-        if suite.excludes(_condition(split, source, scorer, defense, attack.label, norm, eps)):
+    randomised = any(registry.purifier(use.name).cls.randomised for use in defense.purifiers)
+    traced = () if randomised else traced_attacks(suite, registry, scorer.metric)
+    wanted = [(source, *added) for added in (*added_attacks(suite, registry, scorer.metric), *traced)]
+    twins = [ScorerSpec(metric) for metric in unmasked_twins(suite, registry, scorer.metric)]
+    wanted += [(twin, *added) for twin in twins for added in transferred_attacks(suite, registry)]
+    for attacked, attack, norm, eps in wanted:
+        if suite.excludes(_condition(split, attacked, scorer, defense, attack.label, norm, eps)):
             continue
-        eot = defense.eot if not attack.control else 1
-        fact = None if attack.control else _fact(suite, calibration, source)
+        direct = attacked is source
+        eot = defense.eot if direct and not attack.control else 1
+        fact = None if attack.control else _fact(suite, calibration, attacked)
         if fact is not None:
             yield fact
         endpoints: tuple[Endpoint, ...] = ("",) if attack.control else _UP_AND_DOWN
         for endpoint in endpoints:
-            condition = _Condition(attack, endpoint, norm, eps, defense.threat, eot, fact)
-            yield replace(_cell(suite, split, source, scorer, defense, condition), for_verdicts=True)
+            threat = defense.threat if direct else "transfer"
+            condition = _Condition(attack, endpoint, norm, eps, threat, eot, fact)
+            yield replace(_cell(suite, split, attacked, scorer, defense, condition), for_verdicts=True)
 
 
 def _condition(

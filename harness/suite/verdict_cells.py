@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.contracts import Norm
+from harness.contracts import Metric, Norm
 from harness.plugins.registry import Registry
 from harness.statistics.masking import suited
 from harness.suite.model import AttackUse, MetricUse, Suite
@@ -17,43 +17,105 @@ from harness.suite.uses import plugin_use
 USUAL_EPS = 8 / 255
 """Radius of the added cells where a suite has no linf budget."""
 LABEL = "verdicts: "
-"""What the labels of added attacks begin with, so that none is taken for one of the suite's."""
+"""What the labels of added attacks and metrics begin with, so that none is taken for one of the suite's."""
 QUERIES = 300
 """Of an added black-box attack, per image."""
 UNBOUNDED: Mapping[str, Any] = {"steps": 256, "step_size": 1 / 255, "start": "zero", "keep": "best"}
 """PGD at radius 1: its steps add up to the whole range of images, from the image itself, so that a vanished gradient
 shows and no random start helps. They are fine, because steps of 2/255 stop short of images that are almost pristine."""
+HAIR = 0.1 / 255
+"""Radius of the noise that takes an image a hair off the 8-bit grid."""
+GRID_FROM = 4 / 255
+"""Radius from which on pgd on the 8-bit grid should do what it does off it: smaller balls hold too few grey levels."""
+UNMASKED = ("psnr", "ssim", "gmsd")
+"""Metrics known to be honest, which score images of 11 px a side and more."""
 _BLACK_BOX = ("square", "random_search")
 """The first that is registered serves as the black-box attack."""
 
+Added = tuple[AttackUse, Norm, float]
 
-def added_attacks(suite: Suite, registry: Registry, metric: MetricUse) -> Iterator[tuple[AttackUse, Norm, float]]:
-    """Attacks with the budgets they are added at; none for a metric that white-box attacks cannot have.
+
+def added_attacks(suite: Suite, registry: Registry, metric: MetricUse) -> Iterator[Added]:
+    """Attacks on a metric with the budgets they are added at; on one without a gradient those that need none.
 
     An attack that the suite lists itself at the same radius is not added again; one that has to be like the suite's PGD
     takes its steps.
     """
-    if not suite.verdict_samples or not registry.metric(metric.name).cls.differentiable:
+    if not suite.verdict_samples:
         return
-    radii = sorted(eps for norm, eps in suite.budgets if norm == "linf" and eps < 1)
-    largest = radii[-1] if radii else USUAL_EPS
-    own = {use.name: use for use in reversed(suite.attacks) if "linf" in use.norms} if radii else {}
-    theirs = own["pgd"].parameters if "pgd" in own else {}
-    apt = [eps for eps in radii if theirs and suited(theirs, eps)]
-    pgd = _pgd(theirs, largest)
-    like_pgd = {name: pgd[name] for name in ("steps", "step_size")}
+    radii, largest = _radii(suite)
+    own = _own(suite)
+    cls = registry.metric(metric.name).cls
     black_box = next((name for name in _BLACK_BOX if registry.knows("attacks", name)), None)
     searched = any(not use.control and not registry.attack(use.name).cls.needs_gradient for use in own.values())
-    wanted: list[tuple[str, Mapping[str, Any]]] = [("noise", {}), ("fgsm", {}), ("smoothed", like_pgd)]
+    wanted: list[tuple[str, Mapping[str, Any]]] = [("noise", {}), ("restore", {})]
     wanted += [(black_box, {"queries": QUERIES})] if black_box and not searched else []
+    if cls.differentiable:
+        steps = _steps(suite)
+        wanted += [("fgsm", {}), ("smoothed", steps)]
+        wanted += [("pgd_on_grid", steps)] if largest >= GRID_FROM * (1 - 1e-9) else []
+        wanted += [("bpda", steps)] if cls.surrogate is not Metric.surrogate else []
     for name, parameters in wanted:
         if name not in own and registry.knows("attacks", name):
             yield _use(registry, name, parameters), "linf", largest
+    if registry.knows("attacks", "noise"):
+        yield _use(registry, "noise", {}), "linf", HAIR
+    if not cls.differentiable:
+        return
+    theirs = own["pgd"].parameters if "pgd" in own else {}
+    apt = [eps for eps in radii if theirs and suited(theirs, eps)]
     if largest not in apt:
-        yield _use(registry, "pgd", pgd), "linf", largest
+        yield _use(registry, "pgd", _pgd(theirs, largest)), "linf", largest
     if len(apt) < 2:
         yield _use(registry, "pgd", _pgd(theirs, largest / 2)), "linf", largest / 2
     yield _use(registry, "pgd", UNBOUNDED, "pgd unbounded"), "linf", 1.0
+
+
+def traced_attacks(suite: Suite, registry: Registry, metric: MetricUse) -> Iterator[Added]:
+    """PGD that holds gradients against differences of the score, where these are exact enough: not in bfloat16."""
+    if not suite.verdict_samples or suite.precision != "fp32" or not registry.metric(metric.name).cls.differentiable:
+        return
+    if registry.knows("attacks", "pgd_traced") and "pgd_traced" not in _own(suite):
+        yield _use(registry, "pgd_traced", _steps(suite)), "linf", _radii(suite)[1]
+
+
+def transferred_attacks(suite: Suite, registry: Registry) -> Iterator[Added]:
+    """What is made on an unmasked twin and judged by a metric: the PGD that the metric's own is held against."""
+    if suite.verdict_samples:
+        largest = _radii(suite)[1]
+        own = _own(suite)
+        theirs = own["pgd"].parameters if "pgd" in own else {}
+        yield _use(registry, "pgd", _pgd(theirs, largest)), "linf", largest
+
+
+def unmasked_twins(suite: Suite, registry: Registry, metric: MetricUse) -> Iterator[MetricUse]:
+    """Honest metrics whose attacked images a metric is shown; never itself."""
+    if not suite.verdict_samples:
+        return
+    for name in UNMASKED:
+        if name != metric.name and registry.knows("metrics", name):
+            plugin = registry.metric(name)
+            use = plugin_use("metrics", plugin, {p.name: p.default for p in plugin.parameters()}, {})
+            yield MetricUse(**{**use, "label": LABEL + name}, weights="", weights_file=None)
+
+
+def _radii(suite: Suite) -> tuple[list[float], float]:
+    """The suite's linf radii below 1 in order, and the one that cells are added at."""
+    radii = sorted(eps for norm, eps in suite.budgets if norm == "linf" and eps < 1)
+    return radii, radii[-1] if radii else USUAL_EPS
+
+
+def _own(suite: Suite) -> dict[str, AttackUse]:
+    """The suite's own attacks in linf by their registered names, the first of each."""
+    has_linf = any(norm == "linf" and eps < 1 for norm, eps in suite.budgets)
+    return {use.name: use for use in reversed(suite.attacks) if "linf" in use.norms} if has_linf else {}
+
+
+def _steps(suite: Suite) -> Mapping[str, Any]:
+    """Steps of the PGD that others have to be like."""
+    own = _own(suite)
+    pgd = _pgd(own["pgd"].parameters if "pgd" in own else {}, _radii(suite)[1])
+    return {name: pgd[name] for name in ("steps", "step_size")}
 
 
 def _pgd(theirs: Mapping[str, Any], eps: float) -> Mapping[str, Any]:

@@ -190,3 +190,19 @@ def test_l2_projections_of_whole_photographs_count_as_inside(eps):
     assert (length > 0.98 * eps).all() or (far.clamp(0, 1) - start).flatten(1).norm(dim=1).max() < 1.02 * eps
     beyond = start + (near - start) * (1 + 2e-4)
     assert not within(beyond, start, budget)[length > 0.9999 * eps].any()
+
+
+def test_gradients_that_point_nowhere_and_those_that_stay_the_same_are_counted(setting):
+    objective, dist, _, _ = setting("negative_mse")
+    objective.gradient(objective.reference)  # at the reference the slope of a squared error is 0
+    objective.gradient(dist)
+    objective.select(torch.tensor([2])).gradient(objective.reference[2:3])
+    leaf = objective.reference.clone().requires_grad_(True)
+    objective(leaf).sum().backward()
+    assert objective.ledger.zero_gradients.tolist() == [2, 2, 3, 2]
+    assert objective.ledger.constant_gradients.tolist() == [0] * 4
+    straight, dist, _, _ = setting("linear")
+    for image in (dist, dist, dist + 0.01, dist + 0.02):  # the same image twice is no other image
+        straight.gradient(image)
+    assert straight.ledger.constant_gradients.tolist() == [2] * 4 and straight.ledger.backwards.tolist() == [4] * 4
+    assert straight.ledger.zero_gradients.tolist() == [0] * 4

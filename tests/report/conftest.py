@@ -76,7 +76,17 @@ def _row(**columns: object) -> dict[str, object]:
         "device": "cpu",
         "status": "ok",
     }
-    empty |= {"forwards": 11.0, "backwards": 10.0, "queries": 0.0, "seconds": 0.02, "batch": 32, "linf": 0.0, "l2": 0.0}
+    empty |= {
+        "forwards": 11.0,
+        "backwards": 10.0,
+        "queries": 0.0,
+        "zero_gradients": 0.0,
+        "constant_gradients": 0.0,
+        "seconds": 0.02,
+        "batch": 32,
+        "linf": 0.0,
+        "l2": 0.0,
+    }
     empty["plugin"] = base_name(str(columns["attack"]))
     return empty | columns
 

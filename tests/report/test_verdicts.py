@@ -12,7 +12,7 @@ from harness.suite.planning import make_plan
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import LocatedError, parse_text
 
-PLUGINS = [Path(__file__).parents[1] / "toys" / name for name in ("toy.py", "masked.py")]
+PLUGINS = [Path(__file__).parents[1] / "toys" / name for name in ("toy.py", "masked.py", "planted.py")]
 REGISTRY = Registry(PLUGINS)
 
 PLANTED = """
@@ -53,8 +53,13 @@ HONEST = {
     "budget": "pass",
     "unbounded": "pass",
     "noise": "pass",
-    "transfer": "not measured",
+    "transfer": "pass",
     "smoothed": "pass",
+    "restore": "pass",
+    "grid": "pass",
+    "sloped": "pass",
+    "foretold": "pass",
+    "surrogate": "not measured",
 }
 
 
@@ -63,13 +68,16 @@ def test_honest_metrics_pass(planted):
     assert outcomes(planted, "linear") == HONEST
 
 
+FLAT = {"black_box", "unbounded", "noise", "transfer", "restore", "sloped", "foretold"}
+
+
 @pytest.mark.parametrize(
     ("metric", "caught"),
     [
-        ("lbp_only", {"black_box", "unbounded", "noise"}),
-        ("rounded", {"black_box", "unbounded", "noise"}),
-        ("saturated", {"unbounded"}),
-        ("noisy", {"unbounded", "smoothed"}),
+        ("lbp_only", FLAT),
+        ("rounded", FLAT),
+        ("saturated", {"unbounded", "transfer", "restore", "sloped"}),
+        ("noisy", {"unbounded", "transfer", "restore", "smoothed"}),
     ],
 )
 def test_planted_masking_is_caught(planted, metric, caught):
@@ -91,14 +99,15 @@ def test_the_report_has_them_in_every_form(planted):
     folder = planted.folder.report
     rows = json.loads((folder / "tables" / "verdicts.json").read_text(encoding="utf-8"))
     table = pd.read_csv(folder / "tables" / "verdicts.csv")
-    assert len(rows) == len(table) == len(planted.verdicts) == 7 * 6
+    assert len(rows) == len(table) == len(planted.verdicts) == 12 * 6
     assert [row["outcome"] for row in rows] == table["outcome"].tolist()
-    assert next(row for row in rows if row["verdict"] == "transfer")["figure"] is None
+    assert next(row for row in rows if row["verdict"] == "surrogate")["figure"] is None
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert "white-box at least black-box" in page and "would take a transfer to this metric" in page
+    assert "white-box at least black-box" in page and "would take a metric that declares a surrogate" in page
     assert "Gradients may mislead attacks on lbp_only" in page
     terminal = (folder / "terminal.txt").read_text(encoding="utf-8")
-    assert terminal.count("FAIL") == 3 + 3 + 1 + 2
+    assert terminal.count("FAIL") == [row["outcome"] for row in planted.verdicts].count("FAIL") == 7 + 7 + 4 + 4
+    assert "lbp_only 100 % zero" in page and "linear 0 % zero" in page, "gradients that point nowhere are counted"
 
 
 def test_cells_added_for_verdicts_show_in_no_other_table(planted):
@@ -120,10 +129,13 @@ def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_pa
     own = [cell for cell in plan.cells if not cell.for_verdicts]
     assert own == list(plain.cells), "what the suite asks for is the same without them"
     added = {(cell.attack.name, cell.endpoint, round(255 * cell.eps)) for cell in plan.cells if cell.for_verdicts}
-    names = {"square", "smoothed"} & set(REGISTRY.names("attacks"))
+    names = ("square", "smoothed", "pgd_on_grid", "pgd_traced", "pgd")
     assert added == {(name, way, 8) for name in names for way in ("up", "down")} | {
-        ("pgd", way, 255) for way in ("up", "down")
-    }
+        ("pgd", "up", 255), ("pgd", "down", 255), ("restore", "", 8), ("noise", "", 0)
+    }  # fmt: skip
+    twins = {cell.source.label for cell in plan.cells if cell.for_verdicts and cell.threat == "transfer"}
+    assert twins == {"verdicts: psnr", "verdicts: ssim", "verdicts: gmsd"}
+    assert {probe.metric.label for probe in plan.probes} == {"linear"}, "twins are not probed"
     assert {plan.slices_of(cell) for cell in plan.cells if cell.for_verdicts} == {2}
     assert {plan.slices_of(cell) for cell in own} == {5}
     first = run(text, tmp_path / "run")
@@ -132,15 +144,21 @@ def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_pa
     assert {row["images"] for row in first.verdicts if row["verdict"] == "iterative"} == {20}, "the suite's own decide"
     assert run(text, tmp_path / "run").blocks == 0
     more = run(text.replace("verdicts: 6", "verdicts: 12"), tmp_path / "run")
-    assert more.blocks == 1 and more.data.verdict_records["sample"].nunique() == 12
+    assert more.blocks == 1 + 3 and more.data.verdict_records["sample"].nunique() == 12
 
 
 def test_without_added_cells_the_free_ones_are_decided_and_the_others_say_what_they_take(tmp_path):
     result = run(SMALL.replace("verdicts: 20", "limit: 5"), tmp_path / "run")
     found = outcomes(result, "linear")
-    assert {name for name, outcome in found.items() if outcome == "pass"} == {"iterative", "budget", "noise"}
+    assert {name for name, outcome in found.items() if outcome == "pass"} == {
+        "iterative",
+        "budget",
+        "noise",
+        "grid",
+        "sloped",
+    }
     needs = {row["verdict"]: row["needs"] for row in result.verdicts if row["needs"]}
-    assert set(needs) == {"black_box", "unbounded", "transfer", "smoothed"}
+    assert set(needs) == {"black_box", "unbounded", "transfer", "smoothed", "restore", "foretold", "surrogate"}
     assert needs["unbounded"] == "verdicts: n" and "transfer: all" in needs["transfer"]
     assert run(SMALL.replace("verdicts: 20", "limit: 5\nverdicts: false"), tmp_path / "none").verdicts == []
 
@@ -161,12 +179,22 @@ def test_transfers_and_defenses(tmp_path):
     assert {row[0] for row in matrix.compact.rows} == {"linear", "negative_mse", "rounded"}
 
 
-def test_a_metric_without_gradient_gets_no_cells_and_says_why(tmp_path):
-    text = SMALL.replace("[linear]", "[stairs]").replace("[noise, fgsm, pgd]", "[noise, guess]")
+def test_a_metric_without_gradient_is_held_to_queries_controls_and_twins(tmp_path):
+    text = SMALL.replace("[linear]", "[stairs]").replace("[noise, fgsm, pgd]", "[noise]").replace("20", "5")
     plan = make_plan(suite_of(text), REGISTRY)
-    assert not any(cell.for_verdicts for cell in plan.cells)
-    rows = run(text, tmp_path / "run").verdicts
-    assert {row["outcome"] for row in rows} == {"not measured"} and "differentiable" in rows[0]["needs"]
+    added = {(cell.attack.name, cell.threat) for cell in plan.cells if cell.for_verdicts}
+    assert added == {("square", "none"), ("restore", "none"), ("noise", "none"), ("pgd", "transfer")}
+    result = run(text, tmp_path / "run")
+    found = outcomes(result, "stairs")
+    assert {name for name, outcome in found.items() if outcome != "not measured"} == {
+        "noise",
+        "transfer",
+        "restore",
+        "grid",
+    }
+    assert found["noise"] == "pass" and found["restore"] == "FAIL", "a few hundred queries do not find the reference"
+    needs = {row["verdict"]: row["needs"] for row in result.verdicts}
+    assert "differentiable" in needs["iterative"] and "differentiable" in needs["foretold"]
 
 
 @pytest.mark.parametrize(

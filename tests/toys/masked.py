@@ -1,6 +1,7 @@
 """Metrics whose gradients mislead in one planted way each, and small crops of real photographs."""
 
 import torch
+from torch.nn import functional as F
 
 from harness.contracts import Metric, register
 from harness.datasets.mini import Mini
@@ -8,24 +9,29 @@ from harness.datasets.mini import Mini
 
 @register("mini_crops")
 class MiniCrops(Mini):
-    """The middle of mini's images of medium strength."""
+    """The middle of mini's images of medium strength; every fifth of them with `part`, enlarged on request."""
 
-    def __init__(self, *, size: int = 64) -> None:
+    def __init__(self, *, size: int = 64, part: int = -1, enlarge: int = 1) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.part, self.enlarge = size, part, enlarge
 
     def entries(self, split):
-        return [entry for entry in super().entries(split) if entry.level == 3]
+        medium = [entry for entry in super().entries(split) if entry.level == 3]
+        return medium if self.part < 0 else medium[self.part :: 5]
 
     def load(self, entry):
         def middle(image):
             top, left = ((side - self.size) // 2 for side in image.shape[1:])
-            return image[:, top : top + self.size, left : left + self.size].contiguous()
+            image = image[:, top : top + self.size, left : left + self.size].contiguous()
+            if self.enlarge == 1:
+                return image
+            larger = F.interpolate(image[None], scale_factor=self.enlarge, mode="bilinear", align_corners=False)[0]
+            return (larger * 255).round() / 255
 
         return {name: middle(image) for name, image in super().load(entry).items()}
 
     def fingerprint(self):
-        return f"{super().fingerprint()} {self.size}"
+        return f"{super().fingerprint()} {self.size} {self.part} {self.enlarge}"
 
 
 def _error(reference, dist):

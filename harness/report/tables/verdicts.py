@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import pandas as pd
 
 from harness.report.arrays import Evaluated, lay_out
 from harness.report.data import RunData
 from harness.report.layout import Layout, scorer_of
-from harness.report.masking import CLAIMS, NOT_MEASURED, verdict_rows
+from harness.report.masking import CLAIMS, INCONCLUSIVE, NOT_MEASURED, verdict_rows
 from harness.report.measure import Row
 from harness.report.table import Table, make_table, table
-from harness.statistics.masking import EDGES, REACHED, SHARE, TOLERANCE
-from harness.wording import MISSING, attack_text, budget_text, number, with_interval
+from harness.statistics.masking import EDGES, FORETOLD, GRID_SHARE, MISLED, REACHED, SHARE, SLOPED, TOLERANCE
+from harness.wording import MISSING, attack_text, budget_text, number, scorer_text, with_interval
 
 
 @table(
     "verdicts",
     place=100,
-    explains="Signs of gradient masking: seven orders between attacks that hold unless gradients mislead, each passed, "
-    "failed or not measured, with the figure that decided.",
+    explains="Signs of gradient masking: orders between attacks and traits of gradients that hold unless gradients "
+    "mislead, each passed, failed, inconclusive or not measured, with the figure that decided.",
 )
 def verdicts_table(data: RunData, one: Evaluated) -> Table | None:
     """The verdicts of one data set, or None where nothing was attacked or none are wanted."""
@@ -39,29 +40,33 @@ def verdicts_table(data: RunData, one: Evaluated) -> Table | None:
             for row in rows
         ),
         3,
-        "Figures are differences of mean shift in σ, paired over images, of the comparison that comes closest to "
-        "failing among all budgets and both endpoints. One fails where its whole interval lies below the least "
-        f"allowed, −({TOLERANCE} σ + {100 * SHARE:.0f} % of the other's shift). Unbounded: share of images that pgd at "
+        "Figures are differences of mean shift in σ, paired over images, of the comparison that speaks most against "
+        "the claim among all budgets and both endpoints. One passes where its whole interval lies above the least "
+        f"allowed, −({TOLERANCE} σ + {100 * SHARE:.0f} % of the other's shift), fails where all of it lies below, and "
+        f"is inconclusive in between ({100 * GRID_SHARE:.0f} % between pgd and its twin on the 8-bit grid). Unbounded: "
+        "share of images that pgd at "
         f"ε 1, from the image itself, drives past the {100 * EDGES[0]:.0f} % (down) or {100 * EDGES[1]:.0f} % (up) "
-        f"quantile of clean quality; least allowed is {REACHED}. Judged is pgd (apgd without it) at budgets where its "
+        f"quantile of clean quality; least allowed is {REACHED}. Not zero: share of images with a gradient at half of "
+        f"the evaluations or more; least {SLOPED}. Foretell: share of images whose gradients, along the attack's own "
+        f"path, are off from central differences of the score by at most {100 * MISLED:.0f} %; least {FORETOLD}. "
+        "Judged is pgd (apgd without it, a black-box attack where there is no gradient) at budgets where its "
         "steps cross the ball (ε from the image itself, 2 ε from a random start) and each is at most half of ε. A pgd "
-        "that is merely too weak fails too: give it more steps before believing in masking. Nothing is corrected for "
-        "the number of comparisons.",
+        "that is merely too weak fails too: give it more steps before believing in masking. One that fails “at least "
+        "restore” stops short of the nearest image to the reference, which lies in its ball: its upward figures are "
+        "too good; start it there (start: reference), or take apgd or more and smaller steps. Nothing is corrected for "
+        "the number of comparisons." + _zeros(data, one),
     )
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        short = MISSING if row["outcome"] == NOT_MEASURED else str(row["outcome"])
+        short = {NOT_MEASURED: MISSING, INCONCLUSIVE: "?"}.get(row["outcome"], str(row["outcome"]))
         lines.setdefault(scorer_of(row), {})[row["verdict"]] = short
-    none = all(row["outcome"] == NOT_MEASURED for row in rows)
+    known = {row["verdict"] for row in rows if row["outcome"] != NOT_MEASURED}
+    shown = [claim for claim in CLAIMS if claim.name in known]
     compact = Layout(
-        ("metric", *(claim.short for claim in CLAIMS)),
-        () if none else tuple((name, *(cells[claim.name] for claim in CLAIMS)) for name, cells in lines.items()),
+        ("metric", *(claim.short for claim in shown)),
+        tuple((name, *(cells[claim.name] for claim in shown)) for name, cells in lines.items()) if shown else (),
         1,
-        "None could be measured; the page says what each would take."
-        if none
-        else f"{MISSING}: not measured; the page says what it would take, and has the figures."
-        if any(row["outcome"] == NOT_MEASURED for row in rows)
-        else "The page has the figures.",
+        _legend(rows, [claim.short for claim in CLAIMS if claim.name not in known]),
     )
     added = [f"Cells added for verdicts: first {data.verdict_samples} samples."] if few else []
     return make_table(
@@ -69,14 +74,50 @@ def verdicts_table(data: RunData, one: Evaluated) -> Table | None:
         one,
         data,
         "Do gradients mislead? Verdicts on masking",
-        "Orders between attacks that hold unless gradients mislead. A failed one says that the metric may look robust "
-        "because the attack is weak; a passed one only that nothing speaks against the attack.",
+        "Orders between attacks and traits of gradients that hold unless gradients mislead. A failed one says that the "
+        "metric may look robust because the attack is weak; a passed one only that nothing speaks against the attack; "
+        "an inconclusive one that there are too few images to tell.",
         rows,
         full,
         compact,
         (),
         *added,
     )
+
+
+def _legend(rows: Sequence[Row], unmeasured: Sequence[str]) -> str:
+    """What the marks of the compact table mean, and which claims it leaves out."""
+    outcomes = {row["outcome"] for row in rows}
+    if outcomes == {NOT_MEASURED}:
+        return "None could be measured; the page says what each would take."
+    told = ["?: inconclusive; more images would tell."] if INCONCLUSIVE in outcomes else []
+    if NOT_MEASURED in outcomes:
+        told += [f"{MISSING}: not measured; the page says what it would take, and has the figures."]
+    told += [f"Not measured for any: {', '.join(unmeasured)}."] if unmeasured else []
+    return " ".join(told) if told else "The page has the figures."
+
+
+_COUNTED = ["backwards", "zero_gradients", "constant_gradients"]
+
+
+def _zeros(data: RunData, one: Evaluated) -> str:
+    """How many of the gradients that attacks took were zero, or the same at two images, where any were."""
+    who = ["metric", "defense", "threat", "source"]
+    parts = [part for part in (data.records, data.verdict_records) if len(part)]
+    frame = pd.concat([part.loc[part["dataset"] == one.name, [*who, *_COUNTED]] for part in parts])
+    told = []
+    for scorer, counts in frame[frame["threat"] != "transfer"].groupby(who, sort=False)[_COUNTED].sum().iterrows():
+        every, zero, same = (float(counts[name]) for name in _COUNTED)
+        if zero or same:
+            name = scorer_text(*(str(part) for part in scorer)) if isinstance(scorer, tuple) else str(scorer)
+            told.append(f"{name} {_percent(zero / every)} zero, {_percent(same / every)} constant")
+    if not told:
+        return " No gradient was zero, and none the same at two images in a row."
+    return f" Of all gradients: {'; '.join(told)} (constant: the same at two images in a row, as a linear score's)."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _figure_texts(row: Row) -> tuple[str, str]:
