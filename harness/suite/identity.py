@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 def identity(kind: str, parts: Mapping[str, Any]) -> str:

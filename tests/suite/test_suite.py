@@ -104,7 +104,7 @@ def test_every_problem_is_found_at_once_with_its_place_and_a_suggestion(suite_of
         (("metrics: [linear]", "metrics: [linear]\ntransfer: [{source: psnr, scorer: linear}]"), "no metric 'psnr' in this"),
         (("[toy]", "[{name: tid2013, root: /nowhere/at/all}]"), "/nowhere/at/all"),
         (
-            ("{name: pgd, steps: 5, step_size: 2/255}]\nbudgets: {linf: [8/255, 1e-3]}", "noise]\nbudgets: {l2: [1]}"),
+            ("{name: pgd, steps: 5, step_size: 2/255}]\nbudgets: {linf: [8/255, 1e-3]}", "fgsm]\nbudgets: {l2: [1]}"),
             "no attack of this suite works in l2",
         ),
         (("[linear]", "[linear, {name: linear, label: twin}]"), "'twin' is 'linear' under another label"),

@@ -22,7 +22,7 @@ class Toy(Dataset):
     """References and noisy copies; the opinion falls with the level."""
 
     labels = "human"
-    splits = ("train", "test")
+    splits = ("train", "val", "test")
 
     def __init__(self, *, references: int = 4, levels: int = 5, size: int = 16) -> None:
         self.references, self.levels, self.size = references, levels, size

@@ -227,20 +227,24 @@ def _compact(rows: Sequence[Row]) -> Layout:
     lines: dict[tuple[str, str, str], dict[str, Row]] = {}
     short = short_names(sorted({str(row["attack"]) for row in rows}))
     for row in rows:
-        if not np.isnan(row["share"]):
+        if not np.isnan(row["share"]) or row["state"] == "failed":
             key = scorer_of(row), direction_of(row), attack_text(budget_of(row), row["norm"])
             lines.setdefault(key, {})[short[row["attack"]]] = row
     body = []
     for key, own in lines.items():
-        ordered = sorted(own.items(), key=lambda item: -item[1]["share"])
-        told = ", ".join(
-            f"{name} {number(row['share'])}{_GAINS if row['plateau'] == NO else ''}" for name, row in ordered
-        )
+        ordered = sorted(own.items(), key=lambda item: -np.nan_to_num(item[1]["share"], nan=-1.0))
+        told = ", ".join(f"{name} {_share(row)}" for name, row in ordered)
         body.append((*key, number(ordered[0][1]["best_over_sigma"], 2, True), told))
     header = ("metric", "direction", "ε", "best known/σ", "share of it that each attack reaches")
     return Layout(
         header, tuple(body), 3, f"Each attack at its largest budget; {_GAINS}: still gains with more to spend."
     )
+
+
+def _share(row: Row) -> str:
+    if np.isnan(row["share"]):
+        return FAILED
+    return number(row["share"]) + (_GAINS if row["plateau"] == NO else "")
 
 
 def _lines(rows: Sequence[Row]) -> dict[tuple[str, str, str, str, str], list[Row]]:
