@@ -165,8 +165,9 @@ class _Reader:
         top = next(_specs(name.partition(".")[0]), None) if name else None
         for folder in map(Path, (top.submodule_search_locations or ()) if top else ()):
             for other in _python_files(folder):
-                parts = other.relative_to(folder).with_suffix("").parts
-                self._add(other.resolve(), ".".join((name.partition(".")[0], *parts)), package=other.stem == "__init__")
+                inside = [part for part in other.relative_to(folder).with_suffix("").parts if part != "__init__"]
+                module = ".".join((name.partition(".")[0], *inside))
+                self._add(other.resolve(), module, package=other.stem == "__init__")
         if top is None or not top.submodule_search_locations:
             for other in sorted(file.parent.glob("*.py")):
                 self._add(other.resolve(), other.stem, package=False)
