@@ -1,9 +1,9 @@
 """How far the classical metrics lie from what bears their name elsewhere; the numbers of docs/metrics.md.
 
 pip install --no-deps piq==0.8.0
-python benchmarks/names.py --tid2013 FOLDER [--every 3] [--pair REFERENCE DISTORTED]
+python benchmarks/names.py --tid2013 FOLDER [--every 23] [--pair REFERENCE DISTORTED]
 
-On the images of a TID2013 tree (every third of them): the largest and the mean difference of two functions, and the
+On the images of a TID2013 tree (every 23rd of them): the largest and the mean difference of two functions, and the
 |SROCC| with the opinions of both. On one more pair, which needs no opinion: their difference. Both compute in float64
 what they can. pyiqa cannot stand beside robustiqa in one environment everywhere, so what it does differently is written
 out here from its description.
@@ -125,7 +125,7 @@ def colour_alone(ref: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tid2013", required=True, help="a folder in TID2013's layout")
-    parser.add_argument("--every", type=int, default=3, help="of how many images one is taken")
+    parser.add_argument("--every", type=int, default=23, help="of how many images one is taken")
     parser.add_argument("--types", type=int, nargs="*", default=[], help="distortion types, if not all")
     parser.add_argument("--references", type=int, nargs="*", default=[], help="references, if not all")
     parser.add_argument("--pair", nargs=2, type=Path, help="a reference and a distorted image, compared by itself")

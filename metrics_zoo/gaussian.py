@@ -11,10 +11,12 @@ from torch import Tensor
 
 Channel = Literal["y", "rgb"]
 """The BT.601 luma, or R, G and B each by itself."""
-Precision = Literal["float", "uint8"]
+LumaDepth = Literal["float", "uint8"]
 """Whether what is compared keeps its precision, or is rounded to 8 bits, as MATLAB's rgb2gray does to a uint8 image."""
 RGB2GRAY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 """MATLAB's rgb2gray: the first row of the inverse of the NTSC matrix of three digits; .299, .587, .114 to 6e-5."""
+VIEWED = 256
+"""ssim.m and FSIM bring the shorter side near this many pixels by averaging."""
 RADIUS = 5
 """The window has 2 x RADIUS + 1 = 11 taps along each axis."""
 SIGMA = 1.5
@@ -51,12 +53,12 @@ def on_grid(maps: Tensor) -> Tensor:
     return levels.detach() + (maps - maps.detach())
 
 
-def channels(images: Tensor, channel: Channel, precision: Precision) -> Tensor:
+def channels(images: Tensor, channel: Channel, depth: LumaDepth) -> Tensor:
     """What of RGB images is compared: N x 3 x H x W in [0, 1] to N x C x H x W, C being 1 for the luma and 3 for RGB.
 
     The luma of 8 bits is MATLAB's rgb2gray of a uint8 image, whose weights have no ties to round.
     """
-    if precision == "float":
+    if depth == "float":
         return luma(images) if channel == "y" else images
     return on_grid(_weighted(images, RGB2GRAY) if channel == "y" else images)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Metric, register
-from metrics_zoo.gaussian import Channel, Precision, channels, cropped
+from metrics_zoo.gaussian import Channel, LumaDepth, channels, cropped
 
 _FLOOR = 1e-10
 """Smallest mean squared error counted, so that identical images score 100 dB."""
@@ -32,12 +32,12 @@ class PSNR(Metric):
     higher_is_better: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"channel": "rgb", "luma": "float", "crop_border": 0}
 
-    def __init__(self, *, channel: Channel = "rgb", luma: Precision = "float", crop_border: int = 0) -> None:
+    def __init__(self, *, channel: Channel = "rgb", luma: LumaDepth = "float", crop_border: int = 0) -> None:
         super().__init__()
         if crop_border < 0:
             raise ValueError(f"crop_border should be a number of pixels, or 0, got {crop_border}")
         self.channel: Channel = channel
-        self.luma: Precision = luma
+        self.luma: LumaDepth = luma
         self.crop_border = crop_border
         self.minimum_size = 1 + 2 * crop_border  # type: ignore[misc]
         self.exact_gradient = luma == "float"  # type: ignore[misc]

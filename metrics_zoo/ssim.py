@@ -11,10 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.contracts import Metric, register
-from metrics_zoo.gaussian import C1, C2, Channel, LumaMoments, Precision, blur_valid, channels, cropped
-
-VIEWED = 256
-"""ssim.m brings the shorter side near this many pixels."""
+from metrics_zoo.gaussian import C1, C2, VIEWED, Channel, LumaDepth, LumaMoments, blur_valid, channels, cropped
 
 
 @register("ssim")
@@ -41,7 +38,7 @@ class SSIM(Metric):
         self,
         *,
         channel: Channel = "y",
-        luma: Precision = "float",
+        luma: LumaDepth = "float",
         downsample: bool = False,
         crop_border: int = 0,
     ) -> None:
@@ -49,7 +46,7 @@ class SSIM(Metric):
         if crop_border < 0:
             raise ValueError(f"crop_border should be a number of pixels, or 0, got {crop_border}")
         self.channel: Channel = channel
-        self.luma: Precision = luma
+        self.luma: LumaDepth = luma
         self.downsample = downsample
         self.crop_border = crop_border
         self.minimum_size = type(self).minimum_size + 2 * crop_border  # type: ignore[misc]

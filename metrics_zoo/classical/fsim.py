@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.contracts import Metric, register
 from metrics_zoo.classical.maps import SQUARE, gradient_magnitude, root, similarity, yiq
+from metrics_zoo.gaussian import VIEWED
 
 T1 = 0.85
 """Stabiliser of the similarity of phase congruency (the authors' value, as the next three)."""
@@ -20,8 +21,6 @@ T3 = 200 / SQUARE
 """Stabiliser of the similarity of I and of Q (T3 = T4): 200 for pixels in [0, 255]."""
 LAMBDA = 0.03
 """Exponent of the similarity of colours."""
-VIEWED = 256
-"""The shorter side is brought near this many pixels by averaging."""
 
 SCALES = 4
 _ORIENTATIONS = 4

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.contracts import Metric, register
 from metrics_zoo.classical.maps import SQUARE, gradient_magnitude, halve, root, similarity
-from metrics_zoo.gaussian import Precision, channels
+from metrics_zoo.gaussian import LumaDepth, channels
 
 _C = 170 / SQUARE
 """Stabiliser of the similarity: 170 for pixels in [0, 255] (the authors' value)."""
@@ -35,9 +35,9 @@ class GMSD(Metric):
     minimum_size: ClassVar[int] = 6
     """6 px leave the halved image one whole Prewitt window."""
 
-    def __init__(self, *, luma: Precision = "float") -> None:
+    def __init__(self, *, luma: LumaDepth = "float") -> None:
         super().__init__()
-        self.luma: Precision = luma
+        self.luma: LumaDepth = luma
         self.exact_gradient = luma == "float"  # type: ignore[misc]
 
     def encode(self, ref: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.contracts import Metric, register
 from metrics_zoo.classical.maps import window
-from metrics_zoo.gaussian import C1, C2, TAPS, LumaMoments, Precision, channels
+from metrics_zoo.gaussian import C1, C2, TAPS, LumaDepth, LumaMoments, channels
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weight of each scale, finest first (Section 3.2 of the paper)."""
@@ -38,9 +38,9 @@ class MSSSIM(Metric):
     minimum_size: ClassVar[int] = 161
     """161 px leave the coarsest of five scales 11 px, one window."""
 
-    def __init__(self, *, luma: Precision = "float") -> None:
+    def __init__(self, *, luma: LumaDepth = "float") -> None:
         super().__init__()
-        self.luma: Precision = luma
+        self.luma: LumaDepth = luma
         self.exact_gradient = luma == "float"  # type: ignore[misc]
 
     def encode(self, ref: Tensor) -> tuple[LumaMoments, ...]:
