@@ -64,7 +64,8 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
     use = plugin_use("datasets", plugin, values, entry)
     if "label" not in entry and split != default:
         use["label"] += f" {split}"
-    return DatasetUse(**use, split=split, splits=splits, labels=plugin.cls.labels, shape=plugin.cls.kind)
+    facts = {"labels": plugin.cls.labels, "shape": plugin.cls.kind, "cluster_noun": plugin.cls.cluster_noun}
+    return DatasetUse(**use, **facts, split=split, splits=splits)
 
 
 def metric_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:

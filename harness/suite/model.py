@@ -40,6 +40,8 @@ class DatasetUse(Use):
     splits: tuple[str, ...]
     labels: Literal["human", "proxy", "none"]
     shape: Literal["pairs", "triplets"]
+    cluster_noun: str = "cluster"
+    """`Dataset.cluster_noun`: a word of tables, no part of identity."""
 
     def identity(self) -> dict[str, Any]:
         """Adds the split; the plan adds the fingerprint."""

@@ -76,7 +76,7 @@ def _row(**columns: object) -> dict[str, object]:
     }
     empty |= {"forwards": 11.0, "backwards": 10.0, "queries": 0.0, "seconds": 0.02, "batch": 32, "linf": 0.0, "l2": 0.0}
     empty["plugin"] = base_name(str(columns["attack"]))
-    return empty | columns
+    return empty | {"cluster": columns["reference"]} | columns
 
 
 def _pairs(
