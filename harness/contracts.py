@@ -448,6 +448,10 @@ class Entry:
     """Distortion type, or subset."""
     level: int | None = None
     """Strength of the distortion within its reference and group, 1 = weakest."""
+    cluster: str = ""
+    """Independent unit that the reference belongs to, such as the photograph that several references are cut from.
+
+    Intervals leave out and resample whole units. Empty: the reference is one itself."""
 
 
 class Dataset:
@@ -473,6 +477,8 @@ class Dataset:
     """Names `entries` accepts. A set with "train" is calibrated on it, one without on the evaluated split.
 
     An instance may have others than its class, where parameters ask for them."""
+    cluster_noun: ClassVar[str] = "cluster"
+    """What tables call an `Entry.cluster`, in the singular; where entries have none, units are called references."""
     group_names: ClassVar[Mapping[str, str]] = {}
     """Group -> what tables call it, where the layout has only a code: ``{"08": "08 Gaussian blur"}``."""
     neutral: ClassVar[Mapping[str, Any]] = {}

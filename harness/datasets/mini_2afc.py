@@ -30,6 +30,7 @@ class Mini2AFC(Dataset):
     labels: ClassVar[Literal["human", "proxy", "none"]] = "proxy"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("test",)
+    cluster_noun: ClassVar[str] = Mini.cluster_noun
 
     def __init__(self) -> None:
         self._mini = Mini()
@@ -43,7 +44,7 @@ class Mini2AFC(Dataset):
         if split not in self.splits:
             raise DataError(f"Data set mini_2afc has no split {split!r}. Its only split is test.")
         return [
-            Entry(name, p0.reference_id, judge=float(_quality(p1) > _quality(p0)))
+            Entry(name, p0.reference_id, judge=float(_quality(p1) > _quality(p0)), cluster=p0.cluster)
             for name, (p0, p1) in self._triplets.items()
         ]
 

@@ -228,6 +228,7 @@ class BlockRun:
             "sample": batch.samples,
             "patch": [item.patch for item in batch.items],
             "reference": [item.entry.reference_id for item in batch.items],
+            "cluster": [item.entry.cluster or item.entry.reference_id for item in batch.items],
             "group": [item.entry.group for item in batch.items],
             "level": [item.entry.level for item in batch.items],
             "opinion": [item.entry.opinion for item in batch.items],

@@ -36,6 +36,7 @@ STORED: Sequence[Column] = (
     Column("sample", "text", "", "the entry of the data set; of a pair the same as `item`"),
     Column("patch", "text", "", "`p0` or `p1` of a triplet; empty for pairs"),
     Column("reference", "text", "", "the reference image"),
+    Column("cluster", "text", "", "the independent unit that intervals take as a whole; mostly the reference"),
     Column("group", "text", "", "distortion type or subset"),
     Column("level", "real", "1 = weakest", "strength of the distortion within its reference and group"),
     Column("opinion", "real", "[0, 1]", "opinion score, higher is better"),

@@ -166,7 +166,7 @@ def wrong_entries(plugin: Plugin[Any], dataset: Dataset, split: str) -> str:
 
 
 def _fault(entry: Entry) -> str:
-    for name in ("id", "reference_id", "group"):
+    for name in ("id", "reference_id", "group", "cluster"):
         if not isinstance(getattr(entry, name), str):
             return f"has {name} {quoted(getattr(entry, name))}, which must be text"
     for name in ("opinion", "raw", "judge"):

@@ -131,7 +131,7 @@ class Evaluated:
     opinion: Floats
     judge: Floats
     codes: Ints
-    """Number of each item's reference, shape [N]."""
+    """Number of each item's cluster, the independent unit that intervals take as a whole, shape [N]."""
     clusters: int
     multiplicities: Ints
     """Shared by every row of every table, shape [B, C]."""
@@ -220,7 +220,7 @@ def _evaluated(
     items = records.drop_duplicates("item").sort_values("item")
     position = pd.Series(np.arange(len(items)), index=items["item"].astype(str))
     rows = position.loc[records["item"].astype(str)].to_numpy(dtype=np.int64)
-    codes, clusters = cluster_codes(_words(items["reference"]))
+    codes, clusters = cluster_codes(_words(items["cluster"]))
     scorers = _scorers(data, name, records, rows, len(items), facts.kind == "triplets", failed)
     return Evaluated(
         name=name,

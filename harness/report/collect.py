@@ -153,6 +153,7 @@ def _dataset_facts(plan: Plan, split: SplitSpec) -> DatasetFacts:
         references=len({entry.reference_id for entry in entries}),
         mean_opinion=sum(opinions) / len(opinions) if opinions else None,
         calibration=_calibration(use),
+        cluster_noun=use.cluster_noun if any(entry.cluster for entry in entries) else "reference",
     )
 
 

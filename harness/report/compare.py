@@ -46,11 +46,11 @@ def compare(a: RunData, b: RunData, resamples: int = 1000) -> pd.DataFrame:
 
 def _row(part: pd.DataFrame, resamples: int) -> dict[str, Any]:
     part = part.groupby("item", sort=False).agg(
-        {"reference": "first", "opinion": "first", "attacked": "mean", "attacked_b": "mean"}
+        {"cluster": "first", "opinion": "first", "attacked": "mean", "attacked_b": "mean"}
     )
     one, other = part["attacked"].to_numpy(float), part["attacked_b"].to_numpy(float)
     opinion = part["opinion"].to_numpy(float)
-    codes, clusters = cluster_codes(part["reference"].tolist())
+    codes, clusters = cluster_codes(part["cluster"].tolist())
     multiplicities = cluster_multiplicities(codes, resamples)
     weights = sample_weights(multiplicities, codes)
     quality = percentile_interval(resampled_mean(other - one, codes, multiplicities), clusters)

@@ -25,6 +25,8 @@ class DatasetFacts:
     """Mean opinion score of the whole split, before any limit."""
     calibration: str = ""
     """The samples that lines from quality to opinions are fitted on, in words."""
+    cluster_noun: str = "reference"
+    """What the independent units of the split are called, in the singular."""
 
 
 @dataclass(frozen=True)

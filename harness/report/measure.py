@@ -395,7 +395,7 @@ def _least(states: Set[State]) -> State:
 
 def _level_pairs(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
     found: tuple[bootstrap.Ints, bootstrap.Ints] = _once(
-        data, ("levels",), lambda: ordering.level_pairs(data.codes, np.array(data.groups), data.levels)
+        data, ("levels",), lambda: ordering.level_pairs(data.references, np.array(data.groups), data.levels)
     )
     return found
 

@@ -68,7 +68,8 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
         return None
     if "label" not in entry and split != default:
         use["label"] += f" {split}"
-    about = {"labels": plugin.cls.labels, "shape": plugin.cls.kind, "pixels": pixels}
+    about = {"labels": plugin.cls.labels, "shape": plugin.cls.kind, "cluster_noun": plugin.cls.cluster_noun}
+    about["pixels"] = pixels
     return DatasetUse(**use, split=split, splits=splits, **about)
 
 

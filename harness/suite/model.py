@@ -50,6 +50,8 @@ class DatasetUse(Use):
     shape: Literal["pairs", "triplets"]
     pixels: Pixels = "sampled"
     """Of which image files the contents are looked at."""
+    cluster_noun: str = "cluster"
+    """`Dataset.cluster_noun`: a word of tables, no part of identity."""
 
     def identity(self) -> dict[str, Any]:
         """Adds the split; the plan adds the fingerprint."""

@@ -69,7 +69,7 @@ class _DatasetProbe:
         return found
 
     def separate(self, splits: Mapping[str, Sequence[Entry]]) -> None:
-        """Ids are unique; train, val and test share no reference."""
+        """Ids are unique; train, val and test share no reference and no cluster; a reference lies in one cluster."""
         parts = {split: entries for split, entries in splits.items() if split != "all"} or splits
         ids = [entry.id for entries in parts.values() for entry in entries]
         twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
@@ -87,6 +87,29 @@ class _DatasetProbe:
                 f"{first} and {second} share {len(a & b)}, for example {min(a & b, default='')!r}",
                 "split by reference, never by image",
             )
+        self._units(parts)
+
+    def _units(self, parts: Mapping[str, Sequence[Entry]]) -> None:
+        """Clusters are made of whole references, and splits of whole clusters."""
+        trained = [split for split in ("train", "val", "test") if split in parts]
+        units = {split: {entry.cluster for entry in parts[split]} - {""} for split in trained}
+        for (first, a), (second, b) in itertools.combinations(units.items(), 2):
+            self._report.expect(
+                not a & b,
+                "train, val and test share no cluster",
+                f"{first} and {second} share {len(a & b)}, for example {min(a & b, default='')!r}",
+                "split by cluster: what is cut from one photograph goes into one split",
+            )
+        found: dict[str, set[str]] = {}
+        for entry in itertools.chain.from_iterable(parts.values()):
+            found.setdefault(entry.reference_id, set()).add(entry.cluster)
+        torn = sorted(name for name, clusters in found.items() if len(clusters) > 1)
+        self._report.expect(
+            not torn,
+            "a reference lies in one cluster",
+            f"{len(torn)} do not, for example {(torn or [''])[0]!r}",
+            "name a cluster by what its references are cut from",
+        )
 
     def labels(self, split: str, entries: Sequence[Entry]) -> None:
         """Opinions or judgements as `labels` and `kind` say."""

@@ -41,6 +41,14 @@ def test_size_of_the_set() -> None:
     assert max(Counter(crop.photograph for crop in CROPS.values()).values()) <= 4
     assert not references["train"] & references["val"]
     assert not (references["train"] | references["val"]) & references["test"]
+    photographs = {split: {e.cluster for e in data.entries(split)} for split in data.splits}
+    # Procedural images are units of their own, so no photograph can be in two splits.
+    assert photographs["train"] == photographs["val"] == {""}
+    crops: dict[str, set[str]] = {}
+    for entry in data.entries("test"):
+        crops.setdefault(entry.cluster, set()).add(entry.reference_id)
+    of_file = {p: Path(photo.file).stem for p, photo in PHOTOGRAPHS.items()}
+    assert crops == {of_file[p]: {name for name, crop in CROPS.items() if crop.photograph == p} for p in PHOTOGRAPHS}
     assert len(DISTORTIONS) >= 15 and LEVELS == (1, 2, 3, 4, 5)
     for split in data.splits:
         entries = data.entries(split)
@@ -227,7 +235,7 @@ def test_label_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_reference_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "references.csv").write_text("reference,sha\n")
+    (tmp_path / "references.csv").write_text("reference,source,sha\n")
     monkeypatch.setattr(mini, "REFERENCES_FILE", tmp_path / "references.csv")
     with pytest.raises(DataError, match=r"reference astronaut-0 is missing in .*references\.csv\. Restore"):
         Mini().load(Mini().entries("test")[0])

@@ -88,7 +88,7 @@ def _row(**columns: object) -> dict[str, object]:
         "l2": 0.0,
     }
     empty["plugin"] = base_name(str(columns["attack"]))
-    return empty | columns
+    return empty | {"cluster": columns["reference"]} | columns
 
 
 def _pairs(

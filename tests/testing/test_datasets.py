@@ -42,6 +42,16 @@ class SharesReferences(Little):
         return [dataclasses.replace(e, reference_id=e.reference_id[-1]) for e in super().entries(split)]
 
 
+class SharesPhotographs(Little):
+    def entries(self, split):
+        return [dataclasses.replace(e, cluster="harbour") for e in super().entries(split)]
+
+
+class TornReference(Little):
+    def entries(self, split):
+        return [dataclasses.replace(e, cluster=e.id) for e in super().entries(split)]
+
+
 class SharesIds(Little):
     def entries(self, split):
         return [dataclasses.replace(e, id=e.id.partition("/")[2]) for e in super().entries(split)]
@@ -125,6 +135,8 @@ class NamesNoFile(Little):
 
 DATASETS = [
     (SharesReferences, "share no reference"),
+    (SharesPhotographs, "share no cluster"),
+    (TornReference, "a reference lies in one cluster"),
     (SharesIds, "ids are unique"),
     (FiveStars, "every opinion"),
     (NoJudge, "every judge"),

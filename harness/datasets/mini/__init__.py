@@ -28,6 +28,9 @@ from harness.files import cache_dir, shown, write_whole
 LABELS_FILE = Path(__file__).with_name("labels.csv")
 REFERENCES_FILE = Path(__file__).with_name("references.csv")
 
+PROCEDURAL = "procedural"
+"""Source, in the file of references, of images that are drawn and cut from no photograph."""
+
 _REFERENCES_KEPT = 16
 
 
@@ -50,12 +53,13 @@ class Mini(Dataset):
     """Photograph crops (test) and procedural images (train, val), 128 px, with a proxy quality in [0, 1].
 
     The proxy quality is already normalised, so ``opinion`` and ``raw`` are the same number. No reference is shared
-    between splits.
+    between splits, and no photograph: ``cluster`` is the photograph that a reference is cut from.
     """
 
     labels: ClassVar[Literal["human", "proxy", "none"]] = "proxy"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    cluster_noun: ClassVar[str] = "photograph"
 
     def __init__(self) -> None:
         self._recent: OrderedDict[str, Pixels] = OrderedDict()
@@ -114,7 +118,8 @@ class Mini(Dataset):
 
     @functools.cached_property
     def _labels(self) -> Mapping[str, _Label]:
-        return {label.entry.id: label for label in _read_labels(LABELS_FILE)}
+        photographs = _photographs(_content(REFERENCES_FILE))
+        return {label.entry.id: label for label in _read_labels(LABELS_FILE, photographs)}
 
     @functools.cached_property
     def _reference_hashes(self) -> Mapping[str, str]:
@@ -195,14 +200,20 @@ def _rows(path: Path, needed: Sequence[str], content: bytes | None = None) -> li
     return list(table)
 
 
-def _read_labels(path: Path) -> Sequence[_Label]:
-    return _parsed(path, _content(path))
+def _photographs(content: bytes) -> Mapping[str, str]:
+    """Reference -> the photograph it is cut from, by the file of references; procedural ones have none."""
+    rows = _rows(REFERENCES_FILE, ("reference", "source"), content)
+    return {row["reference"]: Path(row["source"]).stem for row in rows if row["source"] != PROCEDURAL}
+
+
+def _read_labels(path: Path, photographs: Mapping[str, str]) -> Sequence[_Label]:
+    return _parsed(path, _content(path), tuple(photographs.items()))
 
 
 @functools.lru_cache(maxsize=2)
-def _parsed(path: Path, content: bytes) -> Sequence[_Label]:
+def _parsed(path: Path, content: bytes, photographs: Sequence[tuple[str, str]]) -> Sequence[_Label]:
     """The labels in the content of a label file; a suite builds the data set several times."""
-    labels = []
+    labels, photograph = [], dict(photographs)
     needed = ("id", "split", "reference", "type", "level", "quality", "sha")
     for line, row in enumerate(_rows(path, needed, content), start=2):
         try:
@@ -212,6 +223,14 @@ def _parsed(path: Path, content: bytes) -> Sequence[_Label]:
                 f"Data set mini: {shown(path)}, line {line}: quality or level is no number. "
                 "Restore the file, or make it with python -m harness.datasets.mini.labels."
             ) from error
-        entry = Entry(row["id"], row["reference"], opinion=quality, raw=quality, group=row["type"], level=level)
+        entry = Entry(
+            row["id"],
+            row["reference"],
+            opinion=quality,
+            raw=quality,
+            group=row["type"],
+            level=level,
+            cluster=photograph.get(row["reference"], ""),
+        )
         labels.append(_Label(entry, row["split"], row["sha"]))
     return tuple(labels)

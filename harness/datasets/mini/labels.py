@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from harness.datasets.images import Pixels, to_tensor
-from harness.datasets.mini import LABELS_FILE, REFERENCES_FILE, pixel_hash
+from harness.datasets.mini import LABELS_FILE, PROCEDURAL, REFERENCES_FILE, pixel_hash
 from harness.datasets.mini.distortions import DISTORTIONS, LEVELS, Array, distort
 from harness.datasets.mini.references import CROPS, PHOTOGRAPHS, names, reference
 
@@ -134,7 +134,7 @@ def _stack(images: Sequence[Pixels]) -> Tensor:
 
 def _credit(split: str, name: str, pixels: Pixels) -> dict[str, Any]:
     crop = CROPS.get(name)
-    drawn = {"source": "procedural", "x": "", "y": "", "shrink": "", "credit": "robustiqa", "licence": "Apache-2.0"}
+    drawn = {"source": PROCEDURAL, "x": "", "y": "", "shrink": "", "credit": "robustiqa", "licence": "Apache-2.0"}
     if crop is None:
         return {"reference": name, "split": split, **drawn, "url": "", "sha": pixel_hash(pixels)}
     photo = PHOTOGRAPHS[crop.photograph]
