@@ -296,6 +296,6 @@ def _budget_of(setting: Setting) -> tuple[str, float]:
 
 def _alike(pgd: Mapping[str, Any], twin: Mapping[str, Any]) -> bool:
     """Whether a PGD is what its twin is but for the grid: another start or more steps would be another attack."""
-    plain = {"start": "random", "keep": "last", "restarts": 1, "momentum": 0.0}
+    plain = {"start": "random", "keep": "last", "restarts": 1, "momentum": 0.0, "floor": "none"}
     same = all(pgd.get(name, value) == value for name, value in plain.items())
     return same and all(pgd.get(name) == twin.get(name) for name in ("steps", "step_size"))
