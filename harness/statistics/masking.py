@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.statistics.bootstrap import Floats, Ints, percentile_interval, resampled_mean
+from harness.statistics.bootstrap import Floats, Ints, present, resampled_mean
+from harness.statistics.intervals import interval
 from harness.statistics.robustness import mean_over_sigma, resampled_mean_over_sigma
 
 TOLERANCE = 0.02
@@ -75,15 +76,16 @@ def not_weaker(first: ArrayLike, second: ArrayLike, clean: ArrayLike, codes: Int
         second: Push of the other, likewise.
         clean: Clean quality of all samples, shape [N].
         codes: Cluster number of each sample, shape [N].
-        multiplicities: Shape [B, C].
+        multiplicities: `weightings`, shape [C + B, C].
     """
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     both = np.where(np.isnan(difference), np.nan, second)
     spread = resampled_mean_over_sigma(difference, clean, codes, multiplicities)
-    interval = percentile_interval(spread, multiplicities.shape[1])
+    value = mean_over_sigma(difference, clean)
+    found = interval(value, spread, multiplicities.shape[1], present=present(difference, codes, multiplicities))
     least = -TOLERANCE - SHARE * abs(mean_over_sigma(both, clean))
     count = int((~np.isnan(difference)).sum())
-    return Figure(mean_over_sigma(difference, clean), interval.low, interval.high, least, count)
+    return Figure(value, found.low, found.high, least, count)
 
 
 def reaches(quality: ArrayLike, clean: ArrayLike, sign: int, codes: Ints, multiplicities: Ints) -> Figure:
@@ -94,12 +96,13 @@ def reaches(quality: ArrayLike, clean: ArrayLike, sign: int, codes: Ints, multip
         clean: Clean quality that has the range, of any samples.
         sign: +1 where it was raised, -1 where lowered.
         codes: Cluster number of each sample, shape [N].
-        multiplicities: Shape [B, C].
+        multiplicities: `weightings`, shape [C + B, C].
     """
     values = np.asarray(quality, dtype=np.float64)
     edge = float(np.quantile(np.asarray(clean, dtype=np.float64), EDGES[1] if sign > 0 else EDGES[0]))
     past: Floats = np.where(np.isnan(values), np.nan, (sign * (values - edge) >= 0).astype(np.float64))
-    interval = percentile_interval(resampled_mean(past, codes, multiplicities), multiplicities.shape[1])
     count = int((~np.isnan(past)).sum())
     share = float(np.nanmean(past)) if count else float("nan")
-    return Figure(share, interval.low, interval.high, REACHED, count)
+    spread = resampled_mean(past, codes, multiplicities)
+    found = interval(share, spread, multiplicities.shape[1], "share", present(past, codes, multiplicities))
+    return Figure(share, found.low, found.high, REACHED, count)
