@@ -97,7 +97,7 @@ def _ends(value: float, out: Floats, scale: Scale) -> tuple[float, float]:
 
 
 def _without_variance(value: float, count: int, scale: Scale) -> tuple[float, float]:
-    """Where no cluster makes a difference: a correlation has no error then, and of a change all clusters agree on it."""
+    """Where leaving out a cluster changes nothing: all agree on a change, and nothing is known of a correlation."""
     if scale == "share":
         student = _student(count)
         return _wilson(value, count, student)[0], _wilson(value, count, student)[1]
@@ -122,9 +122,8 @@ def _quantiles(deviations: Floats) -> tuple[float, float]:
     count, student = len(deviations), _student(len(deviations))
     if count < _LEAST_RESAMPLED:
         return student, student
-    copies = _copies(count)
-    mean = copies @ deviations / count
-    variance = (copies @ deviations**2 / count - mean**2) / (count - 1)
+    mean, square = (_copies(count) @ np.stack([deviations, deviations**2], axis=1)).T / count
+    variance = (square - mean**2) / (count - 1)
     told = variance > 1e-9 * (deviations @ deviations) / count  # the others drew equal clusters alone
     low, high = np.quantile(mean[told] / np.sqrt(variance[told]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return max(float(high), student), max(-float(low), student)
