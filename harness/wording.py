@@ -69,10 +69,17 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 2, signed: bool = False) -> str:
-    """A figure with its interval: ``0.71 [0.62, 0.79]``."""
+    """A figure with its interval: ``0.71 [0.62, 0.79]``; a dash where it has none: ``0.71 [–]``."""
+    if math.isnan(value):
+        return UNDEFINED
     if math.isnan(low) or math.isnan(high):
-        return number(value, digits, signed)
+        return f"{number(value, digits, signed)} [{MISSING}]"
     return f"{number(value, digits, signed)} [{number(low, digits, signed)}, {number(high, digits, signed)}]"
+
+
+def counted(count: int, noun: str) -> str:
+    """'1 photograph', '8 photographs'."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def joined(names: list[str]) -> str:

@@ -39,7 +39,7 @@ def _compare(
         )
     from rich.table import Table
 
-    from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+    from harness.statistics.intervals import DESCRIPTIVE_BELOW
     from harness.wording import BROKEN, budget_text, marked, number, scorer_text, with_interval
 
     header = (
@@ -72,11 +72,11 @@ def _compare(
     for rules in dict.fromkeys(rules for rules in frame["broken"] if rules):
         console().print(f"{BROKEN} broke its contract when probed: {rules}.", markup=False)
     console().print(
-        "Changes are B minus A. Paired bootstrap over references, the same resamples for both runs; images that both "
-        "runs have."
+        "Changes are B minus A, with studentised intervals that leave out whole references (or what the data set calls "
+        "independent), paired over the images that both runs have."
     )
-    if (frame["references"] < DESCRIPTIVE_BELOW).any():
-        few = f"Fewer than {DESCRIPTIVE_BELOW} references in some rows"
+    if (frame["clusters"] < DESCRIPTIVE_BELOW).any():
+        few = f"Fewer than {DESCRIPTIVE_BELOW} independent references in some rows"
         console().print(f"{few}: their intervals are descriptive and claim no coverage.")
     for name, a, b in (("seed", one.seed, other.seed), ("limit", one.limit, other.limit)):
         if a != b:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from harness.report.data import DatasetFacts, RunData
 from harness.statistics import directions
-from harness.statistics.bootstrap import RESAMPLES, Floats, Ints, cluster_codes, cluster_multiplicities
+from harness.statistics.bootstrap import RESAMPLES, Floats, Ints, cluster_codes, weightings
 from harness.suite.cell_names import cell_name
+from harness.wording import counted
 
 State = Literal["ok", "failed", "missing"]
 
@@ -134,11 +135,16 @@ class Evaluated:
     """Number of each item's cluster, the independent unit that intervals take as a whole, shape [N]."""
     clusters: int
     multiplicities: Ints
-    """Shared by every row of every table, shape [B, C]."""
+    """`weightings`, shared by every row of every table, shape [C + B, C]: every cluster but one, then B resamples."""
     scorers: tuple[ScorerGrid, ...]
     seed: int
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
     """Figures several tables share."""
+
+    @property
+    def units(self) -> str:
+        """How many clusters there are, in words: '8 photographs'."""
+        return counted(self.clusters, self.facts.cluster_noun)
 
     def choose(self, scorer: ScorerGrid, setting: Setting, direction: str) -> Chosen:
         """Pick, sample by sample, between the finished attacks up and down; a control is the same in any direction."""
@@ -235,7 +241,7 @@ def _evaluated(
         judge=items["judge"].to_numpy(dtype=np.float64),
         codes=codes,
         clusters=clusters,
-        multiplicities=cluster_multiplicities(codes, resamples, data.seed),
+        multiplicities=weightings(codes, resamples, data.seed),
         scorers=scorers,
         seed=data.seed,
     )

@@ -9,13 +9,14 @@ import pandas as pd
 
 from harness.report.data import RunData
 from harness.statistics.bootstrap import (
+    Floats,
     cluster_codes,
-    cluster_multiplicities,
-    percentile_interval,
     resampled_mean,
     sample_weights,
+    weightings,
 )
 from harness.statistics.correlation import srocc, weighted_srocc
+from harness.statistics.intervals import interval
 
 KEYS = ["dataset", "metric", "defense", "threat", "source", "attack", "norm", "eps", "endpoint"]
 _MATCH = [*KEYS, "item", "draw"]
@@ -27,12 +28,13 @@ def compare(a: RunData, b: RunData, resamples: int = 1000) -> pd.DataFrame:
     Args:
         a: The first run.
         b: The second; differences are b minus a.
-        resamples: Resamples of references, shared by both runs (paired bootstrap).
+        resamples: Resamples of clusters that the bias is taken from, shared by both runs.
 
     Returns:
-        The keys of the condition, ``images``, ``references``, ``quality_change`` (mean change of attacked quality) and
-        ``srocc_a``, ``srocc_b``, ``srocc_change``, each change with ``_low`` and ``_high`` (95 %). SROCC is nan
-        where opinions are missing. ``broken``: rules of its contract that the metric was found to break.
+        The keys of the condition, ``images``, ``references``, ``clusters`` (independent units), ``quality_change``
+        (mean change of attacked quality) and ``srocc_a``, ``srocc_b``, ``srocc_change``, each change with ``_low`` and
+        ``_high`` (95 %, paired) and ``_bias`` (of the bootstrap). SROCC is nan where opinions are missing. ``broken``:
+        rules of its contract that the metric was found to break.
     """
     both = a.records.merge(b.records[[*_MATCH, "attacked"]], on=_MATCH, suffixes=("", "_b"), how="inner")
     faults = {**a.faults, **b.faults}
@@ -46,30 +48,29 @@ def compare(a: RunData, b: RunData, resamples: int = 1000) -> pd.DataFrame:
 
 def _row(part: pd.DataFrame, resamples: int) -> dict[str, Any]:
     part = part.groupby("item", sort=False).agg(
-        {"cluster": "first", "opinion": "first", "attacked": "mean", "attacked_b": "mean"}
+        {"reference": "first", "cluster": "first", "opinion": "first", "attacked": "mean", "attacked_b": "mean"}
     )
     one, other = part["attacked"].to_numpy(float), part["attacked_b"].to_numpy(float)
     opinion = part["opinion"].to_numpy(float)
     codes, clusters = cluster_codes(part["cluster"].tolist())
-    multiplicities = cluster_multiplicities(codes, resamples)
-    weights = sample_weights(multiplicities, codes)
-    quality = percentile_interval(resampled_mean(other - one, codes, multiplicities), clusters)
+    m = weightings(codes, resamples)
     row: dict[str, Any] = {
         "images": len(part),
-        "references": clusters,
-        "quality_change": float(np.mean(other - one)),
-        "quality_change_low": quality.low,
-        "quality_change_high": quality.high,
+        "references": part["reference"].nunique(),
+        "clusters": clusters,
+        **_change("quality_change", float(np.mean(other - one)), resampled_mean(other - one, codes, m), clusters),
         "srocc_a": float("nan"),
         "srocc_b": float("nan"),
-        "srocc_change": float("nan"),
-        "srocc_change_low": float("nan"),
-        "srocc_change_high": float("nan"),
+        **_change("srocc_change", float("nan"), np.full(len(m), np.nan), clusters),
     }
     if not np.isnan(opinion).any():
+        weights = sample_weights(m, codes)
         changes = weighted_srocc(other, opinion, weights) - weighted_srocc(one, opinion, weights)
-        change = percentile_interval(changes, clusters)
         first, second = srocc(one, opinion), srocc(other, opinion)
-        row |= {"srocc_a": first, "srocc_b": second, "srocc_change": second - first}
-        row |= {"srocc_change_low": change.low, "srocc_change_high": change.high}
+        row |= {"srocc_a": first, "srocc_b": second} | _change("srocc_change", second - first, changes, clusters)
     return row
+
+
+def _change(name: str, value: float, spread: Floats, clusters: int) -> dict[str, float]:
+    found = interval(value, spread, clusters)
+    return {name: value, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_bias": found.bias}

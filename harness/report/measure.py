@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.report.arrays import (
     FURTHEST,
@@ -22,11 +23,13 @@ from harness.report.arrays import (
 )
 from harness.statistics import bootstrap, correlation, ordering, pairs, robustness, two_afc
 from harness.statistics.bootstrap import Floats
+from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale, interval
 from harness.suite.cell_names import CLEAN
 
 Row = dict[str, Any]
+Bools = NDArray[np.bool_]
 Measured = tuple[float, Floats]
-"""A figure, and the same figure of every resample [B]."""
+"""A figure, and the same figure under each row of `Evaluated.multiplicities` [C + B]."""
 
 CONTROL = "control"
 """Direction printed for controls: they have none."""
@@ -43,10 +46,11 @@ _Correlated = tuple[list[Measured], list[Measured]]
 def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     """Rank correlation with the opinions, clean and attacked, and the mean shift of quality beside it."""
     measure = partial(_sroccs, data, _rated(data))
+    present = _present(data, data.codes[_rated(data)])
     for scorer in data.scorers:
         clean = _once(data, ("srocc", scorer, None, ""), partial(measure, scorer.clean))
         if not scorer.settings:
-            yield start_row(data, scorer, None, "", scorer.state) | figure("clean_srocc", clean, data.clusters)
+            yield start_row(data, scorer, None, "", scorer.state) | figure("clean_srocc", clean, present, "correlation")
         known = clean if scorer.state == "ok" else []
         over_all: dict[tuple[str, float, str], list[tuple[State, list[Measured]]]] = {}
         for setting, direction in _in_order(scorer, directions, scorer.furthest):
@@ -54,7 +58,7 @@ def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
             attacked = []
             if chosen.state == "ok":
                 attacked = _once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
-            row = start_row(data, scorer, setting, direction, chosen.state) | _srocc_figures(data, known, attacked)
+            row = start_row(data, scorer, setting, direction, chosen.state) | _srocc_figures(known, attacked, present)
             yield row | {"shift_over_sigma": _shift(data, scorer, setting, direction)["shift_over_sigma"]}
             if not setting.control:
                 over_all.setdefault((setting.norm, setting.eps, direction), []).append((chosen.state, attacked))
@@ -64,29 +68,27 @@ def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
                 draws = zip(*(figures for _, figures in found), strict=True) if state == "ok" else ()
                 lowest = [_lowest(figures) for figures in draws]
                 row = start_row(data, scorer, Setting(LOWEST_SROCC, False, norm, eps, ""), direction, state)
-                row |= _srocc_figures(data, known, lowest)
+                row |= _srocc_figures(known, lowest, present)
                 yield row | {"shift_over_sigma": np.nan}
 
 
-def _srocc_figures(data: Evaluated, clean: list[Measured], attacked: list[Measured]) -> Row:
-    change = _differences(attacked, clean)
-    parts = (("clean_srocc", clean), ("srocc", attacked), ("change", change))
-    return {key: value for name, draws in parts for key, value in figure(name, draws, data.clusters).items()}
+def _srocc_figures(clean: list[Measured], attacked: list[Measured], present: Bools) -> Row:
+    row = figure("clean_srocc", clean, present, "correlation") | figure("srocc", attacked, present, "correlation")
+    return row | figure("change", _differences(attacked, clean), present)
 
 
 def _lowest(figures: Sequence[Measured]) -> Measured:
-    """The lowest of some figures, found anew in every resample."""
+    """The lowest of some figures, found anew under every weighting of clusters."""
     return min(value for value, _ in figures), np.min([spread for _, spread in figures], axis=0)
 
 
 def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     """SROCC and PLCC with the opinions over all images and within each distortion type, clean and attacked.
 
-    Clean figures are rows of their own, with attack "clean". A row's images, references and mark of its interval are
-    its type's; resamples are those of every other table, seen where the type has images.
+    Clean figures are rows of their own, with attack "clean". A row's images, references, clusters and mark of its
+    interval are its type's; resamples are those of every other table, seen where the type has images.
     """
     places = {ALL_TYPES: _rated(data)} | rated_types(data)
-    sizes = {name: (len(items), len(np.unique(data.codes[items]))) for name, items in places.items()}
 
     def figures(scorer: ScorerGrid, setting: Setting | None, direction: str, draws: Floats, name: str) -> _Correlated:
         srocc, plcc = (partial(measure, data, places[name], draws) for measure in (_sroccs, _plccs))
@@ -94,11 +96,14 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
         return _once(data, ("srocc", scorer, setting, direction), srocc) if shared else srocc(), plcc()
 
     def rows(start: Row, after: dict[str, _Correlated], before: dict[str, _Correlated]) -> Iterator[Row]:
-        for name, (images, references) in sizes.items():
+        for name, items in places.items():
             srocc, plcc = after.get(name, ([], []))
-            row = start | {"type": name, "images": images, "references": references, "interval": _mark(references)}
-            row |= figure("srocc", srocc, references) | figure("plcc", plcc, references)
-            yield row | figure("change", _differences(srocc, before[name][0]) if before else [], references)
+            present = _present(data, data.codes[items])
+            units = int(present.sum())
+            row = start | {"type": name, "images": len(items), "references": references_of(data, items)}
+            row |= {"clusters": units, "interval": _mark(units)}
+            row |= figure("srocc", srocc, present, "correlation") | figure("plcc", plcc, present, "correlation")
+            yield row | figure("change", _differences(srocc, before[name][0]) if before else [], present)
 
     for scorer in data.scorers:
         clean = {}
@@ -121,9 +126,14 @@ def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
     kept = [
         name
         for name, items in parts.items()
-        if len(items) >= LEAST_IMAGES and len(np.unique(data.codes[items])) >= LEAST_REFERENCES
+        if len(items) >= LEAST_IMAGES and references_of(data, items) >= LEAST_REFERENCES
     ]
     return {name: parts[name] for name in sorted(kept, key=_by_number)}
+
+
+def references_of(data: Evaluated, items: bootstrap.Ints) -> int:
+    """Number of references that some items have."""
+    return len({data.references[item] for item in items})
 
 
 def small_types(data: Evaluated) -> list[str]:
@@ -146,9 +156,10 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
         counts = pairs.pair_counts(data.opinion, better, worse, data.codes, data.clusters, margin)
         return counts.accuracy(), counts.resampled(data.multiplicities)
 
+    present = _present(data, data.codes[_rated(data)])
     for scorer in data.scorers:
         clean = [measure(draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
-        known = figure("clean_accuracy", clean, data.clusters)
+        known = figure("clean_accuracy", clean, present, "share")
         settings = [setting for setting in (*scorer.settings, *scorer.furthest) if not setting.control]
         if not settings:
             yield start_row(data, scorer, None, "", scorer.state, attacked="") | known
@@ -166,7 +177,7 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
             for name, state, draws in parts:
                 figures = [measure(better, worse) for better, worse in draws] if state == "ok" else []
                 row = start_row(data, scorer, setting, "", state, attacked=name) | known
-                yield row | figure("accuracy", figures, data.clusters)
+                yield row | figure("accuracy", figures, present, "share")
 
 
 def ordering_rows(data: Evaluated) -> Iterator[Row]:
@@ -191,7 +202,8 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
         if not np.isnan(scorer.pristine).any():
             clean["D"] = [noticed(*both) for both in zip(scorer.pristine, scorer.clean, strict=True)] if whole else []
         for test, setting in ((test, setting) for setting in settings for test in clean):
-            known = figure("clean_share", clean[test], data.clusters)
+            present = _present(data, data.codes[weaker] if test == "L" else data.codes)
+            known = figure("clean_share", clean[test], present, "share")
             if setting is None:
                 yield start_row(data, scorer, None, "", scorer.state, test=test) | known
                 continue
@@ -202,9 +214,8 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
                 figures = [levels(*both) for both in zip(down.outcome.attacked, up.outcome.attacked, strict=True)]
             elif state == "ok":
                 figures = [noticed(*both) for both in zip(scorer.pristine, up.outcome.attacked, strict=True)]
-            yield (
-                start_row(data, scorer, setting, "", state, test=test) | known | figure("share", figures, data.clusters)
-            )
+            row = start_row(data, scorer, setting, "", state, test=test) | known
+            yield row | figure("share", figures, present, "share")
 
 
 def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
@@ -213,6 +224,11 @@ def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
     judge, groups, codes = data.judge[first], np.array(data.groups, dtype=object)[first], data.codes[first]
     subsets = sorted(set(groups.tolist()))
     undecided = int((judge == 0.5).sum())
+    counted = {
+        (kind, subset): among & (np.isin(subset, ("all", "macro")) | (groups == subset))
+        for kind, among in (("hard", judge != 0.5), ("soft", ~np.isnan(judge)))
+        for subset in ("all", "macro", *subsets)
+    }
 
     def measures(quality: Floats) -> Iterator[tuple[str, str, Measured]]:
         for kind, credits in (
@@ -246,8 +262,9 @@ def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
                         continue
                     row = start_row(data, scorer, setting, direction if name not in (CONTROL, "") else name, state)
                     row |= {"attacked": name, "kind": kind, "subset": subset, "undecided": undecided}
-                    row |= figure("clean_accuracy", known if scorer.state == "ok" else [], data.clusters)
-                    yield row | figure("accuracy", after.get((kind, subset), []) if setting else [], data.clusters)
+                    present = _present(data, codes[counted[kind, subset]])
+                    row |= figure("clean_accuracy", known if scorer.state == "ok" else [], present, "share")
+                    yield row | figure("accuracy", after.get((kind, subset), []) if setting else [], present, "share")
 
 
 def overall_accuracy(frame: pd.DataFrame) -> pd.Series[bool]:
@@ -317,7 +334,7 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
         ]
 
     pushed = robustness.push(scorer.clean, outcome.attacked, sign)
-    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], data.clusters)
+    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], _valued(data, pushed))
     rounded = robustness.push(scorer.clean, outcome.attacked_8bit, sign)
     row["shift_over_sigma_8bit"] = _mean_of(over_sigma(rounded, spread=False)) if ok else np.nan
     own = np.full(sign.shape, np.nan)
@@ -331,11 +348,11 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
         row[f"{name}_over_sigma"] = _mean_of(over_sigma(alone, spread=False)) if compared else np.nan
         beyond = robustness.excess(scorer.clean, outcome.attacked, control.attacked, sign, way)
         figures = over_sigma(beyond) if compared and (sign == way).any() else []
-        row |= figure(f"excess_over_{name}", figures, data.clusters)
+        row |= figure(f"excess_over_{name}", figures, _valued(data, beyond))
         own = np.where(sign == way, beyond if compared else np.nan, own)
         row[f"{name}_state"] = control.state
     complete = not np.isnan(own[sign != 0]).any()
-    row |= figure("excess_over_own_control", over_sigma(own) if complete else [], data.clusters)
+    row |= figure("excess_over_own_control", over_sigma(own) if complete else [], _valued(data, own))
     row["raw_shift"] = float(np.nanmean(pushed)) if ok else np.nan
     row["start_share"] = float(np.nanmean(outcome.started)) if ok and not setting.control else np.nan
     row["forwards"] = float(np.nanmean(outcome.forwards)) if ok else np.nan
@@ -419,18 +436,33 @@ def _mean_of(figures: list[Measured]) -> float:
     return float(np.mean([value for value, _ in figures])) if figures else float("nan")
 
 
-def figure(name: str, draws: Sequence[Measured], clusters: int) -> Row:
-    """Mean over draws, its interval, and the spread over draws; nan for no draws."""
+def figure(name: str, draws: Sequence[Measured], present: Bools, scale: Scale = "plain") -> Row:
+    """Mean over draws, its interval, its bootstrap bias and the spread over draws; nan for no draws.
+
+    Args:
+        name: Name of the first column; the others follow it.
+        draws: The figure in each draw of a randomised defense.
+        present: Which clusters have a part in it, shape [C].
+        scale: What the figure is.
+    """
+    columns = [name, *(f"{name}_{part}" for part in ("low", "high", "bias", "draw_sd"))]
     if not draws:
-        return {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"{name}_draw_sd": np.nan}
+        return dict.fromkeys(columns, np.nan)
     values = [value for value, _ in draws]
-    interval = bootstrap.percentile_interval(np.mean([spread for _, spread in draws], axis=0), clusters)
-    return {
-        name: float(np.mean(values)),
-        f"{name}_low": interval.low,
-        f"{name}_high": interval.high,
-        f"{name}_draw_sd": float(np.std(values, ddof=1)) if len(values) > 1 else np.nan,
-    }
+    mean = float(np.mean(values))
+    found = interval(mean, np.mean([spread for _, spread in draws], axis=0), len(present), scale, present)
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+    return dict(zip(columns, (mean, found.low, found.high, found.bias, spread), strict=True))
+
+
+def _present(data: Evaluated, codes: bootstrap.Ints) -> Bools:
+    """Which clusters some items are of, given their codes; shape [C]."""
+    return np.asarray(np.bincount(codes, minlength=data.clusters) > 0)
+
+
+def _valued(data: Evaluated, values: Floats) -> Bools:
+    """Which clusters have an item with a value in some draw; values of shape [draws, items]."""
+    return _present(data, data.codes[~np.isnan(values).all(axis=0)])
 
 
 def start_row(
@@ -453,11 +485,14 @@ def start_row(
         "state": state,
         "labels": data.facts.labels,
         "images": len(data.items) if data.facts.kind == "pairs" else len(set(data.samples)),
-        "references": data.clusters,
+        "references": len(set(data.references)),
+        "clusters": data.clusters,
         "draws": len(scorer.clean),
         "interval": _mark(data.clusters),
     }
 
 
 def _mark(clusters: int) -> str:
-    return "descriptive" if clusters < bootstrap.DESCRIPTIVE_BELOW else "95 % percentile"
+    if clusters < 2:
+        return "none"
+    return "descriptive" if clusters < DESCRIPTIVE_BELOW else "95 % studentised"

@@ -12,9 +12,9 @@ from harness.report.arrays import FURTHEST, LOWEST_SROCC, OVER_ALL, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
 from harness.report.measure import Row
-from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import CLEAN
-from harness.wording import BROKEN, MISSING, budget_text
+from harness.wording import BROKEN, MISSING, budget_text, counted
 
 ASSUMPTION = "Opinions are taken not to change within the budget."
 """Stands under every figure of attacked images against opinions."""
@@ -94,8 +94,11 @@ def make_table(
 ) -> Table:
     """A table of one data set, with the notes that its rows call for and its protocol line."""
     extra = []
-    if one.clusters < DESCRIPTIVE_BELOW:
-        extra.append(f"Fewer than {DESCRIPTIVE_BELOW} references: intervals are descriptive and claim no coverage.")
+    if one.clusters == 1:
+        extra.append(f"{one.units}: no intervals.")
+    elif one.clusters < DESCRIPTIVE_BELOW:
+        noun = one.facts.cluster_noun
+        extra.append(f"Fewer than {DESCRIPTIVE_BELOW} {noun}s: intervals are descriptive and claim no coverage.")
     if any(row["state"] == "missing" for row in rows):
         extra.append(f"{MISSING}: not run.")
     if any(row["state"] == "failed" for row in rows):
@@ -138,11 +141,12 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     threats = [_THREATS[name] for name in dict.fromkeys(row["threat"] for row in rows) if name in _THREATS]
     labels = "proxy quality" if facts.labels == "proxy" else "the opinion score"
     meant = [_DIRECTIONS.get(name, name).format(labels=labels) for name in directions]
-    resamples = len(one.multiplicities)
+    references = len(set(one.references))
+    of = "" if one.facts.cluster_noun == "reference" else f" of {one.units}"
     metrics = {row["metric"] for row in rows}
     parts = [
         f"{facts.name}, split {facts.split}",
-        f"{count} {'triplets' if triplets else 'images'}{limit}, {one.clusters} references",
+        f"{count} {'triplets' if triplets else 'images'}{limit}, {counted(references, 'reference')}{of}",
         f"{facts.labels} labels" if facts.labels != "none" else "no labels",
         f"attacks: {', '.join(attacks)}" if attacks else "no attacks",
         *(["directions: " + ", ".join(meant)] if meant and attacks else []),
@@ -153,7 +157,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
         *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
-        f"95 % intervals from {resamples} resamples of references, shared by all rows",
+        f"95 % intervals: studentised, leaving out {one.facts.cluster_noun}s" if one.clusters > 1 else "no intervals",
         f"slices of {data.slice_size}",
         f"seed {data.seed}",
         ", ".join(f"{name} {version}" for name, version in data.versions.items()),

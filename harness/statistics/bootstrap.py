@@ -1,11 +1,9 @@
-"""Cluster bootstrap: whole references are resampled, because images of one reference are not independent.
+"""Cluster bootstrap: whole clusters are left out and resampled, because images of one are not independent.
 
 One matrix of multiplicities serves every row of a table, so differences between rows are paired.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,18 +12,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RESAMPLES = 1000
-DESCRIPTIVE_BELOW = 10
-"""With fewer clusters an interval describes the sample and claims no coverage."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % percentile interval."""
-
-    low: float
-    high: float
-    descriptive: bool
-    """True when there were fewer than `DESCRIPTIVE_BELOW` clusters."""
 
 
 def cluster_codes(clusters: ArrayLike) -> tuple[Ints, int]:
@@ -59,6 +45,22 @@ def cluster_multiplicities(clusters: ArrayLike, resamples: int = RESAMPLES, seed
     return counts.reshape(resamples, count).astype(np.int64)
 
 
+def weightings(clusters: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Ints:
+    """The multiplicities under which a figure is computed to know its interval and its bias.
+
+    Args:
+        clusters: Cluster of each sample, shape [N].
+        resamples: Number of resamples B.
+        seed: Seed of the resamples.
+
+    Returns:
+        Whole numbers of shape [C + B, C]: first every cluster but one, in the order of `cluster_codes`, then
+        `cluster_multiplicities`.
+    """
+    drawn = cluster_multiplicities(clusters, resamples, seed)
+    return np.vstack([1 - np.eye(drawn.shape[1], dtype=np.int64), drawn])
+
+
 def sample_weights(multiplicities: Ints, codes: Ints) -> Ints:
     """Multiplicity of each sample in each resample, shape [B, N], from those of its cluster [B, C]."""
     # Indexing the transpose keeps one sample's multiplicities contiguous, which the rank sums run along.
@@ -84,17 +86,10 @@ def resampled_mean(values: ArrayLike, codes: Ints, multiplicities: Ints) -> Floa
     return ratio(m @ sums, m @ counts)
 
 
-def percentile_interval(distribution: ArrayLike, clusters: int) -> Interval:
-    """The 2.5 and 97.5 percentiles of a resampled statistic; resamples where it is nan are left out.
-
-    Args:
-        distribution: Statistic of each resample, shape [B].
-        clusters: Number of clusters it came from.
-    """
-    numbers = np.asarray(distribution, dtype=np.float64)
-    numbers = numbers[~np.isnan(numbers)]
-    low, high = np.percentile(numbers, [2.5, 97.5]) if numbers.size else (np.nan, np.nan)
-    return Interval(float(low), float(high), clusters < DESCRIPTIVE_BELOW)
+def present(values: ArrayLike, codes: Ints, multiplicities: Ints) -> NDArray[np.bool_]:
+    """Which clusters have a sample with a value (not nan), shape [C]; arguments as of `resampled_mean`."""
+    there = ~np.isnan(np.asarray(values, dtype=np.float64))
+    return np.bincount(codes[there], minlength=multiplicities.shape[1]) > 0
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.statistics.bootstrap import Floats, Ints, percentile_interval, resampled_mean
+from harness.statistics.bootstrap import Floats, Ints, present, resampled_mean
+from harness.statistics.intervals import interval
 from harness.statistics.robustness import mean_over_sigma, resampled_mean_over_sigma
 
 TOLERANCE = 0.02
@@ -97,16 +98,17 @@ def not_weaker(
         second: Push of the other, likewise.
         clean: Clean quality of all samples, shape [N].
         codes: Cluster number of each sample, shape [N].
-        multiplicities: Shape [B, C].
+        multiplicities: `weightings`, shape [C + B, C].
         missing: What may be missing, as a share of the second's shift.
     """
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     both = np.where(np.isnan(difference), np.nan, second)
     spread = resampled_mean_over_sigma(difference, clean, codes, multiplicities)
-    interval = percentile_interval(spread, multiplicities.shape[1])
+    value = mean_over_sigma(difference, clean)
+    found = interval(value, spread, multiplicities.shape[1], present=present(difference, codes, multiplicities))
     least = -TOLERANCE - missing * abs(mean_over_sigma(both, clean))
     count = int((~np.isnan(difference)).sum())
-    return Figure(mean_over_sigma(difference, clean), interval.low, interval.high, least, count)
+    return Figure(value, found.low, found.high, least, count)
 
 
 def reaches(quality: ArrayLike, clean: ArrayLike, sign: int, codes: Ints, multiplicities: Ints) -> Figure:
@@ -117,7 +119,7 @@ def reaches(quality: ArrayLike, clean: ArrayLike, sign: int, codes: Ints, multip
         clean: Clean quality that has the range, of any samples.
         sign: +1 where it was raised, -1 where lowered.
         codes: Cluster number of each sample, shape [N].
-        multiplicities: Shape [B, C].
+        multiplicities: `weightings`, shape [C + B, C].
     """
     values = np.asarray(quality, dtype=np.float64)
     edge = float(np.quantile(np.asarray(clean, dtype=np.float64), EDGES[1] if sign > 0 else EDGES[0]))
@@ -132,12 +134,14 @@ def share(credits: ArrayLike, least: float, codes: Ints, multiplicities: Ints) -
         credits: 1 where it is true, 0 where not, shape [N]; nan for samples that do not count.
         least: The share.
         codes: Cluster number of each sample, shape [N].
-        multiplicities: Shape [B, C].
+        multiplicities: `weightings`, shape [C + B, C].
     """
     values: Floats = np.asarray(credits, dtype=np.float64)
-    interval = percentile_interval(resampled_mean(values, codes, multiplicities), multiplicities.shape[1])
     count = int((~np.isnan(values)).sum())
-    return Figure(float(np.nanmean(values)) if count else float("nan"), interval.low, interval.high, least, count)
+    value = float(np.nanmean(values)) if count else float("nan")
+    spread = resampled_mean(values, codes, multiplicities)
+    found = interval(value, spread, multiplicities.shape[1], "share", present(values, codes, multiplicities))
+    return Figure(value, found.low, found.high, least, count)
 
 
 def sloped(zero: ArrayLike, backwards: ArrayLike, codes: Ints, multiplicities: Ints) -> Figure:
@@ -147,7 +151,7 @@ def sloped(zero: ArrayLike, backwards: ArrayLike, codes: Ints, multiplicities: I
         zero: Gradients that were zero or not finite, shape [N].
         backwards: All gradients, likewise; samples without any do not count.
         codes: Cluster number of each sample, shape [N].
-        multiplicities: Shape [B, C].
+        multiplicities: `weightings`, shape [C + B, C].
     """
     every = np.asarray(backwards, dtype=np.float64)
     none = np.isnan(every) | (every == 0)
@@ -161,7 +165,7 @@ def foretold(error: ArrayLike, codes: Ints, multiplicities: Ints) -> Figure:
     Args:
         error: Disagreement of foretold and measured rise, shape [N], 0 where they agree; nan where nothing moved.
         codes: Cluster number of each sample, shape [N].
-        multiplicities: Shape [B, C].
+        multiplicities: `weightings`, shape [C + B, C].
     """
     values = np.asarray(error, dtype=np.float64)
     credits = np.where(np.isnan(values), np.nan, (values <= MISLED).astype(np.float64))

@@ -6,11 +6,10 @@ from hypothesis import strategies as st
 from harness.statistics.bootstrap import (
     cluster_codes,
     cluster_multiplicities,
-    percentile_interval,
     resampled_mean,
     sample_weights,
+    weightings,
 )
-from harness.statistics.correlation import weighted_srocc
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=30), st.integers(0, 5))
@@ -41,40 +40,14 @@ def test_resampled_mean_is_the_mean_of_the_repeated_sample():
     np.testing.assert_allclose(resampled_mean(values, codes, m), expected, rtol=1e-12)
 
 
-def test_interval_of_the_mean_matches_the_normal_theory():
-    rng = np.random.default_rng(5)
-    values = rng.normal(size=400)
-    m = cluster_multiplicities(np.arange(400), resamples=4000, seed=0)
-    interval = percentile_interval(resampled_mean(values, np.arange(400), m), 400)
-    half = 1.96 * values.std() / 20
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.06 * half)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.06 * half)
-
-
-def test_few_clusters_are_descriptive_and_nothing_gives_nan():
-    assert percentile_interval(np.zeros(10), 9).descriptive
-    assert not percentile_interval(np.zeros(10), 10).descriptive
-    assert np.isnan(percentile_interval([np.nan], 20).low)
-    interval = percentile_interval([np.nan, *np.linspace(0, 1, 41)], 20)
-    assert (interval.low, interval.high) == pytest.approx((0.025, 0.975))
-
-
-def test_spearman_interval_covers_the_true_value():
-    # Gaussian copula with correlation r: true Spearman 6 / pi asin(r / 2). The protocol asks for 93 to 97 % of 1,000
-    # trials; with true coverage 95 % the count's standard error is 0.7 %, so the band is almost three of them. Fixed
-    # seed; 400 resamples per trial, because the percentiles' own noise averages out over trials.
-    r, n, trials = 0.6, 200, 1000
-    truth = 6 / np.pi * np.arcsin(r / 2)
-    rng = np.random.default_rng(11)
-    everyone = np.arange(n)
-    covered = 0
-    for trial in range(trials):
-        x = rng.normal(size=n)
-        y = r * x + np.sqrt(1 - r * r) * rng.normal(size=n)
-        m = cluster_multiplicities(everyone, resamples=400, seed=trial)
-        interval = percentile_interval(weighted_srocc(x, y, m), n)
-        covered += interval.low <= truth <= interval.high
-    assert 0.93 <= covered / trials <= 0.97
+def test_weightings_leave_each_cluster_out_and_resample_after():
+    values = np.arange(6.0)
+    codes, count = cluster_codes(["b", "a", "b", "c", "c", "c"])
+    m = weightings(codes, resamples=7, seed=3)
+    assert m.shape == (count + 7, count)
+    assert (m[count:] == cluster_multiplicities(codes, resamples=7, seed=3)).all()
+    without = [values[codes != cluster].mean() for cluster in range(count)]
+    np.testing.assert_allclose(resampled_mean(values, codes, m)[:count], without)
 
 
 def test_clusters_widen_the_interval_of_dependent_samples():

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from harness.statistics.bootstrap import cluster_multiplicities
+from harness.statistics.bootstrap import weightings
 from harness.statistics.masking import REACHED, SHARE, TOLERANCE, Figure, foretold, not_weaker, reaches, sloped, suited
 
 CODES = np.arange(60) % 20
-DRAWN = cluster_multiplicities(CODES, 200, 0)
+DRAWN = weightings(CODES, 200, 0)
 CLEAN = np.linspace(-1, 1, 60)
 
 

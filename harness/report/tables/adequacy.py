@@ -20,7 +20,8 @@ from harness.report.layout import Layout, at_largest_budget, budget_of, directio
 from harness.report.measure import Row, start_row
 from harness.report.table import Table, make_table, table
 from harness.statistics import robustness
-from harness.statistics.bootstrap import Floats, percentile_interval, ratio, resampled_mean
+from harness.statistics.bootstrap import Floats, present, ratio, resampled_mean
+from harness.statistics.intervals import interval
 from harness.statistics.masking import TOLERANCE, not_weaker
 from harness.suite.cell_names import CLEAN
 from harness.wording import FAILED, MISSING, attack_text, number, short_names, with_interval
@@ -155,9 +156,10 @@ def _near_best(one: Evaluated, push: Floats | None, best: Floats, clean: Floats)
     if not np.nanmean(best) > 0:
         return row
     reached, known = (resampled_mean(values, one.codes, one.multiplicities) for values in (push, best))
-    share = percentile_interval(ratio(reached, known), one.clusters)
-    adequate = YES if share.low >= REACHED else NO if share.high < REACHED else OPEN
     value = float(np.nanmean(push) / np.nanmean(best))
+    there = present(push, one.codes, one.multiplicities)
+    share = interval(value, ratio(reached, known), one.clusters, "share", there)
+    adequate = YES if share.low >= REACHED else NO if share.high < REACHED else OPEN
     return row | {"share": value, "share_low": share.low, "share_high": share.high, "adequate": adequate}
 
 

@@ -29,7 +29,7 @@ from harness.wording import MISSING, attack_text, budget_text, number, short_nam
 _CONTROL_OF = {"up": RAISING_CONTROL, "down": LOWERING_CONTROL}
 """Endpoint -> the control that its excess is over."""
 _COSTS = {"milliseconds": "ms", "forwards": "forwards", "backwards": "backwards", "queries": "queries"}
-_PARTS = ("", "_low", "_high", "_draw_sd")
+_PARTS = ("", "_low", "_high", "_bias", "_draw_sd")
 
 _Line = dict[str, Row]
 """The rows of one scorer, attack and budget by their direction."""

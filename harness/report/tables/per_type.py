@@ -9,7 +9,7 @@ from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, figure_text, scorer_of, stated
 from harness.report.measure import ALL_TYPES, LEAST_IMAGES, LEAST_REFERENCES, Row, rated_types, small_types, type_rows
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
-from harness.statistics.bootstrap import DESCRIPTIVE_BELOW
+from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import CLEAN
 from harness.wording import MISSING, attack_text, budget_text, joined, short_names
 
@@ -65,8 +65,8 @@ def _notes(data: RunData, one: Evaluated, names: Mapping[str, str]) -> list[str]
     if few and one.clusters >= DESCRIPTIVE_BELOW:
         which = "every type" if len(few) == len(counts) else joined(few)
         notes.append(
-            f"Fewer than {DESCRIPTIVE_BELOW} references within {which}: intervals there are descriptive and claim no "
-            "coverage."
+            f"Fewer than {DESCRIPTIVE_BELOW} {one.facts.cluster_noun}s within {which}: intervals there are descriptive "
+            "and claim no coverage."
         )
     if small := [names.get(name, name) for name in small_types(one)]:
         notes.append(

@@ -1,0 +1,147 @@
+"""95 % intervals that keep their word with few clusters: a studentised bootstrap of the delete-one jackknife.
+
+Of C clusters the figure is computed once more without each. On a scale that steadies its variance, the jackknife's
+pseudo-values behave like C independent draws whose mean is the figure (Tukey 1958; Efron & Tibshirani 1993, chapter
+11), so their spread gives its standard error, with C - 1 degrees of freedom (MacKinnon, Nielsen & Webb 2023, for
+clusters). How many standard errors make 95 % is read, for either side, from resamples of the pseudo-values, each
+divided by its own standard error (Efron & Tibshirani 1993, section 12.5), and is never less than Student's t: with
+few clusters the error of a skewed figure is itself uncertain, and the two go together. Shares have Wilson's limits at
+the number of independent draws that would have their error, because they end at 0 and 1. `benchmarks/coverage.py`
+says how often such intervals hold the true value, and docs/protocols.md has its figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from harness.statistics.bootstrap import Floats, cluster_multiplicities
+
+Scale = Literal["plain", "correlation", "share"]
+"""What a figure is: a mean or a difference, a correlation in [-1, 1], or a share in [0, 1]."""
+
+LEVEL = 0.95
+DESCRIPTIVE_BELOW = 8
+"""With fewer clusters an interval describes the sample and claims no coverage: none was studied."""
+_LEAST_RESAMPLED = 8
+"""With fewer clusters resamples repeat each other, and the quantiles are Student's."""
+_STUDENTISED = 2000
+"""Resamples of pseudo-values that quantiles are read from."""
+_EDGE = 1e-6
+"""Distance that correlations and shares keep from where their scale ends."""
+_ROUNDING = 1e-24
+"""Variance, as a share of the figure's square, up to which values without each cluster count as equal."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval; nan where the figure has none."""
+
+    low: float
+    high: float
+    bias: float
+    """Mean over the bootstrap resamples minus the figure; it is not taken off."""
+    descriptive: bool
+    """True when there were fewer than `DESCRIPTIVE_BELOW` clusters."""
+
+
+def interval(
+    value: float, spread: Floats, clusters: int, scale: Scale = "plain", present: NDArray[np.bool_] | None = None
+) -> Interval:
+    """The 95 % interval of a figure.
+
+    Args:
+        value: The figure on the whole sample.
+        spread: The figure under each row of `weightings`, shape [C + B]: first without each cluster, then of each
+            bootstrap resample, of which those where it is nan are left out.
+        clusters: Number of clusters C.
+        scale: What the figure is.
+        present: Which clusters have a part in it, shape [C]; all by default.
+
+    Returns:
+        Ends that are nan where there are fewer than two clusters, or where the figure needs one of them to exist. A
+        share that is the same whichever cluster is left out (1, say) has the interval of one draw per cluster, the
+        most that clustering can take away.
+    """
+    out, resampled = spread[:clusters], spread[clusters:]
+    out = out if present is None else out[present]
+    count = len(out)
+    known = resampled[~np.isnan(resampled)]
+    bias = float(known.mean()) - value if known.size else float("nan")
+    low = high = float("nan")
+    if count > 1 and not np.isnan(value) and not np.isnan(out).any():
+        low, high = _ends(value, out, scale)
+    return Interval(low, high, bias, count < DESCRIPTIVE_BELOW)
+
+
+def _ends(value: float, out: Floats, scale: Scale) -> tuple[float, float]:
+    count = len(out)
+    variance = _variance(out)
+    if variance <= _ROUNDING * max(value**2, float(np.max(out**2))):
+        return _without_variance(value, count, scale)
+    centre = float(_stretched(np.array(value), scale))
+    pseudo = count * centre - (count - 1) * _stretched(out, scale)
+    down, up = _quantiles(pseudo - pseudo.mean())
+    if scale == "share":
+        draws = value * (1 - value) / variance
+        return _wilson(value, draws, down)[0], _wilson(value, draws, up)[1]
+    error = float(np.sqrt(np.var(pseudo, ddof=1) / count))
+    ends = np.array([centre - down * error, centre + up * error])
+    low, high = np.tanh(ends) if scale == "correlation" else ends
+    return float(low), float(high)
+
+
+def _without_variance(value: float, count: int, scale: Scale) -> tuple[float, float]:
+    """Where leaving out a cluster changes nothing: all agree on a change, and nothing is known of a correlation."""
+    if scale == "share":
+        student = _student(count)
+        return _wilson(value, count, student)[0], _wilson(value, count, student)[1]
+    return (value, value) if scale == "plain" else (float("nan"), float("nan"))
+
+
+def _variance(out: Floats) -> float:
+    """The jackknife's variance of a figure from its values without each cluster (Efron & Tibshirani 1993, eq. 11.5)."""
+    count = len(out)
+    return float((count - 1) * np.var(out))
+
+
+def _stretched(values: Floats, scale: Scale) -> Floats:
+    """Fisher's z of correlations, the logit of shares: scales on which the error hardly depends on the figure."""
+    if scale == "correlation":
+        return np.asarray(np.arctanh(np.clip(values, -1 + _EDGE, 1 - _EDGE)))
+    return np.asarray(special.logit(np.clip(values, _EDGE, 1 - _EDGE))) if scale == "share" else values
+
+
+def _quantiles(deviations: Floats) -> tuple[float, float]:
+    """Standard errors to go down and up; deviations of pseudo-values from their mean, shape [C]."""
+    count, student = len(deviations), _student(len(deviations))
+    if count < _LEAST_RESAMPLED:
+        return student, student
+    mean, square = (_copies(count) @ np.stack([deviations, deviations**2], axis=1)).T / count
+    variance = (square - mean**2) / (count - 1)
+    told = variance > 1e-9 * (deviations @ deviations) / count  # the others drew equal clusters alone
+    low, high = np.quantile(mean[told] / np.sqrt(variance[told]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return max(float(high), student), max(-float(low), student)
+
+
+def _student(count: int) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
+
+
+@lru_cache(maxsize=32)
+def _copies(count: int) -> Floats:
+    # One fixed seed: an interval depends on the figures alone, whatever the seed of the run.
+    return cluster_multiplicities(np.arange(count), _STUDENTISED, seed=0).astype(np.float64)
+
+
+def _wilson(share: float, draws: float, errors: float) -> tuple[float, float]:
+    """Wilson's (1927) interval of a share among so many independent draws, `errors` standard errors to either side."""
+    weight = errors * errors / draws
+    middle = (share + weight / 2) / (1 + weight)
+    half = np.sqrt(weight * share * (1 - share) + weight * weight / 4) / (1 + weight)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
