@@ -141,6 +141,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     threats = [_THREATS[name] for name in dict.fromkeys(row["threat"] for row in rows) if name in _THREATS]
     labels = "proxy quality" if facts.labels == "proxy" else "the opinion score"
     meant = [_DIRECTIONS.get(name, name).format(labels=labels) for name in directions]
+    resamples = len(one.multiplicities) - one.clusters
     references = len(set(one.references))
     of = "" if one.facts.cluster_noun == "reference" else f" of {one.units}"
     metrics = {row["metric"] for row in rows}
@@ -157,7 +158,8 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
         *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
-        f"95 % intervals: studentised, leaving out {one.facts.cluster_noun}s" if one.clusters > 1 else "no intervals",
+        f"95 % intervals: studentised over {one.units}" if one.clusters > 1 else "no intervals",
+        f"bias from {resamples} resamples of them, shared by all rows" if one.clusters > 1 else "",
         f"slices of {data.slice_size}",
         f"seed {data.seed}",
         ", ".join(f"{name} {version}" for name, version in data.versions.items()),

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from harness.statistics.bootstrap import Floats, cluster_multiplicities
 
@@ -130,7 +130,7 @@ def _quantiles(deviations: Floats) -> tuple[float, float]:
 
 
 def _student(count: int) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
+    return float(special.stdtrit(count - 1, (1 + LEVEL) / 2))
 
 
 @lru_cache(maxsize=32)

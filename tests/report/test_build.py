@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from harness.report.arrays import FURTHEST
 from harness.report.build import build_tables
 from harness.report.data import Failure
+from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import cell_name
 from harness.wording import budget_text, number, short_names
 
@@ -273,6 +274,30 @@ def test_few_references_are_descriptive(make_run):
     made = build_tables(make_run(images=20, references=5, defense=False, triplets=False))
     assert all(any("descriptive" in note for note in table.notes) for table in made)
     assert (made[0].frame["interval"] == "descriptive").all()
+
+
+def photographs(run, count):
+    """A clean run whose references are cut from so many photographs."""
+    records = run.records[(run.records.attack == "clean") & (run.records.dataset == "mini")]
+    number = records.reference.str[1:].astype(int) % count
+    facts = dataclasses.replace(run.datasets["mini"], cluster_noun="photograph")
+    return dataclasses.replace(run, datasets={"mini": facts}, records=records.assign(cluster=number.astype(str)))
+
+
+def test_photographs_are_the_units_and_pairs_of_levels_stay_within_a_reference(run):
+    plain = {table.name: table.frame for table in build_tables(photographs(run, 24))}
+    for table in build_tables(photographs(run, 6)):
+        if table.name == "ordering":
+            assert table.frame.clean_share.tolist() == plain["ordering"].clean_share.tolist()
+        assert set(table.frame.clusters) == {6} and set(table.frame.references) == {24}
+        assert "24 references of 6 photographs;" in table.protocol.replace(",", ";")
+        assert f"Fewer than {DESCRIPTIVE_BELOW} photographs" in " ".join(table.notes)
+
+
+def test_one_photograph_has_no_interval(run):
+    (table,) = (table for table in build_tables(photographs(run, 1)) if table.name == "srocc")
+    assert table.frame.clean_srocc_low.isna().all() and (table.frame.interval == "none").all()
+    assert "[–]" in line(table.full, "psnr")["clean SROCC"] and "1 photograph: no intervals." in table.notes
 
 
 def test_without_controls_there_is_no_excess(run):

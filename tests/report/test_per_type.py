@@ -12,6 +12,7 @@ from harness.report.build import build_tables
 from harness.report.measure import type_rows
 from harness.report.render import csv_text, markdown, print_tables, write_report
 from harness.report.summary import sentences
+from harness.statistics.intervals import DESCRIPTIVE_BELOW, interval
 
 EPS = 8 / 255
 PGD = "pgd(steps=10)"
@@ -82,8 +83,8 @@ def test_figures_of_a_type_equal_scipy_on_its_records(pairs, table):
 
 
 def test_intervals_equal_a_loop_over_the_shared_resamples(pairs):
-    # Types of 16 and of 8 of the 24 references: resamples hold none to several of a type's references.
-    data = grouped(pairs, lambda item, reference: "wide" if reference % 3 else "narrow")
+    # Types of 19 and of 5 of the 24 references: resamples hold none to several of a type's references.
+    data = grouped(pairs, lambda item, reference: "wide" if reference % 5 else "narrow")
     data = dataclasses.replace(data, records=data.records[data.records.metric == "psnr"])
     (one,) = lay_out(data, resamples=60)
     up = cell(data, metric="psnr")
@@ -98,10 +99,14 @@ def test_intervals_equal_a_loop_over_the_shared_resamples(pairs):
         clean = [spearmanr(up.clean.iloc[i], up.opinion.iloc[i]).statistic for i in drawn]
         loops["change"] = np.subtract(loops["srocc"], clean)
         row = only(frame, attack=PGD, type=kind, eps=EPS)
+        present = np.bincount(one.codes[mine], minlength=one.clusters) > 0
         for name, values in loops.items():
-            assert [row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx(np.percentile(values, [2.5, 97.5]))
-        assert row.references == {"wide": 16, "narrow": 8}[kind]
-        assert row.interval == {"wide": "95 % percentile", "narrow": "descriptive"}[kind]
+            scale = "plain" if name == "change" else "correlation"
+            expected = interval(row[name], np.array(values), one.clusters, scale, present)
+            found = [row[f"{name}_{part}"] for part in ("low", "high", "bias")]
+            assert found == pytest.approx([expected.low, expected.high, expected.bias])
+        assert row.references == row.clusters == {"wide": 19, "narrow": 5}[kind]
+        assert row.interval == {"wide": "95 % studentised", "narrow": "descriptive"}[kind]
 
 
 def test_all_types_together_are_the_row_of_the_srocc_table(pairs, table):
@@ -192,8 +197,8 @@ def test_notes_say_what_figures_mean(pairs, table):
     assert "descriptive" not in notes and "clean" not in table.protocol
     up = per_type(dataclasses.replace(pairs, directions=["up"]))
     assert "mos_split" not in " ".join(up.notes)
-    few = per_type(grouped(pairs, lambda item, reference: "wide" if reference % 3 else "narrow"))
-    assert any(note.startswith("Fewer than 10 references within narrow:") for note in few.notes)
+    few = per_type(grouped(pairs, lambda item, reference: "wide" if reference % 5 else "narrow"))
+    assert any(note.startswith(f"Fewer than {DESCRIPTIVE_BELOW} references within narrow:") for note in few.notes)
     people = dataclasses.replace(pairs.datasets["mini"], labels="human")
     human = per_type(dataclasses.replace(pairs, datasets={"mini": people}))
     assert "proxy" not in human.title + human.explanation + " ".join(n for n in human.notes if n not in pairs.notices)

@@ -148,7 +148,7 @@ def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_pa
 
 
 def test_without_added_cells_the_free_ones_are_decided_and_the_others_say_what_they_take(tmp_path):
-    result = run(SMALL.replace("verdicts: 20", "limit: 5"), tmp_path / "run")
+    result = run(SMALL.replace("verdicts: 20", "limit: 10"), tmp_path / "run")
     found = outcomes(result, "linear")
     assert {name for name, outcome in found.items() if outcome == "pass"} == {
         "iterative",
@@ -160,7 +160,7 @@ def test_without_added_cells_the_free_ones_are_decided_and_the_others_say_what_t
     needs = {row["verdict"]: row["needs"] for row in result.verdicts if row["needs"]}
     assert set(needs) == {"black_box", "unbounded", "transfer", "smoothed", "restore", "foretold", "surrogate"}
     assert needs["unbounded"] == "verdicts: n" and "transfer: all" in needs["transfer"]
-    assert run(SMALL.replace("verdicts: 20", "limit: 5\nverdicts: false"), tmp_path / "none").verdicts == []
+    assert run(SMALL.replace("verdicts: 20", "limit: 10\nverdicts: false"), tmp_path / "none").verdicts == []
 
 
 def test_transfers_and_defenses(tmp_path):
@@ -241,10 +241,10 @@ metrics: [{", ".join(CAUGHT)}]
 attacks: [fgsm, pgd, {{name: square, queries: 20}}, {{name: smoothed, copies: 1}}]
 budgets: {{linf: [8/255]}}
 directions: [down]
-limit: 3
-slice: 3
+limit: 4
+slice: 4
 tables: [verdicts]
-verdicts: 3
+verdicts: 4
 """
     result = run(text, tmp_path / "run")
     for metric, caught in CAUGHT.items():
