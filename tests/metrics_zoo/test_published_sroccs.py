@@ -1,6 +1,6 @@
 """Published correlations with people's opinions, where LIVE, CSIQ or TID2013 lie in $ROBUSTIQA_DATA_DIR; else skipped.
 
-Classical metrics take about a minute for LIVE and for CSIQ and three for TID2013 on one core, LPIPS four times that.
+Minutes, by the cost of a pair: none of these sets is whole where the test was written, so its time was not measured.
 """
 
 import itertools
