@@ -158,9 +158,10 @@ def _near_best(one: Evaluated, push: Floats | None, best: Floats, clean: Floats)
     reached, known = (resampled_mean(values, one.codes, one.multiplicities) for values in (push, best))
     value = float(np.nanmean(push) / np.nanmean(best))
     there = present(push, one.codes, one.multiplicities)
-    share = interval(value, ratio(reached, known), one.clusters, "share", there)
-    adequate = YES if share.low >= REACHED else NO if share.high < REACHED else OPEN
-    return row | {"share": value, "share_low": share.low, "share_high": share.high, "adequate": adequate}
+    share = interval(value, ratio(reached, known), one.clusters, "plain", there)  # a quotient, which may lie below 0
+    high = min(share.high, 1.0)
+    adequate = YES if share.low >= REACHED else NO if high < REACHED else OPEN
+    return row | {"share": value, "share_low": share.low, "share_high": high, "adequate": adequate}
 
 
 def _push(scorer: ScorerGrid, setting: Setting, endpoint: str) -> Floats | None:
