@@ -107,7 +107,8 @@ def line(name: str, metric: Metric, ref: Tensor, dist: Tensor, eps: float, steps
 
     def climbed(start: str, sign: float) -> Tensor:
         signs = torch.full((count,), sign)
-        objective = ScorerObjective(scorer, ref, dist, signs, None, SampleRng([]), encoded=encoded)
+        draws = SampleRng.for_samples(0, ids, "defense")
+        objective = ScorerObjective(scorer, ref, dist, signs, None, draws, encoded=encoded)
         rng = SampleRng.for_samples(0, ids, "apgd")
         return shift(APGD(steps=steps, start=start).perturb(objective, dist, budget, rng), sign).clamp_min(0)  # type: ignore[arg-type]
 
