@@ -77,7 +77,7 @@ def plugin_use(
 def contents_of(
     plugin: Plugin[Any], values: Mapping[str, Any], built: Built, *, weights: str | None = None
 ) -> Contents:
-    """What of a plugin counts by content, as it is used.
+    """What of a plugin counts by content, as it is used, and of every metric that it was built of.
 
     Args:
         plugin: The plugin.
@@ -102,11 +102,23 @@ def contents_of(
         ) from None
     except OSError as error:
         raise UserError(f"'{plugin.name}': {error.filename} cannot be read ({error.strerror}).") from error
-    members: list[Mapping[str, Any]] = []
-    for member, given in built.members:
-        found = Use(**plugin_use("metrics", member, given, {})).identity()
-        members += [] if found in members else [found]
-    return Contents(named, tuple(path for found in paths.values() for path in found), state, tuple(members))
+    # A composed metric from elsewhere is looked at as a whole: it may fill what a member alone leaves to chance.
+    members = _members_of(built.members, RANDOM_WEIGHTS if plugin.code else weights)
+    files = [path for found in paths.values() for path in found]
+    files += [path for member in members for path in member.contents.paths]
+    return Contents(named, tuple(files), state, tuple(member.identity() for member in members))
+
+
+def _members_of(members: Members, weights: str | None) -> list[Use]:
+    """Each different member once, as it is used; the engine loads the whole's weights into them, too."""
+    seen: list[tuple[Plugin[Any], Mapping[str, Any]]] = []
+    uses: list[Use] = []
+    for one in members:
+        if (one.plugin, one.parameters) not in seen:
+            seen.append((one.plugin, one.parameters))
+            contents = contents_of(one.plugin, one.parameters, Built(one.instance, one.members), weights=weights)
+            uses.append(Use(**plugin_use("metrics", one.plugin, one.parameters, {}, contents)))
+    return uses
 
 
 def _short(value: Any) -> str:
