@@ -129,7 +129,8 @@ def load_metric(use: MetricUse, registry: Registry, device: torch.device) -> Met
     if (use.contents.state, use.contents.members) != (found.state, found.members):
         raise UserError(
             f"{in_messages(use, registry)} holds other values than when this was planned: what it loads when it is "
-            "built was changed meanwhile. Leave it as it is and run the same command again."
+            "built was changed meanwhile. Leave it as it is and run the same command again; a value that is another in "
+            "every process should not be kept in it."
         )
     return frozen(metric, device)
 

@@ -20,6 +20,14 @@ from harness.suite.model import MetricUse, Use
 _NO_CONTENTS = Contents()
 
 NO_FLOOR = "none"
+_SEED_THEM = (
+    "Say needs_weights = True in the class and give 'weights:', load them in __init__, or draw them from a generator "
+    "with a seed of its own."
+)
+_REACH_THEM = (
+    "Weights are loaded into its state dict, and that is no part of it: make it a parameter or a buffer, load it in "
+    "__init__, or draw it from a generator with a seed of its own."
+)
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,7 @@ def contents_of(
     except RandomStateError as error:
         raise UserError(
             f"'{plugin.name}' from {plugin.origin} makes '{error}' anew at random whenever it is built, so its scores "
-            "mean nothing. Say needs_weights = True in the class and give 'weights:', load them in __init__, or draw "
-            "them from a generator with a seed of its own."
+            f"mean nothing. {_SEED_THEM if weights is None else _REACH_THEM}"
         ) from None
     except OSError as error:
         raise UserError(f"'{plugin.name}': {error.filename} cannot be read ({error.strerror}).") from error

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from harness.cli import main
 from harness.engine.run_folder import StoreError
@@ -162,14 +163,25 @@ def test_a_file_that_a_parameter_names_counts_by_content_and_not_by_name(tmp_pat
     assert len({tuple(one) for one in seen}) == 3
 
 
-LOADED = "self.register_buffer('table_', torch.load({!r}, weights_only=True))"
+LOAD = "torch.load({!r}, weights_only=True)"
+IN_OBJECT = "self.kept = Keeper(); self.kept.whole = self; self.kept.one = Keeper(); self.kept.one.table = "
 
 
-@pytest.mark.parametrize("init", [LOADED, "self.kept = {{'here': [torch.load({!r}, weights_only=True)]}}"])
+@pytest.mark.parametrize(
+    "init",
+    [
+        f"self.register_buffer('table_', {LOAD})",
+        f"self.kept = {{{{'here': [{LOAD}]}}}}",
+        f"self._table = {LOAD}",
+        f"{IN_OBJECT}{LOAD}",
+        f"self.scale = {LOAD}.sum().item()",
+        f"self._names = {{{{'first': [str({LOAD}.tolist())]}}}}",
+    ],
+)
 def test_what_a_metric_loads_when_it_is_built_counts(tmp_path, init):
     file = tmp_path / "values.pt"
     torch.save(torch.zeros(3), file)
-    registry = Registry([plugin(tmp_path, init=init.format(str(file)))])
+    registry = Registry([plugin(tmp_path, init=init.format(str(file)), head="class Keeper: ...\n")])
     before = ids(registry)
     assert ids(registry) == before
     suite = read_suite(SUITE, registry)
@@ -187,6 +199,30 @@ def test_weights_that_a_plugin_draws_at_random_are_refused_unless_they_are_given
     seeded = plugin(tmp_path, init="torch.manual_seed(3); " + layer).rename(tmp_path / "seeded.py")
     assert ids(Registry([seeded]))
     assert ids(Registry(), {"name": "birqa-tiny", "weights": "random"})
+
+
+def test_what_is_random_and_beyond_the_reach_of_given_weights_is_refused(tmp_path):
+    parts = {"layer": torch.nn.Linear(2, 2), "memory": torch.nn.LSTM(2, 2), "normed": torch.nn.Linear(2, 2)}
+    parts["normed"] = torch.nn.utils.weight_norm(parts["normed"])
+    save_file(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "w.safetensors")
+    init = "self.layer = torch.nn.Linear(2, 2); self.memory = torch.nn.LSTM(2, 2); "
+    init += "self.normed = torch.nn.utils.weight_norm(torch.nn.Linear(2, 2)); self._same = self.layer.weight.data"
+    given = {"name": "near", "weights": str(tmp_path / "w.safetensors")}
+
+    def read(more):
+        file = plugin(tmp_path, init=init + more)
+        file.write_text(file.read_text().replace("higher_is_better", "needs_weights = higher_is_better"))
+        return ids(Registry([file.rename(tmp_path / f"near{len(more)}.py")]), given)
+
+    assert read("")
+    with pytest.raises(UserError, match=r"makes '_drawn' anew at random .* its state dict, and that is no part of it"):
+        read("; self._drawn = torch.rand(3)")
+
+
+def test_a_place_on_this_machine_and_what_is_another_each_time_are_no_values(tmp_path):
+    file = plugin(tmp_path, init="import time; self.made = time.time_ns(); self.at = [table, 'cuda:0']")
+    use = read_suite({**SUITE, "metrics": [{"name": "near", "table": str(file)}]}, Registry([file])).metrics[0]
+    assert use.contents.state == "" and set(use.contents.parameters) == {"table"}
 
 
 def test_members_of_a_composed_metric_enter_by_their_own_identity(monkeypatch):
