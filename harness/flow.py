@@ -239,7 +239,14 @@ def _plugins_used(plan: Plan, registry: Registry) -> Iterator[Plugin[Any]]:
     """Every plugin whose code takes part in a plan."""
     uses = _uses(plan)
     yield from (registry.get(use.kind, use.name) for use in uses)
-    yield from (registry.metric(member["name"]) for use in uses for member in use.contents.members)
+    yield from (registry.metric(name) for use in uses for name in _named(use.contents.members))
+
+
+def _named(members: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Names of the metrics that others are built of, and of those that these are built of."""
+    for member in members:
+        yield member["name"]
+        yield from _named(member.get("members", ()))
 
 
 def _uses(plan: Plan) -> list[Use]:

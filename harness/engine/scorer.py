@@ -10,14 +10,14 @@ from torch import Tensor
 
 from harness.contracts import DataError, Metric, Purifier, SampleRng, Tree
 from harness.errors import UserError
-from harness.plugins.build import fresh, frozen
-from harness.plugins.contents import state_of
+from harness.plugins.build import fresh, frozen, noting_members
 from harness.plugins.model import singular
 from harness.plugins.registry import Registry
 from harness.plugins.returned import check_images, check_range, check_scores
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, WeightFile, load
 from harness.suite.model import MetricUse, Use
 from harness.suite.plan import ScorerSpec
+from harness.suite.uses import Built, contents_of
 
 
 class Scorer:
@@ -120,14 +120,17 @@ def load_metric(use: MetricUse, registry: Registry, device: torch.device) -> Met
     Raises:
         UserError: The weights cannot be loaded, or what it loads by itself is not what the suite was read with.
     """
-    metric = fresh(registry, use.name, use.parameters)
+    with noting_members() as members:
+        metric = fresh(registry, use.name, use.parameters)
     if use.weights_file is not None and use.weights != RANDOM_WEIGHTS:
         load(metric, WeightFile(use.name, use.weights_file, use.weights))
     plugin = registry.metric(use.name)
-    if use.contents.state != state_of(plugin, use.parameters, metric, weights=use.weights or None):
+    found = contents_of(plugin, use.parameters, Built(metric, members), weights=use.weights or None)
+    if (use.contents.state, use.contents.members) != (found.state, found.members):
         raise UserError(
             f"{in_messages(use, registry)} holds other values than when this was planned: what it loads when it is "
-            "built was changed meanwhile. Leave it as it is and run the same command again."
+            "built was changed meanwhile. Leave it as it is and run the same command again; a value that is another in "
+            "every process should not be kept in it."
         )
     return frozen(metric, device)
 

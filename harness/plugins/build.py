@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,14 +17,24 @@ from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import load, resolve
 from harness.wording import did_you_mean
 
-Members = list[tuple[Plugin[Metric], Mapping[str, Any]]]
-"""Metrics, each with all its parameters."""
+
+@dataclass(frozen=True)
+class Member:
+    """A metric that another plugin built as a part of itself, with all its parameters, and what it built in turn."""
+
+    plugin: Plugin[Metric]
+    parameters: Mapping[str, Any]
+    instance: Metric
+    members: Members = field(default_factory=list)
+
+
+Members = list[Member]
 _MEMBERS: ContextVar[Members | None] = ContextVar("members", default=None)
 
 
 @contextlib.contextmanager
 def noting_members() -> Iterator[Members]:
-    """The metrics that `build_metric` builds meanwhile, with all their parameters: what a composed one consists of."""
+    """The metrics that `build_metric` builds meanwhile: what a composed one consists of; their own members in them."""
     members: Members = []
     token = _MEMBERS.set(members)
     try:
@@ -49,9 +60,12 @@ def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
     for key in parameters:
         if key not in known:
             raise ValueError(f"'{name}' has no parameter '{key}'.{did_you_mean(key, known)}")
-    if (members := _MEMBERS.get()) is not None:
-        members.append((plugin, {**defaults, **parameters}))
-    return plugin.build(parameters)
+    if (members := _MEMBERS.get()) is None:
+        return plugin.build(parameters)
+    with noting_members() as inner:
+        built = plugin.build(parameters)
+    members.append(Member(plugin, {**defaults, **parameters}, built, inner))
+    return built
 
 
 def default_metric(name: str, registry: Registry, device: torch.device) -> Metric:

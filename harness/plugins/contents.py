@@ -1,10 +1,14 @@
-"""What of a plugin counts by content: files its parameters name, tensors it holds once built, members built by name."""
+"""What of a plugin counts by content: files its parameters name, values it holds once built, members built by name."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,13 @@ from torch import Tensor, nn
 from harness.plugins.model import Plugin
 
 _LONGEST_PATH = 4096
+_OBJECTS_DEEP = 3
+"""How many objects, each held by the one before, are looked into; modules and containers do not count."""
+_MODULES_OWN = frozenset(vars(nn.Module()))
+"""What torch keeps in every module: its parts go by name, and the rest says nothing of values."""
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu)(:\d+)?")
+_Value = Tensor | np.ndarray[Any, Any] | np.generic | bool | int | float | complex | str | bytes | None
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class Contents:
         parameters: Parameter -> its value with the sha256 of what it names in place of each path; those without paths
             are left out.
         paths: Files and folders that these paths name.
-        state: Hash of the tensors that it holds once built, whatever the seed; empty for our own and where none are.
+        state: Hash of the values that it holds once built, whatever the seed; empty for our own and where none are.
         members: What decides results of each other metric that it was built of.
     """
 
@@ -44,7 +55,7 @@ class Contents:
 
 
 class RandomStateError(Exception):
-    """A plugin makes its own weights anew at random; the message names the first of them."""
+    """A plugin makes tensors anew at random that no weights are loaded into; the message names the first of them."""
 
 
 def by_content(value: Any, *, folders: bool) -> Any:
@@ -77,10 +88,10 @@ def paths_in(value: Any, *, folders: bool) -> Iterator[Path]:
 
 
 def state_of(plugin: Plugin[Any], parameters: Mapping[str, Any], built: Any, *, weights: str | None) -> str:
-    """Hash of the tensors and arrays that a plugin holds once built, where the engine did not put them there.
+    """Hash of the values that a plugin holds once built, where the engine did not put them there.
 
     It is built twice more, under two seeds: what is equal was loaded from somewhere, or is constant, and counts; what
-    differs is random. Our own plugins are known by their version, so they are not built again.
+    differs is random, or another each time. Our own plugins are known by their version, so they are not built again.
 
     Args:
         plugin: From anywhere.
@@ -89,18 +100,22 @@ def state_of(plugin: Plugin[Any], parameters: Mapping[str, Any], built: Any, *, 
         weights: "random", another text where the engine loads weights into it, or None where it has none.
 
     Raises:
-        RandomStateError: Something in it is random, though it says that it needs no weights.
+        RandomStateError: A tensor in it is random, and it needs no weights, or those given do not reach it.
     """
-    if not plugin.code or not any(True for _ in _tensors(built)):
+    if not plugin.code or not any(True for _ in _values(built)):
         return ""
-    first, second = (_hashes(_seeded(plugin, parameters, seed)) for seed in (0, 1))
-    loaded: Collection[str] = ()
-    if weights not in (None, "random") and isinstance(built, nn.Module):
-        loaded = set(built.state_dict())
-    differing = [name for name in first if first[name] != second.get(name)]
-    if differing and weights is None:
-        raise RandomStateError(differing[0])
-    lines = [f"{name}\0{value}" for name, value in first.items() if name not in (*loaded, *differing)]
+    first, second = (_seeded(plugin, parameters, seed) for seed in (0, 1))
+    loaded = _loaded_into(first) if weights not in (None, "random") else frozenset()
+    values = {name: value for name, value in _values(first) if _storage(value) not in loaded}
+    others = _hashes(dict(_values(second)))
+    hashes = _hashes(values)
+    equal = {name: value for name, value in hashes.items() if value == others.get(name)}
+    made = [name for name in hashes if name not in equal and isinstance(values[name], Tensor | np.ndarray)]
+    if weights is not None:  # what torch works out of parameters (weight_norm) it works out again
+        made = [name for name in made if getattr(values[name], "grad_fn", None) is None]
+    if made and weights != "random":
+        raise RandomStateError(made[0])
+    lines = [f"{name}\0{value}" for name, value in equal.items()]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest() if lines else ""
 
 
@@ -110,42 +125,81 @@ def _seeded(plugin: Plugin[Any], parameters: Mapping[str, Any], seed: int) -> An
         return plugin.build(parameters)
 
 
-def _hashes(built: Any) -> dict[str, str]:
-    return {name: hashlib.sha256(_bytes(tensor)).hexdigest() for name, tensor in _tensors(built)}
+def _hashes(values: Mapping[str, _Value]) -> dict[str, str]:
+    return {name: hashlib.sha256(_bytes(value)).hexdigest() for name, value in values.items()}
 
 
-def _tensors(
-    value: Any, name: str = "", inside_of: frozenset[int] = frozenset()
-) -> Iterator[tuple[str, Tensor | np.ndarray[Any, Any]]]:
-    """Every tensor and array in an object, its parts and their parts, by the names they have in it."""
-    if isinstance(value, Tensor | np.ndarray):
+def _loaded_into(built: Any) -> frozenset[int]:
+    """Where the tensors of a state dict lie, which weights are copied into."""
+    tensors = built.state_dict().values() if isinstance(built, nn.Module) else ()
+    return frozenset(place for tensor in tensors if (place := _storage(tensor)))
+
+
+def _storage(value: Any) -> int:
+    """Where a tensor's values lie; 0 for anything else, and where there is no such place."""
+    try:
+        return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else 0
+    except (RuntimeError, NotImplementedError):  # sparse, or not there yet
+        return 0
+
+
+def _values(
+    value: Any, name: str = "", inside_of: frozenset[int] = frozenset(), objects: int = 0
+) -> Iterator[tuple[str, _Value]]:
+    """Every tensor, array, number and text in an object, its parts and their parts, by the names they have in it."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
         yield name, value
-        return
-    inside: Mapping[Any, Any] = {}
+    elif isinstance(value, _PLAIN):
+        if not _tells_where(value):
+            yield name, value
+    elif id(value) not in inside_of:  # a part that knows its whole ends here
+        deeper = objects + (not isinstance(value, nn.Module | Mapping | list | tuple | Set))
+        for key, one in _inside(value).items() if deeper <= _OBJECTS_DEEP else ():
+            yield from _values(one, f"{name}.{key}" if name else key, inside_of | {id(value)}, deeper)
+
+
+def _inside(value: Any) -> Mapping[str, Any]:
+    """What an object consists of, by name; nothing for code and for the machinery of Python's own library."""
     if isinstance(value, nn.Module):
         named = {**value._parameters, **value._buffers, **value._modules}
-        inside = {**{key: one for key, one in vars(value).items() if not key.startswith("_")}, **named}
-    elif isinstance(value, Mapping):
-        inside = value
-    elif isinstance(value, list | tuple):
-        inside = dict(enumerate(value))
-    elif not inside_of:
-        inside = getattr(value, "__dict__", {})
-    if id(value) not in inside_of:  # a part that knows its whole ends here
-        for key, one in inside.items():
-            yield from _tensors(one, f"{name}.{key}" if name else str(key), inside_of | {id(value)})
+        return {**{key: one for key, one in vars(value).items() if key not in _MODULES_OWN}, **named}
+    if isinstance(value, Mapping):
+        keys = [str(key) if isinstance(key, _PLAIN) else f"#{i}" for i, key in enumerate(value)]
+        return dict(zip(keys, value.values(), strict=True))
+    if isinstance(value, list | tuple | Set):
+        ordered = sorted(value, key=repr) if isinstance(value, Set) else value
+        return {str(i): one for i, one in enumerate(ordered)}
+    library = type(value).__module__.partition(".")[0] in sys.stdlib_module_names
+    if isinstance(value, type) or (library and not isinstance(value, types.SimpleNamespace | argparse.Namespace)):
+        return {}
+    slots = [slot for cls in type(value).__mro__ for slot in _texts(cls.__dict__.get("__slots__", ()))]
+    slotted = {slot: getattr(value, slot) for slot in slots if not slot.startswith("__") and hasattr(value, slot)}
+    return {**slotted, **getattr(value, "__dict__", {})}
 
 
-def _bytes(tensor: Tensor | np.ndarray[Any, Any]) -> bytes:
+def _texts(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _tells_where(value: Any) -> bool:
+    """Whether it is a place on this machine (a path, a device), which decides no result."""
+    if not isinstance(value, str):
+        return False
+    return bool(_DEVICE.fullmatch(value)) or value.startswith(("/", "~")) or _path(value, folders=True) is not None
+
+
+def _bytes(value: _Value) -> bytes:
     """Type, shape and values."""
-    if isinstance(tensor, np.ndarray):
-        values = repr(tensor.tolist()).encode() if tensor.dtype.hasobject else tensor.tobytes()
-        return f"{tensor.dtype} {tensor.shape}".encode() + values
+    if not isinstance(value, Tensor | np.ndarray | np.generic):
+        return f"{type(value).__name__} {value!r}".encode(errors="surrogatepass")
+    if not isinstance(value, Tensor):
+        values = repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes()
+        return f"{value.dtype} {value.shape}".encode() + values
     try:
-        flat = tensor.detach().cpu().to_dense().contiguous().reshape(-1)
-        return f"{tensor.dtype} {tuple(tensor.shape)}".encode() + flat.view(torch.uint8).numpy().tobytes()
+        flat = value.detach().cpu().to_dense().contiguous().reshape(-1)
+        return f"{value.dtype} {tuple(value.shape)}".encode() + flat.view(torch.uint8).numpy().tobytes()
     except (RuntimeError, NotImplementedError, TypeError, ValueError):  # not there yet, or of no plain kind
-        return str(tensor.dtype).encode()
+        return str(value.dtype).encode()
 
 
 def _path(value: Any, folders: bool) -> Path | None:

@@ -20,6 +20,14 @@ from harness.suite.model import MetricUse, Use
 _NO_CONTENTS = Contents()
 
 NO_FLOOR = "none"
+_SEED_THEM = (
+    "Say needs_weights = True in the class and give 'weights:', load them in __init__, or draw them from a generator "
+    "with a seed of its own."
+)
+_REACH_THEM = (
+    "Weights are loaded into its state dict, and that is no part of it: make it a parameter or a buffer, load it in "
+    "__init__, or draw it from a generator with a seed of its own."
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def plugin_use(
 def contents_of(
     plugin: Plugin[Any], values: Mapping[str, Any], built: Built, *, weights: str | None = None
 ) -> Contents:
-    """What of a plugin counts by content, as it is used.
+    """What of a plugin counts by content, as it is used, and of every metric that it was built of.
 
     Args:
         plugin: The plugin.
@@ -97,16 +105,27 @@ def contents_of(
     except RandomStateError as error:
         raise UserError(
             f"'{plugin.name}' from {plugin.origin} makes '{error}' anew at random whenever it is built, so its scores "
-            "mean nothing. Say needs_weights = True in the class and give 'weights:', load them in __init__, or draw "
-            "them from a generator with a seed of its own."
+            f"mean nothing. {_SEED_THEM if weights is None else _REACH_THEM}"
         ) from None
     except OSError as error:
         raise UserError(f"'{plugin.name}': {error.filename} cannot be read ({error.strerror}).") from error
-    members: list[Mapping[str, Any]] = []
-    for member, given in built.members:
-        found = Use(**plugin_use("metrics", member, given, {})).identity()
-        members += [] if found in members else [found]
-    return Contents(named, tuple(path for found in paths.values() for path in found), state, tuple(members))
+    # A composed metric from elsewhere is looked at as a whole: it may fill what a member alone leaves to chance.
+    members = _members_of(built.members, RANDOM_WEIGHTS if plugin.code else weights)
+    files = [path for found in paths.values() for path in found]
+    files += [path for member in members for path in member.contents.paths]
+    return Contents(named, tuple(files), state, tuple(member.identity() for member in members))
+
+
+def _members_of(members: Members, weights: str | None) -> list[Use]:
+    """Each different member once, as it is used; the engine loads the whole's weights into them, too."""
+    seen: list[tuple[Plugin[Any], Mapping[str, Any]]] = []
+    uses: list[Use] = []
+    for one in members:
+        if (one.plugin, one.parameters) not in seen:
+            seen.append((one.plugin, one.parameters))
+            contents = contents_of(one.plugin, one.parameters, Built(one.instance, one.members), weights=weights)
+            uses.append(Use(**plugin_use("metrics", one.plugin, one.parameters, {}, contents)))
+    return uses
 
 
 def _short(value: Any) -> str:

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from harness.cli import main
 from harness.engine.run_folder import StoreError
+from harness.engine.scorer import load_metric
 from harness.errors import UserError
 from harness.flow import Options, run_suite
 from harness.plugins import registry as registries
@@ -47,6 +49,17 @@ def plugin(folder, init="pass", score=PLAIN, head=""):
 def ids(registry, metric="near", **keys):
     value = {"name": "holes", "datasets": ["mini"], "metrics": [metric], "limit": 1, **keys}
     return [cell.id for cell in make_plan(read_suite(value, registry), registry).cells]
+
+
+def installed(folder, name, **metrics):
+    """Metadata of a distribution that brings metrics, each "module:Class"."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    points = "".join(f"{metric} = {where}\n" for metric, where in metrics.items())
+    (info / "entry_points.txt").write_text(f"[robustiqa.metrics]\n{points}")
+    importlib.invalidate_caches()
+    return info
 
 
 @pytest.fixture
@@ -100,11 +113,7 @@ def test_a_package_developed_in_place_counts_by_content_and_an_installed_one_by_
     (on_path / "edited").mkdir()
     (on_path / "edited/__init__.py").write_text("from .metric import Near\n")
     (on_path / "edited/metric.py").write_text(HEAD + NEAR.format(init="pass", score=PLAIN))
-    info = on_path / "edited-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: edited\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[robustiqa.metrics]\nnear = edited.metric:Near\n")
-    importlib.invalidate_caches()
+    info = installed(on_path, "edited", near="edited.metric:Near")
     first = Registry().metric("near").code
     (on_path / "edited/__init__.py").write_text("from .metric import Near  # edited\n")
     registries._load.cache_clear()
@@ -154,14 +163,25 @@ def test_a_file_that_a_parameter_names_counts_by_content_and_not_by_name(tmp_pat
     assert len({tuple(one) for one in seen}) == 3
 
 
-LOADED = "self.register_buffer('table_', torch.load({!r}, weights_only=True))"
+LOAD = "torch.load({!r}, weights_only=True)"
+IN_OBJECT = "self.kept = Keeper(); self.kept.whole = self; self.kept.one = Keeper(); self.kept.one.table = "
 
 
-@pytest.mark.parametrize("init", [LOADED, "self.kept = {{'here': [torch.load({!r}, weights_only=True)]}}"])
+@pytest.mark.parametrize(
+    "init",
+    [
+        f"self.register_buffer('table_', {LOAD})",
+        f"self.kept = {{{{'here': [{LOAD}]}}}}",
+        f"self._table = {LOAD}",
+        f"{IN_OBJECT}{LOAD}",
+        f"self.scale = {LOAD}.sum().item()",
+        f"self._names = {{{{'first': [str({LOAD}.tolist())]}}}}",
+    ],
+)
 def test_what_a_metric_loads_when_it_is_built_counts(tmp_path, init):
     file = tmp_path / "values.pt"
     torch.save(torch.zeros(3), file)
-    registry = Registry([plugin(tmp_path, init=init.format(str(file)))])
+    registry = Registry([plugin(tmp_path, init=init.format(str(file)), head="class Keeper: ...\n")])
     before = ids(registry)
     assert ids(registry) == before
     suite = read_suite(SUITE, registry)
@@ -181,12 +201,65 @@ def test_weights_that_a_plugin_draws_at_random_are_refused_unless_they_are_given
     assert ids(Registry(), {"name": "birqa-tiny", "weights": "random"})
 
 
+def test_what_is_random_and_beyond_the_reach_of_given_weights_is_refused(tmp_path):
+    parts = {"layer": torch.nn.Linear(2, 2), "memory": torch.nn.LSTM(2, 2), "normed": torch.nn.Linear(2, 2)}
+    parts["normed"] = torch.nn.utils.weight_norm(parts["normed"])
+    save_file(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "w.safetensors")
+    init = "self.layer = torch.nn.Linear(2, 2); self.memory = torch.nn.LSTM(2, 2); "
+    init += "self.normed = torch.nn.utils.weight_norm(torch.nn.Linear(2, 2)); self._same = self.layer.weight.data"
+    given = {"name": "near", "weights": str(tmp_path / "w.safetensors")}
+
+    def read(more):
+        file = plugin(tmp_path, init=init + more)
+        file.write_text(file.read_text().replace("higher_is_better", "needs_weights = higher_is_better"))
+        return ids(Registry([file.rename(tmp_path / f"near{len(more)}.py")]), given)
+
+    assert read("")
+    with pytest.raises(UserError, match=r"makes '_drawn' anew at random .* its state dict, and that is no part of it"):
+        read("; self._drawn = torch.rand(3)")
+
+
+def test_a_place_on_this_machine_and_what_is_another_each_time_are_no_values(tmp_path):
+    file = plugin(tmp_path, init="import time; self.made = time.time_ns(); self.at = [table, 'cuda:0']")
+    use = read_suite({**SUITE, "metrics": [{"name": "near", "table": str(file)}]}, Registry([file])).metrics[0]
+    assert use.contents.state == "" and set(use.contents.parameters) == {"table"}
+
+
 def test_members_of_a_composed_metric_enter_by_their_own_identity(monkeypatch):
     registry = Registry()
     folds = {"name": "folds", "weights": "random", "folds": 2}
     before = ids(registry, folds)
     monkeypatch.setattr(registry.metric("birqa-tiny").cls, "version", 99)
     assert ids(registry, folds) != before
+
+
+OUTER = """
+@register("outer")
+class Outer(Near):
+    def __init__(self, *, inner: str = "near") -> None:
+        Metric.__init__(self)
+        self.inner = build_metric(inner, {})
+"""
+
+
+def test_what_an_installed_member_loads_is_seen_however_deep_it_is_and_checked_by_the_worker(on_path):
+    torch.save(torch.zeros(3), on_path / "values.pt")
+    init = "self.layer = torch.nn.Linear(1, 1, bias=False); torch.nn.init.ones_(self.layer.weight); "
+    init += "self.register_buffer('table_', torch.load('values.pt', weights_only=True), persistent=False)"
+    head = "from harness.plugins.build import build_metric\n"
+    (on_path / "kept.py").write_text(HEAD + head + NEAR.format(init=init, score=PLAIN) + OUTER)
+    (installed(on_path, "kept", near="kept:Near", outer="kept:Outer") / "RECORD").write_text("kept.py,,\n")
+    registry = Registry()
+    uses = [{"name": "folds", "weights": "random", "folds": 2, "metric": inner} for inner in ("near", "outer")]
+    before = [ids(registry, use) for use in uses]
+    assert [ids(registry, use) for use in uses] == before
+    suites = [read_suite({**SUITE, "metrics": [use]}, registry) for use in uses]
+    assert [len(one.metrics[0].contents.members) for one in suites] == [1, 1], "equal members count once"
+    torch.save(torch.ones(3), on_path / "values.pt")
+    assert all(ids(registry, use) != old for use, old in zip(uses, before, strict=True))
+    for suite in suites:
+        with pytest.raises(UserError, match="what it loads when it is built was changed meanwhile"):
+            load_metric(suite.metrics[0], registry, torch.device("cpu"))
 
 
 # --- pixels
