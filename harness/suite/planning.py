@@ -1,8 +1,12 @@
-"""How a plan is made of a suite: it reads label files, runs nothing, and hashes image files as `pixels` asks for."""
+"""How a plan is made of a suite: it reads label files, runs nothing, and hashes image files as `pixels` asks for.
+
+Where verdicts are asked for it looks at how large a few images are.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +31,8 @@ from harness.suite.plan import (
 )
 from harness.suite.verdict_cells import added_attacks, traced_attacks, transferred_attacks, unmasked_twins
 
+_LOOKED_AT = 3
+"""Of how many entries a plan looks at the images' size."""
 PROBES = 2
 """Part of a probe's identity. Raise it when a metric is asked for more."""
 _UP_AND_DOWN: tuple[Endpoint, ...] = ("up", "down")
@@ -75,8 +81,9 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
             if "self_split" in suite.directions and use.shape == "pairs":
                 fact = _fact(suite, split, scorer)
                 facts.setdefault(fact.id, fact)
+        side = _smallest_side(dataset, entries[split.key]) if suite.verdict_samples else 0
         for source, scorer, defense in _pairs(suite):  # after the suite's own cells, which may be the same
-            for part in _for_verdicts(suite, registry, split, calibration, source, scorer, defense):
+            for part in _for_verdicts(suite, registry, split, calibration, source, scorer, defense, side):
                 if isinstance(part, Cell):
                     cells.setdefault(part.id, part)
                 else:
@@ -120,6 +127,15 @@ def _files_of(dataset: Dataset) -> Sequence[Path] | None:
         return None if found is None else [Path(path) for path in found]
     except Exception:
         return None
+
+
+def _smallest_side(dataset: Dataset, entries: Sequence[Entry]) -> int:
+    """Smallest side of a few images, in pixels; where they cannot be read, who needs their pixels says why."""
+    try:
+        images = [image for entry in entries[:_LOOKED_AT] for image in dataset.load(entry).values()]
+        return min((min(image.shape[-2:]) for image in images), default=sys.maxsize)
+    except Exception:
+        return sys.maxsize
 
 
 def _probe(metric: MetricUse) -> Probe:
@@ -194,6 +210,7 @@ def _for_verdicts(
     source: ScorerSpec,
     scorer: ScorerSpec,
     defense: DefenseUse,
+    side: int,
 ) -> Iterator[Fact | Cell]:
     """The cells that verdicts on a scorer need beyond the suite's own; masking is of the scorer that is attacked."""
     if source.key != scorer.key or suite.excludes(_condition(split, source, scorer, defense)):
@@ -201,7 +218,7 @@ def _for_verdicts(
     randomised = any(registry.purifier(use.name).cls.randomised for use in defense.purifiers)
     traced = () if randomised else traced_attacks(suite, registry, scorer.metric)
     wanted = [(source, *added) for added in (*added_attacks(suite, registry, scorer.metric), *traced)]
-    twins = [ScorerSpec(metric) for metric in unmasked_twins(suite, registry, scorer.metric)]
+    twins = [ScorerSpec(metric) for metric in unmasked_twins(suite, registry, scorer.metric, side)]
     wanted += [(twin, *added) for twin in twins for added in transferred_attacks(suite, registry)]
     for attacked, attack, norm, eps in wanted:
         if suite.excludes(_condition(split, attacked, scorer, defense, attack.label, norm, eps)):

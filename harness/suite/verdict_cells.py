@@ -28,7 +28,7 @@ HAIR = 0.1 / 255
 GRID_FROM = 4 / 255
 """Radius from which on pgd on the 8-bit grid should do what it does off it: smaller balls hold too few grey levels."""
 UNMASKED = ("psnr", "ssim", "gmsd")
-"""Metrics known to be honest, which score images of 11 px a side and more."""
+"""Metrics known to be honest."""
 _BLACK_BOX = ("square", "random_search")
 """The first that is registered serves as the black-box attack."""
 
@@ -88,13 +88,20 @@ def transferred_attacks(suite: Suite, registry: Registry) -> Iterator[Added]:
         yield _use(registry, "pgd", _pgd(theirs, largest)), "linf", largest
 
 
-def unmasked_twins(suite: Suite, registry: Registry, metric: MetricUse) -> Iterator[MetricUse]:
-    """Honest metrics whose attacked images a metric is shown; never itself."""
+def unmasked_twins(suite: Suite, registry: Registry, metric: MetricUse, side: int) -> Iterator[MetricUse]:
+    """Honest metrics whose attacked images a metric is shown; never itself, and none that asks for larger images.
+
+    Args:
+        suite: The suite.
+        registry: Where its plugins come from.
+        metric: The metric that the verdict is on.
+        side: Smallest side of the images, in pixels.
+    """
     if not suite.verdict_samples:
         return
     for name in UNMASKED:
-        if name != metric.name and registry.knows("metrics", name):
-            plugin = registry.metric(name)
+        plugin = registry.metric(name) if name != metric.name and registry.knows("metrics", name) else None
+        if plugin is not None and plugin.cls.minimum_size <= side:
             use = plugin_use("metrics", plugin, {p.name: p.default for p in plugin.parameters()}, {})
             yield MetricUse(**{**use, "label": LABEL + name}, weights="", weights_file=None)
 

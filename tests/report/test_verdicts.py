@@ -135,6 +135,9 @@ def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_pa
     }  # fmt: skip
     twins = {cell.source.label for cell in plan.cells if cell.for_verdicts and cell.threat == "transfer"}
     assert twins == {"verdicts: psnr", "verdicts: ssim", "verdicts: gmsd"}
+    small = make_plan(suite_of(text.replace("levels: 5", "levels: 5, size: 10")), REGISTRY).cells
+    fitting = {cell.source.label for cell in small if cell.for_verdicts and cell.threat == "transfer"}
+    assert fitting == twins - {"verdicts: ssim"}, "ssim asks for 11 px"
     assert {probe.metric.label for probe in plan.probes} == {"linear"}, "twins are not probed"
     assert {plan.slices_of(cell) for cell in plan.cells if cell.for_verdicts} == {2}
     assert {plan.slices_of(cell) for cell in own} == {5}
