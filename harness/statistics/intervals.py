@@ -4,7 +4,7 @@ Of C clusters the figure is computed once more without each. On a scale that ste
 pseudo-values behave like C independent draws whose mean is the figure (Tukey 1958; Efron & Tibshirani 1993, chapter
 11), so their spread gives its standard error, with C - 1 degrees of freedom (MacKinnon, Nielsen & Webb 2023, for
 clusters). How many standard errors make 95 % is read, for either side, from resamples of the pseudo-values, each
-divided by its own standard error (Efron & Tibshirani 1993, section 12.5), and is never less than Student's t: with
+divided by its own standard error (Efron & Tibshirani 1993, section 12.5), and is Student's t to 1.5 times that: with
 few clusters the error of a skewed figure is itself uncertain, and the two go together. Shares have Wilson's limits at
 the number of independent draws that would have their error, because they end at 0 and 1. `benchmarks/coverage.py`
 says how often such intervals hold the true value, and docs/protocols.md has its figures.
@@ -30,6 +30,9 @@ DESCRIPTIVE_BELOW = 8
 """With fewer clusters an interval describes the sample and claims no coverage: none was studied."""
 _LEAST_RESAMPLED = 8
 """With fewer clusters resamples repeat each other, and the quantiles are Student's."""
+_MOST = 1.5
+"""How many times Student's t a quantile may be: where one cluster outweighs the rest, resamples without it tell
+nothing of the error, and their quantiles grow without bound. The study loses at most half a percent by it."""
 _STUDENTISED = 2000
 """Resamples of pseudo-values that quantiles are read from."""
 _EDGE = 1e-6
@@ -147,7 +150,8 @@ def _quantiles(deviations: Floats) -> tuple[float, float]:
     if not told.any():  # on the edge of its scale, where all that is left out looks alike
         return student, student
     low, high = np.quantile(mean[told] / np.sqrt(variance[told]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return max(float(high), student), max(-float(low), student)
+    down, up = np.clip([high, -low], student, _MOST * student)
+    return float(down), float(up)
 
 
 def _student(count: int) -> float:
