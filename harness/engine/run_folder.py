@@ -23,6 +23,7 @@ from harness.engine.examples import FLOATS, Example, misfit, read_png
 from harness.engine.record import NAMES, STORED
 from harness.errors import UserError
 from harness.files import RESULT_FOLDERS, locked, write_whole
+from harness.suite.identity import PROTOCOL
 from harness.suite.pixels import Ledger, Seen, ledger_text, merged
 
 if TYPE_CHECKING:
@@ -326,6 +327,13 @@ class RunFolder:
                     self.write_provenance(name, changed)
         except OSError as error:
             raise self._unwritable(path, error) from error
+
+    def older_protocol(self) -> str:
+        """The version of robustiqa and the protocol of which all records are, if that is none of today's; else empty."""
+        pages = [page for page in self.read_provenance("versions") if "protocol" in page]
+        if not pages or any(page["protocol"] == str(PROTOCOL) for page in pages):
+            return ""
+        return f"{pages[-1].get('robustiqa', '')} (protocol {pages[-1]['protocol']})".strip()
 
     def read_provenance(self, name: str) -> list[Any]:
         """A page that is a list; empty where there is none.
