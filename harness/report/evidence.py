@@ -16,7 +16,7 @@ from harness.report.data import RunData
 from harness.statistics import robustness
 from harness.statistics.bootstrap import Floats
 from harness.statistics.masking import GRID_SHARE, SHARE, Figure, foretold, not_weaker, reaches, sloped, suited
-from harness.suite.verdict_cells import GRID_FROM, HAIR, LABEL
+from harness.suite.verdict_cells import GRID_FROM, HAIR, LABEL, NEAR
 from harness.wording import budget_text
 
 ENDPOINTS = {"up": 1, "down": -1}
@@ -100,6 +100,21 @@ class View:
         who = {"dataset": self.one.name, **{name: getattr(self.scorer, name) for name in _WHO}}
         kept = [part[np.logical_and.reduce([part[k] == v for k, v in who.items()])] for part in parts]
         return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+
+    def length(self, control: Setting) -> Floats:
+        """Mean length over draws of a control's change, shape [N]."""
+        changed: Floats = self.scorer.of(control, "").l2.mean(axis=0)
+        return changed
+
+    def away(self) -> Floats:
+        """What is known at least of each image's distance from its reference, by the control restore, shape [N].
+
+        Infinite where it was not run.
+        """
+        known = [setting for setting in self.named("restore") if setting.control]
+        lengths = [self.length(one) for one in known if self.scorer.of(one, "").state == "ok"]
+        away: Floats = np.max(lengths, axis=0) if lengths else np.full(len(self.one.items), np.inf)
+        return away
 
     def push_8bit(self, setting: Setting, endpoint: str) -> Floats:
         """Mean push over draws of the attacked images rounded to 8 bits, shape [N]."""
@@ -200,13 +215,17 @@ def rounded(view: View, endpoint: str) -> Iterator[Evidence]:
 
 
 def hair(view: View, endpoint: str) -> Iterator[Evidence]:
-    """Noise of a tenth of a grey level, which should leave the score where it is, whichever way."""
+    """Noise of a tenth of a grey level, which should leave the score where it is, whichever way.
+
+    Images that are almost their references do not count: to them a tenth of a grey level is much.
+    """
     if endpoint == "up":  # a control has no direction
         found = []
         for setting in view.named("noise"):
             push = view.push(setting, endpoint) if setting.control and setting.eps <= HAIR * (1 + 1e-6) else None
             if push is not None:
-                found.append((setting, -np.abs(push), "the image itself", np.zeros_like(push)))
+                moved = np.where(view.away() > NEAR * view.length(setting), -np.abs(push), np.nan)
+                found.append((setting, moved, "the image itself", np.zeros_like(push)))
         yield from view.compared(found, endpoint)
 
 

@@ -23,15 +23,16 @@ class Toy(Dataset):
 
     labels = "human"
     splits = ("train", "val", "test")
+    neutral = {"first": 1}
 
-    def __init__(self, *, references: int = 4, levels: int = 5, size: int = 16) -> None:
-        self.references, self.levels, self.size = references, levels, size
+    def __init__(self, *, references: int = 4, levels: int = 5, size: int = 16, first: int = 1) -> None:
+        self.references, self.levels, self.size, self.first = references, levels, size, first
 
     def entries(self, split):
         return [
             Entry(f"{split}/r{r}/n/{level}", f"{split}-r{r}", opinion=1 - level / 6 + r / 100, group="n", level=level)
             for r in range(self.references)
-            for level in range(1, self.levels + 1)
+            for level in range(self.first, self.levels + 1)
         ]
 
     def load(self, entry):
