@@ -329,7 +329,7 @@ class RunFolder:
             raise self._unwritable(path, error) from error
 
     def older_protocol(self) -> str:
-        """The version of robustiqa and the protocol of which all records are, if that is none of today's; else empty."""
+        """Version of robustiqa and protocol of which all records are, where that is not today's; else empty."""
         pages = [page for page in self.read_provenance("versions") if "protocol" in page]
         if not pages or any(page["protocol"] == str(PROTOCOL) for page in pages):
             return ""
