@@ -69,11 +69,7 @@ STORED: Sequence[Column] = (
     Column("torch", "text", "", "version of torch that computed the row"),
     Column("device", "text", "", "where: `cpu`, or the type of accelerator with its name, `cuda NVIDIA H200`"),
     Column(
-        "status",
-        "text",
-        "",
-        "`ok`, `start` where the attack found nothing better than the unattacked image, or `floor` where the restored "
-        "image was better (`floor: restore`)",
+        "status", "text", "", "`ok`; `start`: nothing beat the unattacked image; `floor`: the restored one was better"
     ),
 )
 """Columns of the record files, in their order; an attack's notes follow them, sorted by name."""
