@@ -2,8 +2,9 @@
 
 A run folder records, per split, the size, times and inode of each image file that its records were made from, and its
 sha256 then (`FileSeen`). A file whose stamp agrees with what was recorded is not read. The digest of a split is over
-the contents of 64 fixed files, and over those of all recorded files that are no longer what they were when first recorded:
-so touching or copying a set changes nothing, a changed image does, and putting it back brings the old records back.
+the contents of 64 fixed files, and over those of all recorded files that are no longer what they were when first
+recorded: so touching or copying a set changes nothing, a changed image does, and putting it back brings the old
+records back.
 """
 
 from __future__ import annotations

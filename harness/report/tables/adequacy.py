@@ -200,7 +200,7 @@ def adequacy_table(data: RunData, one: Evaluated) -> Table | None:
         "value is between a quarter and half of the last one. A plateau is one over the values tried, and no optimum.",
         "Best known: per image the furthest of all in this run that lies in the ball and was scored by the metric: any "
         "attack, control, transfer, smaller budget or cell added for verdicts. It is a lower bound of the optimum. "
-        f"Adequate: {YES} where the whole interval of the share is at least {NEAR_ENOUGH}, {NO} where it is below, {OPEN} "
+        f"Adequate: {YES} where the whole interval of the share is at least {NEAR_ENOUGH}, {NO} where below, {OPEN} "
         "otherwise.",
     )
 
