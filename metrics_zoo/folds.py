@@ -8,7 +8,7 @@ and ``held_out``, the member whose training and validation left it out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -108,17 +108,25 @@ class Folds(Metric):
 
     def score(self, reference: tuple[Tensor, Tree], dist: Tensor) -> Tensor:
         """Scores of shape [N], in the members' units and direction."""
-        member, encoded = reference
-        groups = _groups(member.tolist())
-        scores = [
-            self._member(number).score(map_tree(lambda t, rows=rows: t[rows], encoded), dist[rows])  # type: ignore[misc]
-            for number, rows in groups
-        ]
-        return torch.cat(scores)[_order(groups)] if len(scores) > 1 else scores[0]
+        return self._asked("score", reference, dist)
+
+    def surrogate(self, reference: tuple[Tensor, Tree], dist: Tensor) -> Tensor:
+        """The members' surrogates, shape [N]."""
+        return self._asked("surrogate", reference, dist)
 
     def probed(self) -> Metric:
         """The first member: the images that probes make are in no table."""
         return self._member(0)
+
+    def _asked(self, method: Literal["score", "surrogate"], reference: tuple[Tensor, Tree], dist: Tensor) -> Tensor:
+        """What a method of each row's member says of it, shape [N]."""
+        member, encoded = reference
+        groups = _groups(member.tolist())
+        scores: list[Tensor] = [
+            getattr(self._member(number), method)(map_tree(lambda t, rows=rows: t[rows], encoded), dist[rows])  # type: ignore[misc]
+            for number, rows in groups
+        ]
+        return torch.cat(scores)[_order(groups)] if len(scores) > 1 else scores[0]
 
     def _member(self, number: int) -> Metric:
         member = self.members[number]

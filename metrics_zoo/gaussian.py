@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from harness.contracts import Metric, Tree
 
 Channel = Literal["y", "rgb"]
 """The BT.601 luma, or R, G and B each by itself."""
@@ -35,6 +38,18 @@ class LumaMoments(NamedTuple):
     """Gaussian mean of the luma, N x 1 (or 3) x (h - 10) x (w - 10)."""
     variance: Tensor
     """Gaussian variance of the luma, same shape."""
+
+
+class Roundable(Metric):
+    """A metric that rounds what it compares to 8 bits where its ``luma`` says so."""
+
+    luma: LumaDepth
+
+    def surrogate(self, reference: Tree, dist: Tensor) -> Tensor:
+        """The score with nothing of the distorted image rounded, shape [N]; the reference stays as it was encoded."""
+        unrounded = copy.copy(self)
+        unrounded.luma = "float"
+        return unrounded.score(reference, dist)
 
 
 def _taps() -> tuple[float, ...]:

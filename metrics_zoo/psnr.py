@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.contracts import Metric, register
-from metrics_zoo.gaussian import Channel, LumaDepth, channels, cropped
+from harness.contracts import register
+from metrics_zoo.gaussian import Channel, LumaDepth, Roundable, channels, cropped
 
 _FLOOR = 1e-10
 """Smallest mean squared error counted, so that identical images score 100 dB."""
 
 
 @register("psnr")
-class PSNR(Metric):
+class PSNR(Roundable):
     """PSNR in dB over all RGB pixels, data range 1: 10 log10(1 / MSE), at most 100 dB.
 
     The mean squared error is floored at 1e-10: identical pairs have a finite score and a zero gradient. The luma

@@ -10,12 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.contracts import Metric, register
-from metrics_zoo.gaussian import C1, C2, VIEWED, Channel, LumaDepth, LumaMoments, blur_valid, channels, cropped
+from harness.contracts import register
+from metrics_zoo.gaussian import (
+    C1,
+    C2,
+    VIEWED,
+    Channel,
+    LumaDepth,
+    LumaMoments,
+    Roundable,
+    blur_valid,
+    channels,
+    cropped,
+)
 
 
 @register("ssim")
-class SSIM(Metric):
+class SSIM(Roundable):
     """Mean SSIM of the BT.601 luma at full resolution: not the SSIM of most published tables, which is `ssim-matlab`.
 
     Wang et al. 2004, eq. 13: 11 x 11 Gaussian window (sigma 1.5), K1 = .01, K2 = .03, data range 1, population moments

@@ -57,7 +57,7 @@ def added_attacks(suite: Suite, registry: Registry, metric: MetricUse) -> Iterat
         steps = _steps(suite)
         wanted += [("fgsm", {}), ("smoothed", steps)]
         wanted += [("pgd_on_grid", steps)] if largest >= GRID_FROM * (1 - 1e-9) else []
-        wanted += [("bpda", steps)] if cls.surrogate is not Metric.surrogate else []
+        wanted += [("bpda", steps)] if _stands_in(registry, metric) else []
     for name, parameters in wanted:
         if name not in own and registry.knows("attacks", name):
             yield _use(registry, name, parameters), "linf", largest
@@ -107,6 +107,15 @@ def unmasked_twins(suite: Suite, registry: Registry, metric: MetricUse, side: in
         if plugin is not None and plugin.cls.minimum_size <= side:
             use = plugin_use("metrics", plugin, {p.name: p.default for p in plugin.parameters()}, {})
             yield MetricUse(**{**use, "label": LABEL + name}, weights="", weights_file=None)
+
+
+def _stands_in(registry: Registry, metric: MetricUse) -> bool:
+    """Whether a metric, with its parameters, has a gradient that is not its score's, and an alternative to it."""
+    plugin = registry.metric(metric.name)
+    if plugin.cls.surrogate is Metric.surrogate:
+        return False
+    built = plugin.build(metric.parameters).probed()  # of a composed one, a member
+    return not built.exact_gradient and type(built).surrogate is not Metric.surrogate
 
 
 def _radii(suite: Suite) -> tuple[list[float], float]:

@@ -111,6 +111,11 @@ class BiRQA(Metric):
         score: Tensor = self.network(feature_pyramid(reference, dist, self.features))
         return score
 
+    def surrogate(self, reference: tuple[ReferenceLevel, ...], dist: Tensor) -> Tensor:
+        """Scores of shape [N] with soft bits in the local binary patterns, forward as backward."""
+        score: Tensor = self.network(feature_pyramid(reference, dist, self.features, soft=True))
+        return score
+
     def explain(self, *, ref: Tensor, dist: Tensor) -> Sequence[Panel]:
         """Feature maps, gates, CSRAM's strength, confidence and mask, and what each scale contributed."""
         pyramid = feature_pyramid(self.encode(ref), dist, self.features)

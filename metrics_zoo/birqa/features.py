@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics_zoo.birqa import maps
-from metrics_zoo.birqa.lbp import binary_patterns, compare_patterns
+from metrics_zoo.birqa.lbp import binary_patterns, compare_patterns, soft_patterns
 from metrics_zoo.gaussian import C1, C2, blur, ycbcr
 
 PYRAMID_LEVELS = 4
@@ -30,8 +30,10 @@ ReferenceLevel = dict[str, Tensor]
 class Compared:
     """One pyramid level of the distorted image beside its reference; what several features need is computed once."""
 
-    def __init__(self, reference: ReferenceLevel, image: Tensor) -> None:
+    def __init__(self, reference: ReferenceLevel, image: Tensor, soft: bool = False) -> None:
         self.reference = reference
+        self.soft = soft
+        """Whether comparisons are soft, as no score has them."""
         self.image = image
         """N x 3 x h x w; Y in [0, 1], Cb and Cr in [-.5, .5]."""
 
@@ -91,7 +93,8 @@ def _color(level: Compared) -> Tensor:
 
 def _lbp(level: Compared) -> Tensor:
     code = level.reference["lbp"]
-    return torch.cat((code.to(level.image.dtype) / 255, compare_patterns(level.y, code)), dim=1)
+    compared = soft_patterns(level.y, code) if level.soft else compare_patterns(level.y, code)
+    return torch.cat((code.to(level.image.dtype) / 255, compared), dim=1)
 
 
 def _vif(level: Compared) -> Tensor:
@@ -187,16 +190,19 @@ def reference_pyramid(ref: Tensor, names: Sequence[str] = PAPER) -> tuple[Refere
         return tuple(_reference_level(image, names) for image in _pyramid(ref))
 
 
-def feature_pyramid(reference: tuple[ReferenceLevel, ...], dist: Tensor, names: Sequence[str] = PAPER) -> list[Tensor]:
+def feature_pyramid(
+    reference: tuple[ReferenceLevel, ...], dist: Tensor, names: Sequence[str] = PAPER, *, soft: bool = False
+) -> list[Tensor]:
     """The feature maps of every level, N x F x h x w each, finest first; features in the order of `names`.
 
     Args:
         reference: What `reference_pyramid` returned for the same features.
         dist: Distorted images, N x 3 x H x W in [0, 1].
         names: Features in use.
+        soft: Whether local binary patterns have soft bits, for the surrogate.
     """
     with torch.autocast(dist.device.type, enabled=False):
-        levels = [Compared(level, image) for level, image in zip(reference, _pyramid(dist), strict=True)]
+        levels = [Compared(level, image, soft) for level, image in zip(reference, _pyramid(dist), strict=True)]
         return [torch.cat([FEATURES[name].compare(level) for name in names], dim=1) for level in levels]
 
 

@@ -52,6 +52,26 @@ def compare_patterns(y: Tensor, reference_code: Tensor) -> Tensor:
     return result
 
 
+def soft_patterns(y: Tensor, reference_code: Tensor) -> Tensor:
+    """`compare_patterns` with each bit b = sigmoid((difference + DEAD_ZONE) / TEMPERATURE) forward, too.
+
+    Args:
+        y: Luma of the distorted images, N x 1 x h x w.
+        reference_code: Codes of the references as uint8, same shape.
+
+    Returns:
+        N x 2 x h x w in [0, 1].
+    """
+    padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
+    code, share = torch.zeros_like(y), torch.zeros_like(y)
+    for place, neighbour in enumerate(_neighbours(padded, y)):
+        bit = ((neighbour - y + DEAD_ZONE) / TEMPERATURE).sigmoid()
+        reference_bit = ((reference_code >> place) & 1).to(y.dtype)
+        code = code + (1 << place) / 255 * bit
+        share = share + (bit + reference_bit - 2 * bit * reference_bit) / 8
+    return torch.cat((code, share), dim=1)
+
+
 def _neighbours(padded: Tensor, y: Tensor) -> list[Tensor]:
     """Views of the eight neighbours of every pixel."""
     height, width = y.shape[-2:]

@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from harness.contracts import Metric, register
+from harness.contracts import register
 from metrics_zoo.classical.maps import SQUARE, gradient_magnitude, halve, root, similarity
-from metrics_zoo.gaussian import LumaDepth, channels
+from metrics_zoo.gaussian import LumaDepth, Roundable, channels
 
 _C = 170 / SQUARE
 """Stabiliser of the similarity: 170 for pixels in [0, 255] (the authors' value)."""
 
 
 @register("gmsd")
-class GMSD(Metric):
+class GMSD(Roundable):
     """GMSD of the BT.601 luma, data range 1: the standard deviation of gradient similarity; 0 is best, below 1.
 
     The image is halved (2 x 2 means), Prewitt gradient magnitudes (Xue et al. 2014, eq. 1 to 3) are compared by

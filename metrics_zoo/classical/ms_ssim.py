@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.contracts import Metric, register
+from harness.contracts import register
 from metrics_zoo.classical.maps import window
-from metrics_zoo.gaussian import C1, C2, TAPS, LumaDepth, LumaMoments, channels
+from metrics_zoo.gaussian import C1, C2, TAPS, LumaDepth, LumaMoments, Roundable, channels
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weight of each scale, finest first (Section 3.2 of the paper)."""
 
 
 @register("ms_ssim")
-class MSSSIM(Metric):
+class MSSSIM(Roundable):
     """MS-SSIM of the BT.601 luma (Wang et al. 2003, eq. 7): five scales, data range 1; in [0, 1].
 
     The mean contrast-structure of the four finer scales and the mean SSIM of the coarsest, each at least 0, raised to

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.contracts import Metric, register, retired
+from harness.contracts import register, retired
 from metrics_zoo.classical.maps import SQUARE, window
-from metrics_zoo.gaussian import LumaDepth, channels
+from metrics_zoo.gaussian import LumaDepth, Roundable, channels
 
 NOISE = 2 / SQUARE
 """Variance of the visual noise: 2 for pixels in [0, 255] (the authors' value for the pixel domain)."""
@@ -53,7 +53,7 @@ class VIFpReference(NamedTuple):
     cure="What had this name is 'vifp', VIF in the pixel domain (vifp_mscale.m): write that to have it. "
     "The VIF of published tables is another metric, in the wavelet domain (vifvec.m), and is not part of robustiqa.",
 )
-class VIFp(Metric):
+class VIFp(Roundable):
     """VIFp of the BT.601 luma, data range 1: information shared with the reference over information in it, from 0 up.
 
     The ratio of sums I(C; F | s) / I(C; E | s) that defines VIF in the paper (Sheikh & Bovik 2006, Section III), for

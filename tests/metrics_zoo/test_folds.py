@@ -51,8 +51,12 @@ def test_each_row_is_scored_by_the_member_that_held_its_reference_out(folds, ima
             folds.members[(2, 0, 2)[i]](ref=ref[j : j + 1], dist=dist[j : j + 1])[0] for j, i in enumerate(order)
         ]
         encoded = folds.encode(ref)
+        soft = folds.surrogate(encoded, dist)
         some = folds.score(take_rows(encoded, torch.tensor([3, 0])), dist[[3, 0]])
     assert torch.allclose(scores, torch.stack(by_hand), atol=1e-5)
+    with torch.no_grad():
+        first = folds.members[0].surrogate(folds.members[0].encode(ref[:1]), dist[:1])
+    assert torch.allclose(soft[0], first[0], atol=1e-5) and not torch.equal(soft, scores)
     assert len({round(float(s), 4) for s in scores}) == 3
     assert torch.allclose(some, scores[[3, 0]], atol=1e-5)
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from skimage.feature import local_binary_pattern
 
 from metrics_zoo.birqa import lbp as features
-from metrics_zoo.birqa.lbp import DEAD_ZONE, TEMPERATURE, binary_patterns, compare_patterns
+from metrics_zoo.birqa.lbp import DEAD_ZONE, TEMPERATURE, binary_patterns, compare_patterns, soft_patterns
 
 # (row, column) of neighbour i relative to the centre: clockwise from the top left.
 OFFSETS = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
@@ -66,6 +66,7 @@ def test_surrogate_gradient_is_the_derivative_of_the_soft_form():
     code = (b * (2.0 ** torch.arange(8)).view(1, 8, 1, 1)).sum(1) / 255
     share = (b + r - 2 * b * r).mean(1)
     (torch.stack((code, share), dim=1) * weight).sum().backward()
+    assert torch.allclose(soft_patterns(dist, binary_patterns(ref)), torch.stack((code, share), dim=1))
 
     hard_input = dist.clone().requires_grad_()
     (compare_patterns(hard_input, binary_patterns(ref)) * weight).sum().backward()

@@ -134,6 +134,8 @@ def test_rounding_passes_the_gradient_of_the_rounded_image_on(name, parameters):
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-9) and found[0][0] != float(exact(ref=ref, dist=dist))
     assert torch.allclose(found[0][1], found[1][1], rtol=1e-6, atol=1e-12)
     assert exact.exact_gradient and not rounded.exact_gradient
+    encoded = rounded.encode(ref)
+    assert torch.equal(rounded.surrogate(encoded, dist), exact.score(encoded, dist))
 
 
 def test_the_contract_is_kept():

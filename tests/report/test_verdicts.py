@@ -122,6 +122,23 @@ SMALL = PLANTED.replace("[negative_mse, linear, lbp_only, saturated, noisy]", "[
 SMALL = SMALL.replace(", {name: square, queries: 60}", "").replace("[shift, verdicts", "[verdicts")
 
 
+@pytest.mark.parametrize(
+    ("metric", "stands_in"),
+    [
+        ("psnr", False),
+        ("{name: psnr, luma: uint8}", True),
+        ("ssim-matlab", True),
+        ("{name: birqa-tiny, weights: random}", True),
+        ("{name: folds, weights: random, folds: 2}", True),
+        ("{name: folds, weights: random, folds: 2, metric: lpips-alex}", False),
+    ],
+)
+def test_bpda_is_added_where_a_gradient_is_not_the_scores_and_there_is_another(metric, stands_in):
+    suite = suite_of(SMALL.replace("[linear]", f"[{metric}]"))
+    added = {use.name for use, _, _ in verdict_cells.added_attacks(suite, REGISTRY, suite.metrics[0])}
+    assert ("bpda" in added) == stands_in
+
+
 def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_path):
     text = SMALL.replace("slice: 20", "slice: 4").replace("verdicts: 20", "verdicts: 6")
     plan = make_plan(suite_of(text), REGISTRY)
@@ -150,7 +167,9 @@ def test_the_plan_adds_cells_once_on_the_first_samples_and_runs_them_once(tmp_pa
     assert more.blocks == 1 + 3 and more.data.verdict_records["sample"].nunique() == 12
 
 
-def test_noise_says_nothing_of_images_that_are_almost_their_references(tmp_path):
+def test_noise_says_nothing_of_images_that_are_almost_their_references(tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict_cells, "UNBOUNDED", {"steps": 1, "step_size": 1.0, "start": "zero"})  # most of the time
+    monkeypatch.setattr(verdict_cells, "QUERIES", 20)
     text = SMALL.replace("[linear]", "[psnr]").replace("levels: 5", "first: 0, levels: 3").replace("20", "16")
     result = run(text.replace("[up, down]", "[down]"), tmp_path / "run")  # up the toy leads to references off the grid
     hair = result.data.verdict_records.query("attack == 'verdicts: noise' and eps < 1e-3")
