@@ -281,6 +281,8 @@ tables: [verdicts]
 verdicts: 4
 """
     result = run(text, tmp_path / "run")
-    for metric, caught in CAUGHT.items():
-        failed = {name for name, outcome in outcomes(result, metric).items() if outcome == "FAIL"} - {"unbounded"}
-        assert failed >= caught and (caught or not failed), (metric, failed)
+    for metric, caught in CAUGHT.items():  # four photographs seldom make an interval that is all below the bar
+        rows = [row for row in result.verdicts if row["metric"] == metric and row["verdict"] != "unbounded"]
+        below = {row["verdict"] for row in rows if row["figure"] < row["least"] and row["outcome"] != "pass"}
+        failed = {row["verdict"] for row in rows if row["outcome"] == "FAIL"}
+        assert below >= caught and (caught or not failed), (metric, below, failed)
