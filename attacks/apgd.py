@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.ascent import Slope, Start, moved_off, per_image, random_start, starting_points, steepest
+from attacks.ascent import Climbed, Start, moved_off, per_image, random_start, starting_points, steepest
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
 MOMENTUM = 0.75
@@ -59,7 +59,7 @@ class APGD(Attack):
         """Ascend J from every start."""
         return self.ascend(objective, starting_points(self.start, objective, images, budget, rng), images, budget, rng)
 
-    def ascend(self, slope: Slope, start: Tensor, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
+    def ascend(self, slope: Climbed, start: Tensor, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """The best iterate per sample over all restarts.
 
         Args:
@@ -78,7 +78,7 @@ class APGD(Attack):
 
     def _run(
         self,
-        climbed: Slope,
+        climbed: Climbed,
         attacked: Tensor,
         images: Tensor,
         budget: Budget,

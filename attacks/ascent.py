@@ -66,7 +66,7 @@ def starting_points(start: Start, objective: Objective, images: Tensor, budget: 
     return budget.project(objective.reference, images) if start == "reference" else images
 
 
-class Slope(Protocol):
+class Climbed(Protocol):
     """What is climbed: an objective, or something of the kind."""
 
     def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ class Slope(Protocol):
 
 
 def moved_off(
-    slope: Slope,
+    slope: Climbed,
     points: Tensor,
     value: Tensor,
     gradient: Tensor,

@@ -77,6 +77,8 @@ class AutoAttack(Attack):
         # Judged afresh: the best of many noisy values of a randomised scorer flatters who has looked most often.
         with torch.no_grad():
             reached = torch.stack([objective(attacked) for attacked in found.values()])
+        if "reference" in found:
+            reached[-1] = torch.where(objective.sign > 0, reached[-1], -torch.inf)
         winner = reached.nan_to_num(nan=-torch.inf).argmax(0)
         names = list(found)
         objective.note(member=[names[which] for which in winner.tolist()])

@@ -67,7 +67,8 @@ class CW(Attack):
             if step == 0:
                 moved, value, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng)
                 if moved is not attacked:
-                    point = self._variable(moved, middle, half)
+                    rows = per_image((moved != attacked).flatten(1).any(1))
+                    point = torch.where(rows, self._variable(moved, middle, half), point)
                     place, attacked = point.tanh(), moved
             rise = torch.where(per_image(value < target), gradient, 0.0)
             rise = rise - 2 * self.penalty * (attacked - images) / images[0].numel()

@@ -65,26 +65,28 @@ class PGD(Attack):
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """Ascend J for the given steps, from every start."""
         start = starting_points(self.start, objective, images, budget, rng)
-        attacked = self._run(objective, start, images, budget, rng)
+        attacked = self._run(objective, start, images, budget, None if self.start == "random" else rng)
         if self.keep == "last" and self.restarts == 1:
             return attacked
         with torch.no_grad():
             value = objective(attacked)
             for _ in range(1, self.restarts):
-                other = self._run(objective, random_start(images, budget, rng), images, budget, rng)
+                other = self._run(objective, random_start(images, budget, rng), images, budget, None)
                 reached = objective(other)
                 better = reached > value
                 attacked = torch.where(per_image(better), other, attacked)
                 value = torch.where(better, reached, value)
         return objective.best() if self.keep == "best" else attacked
 
-    def _run(self, objective: Objective, attacked: Tensor, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
-        """The last iterate of one run, which starts at `attacked`."""
+    def _run(
+        self, objective: Objective, attacked: Tensor, images: Tensor, budget: Budget, rng: SampleRng | None
+    ) -> Tensor:
+        """The last iterate of one run, which starts at `attacked`; with a generator, it may leave that for another."""
         size: float | Tensor = self.step_size if budget.norm == "linf" else self.l2_step * per_image(budget.eps)
         direction = torch.zeros_like(images)
         for step in range(self.steps):
             value, gradient = objective.gradient(attacked)
-            if step == 0 and self.start != "random":
+            if step == 0 and rng is not None:
                 lost = objective.sign <= 0 if self.start == "reference" else None  # upwards it may be at its goal
                 attacked, _, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng, lost)
             if self.momentum:

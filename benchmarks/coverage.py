@@ -11,7 +11,7 @@ clusters of the same design. About fifteen minutes on a free CPU core.
 Designs. Opinions are uniform. Quality is the opinion plus an offset of the cluster (what makes images of one
 reference dependent, sd .2) plus noise (sd .15); attacks push by lognormal amounts whose scale is the cluster's own.
 `offsets`: as said. `none`: clusters make no difference. `heavy`: offsets and noise have Student's t with 3 degrees of
-freedom, cut off at 4 sd. `unequal`: as `offsets`, with 4 to 16 images in a cluster.
+freedom, cut off at 4 sd. `unequal`: as `offsets`, with 5 to 20 images in a cluster.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from harness.statistics.intervals import Scale, interval
 
 DESIGNS = ("offsets", "none", "heavy", "unequal")
 CLUSTERS = (5, 8, 10, 25, 80)
-SIZES = {"unequal": (16, 12, 12, 8, 4, 4, 4, 4)}
+SIZES = {"unequal": (20, 16, 15, 15, 10, 10, 5, 5)}
+"""Images of the eight photographs in the first 96 of `mini`; repeated where there are more clusters."""
 RESAMPLES = 250
 """For the percentile and BCa intervals; the noise of their ends averages out over trials."""
 POPULATION = 60_000

@@ -5,9 +5,11 @@ python benchmarks/starts.py psnr ssim birqa-tiny --steps 100
 
 Upwards: `restore`, the point of the ball nearest to the reference, and APGD from there, against APGD from the image.
 Downwards: random noise, the image pushed away from its reference by the radius, and everyday changes clipped to the
-ball, against APGD from the image. Figures are mean shifts over photographs of the embedded data set's validation
-split in standard deviations of clean quality over them; "wins" counts images where the free point is further than APGD
-from the image. Metrics whose weights are not at hand have random ones, and are marked *.
+ball, against APGD from the image. Figures are mean shifts over photographs of the embedded data set's test split
+(nothing is chosen by them) in standard deviations of clean quality over them; "wins" counts images where the free point
+is further than APGD from the image. Images are enlarged for metrics that need more than 128 px. Metrics whose weights
+are not at hand have random ones, and are marked *. With --triplets the images are the patches of `mini_2afc`, the one
+that the judge rejected raised and the other lowered.
 """
 
 from __future__ import annotations
@@ -38,11 +40,12 @@ def main() -> None:
     parser.add_argument("metrics", nargs="*")
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--triplets", action="store_true", help="patches of mini_2afc in place of photographs")
     parser.add_argument("--lpips", help="folder of LPIPS's published weights")
     parser.add_argument("--eps", type=float, nargs="*", default=[4 / 255, 8 / 255])
     options = parser.parse_args()
     registry = Registry()
-    ref, dist = photographs(registry, options.images)
+    ref, dist = (patches if options.triplets else photographs)(registry, options.images)
     print("| metric | ε | restore | apgd | apgd from reference | wins of restore | gain of the start |", end="")
     print(" down: apgd | noise | away | everyday, clipped | wins of these |\n" + "|---" * 12 + "|")
     for name in options.metrics or [one for one in registry.names("metrics") if one not in NO_PHOTOGRAPHS]:
@@ -52,11 +55,23 @@ def main() -> None:
 
 
 def photographs(registry: Registry, count: int) -> tuple[Tensor, Tensor]:
-    """Some pairs of the embedded set's validation split, spread over its references and distortions."""
+    """Some pairs of the embedded set's test split, spread over its references and distortions."""
     mini = registry.dataset("mini").build({})
-    entries = mini.entries("val")
+    entries = mini.entries("test")
     items = [mini.load(entry) for entry in entries[:: max(1, len(entries) // count)][:count]]
     return torch.stack([item["ref"] for item in items]), torch.stack([item["dist"] for item in items])
+
+
+def patches(registry: Registry, count: int) -> tuple[Tensor, Tensor]:
+    """The patches of some triplets, in turn the one that was rejected and the one that was preferred."""
+    triplets = registry.dataset("mini_2afc").build({})
+    entries = [entry for entry in triplets.entries("test") if entry.judge != 0.5]
+    ref, dist = [], []
+    for entry in entries[:: max(1, 2 * len(entries) // count)][: count // 2]:
+        images = triplets.load(entry)
+        ref += [images["ref"]] * 2
+        dist += [images["p0"], images["p1"]]
+    return torch.stack(ref), torch.stack(dist)
 
 
 def metric_of(name: str, registry: Registry, folder: str | None) -> tuple[Metric, str]:
@@ -75,6 +90,9 @@ def metric_of(name: str, registry: Registry, folder: str | None) -> tuple[Metric
 
 def line(name: str, metric: Metric, ref: Tensor, dist: Tensor, eps: float, steps: int) -> str:
     """One line of the table."""
+    if min(dist.shape[2:]) < metric.minimum_size:
+        factor = -(-metric.minimum_size // min(dist.shape[2:]))
+        ref, dist = (torch.nn.functional.interpolate(one, scale_factor=factor, mode="nearest") for one in (ref, dist))
     count, scorer = len(dist), Scorer(metric)
     ids = [str(i) for i in range(count)]
     budget = Budget("linf", torch.full((count,), eps))
@@ -89,7 +107,8 @@ def line(name: str, metric: Metric, ref: Tensor, dist: Tensor, eps: float, steps
 
     def climbed(start: str, sign: float) -> Tensor:
         signs = torch.full((count,), sign)
-        objective = ScorerObjective(scorer, ref, dist, signs, None, SampleRng([]), encoded=encoded)
+        draws = SampleRng.for_samples(0, ids, "defense")
+        objective = ScorerObjective(scorer, ref, dist, signs, None, draws, encoded=encoded)
         rng = SampleRng.for_samples(0, ids, "apgd")
         return shift(APGD(steps=steps, start=start).perturb(objective, dist, budget, rng), sign).clamp_min(0)  # type: ignore[arg-type]
 

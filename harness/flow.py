@@ -282,12 +282,17 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
     """The plan and the store of a run folder, from its own suite.
 
     Raises:
-        UserError: It is no run folder, or its suite cannot be read.
+        UserError: It is no run folder, its suite cannot be read, or all of its records are of an older protocol.
     """
     store = RunFolder(folder)
     folder = store.path
     if not (folder / "suite.yaml").is_file():
         raise UserError(f"{folder}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
+    if older := store.older_protocol():
+        raise UserError(
+            f"{folder}: its records are of robustiqa {older}, whose numbers were made otherwise, so they are not read. "
+            "'robustiqa run' with its suite computes them again; until then the report that is there stays."
+        )
     try:
         suite = load_suite(folder / "suite.yaml", registry)
     except LocatedError as error:

@@ -81,7 +81,7 @@ def _images(what: str, out: Path | None, sets: list[str], plugin: list[Path] | N
 def _compared(images: Images) -> dict[str, Any]:
     """What became of each file of a split since it was recorded."""
     from harness.suite.identity import identity
-    from harness.suite.pixels import MISSING
+    from harness.suite.pixels import GONE
 
     found = {name: images.read(name) for name in sorted(images.paths)}
     known = {name: images.ledger[name].last for name in found if name in images.ledger}
@@ -90,7 +90,7 @@ def _compared(images: Images) -> dict[str, Any]:
         "files": len(found),
         "recorded": len(known),
         "changed": [shown(images.paths[name]) for name, content in known.items() if found[name].last != content],
-        "missing": [shown(images.paths[name]) for name, seen in found.items() if seen.last == MISSING],
+        "missing": [shown(images.paths[name]) for name, seen in found.items() if seen.last == GONE],
         "contents": identity("pixels", {"all": [[name, seen.last] for name, seen in found.items()]}) if found else "",
     }
 

@@ -68,13 +68,7 @@ STORED: Sequence[Column] = (
     Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
     Column("torch", "text", "", "version of torch that computed the row"),
     Column("device", "text", "", "where: `cpu`, or the type of accelerator with its name, `cuda NVIDIA H200`"),
-    Column(
-        "status",
-        "text",
-        "",
-        "`ok`, `start` where the attack found nothing better than the unattacked image, or `floor` where the restored "
-        "image was better (`floor: restore`)",
-    ),
+    Column("status", "text", "", "`ok`; `start`: nothing beat the unattacked image; `floor`: restoring did more"),
 )
 """Columns of the record files, in their order; an attack's notes follow them, sorted by name."""
 

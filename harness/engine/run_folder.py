@@ -23,7 +23,8 @@ from harness.engine.examples import FLOATS, Example, misfit, read_png
 from harness.engine.record import NAMES, STORED
 from harness.errors import UserError
 from harness.files import RESULT_FOLDERS, locked, write_whole
-from harness.suite.pixels import Ledger, Seen, ledger_text, merged
+from harness.suite.identity import PROTOCOL
+from harness.suite.pixels import FileSeen, PixelLedger, ledger_text, merged_ledgers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -327,6 +328,13 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(path, error) from error
 
+    def older_protocol(self) -> str:
+        """Version of robustiqa and protocol of which all records are, where that is not today's; else empty."""
+        pages = [page for page in self.read_provenance("versions") if "protocol" in page]
+        if not pages or any(page["protocol"] == str(PROTOCOL) for page in pages):
+            return ""
+        return f"{pages[-1].get('robustiqa', '')} (protocol {pages[-1]['protocol']})".strip()
+
     def read_provenance(self, name: str) -> list[Any]:
         """A page that is a list; empty where there is none.
 
@@ -343,7 +351,7 @@ class RunFolder:
         wrong = [reason for value in page if name == "costs" and (reason := page_checks.cost(value))]
         return list(_whole(path, page, wrong[0] if wrong else ""))
 
-    def read_pixels(self, key: str) -> dict[str, Seen]:
+    def read_pixels(self, key: str) -> dict[str, FileSeen]:
         """What was recorded of the image files of a split; empty where nothing was.
 
         Raises:
@@ -354,18 +362,18 @@ class RunFolder:
             return {}
         page = _json(path)
         rows = page.get("files") if isinstance(page, dict) else None
-        fields = len(Seen._fields)
+        fields = len(FileSeen._fields)
         if not isinstance(rows, dict) or not all(isinstance(row, list) and len(row) == fields for row in rows.values()):
             raise _damaged(path, "no list of files")
-        return {name: Seen(*map(str, row)) for name, row in rows.items()}
+        return {name: FileSeen(*map(str, row)) for name, row in rows.items()}
 
-    def record_pixels(self, images: Images, recorded: Ledger) -> None:
+    def record_pixels(self, images: Images, recorded: PixelLedger) -> None:
         """Add what image files hold now to what was recorded; several processes may do so at the same time."""
         path = self.path / "pixels" / f"{images.key}.json"
         try:
             with locked(path):
                 stored = self.read_pixels(images.key)
-                changed = merged(stored, recorded)
+                changed = merged_ledgers(stored, recorded)
                 if changed != stored:
                     self._write_text(path, ledger_text(images.label, changed))
         except OSError as error:

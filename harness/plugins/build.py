@@ -19,7 +19,7 @@ from harness.wording import did_you_mean
 
 
 @dataclass(frozen=True)
-class Member:
+class BuiltMember:
     """A metric that another plugin built as a part of itself, with all its parameters, and what it built in turn."""
 
     plugin: Plugin[Metric]
@@ -28,7 +28,7 @@ class Member:
     members: Members = field(default_factory=list)
 
 
-Members = list[Member]
+Members = list[BuiltMember]
 _MEMBERS: ContextVar[Members | None] = ContextVar("members", default=None)
 
 
@@ -64,7 +64,7 @@ def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
         return plugin.build(parameters)
     with noting_members() as inner:
         built = plugin.build(parameters)
-    members.append(Member(plugin, {**defaults, **parameters}, built, inner))
+    members.append(BuiltMember(plugin, {**defaults, **parameters}, built, inner))
     return built
 
 

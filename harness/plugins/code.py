@@ -51,7 +51,7 @@ class Code:
 
     def hashes(self) -> dict[Path, str]:
         """The sha256 of each file; of a ``--plugin`` file that was run, of what was run."""
-        return {file: EXECUTED.get(file) or sha256_of(file) for file in self.files}
+        return {file: EXECUTED.get(file) or sha256_or_missing(file) for file in self.files}
 
     def digest(self, hashes: Mapping[Path, str] | None = None) -> str:
         """64 hex digits: of a lone file its sha256, otherwise a hash over all files and versions of libraries.
@@ -85,7 +85,7 @@ def elsewhere(module: str) -> Path | None:
     return _file(found[-1]) if found[-1].name == module else None
 
 
-def sha256_of(file: Path) -> str:
+def sha256_or_missing(file: Path) -> str:
     """The sha256 of a file; 'missing' where it cannot be read."""
     try:
         with file.open("rb") as opened:
@@ -111,7 +111,7 @@ def editable_source(distribution: str) -> str:
         editable = about["dir_info"]["editable"]
     except (importlib.metadata.PackageNotFoundError, KeyError, TypeError, ValueError):
         return ""
-    lines = [f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}" for file in _python_files(folder)]
+    lines = [f"{file.relative_to(folder).as_posix()}\0{sha256_or_missing(file)}" for file in _python_files(folder)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if editable else ""
 
 

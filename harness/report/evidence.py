@@ -122,13 +122,18 @@ class View:
         pushed: Floats = robustness.push(self.scorer.clean, rounded, ENDPOINTS[endpoint]).mean(axis=0)
         return pushed
 
+    def floored(self, setting: Setting) -> bool:
+        """Whether an attack has a floor: what that gives it says nothing of the gradient."""
+        facts = self.data.attacks.get(setting.attack)
+        return facts is not None and facts.floor != "none"
+
     def references(self, endpoint: str) -> Iterator[tuple[Setting, Floats]]:
-        """At each budget, the strongest setting of the judged attack that suits it."""
+        """At each budget, the strongest setting of the judged attack that suits it and has no floor."""
         judged = [self.black_box()] if self.blind else [self.named(name) for name in _REFERENCE]
         for settings in judged:
             best: dict[tuple[str, float], tuple[Setting, Floats]] = {}
             for setting in settings:
-                fit = suited(self.parameters(setting), setting.eps, setting.norm)
+                fit = suited(self.parameters(setting), setting.eps, setting.norm) and not self.floored(setting)
                 push = self.push(setting, endpoint) if fit else None
                 key = setting.norm, setting.eps
                 if push is not None and (key not in best or np.nanmean(push) > np.nanmean(best[key][1])):

@@ -71,6 +71,8 @@ def _moved(row: dict[str, Any]) -> str:
         "down": "random noise of the same size does",
     }
     control = controls.get(row["direction"], "restoring and random noise do")
+    if abs(excess) < 0.005:
+        return f"{text}, as far as {control}"
     return f"{text}, {number(abs(excess))}σ {'more' if excess > 0 else 'less'} than {control}"
 
 

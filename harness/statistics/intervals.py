@@ -4,7 +4,7 @@ Of C clusters the figure is computed once more without each. On a scale that ste
 pseudo-values behave like C independent draws whose mean is the figure (Tukey 1958; Efron & Tibshirani 1993, chapter
 11), so their spread gives its standard error, with C - 1 degrees of freedom (MacKinnon, Nielsen & Webb 2023, for
 clusters). How many standard errors make 95 % is read, for either side, from resamples of the pseudo-values, each
-divided by its own standard error (Efron & Tibshirani 1993, section 12.5), and is never less than Student's t: with
+divided by its own standard error (Efron & Tibshirani 1993, section 12.5), and is Student's t to 1.5 times that: with
 few clusters the error of a skewed figure is itself uncertain, and the two go together. Shares have Wilson's limits at
 the number of independent draws that would have their error, because they end at 0 and 1. `benchmarks/coverage.py`
 says how often such intervals hold the true value, and docs/protocols.md has its figures.
@@ -27,9 +27,12 @@ Scale = Literal["plain", "correlation", "share"]
 
 LEVEL = 0.95
 DESCRIPTIVE_BELOW = 8
-"""With fewer clusters an interval describes the sample and claims no coverage: none was studied."""
+"""With fewer clusters an interval describes the sample and claims no coverage: at 5 it was as low as 88 %."""
 _LEAST_RESAMPLED = 8
 """With fewer clusters resamples repeat each other, and the quantiles are Student's."""
+_MOST = 1.5
+"""How many times Student's t a quantile may be: where one cluster outweighs the rest, resamples without it tell
+nothing of the error, and their quantiles grow without bound. The study loses at most half a percent by it."""
 _STUDENTISED = 2000
 """Resamples of pseudo-values that quantiles are read from."""
 _EDGE = 1e-6
@@ -51,7 +54,12 @@ class Interval:
 
 
 def interval(
-    value: float, spread: Floats, clusters: int, scale: Scale = "plain", present: NDArray[np.bool_] | None = None
+    value: float,
+    spread: Floats,
+    clusters: int,
+    scale: Scale = "plain",
+    present: NDArray[np.bool_] | None = None,
+    samples: int | None = None,
 ) -> Interval:
     """The 95 % interval of a figure.
 
@@ -62,11 +70,14 @@ def interval(
         clusters: Number of clusters C.
         scale: What the figure is.
         present: Which clusters have a part in it, shape [C]; all by default.
+        samples: Of a share that counts single samples, how many they are.
 
     Returns:
         Ends that are nan where there are fewer than two clusters, or where the figure needs one of them to exist. A
-        share that is the same whichever cluster is left out (1, say) has the interval of one draw per cluster, the
-        most that clustering can take away.
+        share of 1 or 0 says nothing of how alike samples of a cluster are: with `samples` it has the outer end of the
+        share that is one sample short, so that no perfect share has a wider interval than the next; without, and for
+        any other share that is the same whichever cluster is left out, the interval of one draw per cluster, the most
+        that clustering can take away.
     """
     out, resampled = spread[:clusters], spread[clusters:]
     out = out if present is None else out[present]
@@ -76,6 +87,9 @@ def interval(
     low = high = float("nan")
     if count > 1 and not np.isnan(value) and not np.isnan(out).any():
         low, high = _ends(value, out, scale)
+        if scale == "share" and samples is not None and samples > count and value in (0.0, 1.0) and np.ptp(out) == 0:
+            short = _one_short(count, samples)
+            low, high = (short, 1.0) if value == 1 else (0.0, 1 - short)
     return Interval(low, high, bias, count < DESCRIPTIVE_BELOW)
 
 
@@ -94,6 +108,14 @@ def _ends(value: float, out: Floats, scale: Scale) -> tuple[float, float]:
     ends = np.array([centre - down * error, centre + up * error])
     low, high = np.tanh(ends) if scale == "correlation" else ends
     return float(low), float(high)
+
+
+def _one_short(count: int, samples: int) -> float:
+    """The lower end of a share of 1 in so many equal clusters, had one of all samples failed."""
+    each = samples / count
+    out = np.full(count, 1 - 1 / (samples - each))
+    out[0] = 1.0
+    return _ends(1 - 1 / samples, out, "share")[0]
 
 
 def _without_variance(value: float, count: int, scale: Scale) -> tuple[float, float]:
@@ -125,8 +147,11 @@ def _quantiles(deviations: Floats) -> tuple[float, float]:
     mean, square = (_copies(count) @ np.stack([deviations, deviations**2], axis=1)).T / count
     variance = (square - mean**2) / (count - 1)
     told = variance > 1e-9 * (deviations @ deviations) / count  # the others drew equal clusters alone
+    if not told.any():  # on the edge of its scale, where all that is left out looks alike
+        return student, student
     low, high = np.quantile(mean[told] / np.sqrt(variance[told]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return max(float(high), student), max(-float(low), student)
+    down, up = np.clip([high, -low], student, _MOST * student)
+    return float(down), float(up)
 
 
 def _student(count: int) -> float:

@@ -140,7 +140,8 @@ def share(credits: ArrayLike, least: float, codes: Ints, multiplicities: Ints) -
     count = int((~np.isnan(values)).sum())
     value = float(np.nanmean(values)) if count else float("nan")
     spread = resampled_mean(values, codes, multiplicities)
-    found = interval(value, spread, multiplicities.shape[1], "share", present(values, codes, multiplicities))
+    there = present(values, codes, multiplicities)
+    found = interval(value, spread, multiplicities.shape[1], "share", there, count)
     return Figure(value, found.low, found.high, least, count)
 
 

@@ -19,7 +19,7 @@ from harness.plugins.weights.locate import RANDOM_WEIGHTS, WeightFile
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
 from harness.suite.keys import PIXELS, worded
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, Pixels, Use
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, PixelsKey, Use
 from harness.suite.strict_yaml import Problem, YamlPath
 from harness.suite.uses import NO_FLOOR, Built, build_once, contents_of, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
@@ -75,7 +75,7 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
 
 def _pixels(
     context: EntryContext, plugin: Plugin[Any], path: YamlPath, entry: Mapping[str, Any], dataset: Dataset
-) -> Pixels | None:
+) -> PixelsKey | None:
     """Of which image files the contents are looked at; None with a problem noted."""
     known = type(dataset).image_files is not Dataset.image_files
     pixels = entry.get("pixels", PIXELS[0] if known else "names")
@@ -90,7 +90,7 @@ def _pixels(
             on_key=True,
         )
         return None
-    return cast(Pixels, pixels)
+    return cast(PixelsKey, pixels)
 
 
 def metric_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:

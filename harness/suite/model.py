@@ -13,7 +13,7 @@ from harness.plugins.contents import Contents
 from harness.plugins.model import Kind
 from harness.suite.conditions import Condition, Exclusion
 
-Pixels = Literal["sampled", "all", "names"]
+PixelsKey = Literal["sampled", "all", "names"]
 Precision = Literal["fp32", "bf16"]
 """In which the images of a white-box attack are scored while it searches."""
 
@@ -48,7 +48,7 @@ class DatasetUse(Use):
     splits: tuple[str, ...]
     labels: Literal["human", "proxy", "none"]
     shape: Literal["pairs", "triplets"]
-    pixels: Pixels = "sampled"
+    pixels: PixelsKey = "sampled"
     """Of which image files the contents are looked at."""
     cluster_noun: str = "cluster"
     """`Dataset.cluster_noun`: a word of tables, no part of identity."""

@@ -1,9 +1,10 @@
 """What is in a data set's image files, as far as it is part of identity: which contents are looked at, and when.
 
 A run folder records, per split, the size, times and inode of each image file that its records were made from, and its
-sha256 then (`Seen`). A file whose stamp agrees with what was recorded is not read. The digest of a split is over the
-contents of 64 fixed files, and over those of all recorded files that are no longer what they were when first recorded:
-so touching or copying a set changes nothing, a changed image does, and putting it back brings the old records back.
+sha256 then (`FileSeen`). A file whose stamp agrees with what was recorded is not read. The digest of a split is over
+the contents of 64 fixed files, and over those of all recorded files that are no longer what they were when first
+recorded: so touching or copying a set changes nothing, a changed image does, and putting it back brings the old
+records back.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from harness.suite.identity import identity, order_key
 
 if TYPE_CHECKING:
     from harness.contracts import Dataset, Entry
-    from harness.suite.model import DatasetUse, Pixels
+    from harness.suite.model import DatasetUse, PixelsKey
 
-FIXED = 64
+FIXED_FILES = 64
 """Files of a split, first in hash order of their names, whose contents are always part of identity."""
-MISSING = "missing"
+GONE = "missing"
 
 
-class Seen(NamedTuple):
+class FileSeen(NamedTuple):
     """What a run folder recorded of an image file."""
 
     stamp: str
@@ -38,9 +39,9 @@ class Seen(NamedTuple):
     """sha256 when it was last read."""
 
 
-Ledger = Mapping[str, Seen]
+PixelLedger = Mapping[str, FileSeen]
 """Name of an image file -> what a run folder recorded of it."""
-Ledgers = Callable[[str], Ledger]
+Ledgers = Callable[[str], PixelLedger]
 """Key of a split (`Images.key`) -> its ledger; empty where nothing is recorded."""
 
 
@@ -60,15 +61,15 @@ class Images:
 
     key: str
     label: str
-    pixels: Pixels
+    pixels: PixelsKey
     paths: Mapping[str, Path]
     names: Mapping[str, Sequence[str]]
-    ledger: Ledger = field(default_factory=dict)
-    _read: dict[str, Seen] = field(default_factory=dict)
+    ledger: PixelLedger = field(default_factory=dict)
+    _read: dict[str, FileSeen] = field(default_factory=dict)
 
     def fixed(self) -> list[str]:
         """The files whose contents always count."""
-        return sorted(self.paths, key=order_key)[:FIXED]
+        return sorted(self.paths, key=order_key)[:FIXED_FILES]
 
     def first(self, count: int) -> list[str]:
         """The first entries in hash order."""
@@ -85,23 +86,23 @@ class Images:
         changed = [[name, seen.last] for name, seen in known.items() if seen.last != seen.first and name not in fixed]
         return identity("pixels", {"fixed": [[name, self.look(name).last] for name in fixed], "changed": changed})
 
-    def look(self, name: str) -> Seen:
+    def look(self, name: str) -> FileSeen:
         """What a file holds: as recorded where its stamp is the recorded one, otherwise as read now."""
         known = self._read.get(name) or self.ledger.get(name)
         return known if known is not None and known.stamp == stamp_of(self.paths[name]) else self.read(name)
 
-    def read(self, name: str) -> Seen:
+    def read(self, name: str) -> FileSeen:
         """What a file holds now."""
         stamp = stamp_of(self.paths[name])  # before: what is written meanwhile is read again the next time
         content = _sha256(self.paths[name])
         known = self.ledger.get(name)
-        self._read[name] = Seen(stamp, known.first if known is not None else content, content)
+        self._read[name] = FileSeen(stamp, known.first if known is not None else content, content)
         return self._read[name]
 
-    def record(self, entries: Iterable[str]) -> Ledger:
+    def record(self, entries: Iterable[str]) -> PixelLedger:
         """What is to be recorded before entries are computed with: their files, and whatever was read before."""
         wanted = {name: self.look(name) for entry in entries for name in self.names.get(entry, ())}
-        return {name: seen for name, seen in {**self._read, **wanted}.items() if seen.last != MISSING}
+        return {name: seen for name, seen in {**self._read, **wanted}.items() if seen.last != GONE}
 
 
 def images_of(dataset: Dataset, use: DatasetUse, split: str, entries: Sequence[Entry], ledgers: Ledgers) -> Images:
@@ -126,9 +127,9 @@ def fixed_digest(dataset: Dataset, entries: Sequence[Entry]) -> str:
     return Images("", "", "sampled", *_named(dataset, entries)).digest()
 
 
-def merged(stored: Ledger, recorded: Ledger) -> Ledger:
+def merged_ledgers(stored: PixelLedger, recorded: PixelLedger) -> PixelLedger:
     """What was recorded first stays first, whichever process came first."""
-    return {**stored, **{name: Seen(s.stamp, stored.get(name, s).first, s.last) for name, s in recorded.items()}}
+    return {**stored, **{name: FileSeen(s.stamp, stored.get(name, s).first, s.last) for name, s in recorded.items()}}
 
 
 def stamp_of(path: Path) -> str:
@@ -136,11 +137,11 @@ def stamp_of(path: Path) -> str:
     try:
         about = os.stat(path)  # noqa: PTH116 (10,000 files: half the time)
     except OSError:
-        return MISSING
+        return GONE
     return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
 
 
-def ledger_text(label: str, ledger: Ledger) -> str:
+def ledger_text(label: str, ledger: PixelLedger) -> str:
     """A ledger as a run folder keeps it, a line for each file."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(list(seen))}" for name, seen in sorted(ledger.items()))
     return f'{{"split": {json.dumps(label)}, "files": {{\n{lines}\n}}}}\n'
@@ -169,4 +170,4 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        return MISSING
+        return GONE

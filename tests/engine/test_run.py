@@ -392,6 +392,16 @@ def test_a_data_set_that_raises_fails_its_slice_only(run_toy, tmp_path):
     assert 0 < records(result, attack="noise")["item"].nunique() < 20
 
 
+def test_records_of_an_older_protocol_are_refused_and_their_report_stays(run_toy, registry, tmp_path):
+    run_toy(basic(attacks="noise"), tmp_path / "run")
+    page = tmp_path / "run/provenance/versions.json"
+    page.write_text(page.read_text().replace('"protocol": "2"', '"protocol": "1"'))
+    before = {path: path.read_bytes() for path in (tmp_path / "run/report").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"records are of robustiqa \S+ \(protocol 1\).*'robustiqa run' with its suite"):
+        report_run(tmp_path / "run", registry)
+    assert before == {path: path.read_bytes() for path in before}
+
+
 def test_an_unfinished_run_says_so(run_toy, suite_of, registry, tmp_path):
     run_toy(basic(attacks="noise", more="limit: 8\n"), tmp_path / "run")
     (tmp_path / "run" / "suite.yaml").write_text(basic(attacks="noise"))

@@ -247,7 +247,7 @@ def test_no_labels_leave_out_tables_of_opinions(run):
     records = run.records[run.records.dataset == "mini"].assign(opinion=np.nan)
     facts = dataclasses.replace(run.datasets["mini"], labels="none", mean_opinion=None)
     made = build_tables(dataclasses.replace(run, records=records, datasets={"mini": facts}))
-    assert [table.name for table in made] == ["attacks", "shift", "ordering", "verdicts"]
+    assert [table.name for table in made] == ["attacks", "shift", "ordering", "adequacy", "verdicts"]
     assert line(made[1].compact, "psnr", "pgd", "up")
     assert not [row for row in made[1].compact.rows if row[2] == "mos_split"]
 

@@ -78,6 +78,26 @@ def test_a_share_that_all_clusters_agree_on_has_a_width(share, clusters):
     assert found.high - found.low > 0.3
 
 
+def test_no_perfect_share_of_samples_has_a_wider_interval_than_the_next():
+    codes = np.repeat(np.arange(8), 12)
+    m = weightings(codes, 50, 0)
+    lows = []
+    for failures in (0, 1, 2):
+        credits = (np.arange(96) >= failures).astype(float)
+        found = interval(credits.mean(), resampled_mean(credits, codes, m), 8, "share", samples=96)
+        mirrored = interval(1 - credits.mean(), resampled_mean(1 - credits, codes, m), 8, "share", samples=96)
+        assert mirrored.high == pytest.approx(1 - found.low)
+        lows.append(found.low)
+    assert lows[0] >= lows[1] > lows[2] and lows[0] > 0.9
+
+
+def test_at_the_very_end_of_its_scale_a_share_still_has_an_interval():
+    out = 1 - 1e-8 * np.arange(1, 59)
+    for values in (out, 1 - out):
+        found = interval(float(values[0]), values, 8, "share")
+        assert 0 <= found.low <= found.high <= 1
+
+
 def test_shares_stay_in_their_range_and_are_mirrored():
     right = np.array([1, 1, 1, 1, 1, 1, 1, 0.9, 1, 1])
     found, wrong = mean_of(right, scale="share"), mean_of(1 - right, scale="share")

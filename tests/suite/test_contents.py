@@ -22,7 +22,7 @@ from harness.flow import Options, run_suite
 from harness.plugins import registry as registries
 from harness.plugins.code import code_of
 from harness.plugins.registry import Registry
-from harness.suite.pixels import FIXED
+from harness.suite.pixels import FIXED_FILES
 from harness.suite.planning import make_plan
 from harness.suite.resolve import read_suite
 
@@ -317,7 +317,7 @@ def large(tmp_path):
     assert run() == 1 and run() == 0
     plan = make_plan(read_suite(run.value, run.registry), run.registry)
     (images,) = plan.images.values()
-    assert len(images.paths) == 120 and len(images.fixed()) == FIXED
+    assert len(images.paths) == 120 and len(images.fixed()) == FIXED_FILES
     free = next(path for name, path in images.paths.items() if name not in images.fixed() and name.endswith("/1"))
     return root, run, free
 
@@ -374,7 +374,7 @@ def test_only_what_records_are_made_from_is_recorded(tmp_path):
     rows = pq.ParquetFile(file).read().to_pylist()
     assert [(row["torch"], row["device"]) for row in rows] == [(torch.__version__, "cpu")] * 2
     (page,) = (tmp_path / "run/pixels").glob("*.json")
-    assert FIXED <= len(json.loads(page.read_text())["files"]) <= FIXED + 4
+    assert FIXED_FILES <= len(json.loads(page.read_text())["files"]) <= FIXED_FILES + 4
     page.write_text("{")
     with pytest.raises(StoreError, match=r"pixels/tid2013-all-.*json: damaged"):
         run()

@@ -28,7 +28,7 @@ from harness.wording import FAILED, MISSING, attack_text, number, short_names, w
 
 GAIN = 0.05
 """Share of the shift reached that the last doubling may gain on a plateau, beside `TOLERANCE` standard deviations."""
-REACHED = 0.95
+NEAR_ENOUGH = 0.95
 """Share of the best known mean shift from which an attack is near it."""
 EFFORTS = ("steps", "restarts", "queries")
 """Parameters that say how long an attack tries."""
@@ -158,9 +158,10 @@ def _near_best(one: Evaluated, push: Floats | None, best: Floats, clean: Floats)
     reached, known = (resampled_mean(values, one.codes, one.multiplicities) for values in (push, best))
     value = float(np.nanmean(push) / np.nanmean(best))
     there = present(push, one.codes, one.multiplicities)
-    share = interval(value, ratio(reached, known), one.clusters, "share", there)
-    adequate = YES if share.low >= REACHED else NO if share.high < REACHED else OPEN
-    return row | {"share": value, "share_low": share.low, "share_high": share.high, "adequate": adequate}
+    share = interval(value, ratio(reached, known), one.clusters, "plain", there)  # a quotient, which may lie below 0
+    high = min(share.high, 1.0)
+    adequate = YES if share.low >= NEAR_ENOUGH else NO if high < NEAR_ENOUGH else OPEN
+    return row | {"share": value, "share_low": share.low, "share_high": high, "adequate": adequate}
 
 
 def _push(scorer: ScorerGrid, setting: Setting, endpoint: str) -> Floats | None:
@@ -199,7 +200,7 @@ def adequacy_table(data: RunData, one: Evaluated) -> Table | None:
         "value is between a quarter and half of the last one. A plateau is one over the values tried, and no optimum.",
         "Best known: per image the furthest of all in this run that lies in the ball and was scored by the metric: any "
         "attack, control, transfer, smaller budget or cell added for verdicts. It is a lower bound of the optimum. "
-        f"Adequate: {YES} where the whole interval of the share is at least {REACHED}, {NO} where it is below, {OPEN} "
+        f"Adequate: {YES} where the whole interval of the share is at least {NEAR_ENOUGH}, {NO} where below, {OPEN} "
         "otherwise.",
     )
 

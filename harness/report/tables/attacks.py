@@ -208,8 +208,8 @@ def _short_shift(way: str, line: _Line) -> str:
 
 
 def _without_shift(row: Row, way: str) -> bool:
-    """Clean quality has not moved, and of a control no one can say how far it moves away from opinions."""
-    return row["attack"] == CLEAN or (row["control"] and way not in _CONTROL_OF)
+    """Clean quality has not moved, ranks alone are of no one attack, and no one can say how far a control errs."""
+    return row["attack"] in (CLEAN, LOWEST_SROCC) or (row["control"] and way not in _CONTROL_OF)
 
 
 def _excess(way: str, line: _Line) -> str:

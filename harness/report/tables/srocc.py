@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.report.arrays import Evaluated
 from harness.report.data import RunData
 from harness.report.layout import (
@@ -11,9 +13,7 @@ from harness.report.layout import (
     for_terminal,
     plain_text,
 )
-from harness.report.measure import (
-    srocc_rows,
-)
+from harness.report.measure import Row, srocc_rows
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.wording import number
 
@@ -32,13 +32,13 @@ def srocc_table(data: RunData, one: Evaluated) -> Table | None:
         rows,
         {"direction": direction_of},
         ("clean SROCC", lambda row: figure_text(row, "clean_srocc", state=False)),
-        lambda row: figure_text(row, "srocc", beside=f"{number(row['shift_over_sigma'], 1, True)}σ"),
+        lambda row: figure_text(row, "srocc", beside=_moved(row)),
     )
     compact = by_budget(
         for_terminal(rows),
         {"direction": direction_of},
         ("clean", lambda row: plain_text(row, "clean_srocc", state=False)),
-        lambda row: f"{number(row['srocc'])} {number(row['shift_over_sigma'], 1, True)}σ",
+        lambda row: f"{number(row['srocc'])} {_moved(row)}".rstrip(),
         compact=True,
     )
     return make_table(
@@ -56,3 +56,8 @@ def srocc_table(data: RunData, one: Evaluated) -> Table | None:
         data.directions,
         ASSUMPTION,
     )
+
+
+def _moved(row: Row) -> str:
+    """The shift beside a rank correlation; the lowest of several attacks' has none."""
+    return "" if math.isnan(row["shift_over_sigma"]) else f"{number(row['shift_over_sigma'], 1, True)}σ"
