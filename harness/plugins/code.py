@@ -53,9 +53,13 @@ class Code:
         """The sha256 of each file; of a ``--plugin`` file that was run, of what was run."""
         return {file: EXECUTED.get(file) or sha256_or_missing(file) for file in self.files}
 
-    def digest(self) -> str:
-        """64 hex digits: of a lone file its sha256, otherwise a hash over all files and versions of libraries."""
-        hashes = self.hashes()
+    def digest(self, hashes: Mapping[Path, str] | None = None) -> str:
+        """64 hex digits: of a lone file its sha256, otherwise a hash over all files and versions of libraries.
+
+        Args:
+            hashes: What `hashes` gave; the files are read where it is left out.
+        """
+        hashes = self.hashes() if hashes is None else hashes
         lines = sorted(f"{self.files[file]}\0{sha256}" for file, sha256 in hashes.items())
         lines += versions_of(self.libraries)
         if len(lines) == 1:

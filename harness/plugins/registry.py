@@ -297,11 +297,13 @@ def _code(source: Source) -> tuple[str, Mapping[Path, str]]:
     """What of identity a plugin's code is, and the files that a version does not stand for."""
     if source.file is not None:
         code = code_of([source.file])
-        return code.digest(), code.hashes()
+        hashes = code.hashes()
+        return code.digest(hashes), hashes
     if not source.version:
         return "", {}
     code = code_of(modules=[source.module])
-    return source.version + (f"; source {code.digest()[:16]}" if code.files else ""), code.hashes()
+    hashes = code.hashes()
+    return source.version + (f"; source {code.digest(hashes)[:16]}" if code.files else ""), hashes
 
 
 def _checked(kind: Kind, plugin: Plugin[Any]) -> Plugin[Any]:

@@ -24,6 +24,7 @@ PUBLISHED = {
     "ssim": {"live": (0.825, 0.910), "csiq": (0.765, 0.837), "tid2013": (0.656, 0.627)},
     "lpips-alex": {"live": (0.844, 0.924), "csiq": (0.901, 0.923), "tid2013": (0.753, 0.745)},
     "lpips-vgg": {"live": (0.934, 0.932), "csiq": (0.904, 0.883), "tid2013": (0.732, 0.670)},
+    "topiq": {"live": (0.954, 0.976), "csiq": (0.959, 0.967), "tid2013": (0.916, 0.917)},
     # ssim.m, of which no PLCC without a fitted curve was found.
     "ssim-matlab": {"live": (None, 0.948)},
 }
@@ -69,7 +70,9 @@ def with_weights(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [("psnr", "ssim", "ssim-matlab"), ("lpips-alex",), ("lpips-vgg",)], ids=str)
+@pytest.mark.parametrize(
+    "names", [("psnr", "ssim", "ssim-matlab"), ("lpips-alex",), ("lpips-vgg",), ("topiq",)], ids=str
+)
 @pytest.mark.parametrize("data", WHOLE)
 def test_correlations_with_opinions_are_the_published_ones(data, names):
     dataset = whole_set(data)

@@ -101,6 +101,15 @@ def test_a_module_that_a_plugin_imports_is_part_of_it(on_path, head, changed):
     assert code_of([file]).digest() != before
 
 
+def test_identity_and_the_workers_check_are_of_one_reading(on_path, monkeypatch):
+    (on_path / "helper.py").write_text("x = 1\n")
+    file = plugin(on_path, head="import helper\n")
+    read = []
+    monkeypatch.setattr("harness.plugins.code.sha256_of", lambda path: read.append(path) or f"reading {len(read)}")
+    found = Registry([file]).metric("near")
+    assert read == [on_path / "helper.py"] and found.files[read[0]] == "reading 1"
+
+
 def test_what_a_version_stands_for_is_not_read(tmp_path):
     alone = code_of([plugin(tmp_path, head="import json, numpy, harness.flow\n")])
     assert [file.name for file in alone.files] == ["near.py"]
