@@ -5,10 +5,10 @@ python benchmarks/masking.py honest 1 2 3 4 5 --out results/runs/masking --lpips
 
 Ten images a seed, 64 px of the middle of `mini`'s test images of medium strength (enlarged to 192 px for ms_ssim), each
 of another reference, and other images for every seed; `pgd` at 4/255 and 8/255, both ways, and what `verdicts: 10`
-adds. *Before* are the seven verdicts of version 0.1 with the cells that it added (no transfer), *after* all twelve:
-both with today's intervals, so that only the claims differ. Version 0.1 had narrower ones, and what is open here
-may have failed or passed there. A probe is a rule of the contract that the metric breaks on made images, which is
-looked at before any attack. A killed command goes on. Half a minute a metric and seed on a free core.
+adds. *Before* are the seven verdicts of version 0.1 with the cells that it added (no transfer), *after* all twelve,
+both with today's intervals, so that only the claims differ. Version 0.1 had narrower ones, and what is open here may
+have failed or passed there. A probe is a rule of the contract that the metric breaks on made images, which is looked at
+before any attack. A killed command goes on. Half a minute a metric and seed on a free core.
 """
 
 from __future__ import annotations
