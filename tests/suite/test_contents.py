@@ -105,7 +105,9 @@ def test_identity_and_the_workers_check_are_of_one_reading(on_path, monkeypatch)
     (on_path / "helper.py").write_text("x = 1\n")
     file = plugin(on_path, head="import helper\n")
     read = []
-    monkeypatch.setattr("harness.plugins.code.sha256_or_missing", lambda path: read.append(path) or f"reading {len(read)}")
+    monkeypatch.setattr(
+        "harness.plugins.code.sha256_or_missing", lambda path: read.append(path) or f"reading {len(read)}"
+    )
     found = Registry([file]).metric("near")
     assert read == [on_path / "helper.py"] and found.files[read[0]] == "reading 1"
 
