@@ -24,6 +24,8 @@ from harness.suite.strict_yaml import Problem, YamlPath
 from harness.suite.uses import NO_FLOOR, Built, build_once, contents_of, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
+SPLITTING = ("split_seed", "folds", "fold")
+"""Parameters of data sets without official splits that give them some."""
 _THREATS = ("oblivious", "adaptive")
 
 
@@ -54,8 +56,8 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
     default = "test" if "test" in splits else splits[0]
     split = entry.get("split", default)
     if split not in splits:
-        others = f" It gets others by {', '.join(plugin.cls.neutral)}." if splits == plugin.cls.splits else ""
-        hint = did_you_mean(str(split), splits) + (others if plugin.cls.neutral else "")
+        by = [name for name in plugin.cls.neutral if name in SPLITTING] if splits == plugin.cls.splits else []
+        hint = did_you_mean(str(split), splits) + (f" It gets others by {', '.join(by)}." if by else "")
         context.add((*path, "split"), f"'{plugin.name}' has no split '{split}'.{hint}")
         return None
     wrong = wrong_entries(plugin, dataset, split)
