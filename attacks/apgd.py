@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.ascent import Climbed, Start, moved_off, per_image, random_start, starting_points, steepest
+from attacks.ascent import Climbed, Start, check_steps, moved_off, per_image, random_start, starting_points, steepest
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
 MOMENTUM = 0.75
@@ -44,10 +44,7 @@ class APGD(Attack):
     rho: float = 0.75
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps should be at least 1, got {self.steps}")
-        if self.restarts < 1:
-            raise ValueError(f"restarts should be at least 1, got {self.restarts}")
+        check_steps(steps=self.steps, restarts=self.restarts)
         if not 0 < self.rho <= 1:
             raise ValueError(f"rho should be above 0 and at most 1, got {self.rho:g}")
 
@@ -59,19 +56,19 @@ class APGD(Attack):
         """Ascend J from every start."""
         return self.ascend(objective, starting_points(self.start, objective, images, budget, rng), images, budget, rng)
 
-    def ascend(self, slope: Climbed, start: Tensor, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
+    def ascend(self, climbed: Climbed, start: Tensor, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """The best iterate per sample over all restarts.
 
         Args:
-            slope: What is to be maximised: an objective, or one of the kind.
+            climbed: What is to be maximised: an objective, or one of the kind.
             start: Where the first run starts, N x 3 x H x W.
             images: Distorted images, N x 3 x H x W.
             budget: Norm and radius per sample.
             rng: For random starts.
         """
-        best, value = self._run(slope, start, images, budget, rng)
+        best, value = self._run(climbed, start, images, budget, rng)
         for _ in range(1, self.restarts):
-            other, reached = self._run(slope, random_start(images, budget, rng), images, budget, rng)
+            other, reached = self._run(climbed, random_start(images, budget, rng), images, budget, rng)
             better = reached > value
             best, value = torch.where(per_image(better), other, best), torch.where(better, reached, value)
         return best

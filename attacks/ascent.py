@@ -66,6 +66,11 @@ def starting_points(start: Start, objective: Objective, images: Tensor, budget: 
     return budget.project(objective.reference, images) if start == "reference" else images
 
 
+def may_leave(start: Start, objective: Objective) -> Tensor | None:
+    """Rows whose run may leave a start without a slope, None for all: at the reference, upwards, it may be the goal."""
+    return objective.sign <= 0 if start == "reference" else None
+
+
 class Climbed(Protocol):
     """What is climbed: an objective, or something of the kind."""
 
@@ -77,7 +82,7 @@ class Climbed(Protocol):
 
 
 def moved_off(
-    slope: Climbed,
+    climbed: Climbed,
     points: Tensor,
     value: Tensor,
     gradient: Tensor,
@@ -91,7 +96,7 @@ def moved_off(
     An image that equals its reference is such a point of most metrics. Costs one evaluation of the images concerned.
 
     Args:
-        slope: What is climbed.
+        climbed: What is climbed.
         points: Where the runs are, N x 3 x H x W.
         value: J there, [N].
         gradient: dJ/dx there, N x 3 x H x W.
@@ -110,8 +115,25 @@ def moved_off(
         return points, value, gradient
     rows = stuck.nonzero().flatten()
     moved = random_start(images[rows], budget.select(rows), rng.select(rows))
-    reached, rise = slope.select(rows).gradient(moved)
+    reached, rise = climbed.select(rows).gradient(moved)
     return points.index_copy(0, rows, moved), value.index_copy(0, rows, reached), gradient.index_copy(0, rows, rise)
+
+
+def check_steps(step_size: float | None = None, **counts: int) -> None:
+    """Refuse what no attack that steps can have.
+
+    Args:
+        step_size: Length of a step in [0, 1] image units, where it has one.
+        counts: Parameters that count something, by name.
+
+    Raises:
+        ValueError: A count is below 1, or the step has no length or one above the range of images.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} should be at least 1, got {count}")
+    if step_size is not None and not 0 < step_size <= 1:
+        raise ValueError(f"step_size should be above 0 and at most 1, got {step_size:g}")
 
 
 class Adam:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from attacks.ascent import Adam, Start, moved_off, per_image, starting_points
+from attacks.ascent import Adam, Start, check_steps, moved_off, per_image, starting_points
 from harness.contracts import Attack, Budget, Objective, SampleRng, register
 
 INSIDE = 0.9
@@ -43,8 +43,7 @@ class CW(Attack):
     start: Start = "zero"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps should be at least 1, got {self.steps}")
+        check_steps(steps=self.steps)
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"rate should be above 0 and finite, got {self.rate:g}")
         if not 0 <= self.penalty < float("inf"):

@@ -9,7 +9,17 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from attacks.ascent import TINY, Start, moved_off, per_image, random_start, starting_points, steepest
+from attacks.ascent import (
+    TINY,
+    Start,
+    check_steps,
+    may_leave,
+    moved_off,
+    per_image,
+    random_start,
+    starting_points,
+    steepest,
+)
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
 
@@ -47,12 +57,7 @@ class PGD(Attack):
     l2_step: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps should be at least 1, got {self.steps}")
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size should be above 0 and at most 1, got {self.step_size:g}")
-        if self.restarts < 1:
-            raise ValueError(f"restarts should be at least 1, got {self.restarts}")
+        check_steps(self.step_size, steps=self.steps, restarts=self.restarts)
         if not 0 <= self.momentum < float("inf"):
             raise ValueError(f"momentum should be at least 0 and finite, got {self.momentum:g}")
         if not 0 < self.l2_step <= 2:
@@ -87,8 +92,8 @@ class PGD(Attack):
         for step in range(self.steps):
             value, gradient = objective.gradient(attacked)
             if step == 0 and rng is not None:
-                lost = objective.sign <= 0 if self.start == "reference" else None  # upwards it may be at its goal
-                attacked, _, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng, lost)
+                leaving = may_leave(self.start, objective)
+                attacked, _, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng, leaving)
             if self.momentum:
                 mass = per_image(gradient.abs().flatten(1).sum(1)).clamp_min(TINY)
                 direction = self.momentum * direction + gradient / mass

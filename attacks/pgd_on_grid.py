@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.ascent import per_image, random_start, steepest
+from attacks.ascent import check_steps, per_image, random_start, steepest
 from harness.contracts import Attack, Budget, Objective, SampleRng, register
 
 _SLACK = 1e-4
@@ -32,10 +32,7 @@ class PGDOnGrid(Attack):
     step_size: float = 2 / 255
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps should be at least 1, got {self.steps}")
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size should be above 0 and at most 1, got {self.step_size:g}")
+        check_steps(self.step_size, steps=self.steps)
 
     def uses_best(self) -> bool:
         """Never: it returns its last iterate."""

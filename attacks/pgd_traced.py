@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attacks.ascent import per_image, random_start, steepest
+from attacks.ascent import check_steps, per_image, random_start, steepest
 from harness.contracts import Attack, Budget, Objective, SampleRng, register
 
 _REACH = 0.1
@@ -39,11 +39,7 @@ class PGDTraced(Attack):
     looks: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("steps", "looks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} should be at least 1, got {getattr(self, name)}")
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size should be above 0 and at most 1, got {self.step_size:g}")
+        check_steps(self.step_size, steps=self.steps, looks=self.looks)
 
     def uses_best(self) -> bool:
         """Never: images beside the iterates are evaluated."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from attacks.ascent import check_steps
 from harness.contracts import Attack, Budget, Objective, SampleRng, register
 
 
@@ -31,11 +32,7 @@ class Smoothed(Attack):
     sigma: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("steps", "copies"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} should be at least 1, got {getattr(self, name)}")
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size should be above 0 and at most 1, got {self.step_size:g}")
+        check_steps(self.step_size, steps=self.steps, copies=self.copies)
         if not 0 < self.sigma <= 1:
             raise ValueError(f"sigma should be above 0 and at most 1, got {self.sigma:g}")
 

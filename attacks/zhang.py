@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from attacks.ascent import Adam, Start, moved_off, per_image, starting_points
+from attacks.ascent import Adam, Start, check_steps, may_leave, moved_off, per_image, starting_points
 from harness.contracts import Attack, Budget, Metric, Objective, SampleRng, Tree, UserError, register
 
 
@@ -49,8 +49,7 @@ class Zhang(Attack):
             raise ValueError(f"weight should be at least 0 and finite, got {self.weight:g}")
         if not 0 < self.rate <= 1:
             raise ValueError(f"rate should be above 0 and at most 1, got {self.rate:g}")
-        if self.steps < 1:
-            raise ValueError(f"steps should be at least 1, got {self.steps}")
+        check_steps(steps=self.steps)
 
     def uses_best(self) -> bool:
         """Never: the image of highest J need not be the faithful one."""
@@ -67,8 +66,8 @@ class Zhang(Attack):
         for step in range(self.steps):
             value, gradient = objective.gradient(attacked)
             if step == 0 and self.start != "random":
-                lost = objective.sign <= 0 if self.start == "reference" else None  # upwards it may be at its goal
-                attacked, _, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng, lost)
+                leaving = may_leave(self.start, objective)
+                attacked, _, gradient = moved_off(objective, attacked, value, gradient, images, budget, rng, leaving)
             rise = gradient / (objective.scale or 1.0) - self.weight * change.gradient(attacked)
             attacked = budget.project(attacked + adam.step(rise), images)
         return attacked

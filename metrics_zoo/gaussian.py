@@ -43,13 +43,38 @@ class LumaMoments(NamedTuple):
 class Roundable(Metric):
     """A metric that rounds what it compares to 8 bits where its ``luma`` says so."""
 
-    luma: LumaDepth
+    def __init__(self, *, luma: LumaDepth = "float") -> None:
+        super().__init__()
+        self.luma: LumaDepth = luma
+        self.exact_gradient = luma == "float"  # type: ignore[misc]
 
     def surrogate(self, reference: Tree, dist: Tensor) -> Tensor:
         """The score with nothing of the distorted image rounded, shape [N]; the reference stays as it was encoded."""
         unrounded = copy.copy(self)
         unrounded.luma = "float"
         return unrounded.score(reference, dist)
+
+
+class Framed(Roundable):
+    """A metric of the luma, or of R, G and B, without a border of pixels.
+
+    Args:
+        channel: Whether all of R, G and B are compared, or the BT.601 luma.
+        luma: Whether what is compared keeps its precision or is rounded to 8 bits first (gradient: straight through).
+        crop_border: Pixels left out along every border.
+    """
+
+    def __init__(self, *, channel: Channel, luma: LumaDepth, crop_border: int) -> None:
+        super().__init__(luma=luma)
+        if crop_border < 0:
+            raise ValueError(f"crop_border should be a number of pixels, or 0, got {crop_border}")
+        self.channel: Channel = channel
+        self.crop_border = crop_border
+        self.minimum_size = type(self).minimum_size + 2 * crop_border  # type: ignore[misc]
+
+    def framed(self, images: Tensor) -> Tensor:
+        """What of RGB images is compared: N x 3 x H x W to N x C x h x w in [0, 1]."""
+        return channels(cropped(images, self.crop_border), self.channel, self.luma)
 
 
 def _taps() -> tuple[float, ...]:

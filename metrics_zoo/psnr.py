@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from harness.contracts import register
-from metrics_zoo.gaussian import Channel, LumaDepth, Roundable, channels, cropped
+from metrics_zoo.gaussian import Channel, Framed, LumaDepth
 
 _FLOOR = 1e-10
 """Smallest mean squared error counted, so that identical images score 100 dB."""
 
 
 @register("psnr")
-class PSNR(Roundable):
+class PSNR(Framed):
     """PSNR in dB over all RGB pixels, data range 1: 10 log10(1 / MSE), at most 100 dB.
 
     The mean squared error is floored at 1e-10: identical pairs have a finite score and a zero gradient. The luma
@@ -33,18 +33,11 @@ class PSNR(Roundable):
     neutral: ClassVar[Mapping[str, Any]] = {"channel": "rgb", "luma": "float", "crop_border": 0}
 
     def __init__(self, *, channel: Channel = "rgb", luma: LumaDepth = "float", crop_border: int = 0) -> None:
-        super().__init__()
-        if crop_border < 0:
-            raise ValueError(f"crop_border should be a number of pixels, or 0, got {crop_border}")
-        self.channel: Channel = channel
-        self.luma: LumaDepth = luma
-        self.crop_border = crop_border
-        self.minimum_size = 1 + 2 * crop_border  # type: ignore[misc]
-        self.exact_gradient = luma == "float"  # type: ignore[misc]
+        super().__init__(channel=channel, luma=luma, crop_border=crop_border)
 
     def encode(self, ref: Tensor) -> Tensor:
         """What of the reference is compared, N x C x h x w."""
-        return channels(cropped(ref, self.crop_border), self.channel, self.luma)
+        return self.framed(ref)
 
     def score(self, reference: Tensor, dist: Tensor) -> Tensor:
         """PSNR of each image, shape [N], in dB."""

@@ -11,22 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.contracts import register
-from metrics_zoo.gaussian import (
-    C1,
-    C2,
-    VIEWED,
-    Channel,
-    LumaDepth,
-    LumaMoments,
-    Roundable,
-    blur_valid,
-    channels,
-    cropped,
-)
+from metrics_zoo.gaussian import C1, C2, VIEWED, Channel, Framed, LumaDepth, LumaMoments, blur_valid
 
 
 @register("ssim")
-class SSIM(Roundable):
+class SSIM(Framed):
     """Mean SSIM of the BT.601 luma at full resolution: not the SSIM of most published tables, which is `ssim-matlab`.
 
     Wang et al. 2004, eq. 13: 11 x 11 Gaussian window (sigma 1.5), K1 = .01, K2 = .03, data range 1, population moments
@@ -53,15 +42,8 @@ class SSIM(Roundable):
         downsample: bool = False,
         crop_border: int = 0,
     ) -> None:
-        super().__init__()
-        if crop_border < 0:
-            raise ValueError(f"crop_border should be a number of pixels, or 0, got {crop_border}")
-        self.channel: Channel = channel
-        self.luma: LumaDepth = luma
+        super().__init__(channel=channel, luma=luma, crop_border=crop_border)
         self.downsample = downsample
-        self.crop_border = crop_border
-        self.minimum_size = type(self).minimum_size + 2 * crop_border  # type: ignore[misc]
-        self.exact_gradient = luma == "float"  # type: ignore[misc]
 
     def encode(self, ref: Tensor) -> LumaMoments:
         """What of the reference is compared, with its local mean and variance."""
@@ -83,7 +65,7 @@ class SSIM(Roundable):
 
     def _compared(self, images: Tensor) -> Tensor:
         """N x 3 x H x W to what is compared, N x C x h x w in [0, 1]."""
-        maps = channels(cropped(images, self.crop_border), self.channel, self.luma)
+        maps = self.framed(images)
         return averaged(maps, block_of(maps)) if self.downsample else maps
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import OWN_PACKAGES, RESULT_FOLDERS, write_whole
+from harness.files import OWN_PACKAGES, RESULT_FOLDERS, stamp_of, write_whole
 
 NOTE = "inputs.json"
 """In the folder of a report."""
@@ -75,8 +75,8 @@ def imported_by(files: Iterable[Path]) -> set[Path] | None:
 def _state(folder: Path) -> str:
     """Everything that is looked at whatever the suite: the run folder, our own packages, the installed ones, Python."""
     kept = [folder / part for part in (*RESULT_FOLDERS, "report")]
-    lines = [f"{path}\0{_stamp(path)}" for part in kept for path in _below(part) if path.name != NOTE]
-    lines += [f"{path}\0{_stamp(path)}" for path in (folder / "suite.yaml", *_own_files())]
+    lines = [f"{path}\0{stamp_of(path)}" for part in kept for path in _below(part) if path.name != NOTE]
+    lines += [f"{path}\0{stamp_of(path)}" for path in (folder / "suite.yaml", *_own_files())]
     lines += [f"{place}\0{_packages_in(Path(place))}" for place in sys.path]
     ours = {key: value for key, value in os.environ.items() if key.startswith("ROBUSTIQA_") or key in _VARIABLES}
     lines += [str(Path.cwd()), sys.executable, sys.version, repr(sorted(ours.items()))]
@@ -86,7 +86,7 @@ def _state(folder: Path) -> str:
 def _packages_in(place: Path) -> str:
     """What changes when a distribution in a folder of `sys.path` does."""
     if place.name in _INSTALLED:
-        return _stamp(place)
+        return stamp_of(place)
     try:
         return repr(sorted(one.name for one in place.iterdir() if one.suffix in (".dist-info", ".egg-info")))
     except OSError:
@@ -114,17 +114,9 @@ def _files_of(path: Path) -> list[Path]:
 def _seen(path: Path) -> str:
     """What is seen of an input: of a folder, of every file in it."""
     if not path.is_dir():
-        return _stamp(path)
-    lines = [f"{file.name}\0{_stamp(file)}" for file in _files_of(path)]
+        return stamp_of(path)
+    lines = [f"{file.name}\0{stamp_of(file)}" for file in _files_of(path)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _stamp(path: Path) -> str:
-    try:
-        about = os.stat(path)  # noqa: PTH116 (10,000 files: half the time)
-    except OSError:
-        return "missing"
-    return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
 
 
 def _touched(path: Path) -> int:

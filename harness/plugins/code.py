@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from harness.files import OWN_PACKAGES
+from harness.files import OWN_PACKAGES, sha256_of
 
 EXECUTED: dict[Path, str] = {}
 """``--plugin`` file -> sha256 of the bytes that were run when this process imported it."""
@@ -77,19 +77,10 @@ def code_of(files: Iterable[Path] = (), modules: Iterable[str] = ()) -> Code:
     return _Reader(files, modules).code
 
 
-def elsewhere(module: str) -> Path | None:
-    """The file of a module that is neither Python's, nor ours, nor an installed distribution's; None for any other."""
-    found = list(_specs(module))
-    if not found or _stands_for(module.partition(".")[0], found[0]) is not None:
-        return None
-    return _file(found[-1]) if found[-1].name == module else None
-
-
 def sha256_or_missing(file: Path) -> str:
     """The sha256 of a file; 'missing' where it cannot be read."""
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return sha256_of(file)
     except OSError:
         return "missing"
 

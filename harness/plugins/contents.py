@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.files import sha256_of
 from harness.plugins.model import Plugin
 
 _LONGEST_PATH = 4096
@@ -229,5 +230,4 @@ def _file_hash(path: Path) -> str:
 @functools.lru_cache(maxsize=1024)
 def _hashed(path: Path, *stamp: int) -> str:
     """The sha256 of a file of this size, these times and this place; a suite is read several times."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)

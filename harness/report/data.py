@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.statistics.directions import TRIPLETS
+from harness.suite.model import NO_FLOOR
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class AttackFacts:
     parameters: Mapping[str, Any]
     needs_gradient: bool
     """False for black-box attacks."""
-    floor: str = "none"
+    floor: str = NO_FLOOR
     """What its result is never worse than, beside the unattacked image."""
 
 

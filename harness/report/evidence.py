@@ -16,6 +16,7 @@ from harness.report.data import RunData
 from harness.statistics import robustness
 from harness.statistics.bootstrap import Floats
 from harness.statistics.masking import GRID_SHARE, SHARE, Figure, foretold, not_weaker, reaches, sloped, suited
+from harness.suite.model import NO_FLOOR
 from harness.suite.verdict_cells import GRID_FROM, HAIR, LABEL, NEAR
 from harness.wording import budget_text
 
@@ -125,7 +126,7 @@ class View:
     def floored(self, setting: Setting) -> bool:
         """Whether an attack has a floor: what that gives it says nothing of the gradient."""
         facts = self.data.attacks.get(setting.attack)
-        return facts is not None and facts.floor != "none"
+        return facts is not None and facts.floor != NO_FLOOR
 
     def references(self, endpoint: str) -> Iterator[tuple[Setting, Floats]]:
         """At each budget, the strongest setting of the judged attack that suits it and has no floor."""
@@ -197,7 +198,7 @@ def grid_twin(view: View, endpoint: str) -> Iterator[Evidence]:
         push = view.push(twin, endpoint)
         alike = [one for one in view.named("pgd") if (one.norm, one.eps) == (twin.norm, twin.eps)]
         for plain in alike:
-            same = _alike(view.parameters(plain), view.parameters(twin))
+            same = _alike(view.parameters(plain), view.parameters(twin)) and not view.floored(plain)
             other = view.push(plain, endpoint) if same and push is not None and plain.eps >= _GRID_FROM else None
             if other is not None and push is not None:
                 found += [(plain, other, twin.attack, push), (twin, push, plain.attack, other)]
@@ -320,6 +321,6 @@ def _budget_of(setting: Setting) -> tuple[str, float]:
 
 def _alike(pgd: Mapping[str, Any], twin: Mapping[str, Any]) -> bool:
     """Whether a PGD is what its twin is but for the grid: another start or more steps would be another attack."""
-    plain = {"start": "random", "keep": "last", "restarts": 1, "momentum": 0.0, "floor": "none"}
+    plain = {"start": "random", "keep": "last", "restarts": 1, "momentum": 0.0}
     same = all(pgd.get(name, value) == value for name, value in plain.items())
     return same and all(pgd.get(name) == twin.get(name) for name in ("steps", "step_size"))

@@ -64,7 +64,7 @@ def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
                 over_all.setdefault((setting.norm, setting.eps, direction), []).append((chosen.state, attacked))
         for (norm, eps, direction), found in over_all.items():
             if len(found) > 1:
-                state = _least({state for state, _ in found})
+                state = _joint_state({state for state, _ in found})
                 draws = zip(*(figures for _, figures in found), strict=True) if state == "ok" else ()
                 lowest = [_lowest(figures) for figures in draws]
                 row = start_row(data, scorer, Setting(LOWEST_SROCC, False, norm, eps, ""), direction, state)
@@ -168,7 +168,7 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
             parts: list[tuple[str, State, list[tuple[Floats, Floats]]]] = [
                 (
                     "both",
-                    _least({up.state, down.state}),
+                    _joint_state({up.state, down.state}),
                     list(zip(down.outcome.attacked, up.outcome.attacked, strict=True)),
                 ),
                 ("worse one up", up.state, list(zip(scorer.clean, up.outcome.attacked, strict=True))),
@@ -208,7 +208,7 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
                 yield start_row(data, scorer, None, "", scorer.state, test=test) | known
                 continue
             up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
-            state = _least({up.state, down.state}) if test == "L" else up.state
+            state = _joint_state({up.state, down.state}) if test == "L" else up.state
             figures = []
             if state == "ok" and test == "L":
                 figures = [levels(*both) for both in zip(down.outcome.attacked, up.outcome.attacked, strict=True)]
@@ -405,8 +405,8 @@ def _differences(after: Sequence[Measured], before: Sequence[Measured]) -> list[
     return [(a - b, x - y) for (a, x), (b, y) in zip(after, before, strict=False)]
 
 
-def _least(states: Set[State]) -> State:
-    """The state of what takes several."""
+def _joint_state(states: Set[State]) -> State:
+    """The state of a figure that is made of several attacks."""
     return "failed" if "failed" in states else "missing" if "missing" in states else "ok"
 
 

@@ -14,6 +14,7 @@ from harness.report.layout import Layout, attack_of
 from harness.report.measure import Row
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import CLEAN
+from harness.suite.model import NO_FLOOR
 from harness.wording import BROKEN, MISSING, budget_text, counted
 
 ASSUMPTION = "Opinions are taken not to change within the budget."
@@ -169,7 +170,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
 
 def _floored(data: RunData, attacks: Sequence[str]) -> Sequence[str]:
     """Which attacks have a floor, and what that is."""
-    floors = {label: facts.floor for label, facts in data.attacks.items() if facts.floor != "none"}
+    floors = {label: facts.floor for label, facts in data.attacks.items() if facts.floor != NO_FLOOR}
     floored = [
         label for label in floors if any(attack == label or attack.startswith(f"{label} ") for attack in attacks)
     ]

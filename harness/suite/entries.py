@@ -19,9 +19,9 @@ from harness.plugins.weights.locate import RANDOM_WEIGHTS, WeightFile
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
 from harness.suite.keys import PIXELS, worded
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, PixelsKey, Use
+from harness.suite.model import NO_FLOOR, AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, PixelsKey, Use
 from harness.suite.strict_yaml import Problem, YamlPath
-from harness.suite.uses import NO_FLOOR, Built, build_once, contents_of, metric_used, plugin_use
+from harness.suite.uses import Built, build_once, contents_of, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
 SPLITTING = ("split_seed", "folds", "fold")
@@ -71,8 +71,7 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
     if "label" not in entry and split != default:
         use["label"] += f" {split}"
     about = {"labels": plugin.cls.labels, "shape": plugin.cls.kind, "cluster_noun": plugin.cls.cluster_noun}
-    about["pixels"] = pixels
-    return DatasetUse(**use, split=split, splits=splits, **about)
+    return DatasetUse(**use, split=split, splits=splits, pixels=pixels, **about)
 
 
 def _pixels(

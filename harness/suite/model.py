@@ -19,6 +19,7 @@ Precision = Literal["fp32", "bf16"]
 
 Floor = Literal["none", "restore"]
 """What a result is compared with beside the start: nothing, or the ball's point nearest to the reference."""
+NO_FLOOR: Floor = "none"
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ class AttackUse(Use):
     needs_gradient: bool = True
     metrics: tuple[MetricUse, ...] = ()
     """Those it uses beside the one it attacks."""
-    floor: Floor = "none"
+    floor: Floor = NO_FLOOR
     """What its result is never worse than, beside the unattacked image."""
 
     def identity(self) -> dict[str, Any]:
         """Adds the metrics it uses and its floor, where it has any."""
         metrics = [metric.identity() for metric in self.metrics]
-        floor = {"floor": self.floor} if self.floor != "none" else {}
+        floor = {"floor": self.floor} if self.floor != NO_FLOOR else {}
         return {**super().identity(), **({"metrics": metrics} if metrics else {}), **floor}
 
 
@@ -196,7 +197,7 @@ def _weights_written(use: MetricUse) -> dict[str, str]:
 
 
 def _floor_written(use: AttackUse) -> dict[str, str]:
-    return {"floor": use.floor} if use.floor != "none" else {}
+    return {"floor": use.floor} if use.floor != NO_FLOOR else {}
 
 
 def _defense_written(use: DefenseUse) -> dict[str, Any]:

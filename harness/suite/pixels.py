@@ -9,14 +9,14 @@ records back.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.files import stamp_of
+from harness.plugins.code import sha256_or_missing
 from harness.suite.identity import identity, order_key
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FIXED_FILES = 64
 """Files of a split, first in hash order of their names, whose contents are always part of identity."""
 GONE = "missing"
+"""In place of the sha256 of a file that is not there."""
 
 
 class FileSeen(NamedTuple):
@@ -94,7 +95,7 @@ class Images:
     def read(self, name: str) -> FileSeen:
         """What a file holds now."""
         stamp = stamp_of(self.paths[name])  # before: what is written meanwhile is read again the next time
-        content = _sha256(self.paths[name])
+        content = sha256_or_missing(self.paths[name])
         known = self.ledger.get(name)
         self._read[name] = FileSeen(stamp, known.first if known is not None else content, content)
         return self._read[name]
@@ -132,15 +133,6 @@ def merged_ledgers(stored: PixelLedger, recorded: PixelLedger) -> PixelLedger:
     return {**stored, **{name: FileSeen(s.stamp, stored.get(name, s).first, s.last) for name, s in recorded.items()}}
 
 
-def stamp_of(path: Path) -> str:
-    """Size, times and inode of a file, in which a change of it shows."""
-    try:
-        about = os.stat(path)  # noqa: PTH116 (10,000 files: half the time)
-    except OSError:
-        return GONE
-    return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
-
-
 def ledger_text(label: str, ledger: PixelLedger) -> str:
     """A ledger as a run folder keeps it, a line for each file."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(list(seen))}" for name, seen in sorted(ledger.items()))
@@ -163,11 +155,3 @@ def _files_of(dataset: Dataset, entry: Entry) -> Sequence[Path]:
         return [Path(path) for path in dataset.image_files(entry) or ()]
     except Exception:
         return ()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return GONE

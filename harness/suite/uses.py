@@ -15,11 +15,9 @@ from harness.plugins.model import Kind, Plugin
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, check, resolve
 from harness.plugins.weights.manifest import WeightsError
-from harness.suite.model import MetricUse, Use
+from harness.suite.model import NO_FLOOR, MetricUse, Use
 
 _NO_CONTENTS = Contents()
-
-NO_FLOOR = "none"
 _SEED_THEM = (
     "Say needs_weights = True in the class and give 'weights:', load them in __init__, or draw them from a generator "
     "with a seed of its own."

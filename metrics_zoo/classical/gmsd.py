@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.contracts import register
 from metrics_zoo.classical.maps import SQUARE, gradient_magnitude, halve, root, similarity
-from metrics_zoo.gaussian import LumaDepth, Roundable, channels
+from metrics_zoo.gaussian import Roundable, channels
 
 _C = 170 / SQUARE
 """Stabiliser of the similarity: 170 for pixels in [0, 255] (the authors' value)."""
@@ -34,11 +34,6 @@ class GMSD(Roundable):
     neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 6
     """6 px leave the halved image one whole Prewitt window."""
-
-    def __init__(self, *, luma: LumaDepth = "float") -> None:
-        super().__init__()
-        self.luma: LumaDepth = luma
-        self.exact_gradient = luma == "float"  # type: ignore[misc]
 
     def encode(self, ref: Tensor) -> Tensor:
         """Gradient magnitudes of the halved reference, N x 1 x ceil(H / 2) x ceil(W / 2)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.contracts import register
 from metrics_zoo.classical.maps import window
-from metrics_zoo.gaussian import C1, C2, TAPS, LumaDepth, LumaMoments, Roundable, channels
+from metrics_zoo.gaussian import C1, C2, TAPS, LumaMoments, Roundable, channels
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weight of each scale, finest first (Section 3.2 of the paper)."""
@@ -37,11 +37,6 @@ class MSSSIM(Roundable):
     neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 161
     """161 px leave the coarsest of five scales 11 px, one window."""
-
-    def __init__(self, *, luma: LumaDepth = "float") -> None:
-        super().__init__()
-        self.luma: LumaDepth = luma
-        self.exact_gradient = luma == "float"  # type: ignore[misc]
 
     def encode(self, ref: Tensor) -> tuple[LumaMoments, ...]:
         """Luma of the reference with its local mean and variance, on every scale, finest first."""

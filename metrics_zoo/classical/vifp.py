@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.contracts import register, retired
 from metrics_zoo.classical.maps import SQUARE, window
-from metrics_zoo.gaussian import LumaDepth, Roundable, channels
+from metrics_zoo.gaussian import Roundable, channels
 
 NOISE = 2 / SQUARE
 """Variance of the visual noise: 2 for pixels in [0, 255] (the authors' value for the pixel domain)."""
@@ -74,11 +74,6 @@ class VIFp(Roundable):
     neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 41
     """41 px leave the coarsest of four scales 3 px, one window."""
-
-    def __init__(self, *, luma: LumaDepth = "float") -> None:
-        super().__init__()
-        self.luma: LumaDepth = luma
-        self.exact_gradient = luma == "float"  # type: ignore[misc]
 
     def encode(self, ref: Tensor) -> tuple[VIFpReference, ...]:
         """Local moments of the reference and its information, on every scale, finest first."""

@@ -93,6 +93,29 @@ def test_keep_the_better_keeps_the_start_but_never_touches_a_control(run_toy, tm
     assert control["sign"].eq(0).all()
 
 
+def test_a_floor_keeps_the_better_of_result_and_restored_image(run_toy, tmp_path):
+    """On a squared error the restored image is the best there is, in closed form; downwards it never wins."""
+    attacks = "restore, {name: pgd, steps: 1}, {name: pgd, steps: 1, floor: restore, label: floored}"
+    result = run_toy(basic("negative_mse", attacks), tmp_path / "run")
+    plain, floored, restore = (records(result, attack=name) for name in ("pgd(steps=1)", "floored", "restore"))
+    up = [one[one["endpoint"].isin(["up", ""])].set_index("item").sort_index() for one in (plain, floored, restore)]
+    assert (up[0]["attacked"] < up[2]["attacked"] - 1e-6).all()
+    pd.testing.assert_series_equal(up[1]["attacked"], up[2]["attacked"], check_names=False)
+    assert set(up[1]["status"]) == {"floor"} and (up[1]["linf"] <= 4 / 255 + 1e-6).all()
+    down = [one[one["endpoint"] == "down"].set_index("item").sort_index() for one in (plain, floored)]
+    assert down[0]["attacked"].equals(down[1]["attacked"]) and set(down[1]["status"]) == {"ok"}
+    table = next(table for table in result.tables if table.name == "shift")
+    assert "floored" in table.protocol and "floor: restore = " in table.protocol
+
+
+def test_no_gain_is_the_start_kept(run_toy, tmp_path):
+    """A black-box attack with too few queries on a score in steps moves nothing, and says so of every image."""
+    result = run_toy(basic("stairs", "{name: random_search, queries: 1}", "1/2550"), tmp_path / "run")
+    attacked = records(result, attack="random_search(queries=1)")
+    still = attacked["attacked"] == attacked["clean"]
+    assert still.any() and set(attacked[still]["status"]) == {"start"} and (attacked[still]["linf"] == 0).all()
+
+
 def test_restore_is_the_best_move_for_a_pixelwise_metric(run_toy, tmp_path):
     result = run_toy(basic("negative_mse", "restore, pgd", "8/255"), tmp_path / "run")
     restore = records(result, attack="restore").set_index("item")["attacked"]
@@ -460,29 +483,6 @@ def test_error_gets_what_an_attack_learnt_for_both_signs_and_passes_eot(run_toy,
     assert len(rows) == 20
     assert (tmp_path / "run/fits").is_dir()
     assert len(list((tmp_path / "run/fits").iterdir())) == 2
-
-
-def test_a_floor_keeps_the_better_of_result_and_restored_image(run_toy, tmp_path):
-    """On a squared error the restored image is the best there is, in closed form; downwards it never wins."""
-    attacks = "restore, {name: pgd, steps: 1}, {name: pgd, steps: 1, floor: restore, label: floored}"
-    result = run_toy(basic("negative_mse", attacks), tmp_path / "run")
-    plain, floored, restore = (records(result, attack=name) for name in ("pgd(steps=1)", "floored", "restore"))
-    up = [one[one["endpoint"].isin(["up", ""])].set_index("item").sort_index() for one in (plain, floored, restore)]
-    assert (up[0]["attacked"] < up[2]["attacked"] - 1e-6).all()
-    pd.testing.assert_series_equal(up[1]["attacked"], up[2]["attacked"], check_names=False)
-    assert set(up[1]["status"]) == {"floor"} and (up[1]["linf"] <= 4 / 255 + 1e-6).all()
-    down = [one[one["endpoint"] == "down"].set_index("item").sort_index() for one in (plain, floored)]
-    assert down[0]["attacked"].equals(down[1]["attacked"]) and set(down[1]["status"]) == {"ok"}
-    table = next(table for table in result.tables if table.name == "shift")
-    assert "floored" in table.protocol and "floor: restore = " in table.protocol
-
-
-def test_no_gain_is_the_start_kept(run_toy, tmp_path):
-    """A black-box attack with too few queries on a score in steps moves nothing, and says so of every image."""
-    result = run_toy(basic("stairs", "{name: random_search, queries: 1}", "1/2550"), tmp_path / "run")
-    attacked = records(result, attack="random_search(queries=1)")
-    still = attacked["attacked"] == attacked["clean"]
-    assert still.any() and set(attacked[still]["status"]) == {"start"} and (attacked[still]["linf"] == 0).all()
 
 
 def test_error_without_opinions_is_refused():

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.engine import stamp
-from harness.plugins.code import elsewhere
+from harness.plugins.code import code_of
 
 CALL = {"suite": "suite.yaml", "limit": None, "plugin": []}
 SUITE = "extends: base.yaml\nname: stamped\nmetrics: [psnr, near]\nlimit: 4\n"
@@ -128,8 +128,8 @@ def test_what_a_plugin_imports_is_found_wherever_it_does(tmp_path, monkeypatch):
     for line in (*lines, "path.read_text()"):
         (tmp_path / "helper.py").write_text(f"def f():\n    {line}\n")
         assert stamp.imported_by([tmp_path / "near.py"]) is None, "what runs cannot be told from the text"
-    assert elsewhere("helper") == (tmp_path / "helper.py").resolve()
-    assert [elsewhere(name) for name in ("torch", "harness.flow", "json", "nothing_of_this_name")] == [None] * 4
+    assert set(code_of(modules=["helper"]).files) == {(tmp_path / "helper.py").resolve()}
+    assert not code_of(modules=["torch", "harness.flow", "json", "nothing_of_this_name"]).files
 
 
 def test_a_finished_suite_is_told_without_torch_and_a_changed_helper_takes_the_long_way(tmp_path):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from harness.files import locked, shown
+from harness.files import locked, sha256_of, shown
 from harness.plugins.weights.locate import Held, downloads, held, refusal
-from harness.plugins.weights.manifest import WHOLE, Part, WeightsEntry, WeightsError, is_page, pin, pins, sha256_of
+from harness.plugins.weights.manifest import WHOLE, Part, WeightsEntry, WeightsError, is_page, pin, pins
 
 OFFLINE = "ROBUSTIQA_OFFLINE"
 """Environment variable; anything but empty or 0 forbids downloads."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.files import cache_dir, shown
+from harness.files import cache_dir, sha256_of, shown
 from harness.plugins.weights.manifest import (
     MANIFEST,
     SUFFIX,
@@ -26,7 +26,6 @@ from harness.plugins.weights.manifest import (
     is_page,
     pins,
     read_entry,
-    sha256_of,
 )
 from harness.wording import did_you_mean
 

@@ -128,16 +128,6 @@ def identity_of(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, read piece by piece.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def is_page(path: Path) -> bool:
     """Whether a file begins as HTML or XML does, as the page of a proxy, a log-in or an error would."""
     with path.open("rb") as file:

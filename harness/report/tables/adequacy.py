@@ -84,7 +84,7 @@ def adequacy_rows(data: RunData, one: Evaluated) -> Iterator[Row]:
 
 
 class _Bests:
-    """The best image known of each item, of all that the run folder has of one scorer.
+    """The best image known of each item, of all that the run has records of from one scorer.
 
     Args:
         data: The run.
