@@ -99,6 +99,12 @@ class RunData:
     verdict_items: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Data set -> those samples."""
 
+    def records_of(self, dataset: str) -> pd.DataFrame:
+        """Every record of a data set, those of cells that verdicts alone look at among them."""
+        parts = [part for part in (self.records, self.verdict_records) if len(part)]
+        kept = [part[part["dataset"] == dataset] for part in parts]
+        return pd.concat(kept, ignore_index=True) if kept else self.records
+
     def directions_of(self, facts: DatasetFacts) -> Sequence[str]:
         """The directions that tables of a data set have; triplets have one, named after the patches attacked."""
         return self.directions if facts.kind == "pairs" else [TRIPLETS[self.which]]

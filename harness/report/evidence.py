@@ -97,10 +97,8 @@ class View:
     @functools.cached_property
     def _records(self) -> pd.DataFrame:
         """The scorer's records, the suite's own and those of added cells."""
-        parts = [part for part in (self.data.records, self.data.verdict_records) if len(part)]
-        who = {"dataset": self.one.name, **{name: getattr(self.scorer, name) for name in _WHO}}
-        kept = [part[np.logical_and.reduce([part[k] == v for k, v in who.items()])] for part in parts]
-        return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+        records = self.data.records_of(self.one.name)
+        return records[np.logical_and.reduce([records[name] == getattr(self.scorer, name) for name in _WHO])]
 
     def length(self, control: Setting) -> Floats:
         """Mean length over draws of a control's change, shape [N]."""

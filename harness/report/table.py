@@ -184,8 +184,7 @@ def made_by(data: RunData, dataset: str) -> str:
 
     Numbers of two of them need not agree in the last digits, nor an attack that follows a sign.
     """
-    frames = [frame[frame["dataset"] == dataset] for frame in (data.records, data.verdict_records) if len(frame)]
-    pairs = {pair for frame in frames for pair in frame[["torch", "device"]].drop_duplicates().itertuples(index=False)}
+    pairs = data.records_of(dataset)[["torch", "device"]].drop_duplicates().itertuples(index=False)
     made = [f"torch {version} on {device}" for version, device in sorted(pairs)]
     return f"MADE FROM RECORDS OF {' AND OF '.join(made)}." if len(made) > 1 else ""
 

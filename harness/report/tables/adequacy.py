@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from harness.report.arrays import Evaluated, ScorerGrid, Setting, inside_ball
 from harness.report.data import RunData
@@ -93,14 +92,9 @@ class _Bests:
     """
 
     def __init__(self, data: RunData, one: Evaluated, scorer: ScorerGrid) -> None:
-        parts = [part for part in (data.records, data.verdict_records) if len(part)]
-        kept = []
-        for part in parts:
-            own = (
-                (part["dataset"] == one.name) & (part["metric"] == scorer.metric) & (part["defense"] == scorer.defense)
-            )
-            kept.append(part[own & (part["attack"] != CLEAN) & part["item"].isin(one.items)])
-        self._records = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+        records = data.records_of(one.name)
+        own = (records["metric"] == scorer.metric) & (records["defense"] == scorer.defense)
+        self._records = records[own & (records["attack"] != CLEAN) & records["item"].isin(one.items)]
         self._items, self._known = list(one.items), dict[tuple[str, float, str], Floats]()
 
     def push(self, norm: str, eps: float, endpoint: str) -> Floats:

@@ -103,8 +103,7 @@ _COUNTED = ["backwards", "zero_gradients", "constant_gradients"]
 def _zeros(data: RunData, one: Evaluated) -> str:
     """How many of the gradients that attacks took were zero, or the same at two images, where any were."""
     who = ["metric", "defense", "threat", "source"]
-    parts = [part for part in (data.records, data.verdict_records) if len(part)]
-    frame = pd.concat([part.loc[part["dataset"] == one.name, [*who, *_COUNTED]] for part in parts])
+    frame = data.records_of(one.name)
     told = []
     for scorer, counts in frame[frame["threat"] != "transfer"].groupby(who, sort=False)[_COUNTED].sum().iterrows():
         every, zero, same = (float(counts[name]) for name in _COUNTED)
