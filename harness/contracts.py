@@ -29,7 +29,9 @@ from harness.rng import SampleRng
 
 __all__ = [
     "Attack",
+    "Batch",
     "Budget",
+    "ContradictionError",
     "DataError",
     "Dataset",
     "Entry",
@@ -261,18 +263,48 @@ class Purifier:
     """
 
     version: ClassVar[int] = 1
-    gradient: ClassVar[Literal["exact", "surrogate"]] = "exact"
-    """"surrogate": an adaptive attack differentiates `surrogate` in place of `apply` (BPDA)."""
+    gradient: ClassVar[Literal["exact", "surrogate", "both"]] = "exact"
+    """"surrogate": an adaptive attack differentiates `surrogate` in place of `apply` (BPDA).
+
+    "both": it is run by either gradient, and the stronger result of each sample is kept."""
     randomised: ClassVar[bool] = True
     """False: `draw` uses no randomness, so one encoding of the reference serves every evaluation."""
 
+    def network(self) -> nn.Module | None:
+        """An untrained network that `purify` gets with its weights loaded, frozen, in evaluation mode; by default none.
+
+        Its weights are found, verified and hashed like a metric's: by the key `weights` of a suite's entry, or the name
+        that `@register(name, weights=...)` gives. They are part of identity.
+        """
+        return None
+
+    def applies_to_reference(self) -> bool:
+        """Whether the reference is purified too (default), with the draw of its distorted image."""
+        return True
+
     def draw(self, images: Tensor, rng: SampleRng) -> Tree:
-        """Random choices for each sample of a batch (N x 3 x H x W), as a tree with the batch on axis 0."""
+        """Random choices for each sample of a batch (N x 3 x H x W), as a tree with the batch on axis 0.
+
+        Noise as large as an image is not drawn here: draw one seed per sample, and make the noise of it in `apply`.
+        """
         return ()
 
     def apply(self, images: Tensor, draw: Tree) -> Tensor:
         """Purified images, N x 3 x H' x W' in [0, 1]; a deterministic function of its arguments."""
         raise NotImplementedError
+
+    def purify(self, images: Tensor, draw: Tree, network: nn.Module | None) -> Tensor:
+        """What the engine calls: `apply`, unless the purifier has a network, which then overrides this instead.
+
+        Args:
+            images: N x 3 x H x W in [0, 1].
+            draw: What `draw` returned.
+            network: That of `network()` with its weights; None where there is none.
+
+        Returns:
+            Purified images as of `apply`.
+        """
+        return self.apply(images, draw)
 
     def surrogate(self, images: Tensor, draw: Tree) -> Tensor:
         """Differentiable stand-in for `apply`, used for its backward pass only."""
@@ -525,6 +557,39 @@ class Dataset:
         return ()
 
 
+class Batch(dict[str, Tensor]):
+    """What `Recipe.loss` gets: tensors by name, and the metrics that `Recipe.uses_metrics` names.
+
+    Of pairs:
+
+    * ``ref``, ``clean``, ``dist``: N x 3 x H x W in [0, 1]; ``dist`` is ``clean``, attacked where ``attacked`` says so.
+    * ``attacked``: bool [N]; ``target``: labels [N] in the recipe file's label scale.
+    * ``limits``: lowest and highest label of the train split in that scale, [2].
+    * ``start``: quality of each attacked row where its attack began, [N]; nan where there is none.
+
+    Of triplets ``ref``, ``p0``, ``p1`` (attacked where ``attacked`` says so, bool [N]), ``clean_p0``, ``clean_p1`` and
+    ``judge`` [N], the share of people who preferred p1. Of both ``step`` and ``steps``, scalars.
+
+    Args:
+        tensors: What it holds.
+        build: Gives a metric by its name.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], build: Callable[[str], Metric] | None = None) -> None:
+        super().__init__(tensors)
+        self._build = build
+
+    def plugin(self, name: str) -> Metric:
+        """One of the metrics that `Recipe.uses_metrics` names: with its weights, frozen, on this device."""
+        if self._build is None:
+            raise RuntimeError(f"uses_metrics() names no metric '{name}'")
+        return self._build(name)
+
+    def replaced(self, **tensors: Tensor) -> Batch:
+        """The same batch with other tensors under some names."""
+        return Batch({**self, **tensors}, self._build)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a metric is trained. Fields are the parameters; the trainer owns steps, inner attack, resume and logs.
@@ -544,6 +609,20 @@ class Recipe:
     version: ClassVar[int] = 1
     kind: ClassVar[Literal["pairs", "triplets"]] = "pairs"
     """The kind of data set it trains on."""
+    attacks: ClassVar[bool] = False
+    """True: some rows of its batches are attacked, so a recipe file needs the section `inner`; else it refuses one."""
+
+    def check(self, entries: Sequence[Entry]) -> Sequence[str]:
+        """Look at the train split before the first step; returns lines to log.
+
+        Raises:
+            ValueError: It cannot be trained on these entries; says why, with the counts, and the cure.
+        """
+        return ()
+
+    def uses_metrics(self) -> tuple[str, ...]:
+        """Names of every metric it asks of `Batch.plugin`: checked before the first step, and part of identity."""
+        return ()
 
     def batches(
         self, entries: Sequence[Entry], rng: np.random.Generator
@@ -554,13 +633,19 @@ class Recipe:
         """
         raise NotImplementedError
 
-    def loss(self, metric: Metric, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
-        """Loss of one batch and figures to log.
+    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Loss of one batch and figures to log, each a tensor without axes.
 
         Args:
-            metric: The metric being trained, as quality: the engine puts an affine map after a distance.
-            batch: ``ref``, ``clean`` and ``dist`` (clean or attacked) N x 3 x H x W, ``attacked`` bool [N],
-                ``target`` [N] in the recipe file's label scale, ``step`` and ``steps`` as scalars. Of triplets ``ref``,
-                ``p0`` and ``p1``, ``judge`` [N], the share of people who preferred p1, ``step`` and ``steps``.
+            metric: The metric being trained, in training mode, as quality: the engine puts an affine map after a
+                distance.
+            batch: Images and labels; see `Batch`.
+
+        Raises:
+            ContradictionError: What cannot be is seen, such as a theorem violated: the training stops as a bug.
         """
         raise NotImplementedError
+
+
+class ContradictionError(Exception):
+    """A recipe saw what its mathematics rules out: a bug, at which the training stops."""

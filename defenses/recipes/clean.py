@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Entry, Metric, Recipe, register
+from harness.contracts import Batch, Entry, Metric, Recipe, register
 
 SMALLEST_SPREAD = 1e-6
 """Standard deviation of the targets below which a batch has no correlation to train on."""
@@ -45,13 +45,13 @@ class Clean(Recipe):
         for indices in shuffled_passes(len(entries), self.batch, rng):
             yield indices, [False] * self.batch
 
-    def loss(self, metric: Metric, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on one batch; logs ``mse`` and ``plcc``."""
         prediction = metric(ref=batch["ref"], dist=batch["clean"])
         target = batch["target"]
         error = (prediction - target).square().mean()
         correlation = differentiable_plcc(prediction, target)
-        figures = {"mse": float(error.detach()), "plcc": float(correlation.detach())}
+        figures = {"mse": error.detach(), "plcc": correlation.detach()}
         warming = float(batch["step"]) < self.warm * float(batch["steps"])
         if warming or float(target.std(correction=0)) < SMALLEST_SPREAD:
             return error, figures

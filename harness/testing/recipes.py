@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import (
+    Batch,
     Entry,
     Metric,
     Recipe,
@@ -24,6 +25,8 @@ from harness.testing.common import (
     leaves_of,
     watching_randomness,
 )
+
+_ENTRIES = 480
 
 
 def check_recipe(recipe: Recipe, *, name: str | None = None, metric: Metric | None = None, size: int = 32) -> None:
@@ -50,10 +53,7 @@ def check_recipe(recipe: Recipe, *, name: str | None = None, metric: Metric | No
 
 def _check_batches(recipe: Recipe, report: Report) -> tuple[Sequence[int], Sequence[bool]] | None:
     """The first batch, if batches can be used at all."""
-    if recipe.kind == "triplets":
-        entries = [Entry(f"train/{i}", f"r{i // 4}", judge=i / 23) for i in range(24)]
-    else:
-        entries = [Entry(f"train/{i}", f"r{i // 4}", opinion=i / 23, group="g", level=i % 4 + 1) for i in range(24)]
+    entries = _entries_for(recipe)
     rule, cure = "batches() yields indices and flags of equal length", "yield (indices into entries, one flag for each)"
     size = getattr(recipe, "batch", None)
     first: tuple[Sequence[int], Sequence[bool]] | None = None
@@ -74,6 +74,13 @@ def _check_batches(recipe: Recipe, report: Report) -> tuple[Sequence[int], Seque
             f"batch = {size}, and batches have {sizes}",
             "cut every batch to self.batch",
         )
+        flagged = any(any(flags) for _, flags in runs[0])
+        report.expect(
+            flagged == recipe.attacks,
+            "attacks says whether rows are attacked",
+            f"attacks = {recipe.attacks}, and 12 batches have {'some' if flagged else 'no'} attacked rows",
+            "set attacks to what the flags of batches() are",
+        )
         plain = [[([int(i) for i in a], [bool(f) for f in b]) for a, b in run] for run in runs]
         report.expect(
             plain[0] == plain[1],
@@ -86,17 +93,37 @@ def _check_batches(recipe: Recipe, report: Report) -> tuple[Sequence[int], Seque
     return first
 
 
-def _batch_of(recipe: Recipe, size: int, first: tuple[Sequence[int], Sequence[bool]], step: int) -> dict[str, Tensor]:
+def _entries_for(recipe: Recipe) -> list[Entry]:
+    """Made entries with labels from 0 to 1, as many as a recipe of narrow bands of labels needs."""
+    shares = [i / (_ENTRIES - 1) for i in range(_ENTRIES)]
+    if recipe.kind == "triplets":
+        return [Entry(f"train/{i}", f"r{i // 4}", judge=share) for i, share in enumerate(shares)]
+    return [
+        Entry(f"train/{i}", f"r{i // 4}", opinion=share, group="g", level=i % 4 + 1) for i, share in enumerate(shares)
+    ]
+
+
+def _any_metric(name: str) -> Metric:
+    """Stands for every metric that a recipe asks for."""
+    metric = Small().eval()
+    metric.requires_grad_(False)
+    return metric
+
+
+def _batch_of(recipe: Recipe, size: int, first: tuple[Sequence[int], Sequence[bool]], step: int) -> Batch:
     """A batch as the trainer makes it, of made images."""
     indices, flags = first
     ref, clean = image_pairs(size, size, len(indices))
-    attacked, shares = torch.tensor(flags), torch.tensor([index / 23 for index in indices])
+    attacked, shares = torch.tensor(flags), torch.tensor([index / (_ENTRIES - 1) for index in indices])
     other = distorted(clean, 0.05, 9)
     progress = {"step": torch.tensor(step), "steps": torch.tensor(1000)}
     if recipe.kind == "triplets":
-        return {"ref": ref, "p0": clean, "p1": other, "judge": shares, **progress}
+        patches = {"p0": clean, "p1": other, "clean_p0": clean, "clean_p1": other}
+        return Batch({"ref": ref, **patches, "judge": shares, "attacked": attacked, **progress}, _any_metric)
     dist = torch.where(attacked.view(-1, 1, 1, 1), other, clean)
-    return {"ref": ref, "clean": clean, "dist": dist, "attacked": attacked, "target": 1 + 4 * shares, **progress}
+    labels = {"attacked": attacked, "target": 1 + 4 * shares, "limits": torch.tensor([1.0, 5.0])}
+    start = torch.full((len(indices),), torch.nan)
+    return Batch({"ref": ref, "clean": clean, "dist": dist, **labels, "start": start, **progress}, _any_metric)
 
 
 def _check_loss(
@@ -107,7 +134,7 @@ def _check_loss(
     first: tuple[Sequence[int], Sequence[bool]],
     step: int,
 ) -> None:
-    rule, cure = "loss() returns a finite scalar and figures", "return (a tensor without axes, a dict of floats)"
+    rule, cure = "loss() returns a finite scalar and figures", "return (a tensor without axes, a dict of such tensors)"
     batch = _batch_of(recipe, size, first, step)
     metric.train()
     metric.zero_grad(set_to_none=True)
@@ -118,7 +145,7 @@ def _check_loss(
         good = isinstance(loss, Tensor) and loss.ndim == 0 and bool(loss.isfinite())
         seen = f"shape {list(loss.shape)}, {as_text(loss)}" if isinstance(loss, Tensor) else type(loss).__name__
         report.expect(good, rule, f"step {step}: {seen}", cure)
-        numbers = isinstance(figures, Mapping) and all(isinstance(v, int | float) for v in figures.values())
+        numbers = isinstance(figures, Mapping) and all(isinstance(v, Tensor) and v.ndim == 0 for v in figures.values())
         report.expect(numbers, rule, f"step {step}: figures {figures!r:.80}", cure)
         report.expect(
             identical(tuple(given), batch), "inputs are left as they are", "loss() changed its batch", "work on a copy"

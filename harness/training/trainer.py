@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.contracts import Metric
+from harness.contracts import Batch, Metric
 from harness.files import write_whole
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, load, read_manifest
@@ -152,7 +152,7 @@ class Trainer:
             group["lr"] = self.file.learning_rate * _schedule(self.file, self.step)
         chosen = [self.splits.train[i] for i in indices]
         batch = training_batch(chosen, attacked, self.images, self.file, self.step, self.recipe.kind)
-        batch = {key: value.to(self.device) for key, value in batch.items()}
+        batch = Batch({key: value.to(self.device) for key, value in batch.items()})
         self.optimiser.zero_grad(set_to_none=True)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._seed()

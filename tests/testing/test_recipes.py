@@ -19,6 +19,7 @@ def test_shipped_recipes(shipped):
 class Plain(Recipe):
     """Faultless: the mean squared error on random batches."""
 
+    attacks = True
     batch: int = 4
 
     def batches(self, entries, rng):
@@ -27,7 +28,7 @@ class Plain(Recipe):
 
     def loss(self, metric, batch):
         loss = (metric(ref=batch["ref"], dist=batch["dist"]) - batch["target"]).square().mean()
-        return loss, {"mse": float(loss.detach())}
+        return loss, {"mse": loss.detach()}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,13 @@ class NanLater(Plain):
         return loss * (torch.nan if float(batch["step"]) > 10 else 1), figures
 
 
+@dataclass(frozen=True)
+class SaysNothing(Plain):
+    attacks = False
+
+
 RECIPES = [
+    (SaysNothing, "attacks says whether rows are attacked"),
     (OutOfRange, "indices and flags"),
     (FewFlags, "indices and flags"),
     (Ends, "endless"),
