@@ -124,7 +124,7 @@ class Trainer:
         self.helpers = {name: default_metric(name, registry, device) for name in self.recipe.uses_metrics()}
         self.limits = limits_of(self.splits.train, file) if self.recipe.kind == "pairs" else None
         self.average: dict[str, Tensor] = self._state() if file.ema is not None else {}
-        self.spread = Spread()
+        self.spread = Spread(armed=self.started is not None)
         self.spent = {"forwards": 0, "backwards": 0, "attack_s": 0.0, "clean": 0, "attacked": 0}
         self.seen: set[int] = set()
         """Entries of the train split that were in a batch."""
@@ -309,6 +309,7 @@ class Trainer:
             robust = self.robust(self.model)[0] if self.robust is not None else ()
             point = Validation(self.step, figure, spread, loss, not spread >= COLLAPSE, *robust)
             self.history.append(point)
+            self.spread.armed = self.spread.armed or not point.collapsed
             if self._kept_validation() is point:
                 self.best, self.best_link = _copied(self.metric), self._link_state()
 
