@@ -63,7 +63,8 @@ class Penalised(Recipe):
         """Eq. 5 on both halves at once; logs ``mse``, ``plcc`` and ``penalty``, the mean of what labels lost."""
         target = batch["target"]
         lowered = self.penalised(batch)
-        prediction = metric(ref=batch["ref"].repeat(2, 1, 1, 1), dist=torch.cat((batch["dist"], batch["clean"])))
+        reference = metric.encode(batch["ref"])
+        prediction = torch.cat([metric.score(reference, batch[part]) for part in ("dist", "clean")])
         loss, figures = regression(prediction, torch.cat((lowered, target)), self.alpha)
         return loss, {**figures, "penalty": (target - lowered).mean()}
 
