@@ -30,7 +30,7 @@ class NormRegularised(Recipe):
 
     weight: float = 1.0
     """Of the penalty, which is a squared slope: label units per unit of h, squared."""
-    h: float = 0.1
+    h: float = 1.0
     """L2 length of the step in [0, 1] image units; the end of it may leave [0, 1] by as much."""
     alpha: float = 0.7
     """Weight of the MSE within the regression loss; the rest is on the PLCC."""
