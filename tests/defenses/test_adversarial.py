@@ -10,7 +10,7 @@ from defenses.recipes.norm_regularised import NormRegularised
 from defenses.recipes.penalised import Penalised
 from defenses.recipes.rank2afc import Rank2AFC
 from defenses.recipes.vanilla import Vanilla
-from harness.contracts import Batch, Entry, Metric
+from harness.contracts import Batch, Entry, Metric, UserError
 
 
 class _Level(Metric):
@@ -39,7 +39,7 @@ class _Likeness(_Distance):
 def _batch(metrics=None, labels=(1.0, 2.0, 3.5, 5.0)):
     clean = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     tensors = {"ref": clean.flip(0), "clean": clean, "dist": clean * 0.9, "attacked": torch.ones(4, dtype=torch.bool)}
-    tensors |= {"target": torch.tensor(labels), "limits": torch.tensor([1.0, 5.0])}
+    tensors |= {"target": torch.tensor(labels), "limits": torch.tensor([1.0, 5.0]), "step": torch.tensor(0)}
     return Batch(tensors, metrics)
 
 
@@ -71,6 +71,11 @@ def test_penalised_labels_fall_with_the_distance_and_stay_within_the_limits(judg
     assert recipe.uses_metrics() == ("mine",)
 
 
+def test_a_quality_that_is_not_1_for_an_image_and_itself_is_no_distance():
+    with pytest.raises(UserError, match=r"distance 'psnr' gives an image compared with itself .* and not 1.*Take ssim"):
+        Penalised(distance="psnr").penalised(_batch(lambda name: _Level()))
+
+
 def test_a_constant_penalty_needs_no_metric():
     recipe = Penalised(distance="constant", constant=0.1)
     assert recipe.uses_metrics() == ()
@@ -97,7 +102,7 @@ def test_the_penalty_of_a_linear_metric_is_its_squared_slope(h):
     loss, figures = NormRegularised(weight=0.5, h=h).loss(metric, batch)
     squared = float(metric.w.detach().square().sum())
     prediction = (batch["clean"] * metric.w).flatten(1).sum(1).detach()
-    assert float(loss) == pytest.approx(_regression(prediction, batch["target"]) + 0.5 * squared, rel=1e-3)
+    assert float(loss.detach()) == pytest.approx(_regression(prediction, batch["target"]) + 0.5 * squared, rel=1e-3)
     assert float(figures["gradient_norm"]) == pytest.approx(np.sqrt(squared), rel=1e-3)
     assert metric.training and metric.drop.training and not batch["clean"].requires_grad
     with_it = torch.autograd.grad(loss, metric.w)[0]
