@@ -92,6 +92,6 @@ class Penalised(Recipe):
         same = float(judge(ref=images, dist=images).mean())
         if not abs(same - 1) <= _NEAR_ONE:
             raise UserError(
-                f"recipe 'penalised': distance '{self.distance}' gives an image compared with itself {same:.4g} and not "
-                "1, so 1 - score is no distance. Take ssim, ms_ssim, a metric of which lower is better, or 'constant'."
+                f"recipe 'penalised': distance '{self.distance}' gives an image compared with itself {same:.4g} and "
+                "not 1, so 1 - score is no distance. Take ssim, ms_ssim, lpips-alex, lpips-vgg or constant."
             )
