@@ -74,9 +74,7 @@ class Reverse:
         count = self.steps or self.t
         return [math.ceil(self.t * (k + 1) / count) - 1 for k in range(count)]
 
-    def _step(
-        self, indices: list[int], place: int, seeds: Tensor, network: nn.Module
-    ) -> Callable[[Tensor], Tensor]:
+    def _step(self, indices: list[int], place: int, seeds: Tensor, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """From step indices[place] to the one before it."""
         kept = self.schedule.kept
         now, before = float(kept[indices[place]]), float(kept[indices[place - 1]]) if place else 1.0
@@ -89,7 +87,9 @@ class Reverse:
                 moved = x * (1 + beta / 2) - noise * (beta / math.sqrt(1 - now))
                 return moved + math.sqrt(beta) * noise_of(seeds, x, place + 1)
             clean = ((x - math.sqrt(1 - now) * noise) / math.sqrt(now)).clamp(-1, 1)
-            mean = clean * (math.sqrt(before) * beta / (1 - now)) + x * (math.sqrt(now / before) * (1 - before) / (1 - now))
+            mean = clean * (math.sqrt(before) * beta / (1 - now)) + x * (
+                math.sqrt(now / before) * (1 - before) / (1 - now)
+            )
             if place == 0:
                 return mean
             least = beta * (1 - before) / (1 - now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,7 +34,7 @@ class Blur(Purifier):
 
     def apply(self, images: Tensor, draw: Tree) -> Tensor:
         """Blurred images, same shape; differentiable."""
-        channels, radius = images.shape[1], math.ceil(_TRUNCATE * self.sigma - 0.5)
+        channels, radius = images.shape[1], int(_TRUNCATE * self.sigma + 0.5)
         offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
         weights = torch.softmax(-0.5 * (offsets / self.sigma).square(), 0).expand(channels, 1, 1, -1)
         padded = functional.pad(images, (radius,) * 4, mode="replicate")

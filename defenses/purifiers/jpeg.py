@@ -10,12 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from harness.contracts import Purifier, Tree, register
-
-_BLOCK = 16
-"""Side of the blocks of a file whose colours have half the resolution."""
 
 
 @register("jpeg")
@@ -49,11 +45,9 @@ class Jpeg(Purifier):
         """The differentiable codec, same shape."""
         from kornia.enhance import jpeg_codec_differentiable  # slow to import
 
-        height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, -width % _BLOCK, 0, -height % _BLOCK), mode="replicate")
         quality = torch.full((len(images),), float(self.quality), device=images.device, dtype=images.dtype)
-        coded: Tensor = jpeg_codec_differentiable(padded, quality)
-        return coded[..., :height, :width].clamp(0, 1)
+        coded: Tensor = jpeg_codec_differentiable(images, quality)
+        return coded.clamp(0, 1)
 
     def _read_back(self, pixels: np.ndarray) -> np.ndarray:
         buffer = io.BytesIO()
