@@ -51,7 +51,7 @@ class GuidedUNet(nn.Module):
         super().__init__()
         self._width, told = width, 4 * width
         self.time_embed = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
-        self.input_blocks = nn.ModuleList([_Stage(nn.Conv2d(3, width, 3, padding=1))])
+        self.input_blocks = nn.ModuleList([_Stage([nn.Conv2d(3, width, 3, padding=1)])])
         channels, factor, kept = width, 1, [width]
         for level, times in enumerate(wider):
             for _ in range(_BLOCKS):
@@ -59,14 +59,14 @@ class GuidedUNet(nn.Module):
                 channels = width * times
                 if factor in attention:
                     blocks.append(_Attention(channels, head))
-                self.input_blocks.append(_Stage(*blocks))
+                self.input_blocks.append(_Stage(blocks))
                 kept.append(channels)
             if level < len(wider) - 1:
-                self.input_blocks.append(_Stage(_Residual(channels, channels, told, "down")))
+                self.input_blocks.append(_Stage([_Residual(channels, channels, told, "down")]))
                 kept.append(channels)
                 factor *= 2
         self.middle_block = _Stage(
-            _Residual(channels, channels, told), _Attention(channels, head), _Residual(channels, channels, told)
+            [_Residual(channels, channels, told), _Attention(channels, head), _Residual(channels, channels, told)]
         )
         self.output_blocks = nn.ModuleList()
         for level, times in reversed(list(enumerate(wider))):
@@ -78,7 +78,7 @@ class GuidedUNet(nn.Module):
                 if level and i == _BLOCKS:
                     blocks.append(_Residual(channels, channels, told, "up"))
                     factor //= 2
-                self.output_blocks.append(_Stage(*blocks))
+                self.output_blocks.append(_Stage(blocks))
         self.out = nn.Sequential(_norm(channels), nn.SiLU(), nn.Conv2d(channels, 6, 3, padding=1))
 
     def forward(self, images: Tensor, index: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class GuidedUNet(nn.Module):
         return found
 
 
-class _Stage(nn.Sequential):
+class _Stage(nn.ModuleList):
     """Blocks one after the other; residual ones are told the step."""
 
     def forward(self, x: Tensor, step: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class _Attention(nn.Module):
         flat = x.flatten(2)
         heads = self.qkv(self.norm(flat)).view(count, -1, 3 * self._head, height * width).transpose(2, 3)
         attended = functional.scaled_dot_product_attention(*heads.split(self._head, -1))
-        found = flat + self.proj_out(attended.transpose(2, 3).reshape(count, channels, -1))
+        found: Tensor = flat + self.proj_out(attended.transpose(2, 3).reshape(count, channels, -1))
         return found.view(x.shape)
 
 

@@ -1,4 +1,4 @@
-"""A small denoiser of pictures: the network of `diffpure-mini` and of `denoise`, its noise schedule and its training."""
+"""A small denoiser: the network of `diffpure-mini` and `denoise`, its noise schedule and its training."""
 
 from defenses.denoiser.network import Denoiser
 from defenses.denoiser.schedule import Schedule

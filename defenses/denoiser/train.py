@@ -99,7 +99,7 @@ def train(images: Tensor, settings: Settings, tell: Callable[[str], None]) -> De
         optimiser.param_groups[0]["lr"] = rate
         loss = loss_of(network, crops(images, settings, generator), settings, generator)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
         optimiser.step()
         with torch.no_grad():

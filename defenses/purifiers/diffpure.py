@@ -56,8 +56,8 @@ class DiffPure(Purifier):
             raise ValueError(f"diffusion model {self.model} names no sample_size to resize to; take `resize: pad`")
         if self.resize == "model" and found.size and any(side % found.multiple for side in found.size):
             raise ValueError(
-                f"diffusion model {self.model} has sample_size = {list(found.size)}, and its sides have to be multiples "
-                f"of {found.multiple}; take `resize: pad`"
+                f"diffusion model {self.model} has sample_size = {list(found.size)}, and its sides have to be "
+                f"multiples of {found.multiple}; take `resize: pad`"
             )
 
     def network(self) -> nn.Module:

@@ -33,4 +33,5 @@ class Quantise(Purifier):
     def apply(self, images: Tensor, draw: Tree) -> Tensor:
         """Images of 2^bits levels, same shape."""
         steps = 2**self.bits - 1
-        return ((images * steps).round() / steps).clamp(0, 1)
+        rounded: Tensor = (images * steps).round() / steps
+        return rounded.clamp(0, 1)

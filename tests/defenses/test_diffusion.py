@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from defenses.purifiers.diffpure_mini import DiffPureMini
 from harness.contracts import Purifier
 from harness.testing import check_purifier
 
-ZOO = metrics_zoo.__path__[0]
+ZOO = Path(metrics_zoo.__path__[0]) / "weights"
 SEEDS = torch.arange(4)
 
 
@@ -45,7 +46,7 @@ class Loaded(Purifier):
 @pytest.fixture(scope="module")
 def denoiser():
     network = Denoiser().eval().requires_grad_(False)
-    network.load_state_dict(load_file(f"{ZOO}/weights/diffpure-mini.safetensors"))
+    network.load_state_dict(load_file(ZOO / "diffpure-mini.safetensors"))
     return network
 
 
@@ -172,7 +173,7 @@ def test_refused_models_and_parameters(tmp_path, changes, scheduler, parameters,
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read .*Give `model` a folder that diffusers saved, or guided-diff"):
+    with pytest.raises(ValueError, match=r"cannot be read .*Give `model` a folder that diffusers saved, or guided"):
         DiffPure(model=str(tmp_path / "none"))
 
 
@@ -230,8 +231,7 @@ def test_who_is_purified_and_what_is_refused():
 
 
 def test_the_shipped_denoiser_is_the_one_of_the_manifest(denoiser):
-    with open(f"{ZOO}/weights/manifest.json", encoding="utf-8") as file:
-        entry = json.load(file)["diffpure-mini"]
+    entry = json.loads((ZOO / "manifest.json").read_text())["diffpure-mini"]
     assert entry["purifier"] == "diffpure-mini"
     assert entry["size"] < 4e6
     assert entry["trained_on"]["split"] == "train"

@@ -9,7 +9,6 @@ from harness.contracts import Purifier
 from harness.plugins.registry import Registry
 from harness.testing import check_purifier
 
-
 WITH_NETWORKS = ("denoise", "diffpure", "diffpure-mini")
 """Checked with their weights, or small ones, in tests/defenses/test_diffusion.py."""
 
