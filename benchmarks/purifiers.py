@@ -1,6 +1,6 @@
-"""What purifiers cost per image, as ratios to birqa-tiny's forward, and what memory an adaptive attack through one needs.
+"""What purifiers cost per image, over birqa-tiny's forward, and the memory of an adaptive attack through one.
 
-python benchmarks/purifiers.py --cpu                             # 128 px, every purifier that needs no weights of others
+python benchmarks/purifiers.py --cpu                             # 128 px, every purifier but diffpure
 python benchmarks/purifiers.py --cpu --memory 512x384 --pairs 4  # and the peak memory of adaptive steps of this size
 
 *forward* is `purify` without gradients on a batch; *and backward* is the same with the gradient to the image: exact, or
@@ -130,6 +130,7 @@ def base(metric: Metric, images: Tensor) -> Callable[[], None]:
 
 
 def timed(call: Callable[[], None], device: torch.device, processor: bool) -> float:
+    """Seconds of one call."""
     begun = seconds(device, processor=processor)
     call()
     return seconds(device, processor=processor) - begun
@@ -174,12 +175,10 @@ def memory(images: Tensor, metric: Metric) -> None:
     width, height = images.shape[-1], images.shape[-2]
     needed = peak_memory(steps, images.device)
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{MINI}, adaptive, {len(images)} x {width} x {height}: {needed:.0f} MiB above what was there, {whole:.0f} in all"
-    )
+    print(f"{MINI}, adaptive, {len(images)} x {width} x {height}: {needed:.0f} MiB above before, {whole:.0f} in all")
     with without_checkpoints():
         needed = peak_memory(steps, images.device)
-    print(f"  without checkpointing: {needed:.0f} MiB above what was there")
+    print(f"  without checkpointing: {needed:.0f} MiB above before")
 
 
 def main() -> None:
