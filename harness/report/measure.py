@@ -184,12 +184,8 @@ def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
 
 def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
     """Robust pair accuracy: with both images of a pair attacked, or only one of them; and of the honest reference."""
-
-    def measure(better: Floats, worse: Floats) -> Measured:
-        counts = pairs.pair_counts(data.opinion, better, worse, data.codes, data.clusters, margin)
-        return counts.accuracy(), counts.resampled(data.multiplicities)
-
-    present = _present(data, data.codes[_rated(data)])
+    measure = partial(_pairs, data, margin)
+    present = rated_clusters(data)
     for scorer in data.scorers:
         clean = [measure(draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
         known = figure("clean_accuracy", clean, present, "share")
@@ -217,6 +213,41 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
                     worst = [measure(better.min(axis=0), worse.max(axis=0))]
                 row = start_row(data, scorer, setting, "", state, attacked=name) | known
                 yield row | figure("accuracy", figures, present, "share", worst)
+
+
+def frontier_measures(
+    data: Evaluated, scorer: ScorerGrid, setting: Setting
+) -> tuple[State, list[Measured], list[Measured], list[Measured]]:
+    """State, clean SROCC and robust pair accuracy (both images attacked) of each draw, and the latter at its worst."""
+    found: tuple[State, list[Measured], list[Measured], list[Measured]] = _once(
+        data, ("frontier", scorer, setting), partial(_frontier_measures, data, scorer, setting)
+    )
+    return found
+
+
+def _frontier_measures(
+    data: Evaluated, scorer: ScorerGrid, setting: Setting
+) -> tuple[State, list[Measured], list[Measured], list[Measured]]:
+    up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
+    state = _joint_state({scorer.state, up.state, down.state})
+    if state != "ok":
+        return state, [], [], []
+    clean = _once(data, ("srocc", scorer, None, ""), partial(_sroccs, data, _rated(data), scorer.clean))
+    better, worse = down.outcome.attacked, up.outcome.attacked
+    robust = [_pairs(data, 0.0, *both) for both in zip(better, worse, strict=True)]
+    worst = [_pairs(data, 0.0, better.min(axis=0), worse.max(axis=0))] if asked_again(scorer.clean) else []
+    return state, clean, robust, worst
+
+
+def _pairs(data: Evaluated, margin: float, better: Floats, worse: Floats) -> Measured:
+    """Pair accuracy with these qualities of the better and of the worse image, each of shape [N]."""
+    counts = pairs.pair_counts(data.opinion, better, worse, data.codes, data.clusters, margin)
+    return counts.accuracy(), counts.resampled(data.multiplicities)
+
+
+def rated_clusters(data: Evaluated) -> Bools:
+    """Which clusters have opinions, shape [C]."""
+    return _present(data, data.codes[_rated(data)])
 
 
 def ordering_rows(data: Evaluated) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from harness.wording import MISSING, number
 NO_BOUND = (
     "Honest reference: no attack, but what an honest change inside the same ball does, the reference restored where "
     "quality is to be raised and random noise where it is to be lowered. It is no strict ceiling, because a metric may "
-    "ignore part of either; but an attacker has both for nothing, and a metric that sees them as people do loses by them."
+    "ignore part of either; but an attacker has both for nothing, and a metric that sees them as people do loses by it."
 )
 
 
