@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -45,7 +46,8 @@ def draw_frontier(table: Table) -> Figure:
         _panel(axes, frame[frame["metric"] == metrics[place]])
         axes.set_title(metrics[place], fontsize=10)
     proxy = " (proxy labels)" if "proxy" in table.title else ""
-    figure.suptitle(f"{table.dataset}: clean accuracy against robustness, {attack} at {budget}{proxy}", fontsize=11)
+    title = f"{table.dataset}: clean accuracy against robustness\n{attack} at {budget}; bars are 95 % intervals"
+    figure.suptitle(title, fontsize=10)
     figure.supxlabel(f"clean SROCC{proxy}  (right is better)", fontsize=9)
     figure.supylabel("robust pair accuracy, both images attacked  (up is better)", fontsize=9)
     return figure
@@ -86,7 +88,8 @@ def _panel(axes: Axes, frame: pd.DataFrame) -> None:
                     color=colour,
                 )
     _points(axes, base, "black", "o", NO_DEFENSE)
-    _honest(axes, points)
+    colours = {path: _COLOURS[place % len(_COLOURS)] for place, path in enumerate(paths)}
+    _honest(axes, points, colours)
     for number, (name, level) in enumerate(frame[frame["kind"] != "point"].groupby("level", sort=False)):
         axes.axvline(
             float(level["clean_srocc"].iloc[0]),
@@ -109,15 +112,11 @@ def _points(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str
     axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=6, label=label)
 
 
-def _honest(axes: Axes, points: pd.DataFrame) -> None:
+def _honest(axes: Axes, points: pd.DataFrame, colours: Mapping[str, str]) -> None:
+    """A stroke above each point, of its colour: what an honest change inside the ball leaves of the accuracy."""
     known = points[points["honest"].notna()]
+    place: dict[str, Any] = {"linestyle": "", "marker": "_", "markersize": 9}
+    for path, own in known.groupby("path", sort=False):
+        axes.plot(own["clean_srocc"], own["honest"], color=colours.get(str(path), "black"), **place)
     if len(known):
-        axes.plot(
-            known["clean_srocc"],
-            known["honest"],
-            linestyle="",
-            marker="_",
-            color="#777777",
-            markersize=9,
-            label="honest reference (restore, noise)",
-        )
+        axes.plot([], [], color="#777777", label="honest reference of each (restore, noise)", **place)

@@ -176,9 +176,9 @@ def _note(rows: Sequence[Row]) -> str:
             "whose labels end in @SHARE, to compare at equal clean SROCC."
         )
     return told + (
-        "Equal clean SROCC: straight lines between neighbouring points of a path, read where the path first comes by the "
-        f"level from the base; intervals find levels and readings anew without each cluster. {LEVELS[0]} = the lowest "
-        f"clean SROCC that all paths reach; {LEVELS[1]} = half way from there to the base's."
+        "Equal clean SROCC: straight lines between neighbouring points of a path, read where the path first comes by "
+        f"the level from the base; intervals find levels and readings anew without each cluster. {LEVELS[0]} = the "
+        f"lowest clean SROCC that all paths reach; {LEVELS[1]} = half way from there to the base's."
     )
 
 
@@ -232,11 +232,13 @@ def _layout(rows: Sequence[Row], full: bool, note: str) -> Layout:
 
 
 def _cell(row: Row, name: str, full: bool) -> str:
-    if row["state"] != "ok":
-        return stated(row, lambda _: MISSING)
-    if math.isnan(row.get(name, math.nan)):
-        return MISSING
+    if row["state"] != "ok" or math.isnan(row.get(name, math.nan)):
+        return stated(row, _missing)
     if full:
         signed = name == "over_base" or (name == "accuracy" and row["kind"] == CONTRAST)
         return figure_text(row, name, signed)
     return plain_text(row, name)
+
+
+def _missing(_: Row) -> str:
+    return MISSING
