@@ -191,7 +191,7 @@ def strongest(rows: Sequence[Row]) -> list[Row]:
 def _named(row: Row) -> str:
     if row["kind"] == POINT:
         threat = " (adaptive)" if row["threat"] == "adaptive" else ""
-        return row["defense"] + threat
+        return f"{row['defense']}{threat}"
     less = f" − {row['against']}" if row["kind"] == CONTRAST else ""
     return f"{row['path']}{less}, {row['level']}"
 
