@@ -61,9 +61,10 @@ def defenses_rows(data: RunData, one: Evaluated) -> Iterator[Row]:
     for figure, rows in _figures(data, one).items():
         kept = [row for row in rows if row["metric"] in defended and row["threat"] != "transfer"]
         honest = {_place(row): row for row in kept if row["attack"] == HONEST}
+        kept = [row for row in kept if not row["control"] and row["attack"] not in (HONEST, LOWEST_SROCC)]
+        if all(row["state"] == "missing" for row in kept):  # pairs, where only one end was attacked
+            continue
         for row in kept:
-            if row["control"] or row["attack"] in (HONEST, LOWEST_SROCC):
-                continue
             beside = honest.get(_place(row), {})
             yield row | {"figure": figure} | _renamed(beside, "value", "honest") | noise.get(_place(row)[:-1], {})
     yield from _compared(data, one)

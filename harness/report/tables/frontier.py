@@ -52,7 +52,8 @@ def frontier_rows(one: Evaluated) -> Iterator[Row]:
             measured = {}
             for scorer in own:
                 state, clean, robust, worst = frontier_measures(one, scorer, setting)
-                yield _point(one, scorer, setting, state, clean, robust, worst)
+                if state != "missing":  # only one end was attacked
+                    yield _point(one, scorer, setting, state, clean, robust, worst)
                 if state == "ok":
                     measured[scorer.defense] = _mean(clean), _mean(robust)
             yield from _levels(one, own[0], setting, measured)
