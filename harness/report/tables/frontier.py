@@ -18,9 +18,9 @@ from harness.statistics.bootstrap import Floats
 from harness.statistics.frontier import at_level, common_levels
 from harness.wording import MISSING, NO_DEFENSE, attack_text, budget_text, marked
 
-POINT, LEVEL, CONTRAST = "point", "equal clean SROCC", "difference at equal clean SROCC"
+POINT, AT_LEVEL, CONTRAST = "point", "equal clean SROCC", "difference at equal clean SROCC"
 """What a row is: a scorer, a path at a clean level, or one path less another there."""
-LEVELS = ("lowest common clean", "half way to the base")
+CLEAN_LEVELS = ("lowest common clean", "half way to the base")
 
 
 def path_of(defense: str) -> tuple[str, float]:
@@ -118,12 +118,12 @@ def _levels(
         return
     present = rated_clusters(one)
     base = measured[NO_DEFENSE][1]
-    for name, level in zip(LEVELS, common_levels([clean for clean, _ in paths.values()]), strict=True):
+    for name, level in zip(CLEAN_LEVELS, common_levels([clean for clean, _ in paths.values()]), strict=True):
         start = start_row(one, scorer, setting, "", "ok") | {"threat": "", "draws": 1, "share": np.nan, "level": name}
         start |= figure("clean_srocc", [_measured(level)], present, "correlation")
         reached = {path: at_level(clean, robust, level) for path, (clean, robust) in paths.items()}
         for path, robust in reached.items():
-            row = start | {"kind": LEVEL, "defense": path, "path": path, "against": ""}
+            row = start | {"kind": AT_LEVEL, "defense": path, "path": path, "against": ""}
             row |= figure("accuracy", [_measured(robust)], present, "share")
             yield row | figure("over_base", [_measured(robust - base)], present)
         for path, other in combinations(reached, 2):
@@ -171,15 +171,15 @@ def _note(rows: Sequence[Row]) -> str:
         "Robust pair accuracy is that of both images attacked, through the defense; oblivious attacks and transfers "
         "have no point here. "
     )
-    if not any(row["kind"] == LEVEL for row in rows):
+    if not any(row["kind"] == AT_LEVEL for row in rows):
         return told + (
             "No path has points between its ends: make some with `robustiqa weights mix`, and list them as defenses "
             "whose labels end in @SHARE, to compare at equal clean SROCC."
         )
     return told + (
         "Equal clean SROCC: straight lines between neighbouring points of a path, read where the path first comes by "
-        f"the level from the base; intervals find levels and readings anew without each cluster. {LEVELS[0]} = the "
-        f"lowest clean SROCC that all paths reach; {LEVELS[1]} = half way from there to the base's."
+        f"the level from the base; intervals find levels and readings anew without each cluster. {CLEAN_LEVELS[0]} = the "
+        f"lowest clean SROCC that all paths reach; {CLEAN_LEVELS[1]} = half way from there to the base's."
     )
 
 
