@@ -178,8 +178,8 @@ def _note(rows: Sequence[Row]) -> str:
         )
     return told + (
         "Equal clean SROCC: straight lines between neighbouring points of a path, read where the path first comes by "
-        f"the level from the base; intervals find levels and readings anew without each cluster. {CLEAN_LEVELS[0]} = the "
-        f"lowest clean SROCC that all paths reach; {CLEAN_LEVELS[1]} = half way from there to the base's."
+        f"the level from the base; intervals find levels and readings anew without each cluster. {CLEAN_LEVELS[0]} = "
+        f"the lowest clean SROCC that all paths reach; {CLEAN_LEVELS[1]} = half way from there to the base's."
     )
 
 
