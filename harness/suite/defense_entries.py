@@ -265,7 +265,7 @@ def with_weights(
                 them = f"the weights of '{trained_name(metric.label, defense.trained.name)}'"
                 context.add(place, f"{them} are those of '{other}', too. Remove one, or give both that label.")
         if len(context.problems) == before:
-            yield path, replace(defense, trained=replace(defense.trained, metrics=found))
+            yield path, replace(defense, trained=replace(defense.trained, metrics=found, asked=None))
 
 
 def _as_trained(

@@ -125,12 +125,13 @@ class TrainedUse:
     metrics: Mapping[str, MetricUse] = field(default_factory=dict)
     """Label of a metric -> it with these weights; without the metrics that are left out."""
     asked: str | Mapping[str, str] | None = None
-    """Where a suite says that the weights are: a folder, or metric label -> file or name; None: in the manifest."""
+    """While a suite is read, where it says that the weights are: a folder, or metric label -> file or name; None: in
+    the manifest."""
 
     def identity(self) -> dict[str, Any]:
         """What of it decides results; until weights are found, what was asked for."""
         found: dict[str, Any] = {label: metric.identity() for label, metric in self.metrics.items()}
-        return found or {"name": self.name, "asked": self.asked}
+        return found or {"name": self.name, "asked": self.asked}  # asked for, or of no metric at all
 
 
 @dataclass(frozen=True)
