@@ -128,7 +128,9 @@ def _part(context: EntryContext, path: YamlPath, entry: Mapping[str, Any], own_k
         return None
     if name in trained or "weights" in entry:
         return _trained(context, path, entry, own_keys)
-    context.add((*path, "name"), f"unknown defense '{name}'.{did_you_mean(name, ['base', *purifiers, *trained])}")
+    hint = did_you_mean(name, ["base", *purifiers, *trained])
+    own = "" if "Did you mean" in hint else " Weights of a training of your own are given with 'weights:'."
+    context.add((*path, "name"), f"unknown defense '{name}'.{hint}{own}")
     return None
 
 
@@ -283,7 +285,8 @@ def _as_trained(
     wanted, missing = _weights_of(trained, metric)
     if not wanted or wanted == RANDOM_WEIGHTS:
         cure = "Train them with `robustiqa train suites/train/defenses/RECIPE.yaml` and name them with 'weights:'"
-        context.add(at, f"{missing or 'trained weights cannot be random'}. {cure}, or {leave_out}.")
+        message = "trained weights cannot be random" if wanted else missing
+        context.add(at, f"{message}. {cure}, or {leave_out}.")
         return None
     try:
         file = resolve_weights(plugin.name, wanted, None)
