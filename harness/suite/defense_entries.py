@@ -13,7 +13,7 @@ from torch import nn
 from harness.errors import UserError
 from harness.plugins.model import Plugin
 from harness.plugins.returned import MEND, told
-from harness.plugins.weights.locate import RANDOM_WEIGHTS, SUFFIX, read_manifest
+from harness.plugins.weights.locate import RANDOM_WEIGHTS, SUFFIX, read_manifest, trained
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
 from harness.suite.entries import (
@@ -33,15 +33,6 @@ from harness.wording import did_you_mean, quoted, trained_name
 _THREATS = ("oblivious", "adaptive")
 _OF_THE_WHOLE = ("threat", "eot", "draws")
 _Part = PurifierUse | TrainedUse
-
-
-def trained_names() -> list[str]:
-    """Names of the defenses that weights of the manifest were trained by: NAME of every ``METRIC@NAME``, sorted.
-
-    Raises:
-        WeightsError: The manifest is damaged.
-    """
-    return sorted({name.partition("@")[2] for name in read_manifest() if "@" in name})
 
 
 def defense_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> DefenseUse | None:
@@ -122,13 +113,13 @@ def _part(context: EntryContext, path: YamlPath, entry: Mapping[str, Any], own_k
     if name in purifiers:
         return _purifier(context, path, entry, own_keys)
     try:
-        trained = trained_names()
+        known = [*purifiers, *trained()]
     except UserError as error:
         context.add(path, str(error))
         return None
-    if name in trained or "weights" in entry:
+    if name in known or "weights" in entry:
         return _trained(context, path, entry, own_keys)
-    hint = did_you_mean(name, ["base", *purifiers, *trained])
+    hint = did_you_mean(name, ["base", *known])
     own = "" if "Did you mean" in hint else " Weights of a training of your own are given with 'weights:'."
     context.add((*path, "name"), f"unknown defense '{name}'.{hint}{own}")
     return None
@@ -204,7 +195,7 @@ def _whole(
 ) -> DefenseUse | None:
     """A defense of its parts, with what the attacker knows; None with a problem noted."""
     purifiers = tuple(part for part in parts if isinstance(part, PurifierUse))
-    trained = next((part for part in parts if isinstance(part, TrainedUse)), None)
+    weights = next((part for part in parts if isinstance(part, TrainedUse)), None)
     threat = entry.get("threat", "oblivious" if purifiers else "adaptive")
     if threat not in _THREATS:
         hint = did_you_mean(str(threat), _THREATS)
@@ -226,7 +217,7 @@ def _whole(
             on_key=True,
         )
         return None
-    return DefenseUse(label, purifiers, threat, counts["eot"], counts["draws"], trained)
+    return DefenseUse(label, purifiers, threat, counts["eot"], counts["draws"], weights)
 
 
 def with_weights(
@@ -271,7 +262,7 @@ def with_weights(
 
 
 def _as_trained(
-    context: EntryContext, place: YamlPath, defense: DefenseUse, trained: TrainedUse, metric: MetricUse
+    context: EntryContext, place: YamlPath, defense: DefenseUse, training: TrainedUse, metric: MetricUse
 ) -> MetricUse | None:
     """A metric with the weights that a training gave it; None with a problem noted."""
     plugin = context.registry.metric(metric.name)
@@ -280,9 +271,9 @@ def _as_trained(
         message = f"'{metric.label}' has no weights that could be trained. Remove it, or {leave_out}."
         context.add(place, message)
         return None
-    listed = isinstance(trained.asked, Mapping) and metric.label in trained.asked
-    at = (*place, "weights", metric.label) if listed else (*place, "weights") if trained.asked else place
-    wanted, missing = _weights_of(trained, metric)
+    listed = isinstance(training.asked, Mapping) and metric.label in training.asked
+    at = (*place, "weights", metric.label) if listed else (*place, "weights") if training.asked else place
+    wanted, missing = _weights_of(training, metric)
     if not wanted or wanted == RANDOM_WEIGHTS:
         cure = "Train them with `robustiqa train suites/train/defenses/RECIPE.yaml` and name them with 'weights:'"
         message = "trained weights cannot be random" if wanted else missing
@@ -298,17 +289,17 @@ def _as_trained(
         context.add(at, str(error))
         return None
     if file.sha256 == metric.weights:
-        context.add(at, f"the weights of '{trained.name}' are those that '{metric.label}' has anyway. Name others.")
+        context.add(at, f"the weights of '{training.name}' are those that '{metric.label}' has anyway. Name others.")
         return None
     return replace(metric, weights=file.sha256, weights_file=file.path.absolute(), contents=contents)
 
 
-def _weights_of(trained: TrainedUse, metric: MetricUse) -> tuple[str, str]:
+def _weights_of(training: TrainedUse, metric: MetricUse) -> tuple[str, str]:
     """(name or path of a metric's trained weights, or empty; what is missing then, as the beginning of a sentence)."""
-    who, asked = f"the metric '{metric.label}' has no weights of '{trained.name}'", trained.asked
+    who, asked = f"the metric '{metric.label}' has no weights of '{training.name}'", training.asked
     if isinstance(asked, Mapping):
         return asked.get(metric.label, ""), f"{who}: 'weights' names none"
-    names = list(dict.fromkeys(trained_name(one, trained.name) for one in (metric.label, metric.name)))
+    names = list(dict.fromkeys(trained_name(one, training.name) for one in (metric.label, metric.name)))
     if asked is None:
         name = names[-1]
         return (name, "") if name in read_manifest() else ("", f"{who}: the manifest has no '{name}'")

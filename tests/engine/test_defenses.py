@@ -5,10 +5,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from harness.cli.list import Listed, _listed
 from harness.contracts import SampleRng
 from harness.engine.scorer import build_scorer
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
+from harness.suite.compose import Overrides
 from harness.suite.identity import identity
 from harness.suite.plan import ScorerSpec
 from harness.suite.planning import make_plan
@@ -39,7 +41,7 @@ def files(tmp_path):
 def suite(defended, files):
     """Defenses -> a suite of one metric, attacked by one exact step; ``{name}`` stands for a weight file."""
 
-    def of(defenses, **keys):
+    def of(defenses, overrides=None, **keys):
         value = {
             "name": "toy",
             "datasets": ["toy"],
@@ -49,7 +51,7 @@ def suite(defended, files):
             "budgets": {"linf": [EPS]},
             "directions": ["up"],
         }
-        return read_suite({**value, **keys}, defended)
+        return read_suite({**value, **keys}, defended, overrides)
 
     return of
 
@@ -156,6 +158,24 @@ def test_what_a_suite_says_of_chains_reads_the_same(suite, files, defended):
     assert read_suite(written.resolved(), defended) == written
 
 
+def test_options_reach_into_chains(suite, files):
+    mine = {"name": "mine", "weights": {"weighed": files["trained"]}}
+    options = (
+        "defenses.jitter+flip.threat=adaptive",
+        "defenses.0.chain.0.strength=0.5",
+        "defenses.mine.threat=oblivious",
+    )
+    found = suite([["jitter", "flip"], mine], Overrides(options, only="weighed/clean")).defenses
+    assert [one.threat for one in found] == ["adaptive", "oblivious"]
+    assert found[0].label == "jitter(strength=0.5)+flip" and found[0].purifiers[0].parameters["strength"] == 0.5
+    assert (
+        suite([{"chain": ["jitter", "flip"]}], Overrides(("defenses.jitter+flip.eot=3", "defenses.0.threat=adaptive")))
+        .defenses[0]
+        .eot
+        == 3
+    )
+
+
 def test_trained_weights_take_the_place_of_the_metrics_own(records, files):
     trained = {"name": "mine", "weights": {"weighed": files["trained"]}}
     found = records(["base", trained, {**trained, "threat": "oblivious"}, {"chain": [trained, "gains"]}][:3])
@@ -211,6 +231,7 @@ def test_the_manifest_names_trained_weights(suite, monkeypatch, tmp_path, files,
     assert defense.threat == "adaptive" and defense.trained.metrics["weighed"].weights == digest
     with pytest.raises(LocatedError, match=r"unknown defense 'robst'\. Did you mean 'robust'\?"):
         suite(["robst"])
+    assert {"name": "robust", "from": "weights weighed@robust"} in _listed(Listed.defenses, defended)
     two = [{"name": "weighed", "weights": files["base"]}, "psnr"]
     with pytest.raises(LocatedError, match="'psnr' has no weights that could be trained"):
         suite(["robust"], metrics=two)

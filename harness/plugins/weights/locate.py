@@ -47,6 +47,7 @@ __all__ = [
     "read_manifest",
     "refusal",
     "resolve",
+    "trained",
     "zoo",
 ]
 
@@ -132,6 +133,19 @@ def entries(names: Sequence[str] = ()) -> list[WeightsEntry]:
             known = did_you_mean(name, sorted(manifest))
             raise WeightsError(f"no weights are called '{name}'.{known} See `robustiqa weights list`.")
     return [read_entry(name, manifest[name], zoo() / MANIFEST) for name in dict.fromkeys(names or manifest)]
+
+
+def trained() -> dict[str, list[str]]:
+    """Name of a defense -> names of the manifest's weights that were trained by it, ``METRIC@NAME``; both sorted.
+
+    Raises:
+        WeightsError: The manifest is damaged.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(read_manifest()):
+        if "@" in name:
+            found.setdefault(name.partition("@")[2], []).append(name)
+    return dict(sorted(found.items()))
 
 
 def held(entry: WeightsEntry) -> list[Held]:
