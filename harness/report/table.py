@@ -161,7 +161,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *_floored(data, attacks),
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
-        *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
+        *(f"{name} = {text}" for name, text in data.weights.items() if {name, name.rpartition("@")[0]} & {*metrics}),
         f"95 % intervals: studentised over {one.units}" if one.clusters > 1 else "no intervals",
         f"bias from {resamples} resamples of them, shared by all rows" if one.clusters > 1 else "",
         f"slices of {data.slice_size}",
