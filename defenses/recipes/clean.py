@@ -18,12 +18,14 @@ _EPSILON = 1e-8
 
 
 @register("clean")
+@register("clean-plus", warm=0.0)
 @dataclass(frozen=True)
 class Clean(Recipe):
     """alpha x MSE - (1 - alpha) x PLCC on clean images (Eq. 5), after a warm start on the MSE alone; uniform batches.
 
     PLCC's gradient grows as 1 / std(prediction), so from a cold start it shrinks the predictions to a constant: use
-    labels on a scale like 1 to 5, and a warm start.
+    labels on a scale like 1 to 5, and a warm start. `clean-plus` has none: it is trained on from trained weights, as
+    long as the recipes that attack are, and shows what the longer training alone does.
     """
 
     alpha: float = 0.7
@@ -49,13 +51,26 @@ class Clean(Recipe):
         """Eq. 5 on one batch; logs ``mse`` and ``plcc``."""
         prediction = metric(ref=batch["ref"], dist=batch["clean"])
         target = batch["target"]
-        error = (prediction - target).square().mean()
-        correlation = differentiable_plcc(prediction, target)
-        figures = {"mse": error.detach(), "plcc": correlation.detach()}
         warming = float(batch["step"]) < self.warm * float(batch["steps"])
-        if warming or float(target.std(correction=0)) < SMALLEST_SPREAD:
-            return error, figures
-        return self.alpha * error - (1 - self.alpha) * correlation, figures
+        return regression(prediction, target, alpha=1.0 if warming else self.alpha)
+
+
+def regression(prediction: Tensor, target: Tensor, alpha: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 5, alpha x MSE - (1 - alpha) x PLCC; the MSE alone where the targets are as good as equal.
+
+    Args:
+        prediction: Qualities, [N].
+        target: Labels in the same units, [N].
+        alpha: Weight of the MSE, in [0, 1].
+
+    Returns:
+        The loss, and the figures ``mse`` and ``plcc`` without gradient.
+    """
+    error = (prediction - target).square().mean()
+    correlation = differentiable_plcc(prediction, target)
+    flat = target.std(correction=0) < SMALLEST_SPREAD
+    loss = torch.where(flat, error, alpha * error - (1 - alpha) * correlation)
+    return loss, {"mse": error.detach(), "plcc": correlation.detach()}
 
 
 def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:

@@ -105,7 +105,8 @@ def _entries_for(recipe: Recipe) -> list[Entry]:
 
 def _any_metric(name: str) -> Metric:
     """Stands for every metric that a recipe asks for."""
-    metric = Small().eval()
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights
+        metric = Small().eval()
     metric.requires_grad_(False)
     return metric
 

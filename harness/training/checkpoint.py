@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -41,6 +42,16 @@ class Checkpoint:
     best_link: Tensors
     moments: Mapping[int, Tensors]
     """Number of a trained parameter -> Adam's state of it."""
+    average: Tensors
+    """Running mean of metric and link; empty without `ema`."""
+    window: Tensor
+    """Moments of predictions and labels of the last batches, [batches, 6]."""
+    armed: bool
+    """The spread over such batches has been above the bar."""
+    alarm: int | None
+    """First step at which it fell below."""
+    spent: Mapping[str, float]
+    """Totals: forwards, backwards, attack_s, clean and attacked images, and distinct ones."""
 
 
 def save_checkpoint(folder: Path, state: Checkpoint) -> None:
@@ -50,6 +61,8 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
         **_named("best.", state.best),
         **_named("link.", state.link),
         **_named("best_link.", state.best_link),
+        **_named("average.", state.average),
+        "window": state.window,
     }
     for index, moments in state.moments.items():
         tensors.update(_named(f"adam.{index}.", moments))
@@ -59,6 +72,9 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
         "step": state.step,
         "history": state.history,
         "seconds": state.seconds,
+        "armed": state.armed,
+        "alarm": state.alarm,
+        "spent": state.spent,
     }
     write_whole(folder / _FILE, save(tensors, {"training": finite_json(figures)}))
     lines = [finite_json(point._asdict()) for point in state.history]
@@ -90,6 +106,11 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
         link=_under("link.", tensors),
         best_link=_under("best_link.", tensors),
         moments=moments,
+        average=_under("average.", tensors),
+        window=tensors.get("window", torch.zeros(0, 6, dtype=torch.float64)),  # those of 0.2 had none of these
+        armed=figures.get("armed", False),
+        alarm=figures.get("alarm"),
+        spent=figures.get("spent", {}),
     )
 
 
@@ -120,10 +141,15 @@ def refuse_another(folder: Path, identity: str) -> dict[str, Any]:
 
 
 def _validation(
-    step: int, figure: float | None, spread: float | None, loss: float | None, collapsed: bool
+    step: int,
+    figure: float | None,
+    spread: float | None,
+    loss: float | None,
+    collapsed: bool,
+    *robust: float | None,
 ) -> Validation:
     figure, spread, loss = (math.nan if value is None else value for value in (figure, spread, loss))
-    return Validation(step, figure, spread, loss, collapsed)
+    return Validation(step, figure, spread, loss, collapsed, *robust)
 
 
 def _named(prefix: str, tensors: Tensors) -> dict[str, Tensor]:

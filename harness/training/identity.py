@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from harness.plugins.code import code_of
 from harness.plugins.contents import by_content
+from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, resolve
 from harness.suite.pixels import fixed_digest
@@ -36,17 +38,31 @@ def checkpoint_identity(file: RecipeFile, material: Material, registry: Registry
         started: The weights it starts from.
     """
     metric = registry.metric(file.metric.name)
-    plugins = (metric, registry.dataset(file.dataset.name), registry.recipe(file.recipe.name))
+    plugins: list[Plugin[Any]] = [metric, registry.dataset(file.dataset.name), registry.recipe(file.recipe.name)]
+    versions = [metric.cls.version, type(material.data).version, type(material.recipe).version]
+    helpers = list(material.recipe.uses_metrics())
+    if file.inner is not None and material.attack is not None:
+        plugins.append(registry.attack(file.inner.name))
+        versions.append(type(material.attack).version)
+        helpers += material.attack.uses_metrics()
     pixels = fixed_digest(material.data, (*material.splits.train, *material.splits.val))
     content = {
         "recipe": by_content(file.described(), folders=False),
         "data": material.data.fingerprint(),
         **({"pixels": pixels} if pixels else {}),
-        "versions": [metric.cls.version, type(material.data).version, type(material.recipe).version],
+        "versions": versions,
         "code": [*(code_of([one]).digest() for one in registry.files), *(one.code for one in plugins if one.code)],
         **({"started": started.sha256} if started is not None else {}),
+        **({"helpers": [_helper(name, registry) for name in helpers]} if helpers else {}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _helper(name: str, registry: Registry) -> Sequence[str | int]:
+    """What of a metric that recipe or attack uses decides the weights."""
+    plugin = registry.metric(name)
+    file = resolve(name, None, plugin.weights) if plugin.cls.needs_weights else None
+    return [name, plugin.cls.version, plugin.code, file.sha256 if file is not None else ""]
 
 
 def refuse_other_runs(members: Sequence[Member], materials: Sequence[Material], registry: Registry) -> None:

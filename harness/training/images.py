@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Dataset, Entry
+from harness.contracts import Batch, Dataset, Entry
 from harness.training.recipe_file import RecipeFile, TrainingError
 
 PARTS: Mapping[str, tuple[str, ...]] = {"pairs": ("ref", "dist"), "triplets": ("ref", "p0", "p1")}
@@ -61,8 +61,18 @@ def training_batch(
     file: RecipeFile,
     step: int,
     kind: str,
-) -> dict[str, Tensor]:
-    """What a recipe's loss gets: images augmented by draws from (seed, step), labels, and how far training is.
+    limits: Tensor | None = None,
+) -> Batch:
+    """What a recipe's loss gets before any attack: images augmented by draws from (seed, step), labels, the step.
+
+    Args:
+        chosen: The entries.
+        attacked: Which of them are to be attacked.
+        images: Where decoded images are kept.
+        file: The recipe file.
+        step: Number of the step.
+        kind: Of the data set.
+        limits: Lowest and highest label of the train split, [2]; those of the label scale unless given.
 
     Raises:
         TrainingError: The images differ in size, or are smaller than the crop.
@@ -73,10 +83,21 @@ def training_batch(
         raise TrainingError("the images of a batch differ in size. Give the recipe file a `crop` that fits them all.")
     parts = dict(zip(PARTS[kind], torch.stack(items).unbind(dim=1), strict=True))
     progress = {"step": torch.tensor(step), "steps": torch.tensor(file.steps)}
+    flags = torch.tensor(list(attacked))
     if kind == "triplets":
-        return {**parts, "judge": torch.tensor([entry.judge for entry in chosen], dtype=torch.float32), **progress}
-    labels = {"attacked": torch.tensor(attacked), "target": opinions(chosen, file)}
-    return {**parts, "clean": parts["dist"], **labels, **progress}
+        judge = torch.tensor([entry.judge for entry in chosen], dtype=torch.float32)
+        clean = {"clean_p0": parts["p0"], "clean_p1": parts["p1"]}
+        return Batch({**parts, **clean, "judge": judge, "attacked": flags, **progress})
+    limits = torch.tensor(file.label_scale) if limits is None else limits
+    labels = {"attacked": flags, "target": opinions(chosen, file), "limits": limits}
+    start = torch.full((len(chosen),), torch.nan)
+    return Batch({**parts, "clean": parts["dist"], **labels, "start": start, **progress})
+
+
+def limits_of(entries: Sequence[Entry], file: RecipeFile) -> Tensor:
+    """Lowest and highest label of a split in the recipe file's label scale, [2]."""
+    labels = opinions(entries, file)
+    return torch.stack([labels.min(), labels.max()])
 
 
 def opinions(entries: Sequence[Entry], file: RecipeFile) -> Tensor:

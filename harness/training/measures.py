@@ -36,6 +36,14 @@ class Validation(NamedTuple):
     loss: float
     """Mean training loss since the validation before."""
     collapsed: bool
+    shift_up: float | None = None
+    """Mean change of quality by PGD upwards, in standard deviations of clean quality; None without robust validation.
+
+    Of triplets, of the rejected patch."""
+    shift_down: float | None = None
+    """Likewise downwards; of triplets, of the preferred patch."""
+    pair: float | None = None
+    """Robust pair accuracy; of triplets the hard 2AFC accuracy under attack."""
 
 
 Qualities = NDArray[np.float32]
@@ -92,8 +100,13 @@ def tested(quality: Qualities, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def best_of(history: Sequence[Validation]) -> Validation:
-    """The first validation with the best figure."""
-    return max(history, key=lambda point: -math.inf if math.isnan(point.figure) else point.figure)
+    """The first validation with the best figure: the robust pair accuracy where there is one."""
+    return max(history, key=_merit)
+
+
+def _merit(point: Validation) -> float:
+    merit = point.pair if point.pair is not None else point.figure
+    return -math.inf if math.isnan(merit) else merit
 
 
 def ran_out(history: Sequence[Validation], patience: int | None) -> bool:

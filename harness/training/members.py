@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import Dataset, Entry, Recipe
+from harness.contracts import Attack, Dataset, Entry, Recipe
 from harness.plugins.registry import Registry
 from harness.training.images import ImageCache
+from harness.training.inner import refuse_attack
 from harness.training.recipe_file import DataUse, RecipeFile, TrainingError, build_plugin
 from harness.wording import did_you_mean
 
@@ -84,6 +85,10 @@ class Material:
     recipe: Recipe
     splits: Splits
     images: ImageCache
+    attack: Attack | None = None
+    """The inner attack, where the recipe file has one."""
+    notes: Sequence[str] = ()
+    """What the recipe has to say of the train split."""
 
 
 def material_of(member: Member, path: Path, registry: Registry, shared: ImageCache | None = None) -> Material:
@@ -102,7 +107,35 @@ def material_of(member: Member, path: Path, registry: Registry, shared: ImageCac
     data = build_plugin(registry.dataset(file.dataset.name), path, file.dataset.parameters())
     recipe = build_plugin(registry.recipe(file.recipe.name), path, {"batch": file.batch, **file.recipe.parameters()})
     images = shared.of(data) if shared is not None else ImageCache(data, file.cache_images)
-    return Material(data, recipe, splits_of(data, recipe, file), images)
+    attack = _inner_attack(file, recipe, path, registry)
+    splits = splits_of(data, recipe, file)
+    try:
+        notes = tuple(recipe.check(splits.train))
+    except ValueError as error:
+        raise TrainingError(f"recipe '{file.recipe.name}' on the split '{file.dataset.train}': {error}") from error
+    return Material(data, recipe, splits, images, attack, notes)
+
+
+def _inner_attack(file: RecipeFile, recipe: Recipe, path: Path, registry: Registry) -> Attack | None:
+    """The attack of the section `inner`, built; None where the recipe attacks nothing.
+
+    Raises:
+        TrainingError: The section is missing or has no use, or the attack cannot be had in training.
+    """
+    use, name = file.inner, file.recipe.name
+    if use is None:
+        if recipe.attacks:
+            raise TrainingError(
+                f"recipe '{name}' trains against attacks, and the recipe file has no section `inner`. Add "
+                "`inner: {name: pgd, steps: 3, step_size: 4/255, eps: 8/255, norm: linf, direction: random_sign}`."
+            )
+        return None
+    if not recipe.attacks:
+        raise TrainingError(f"recipe '{name}' attacks no image, so `inner` has no use. Remove the section.")
+    plugin = registry.attack(use.name)
+    attack = build_plugin(plugin, path, use.parameters())
+    refuse_attack(use, plugin, attack, recipe.kind)
+    return attack
 
 
 def splits_of(data: Dataset, recipe: Recipe, file: RecipeFile) -> Splits:

@@ -81,6 +81,8 @@ def entry_of(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:
         "validation": _validation(file, trained, kind),
         **({"test": {"split": file.dataset.test, **_rounded(trained.test)}} if trained.test is not None else {}),
         **({"link": trained.link} if trained.link is not None else {}),
+        **_collapse(trained),
+        "cost": dict(trained.spent),
         "minutes": round(trained.seconds / 60, 1),
         "versions": _versions(),
     }
@@ -100,6 +102,7 @@ def entry_of_folds(
                 "validation": _validation(member.file, one, kind),
                 **({"test": _rounded(one.test)} if one.test is not None else {}),
                 **({"link": one.link} if one.link is not None else {}),
+                **_collapse(one),
             }
             for member, one in zip(members, trained, strict=True)
         ],
@@ -127,6 +130,7 @@ def _provenance(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]
 
 def _validation(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:
     best = trained.best
+    robust = {key: getattr(best, key) for key in ("shift_up", "shift_down", "pair")}
     return {
         "split": file.dataset.val,
         kind: trained.facts["splits"]["val"][kind],
@@ -134,7 +138,13 @@ def _validation(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]
         "spread": round(best.spread, 4),
         "collapsed": best.collapsed,
         "step": best.step,
+        **{key: round(value, 4) for key, value in robust.items() if value is not None},
     }
+
+
+def _collapse(trained: Trained) -> dict[str, Any]:
+    """The step at which the predictions of training batches stopped varying, where that happened."""
+    return {} if trained.alarm is None else {"collapse_alarm": {"step": trained.alarm}}
 
 
 def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,10 @@ FEWEST_FOLDS = 3
 
 _PLUGIN_KEYS = ("metric", "dataset", "recipe")
 _TWO_NUMBERS = {"label_scale": "[low, high]", "betas": "[beta1, beta2]"}
-_LATER = ("betas", "trainable", "nonnegative", "link", "patience", "folds", "seeds", "resplit")
+_LATER = (
+    *("betas", "trainable", "nonnegative", "link", "patience", "folds", "seeds", "resplit"),
+    *("inner", "robust", "keep", "ema"),
+)
 """Keys that leave the description of a training as it was before they existed, at their defaults."""
 
 
@@ -79,6 +82,30 @@ class DataUse(PluginUse):
 
 
 _Beta = Annotated[float, pydantic.Field(ge=0, lt=1)]
+_Radius = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+_EPS: float = 8 / 255
+
+
+class InnerUse(PluginUse):
+    """The attack on the flagged rows of every batch; other keys are its parameters."""
+
+    eps: _Radius = pydantic.Field(default=_EPS, description="Radius of the ball, in units of images in [0, 1].")
+    norm: Literal["linf", "l2"] = pydantic.Field(default="linf", description="Norm of the ball.")
+    direction: Literal["up", "down", "random_sign", "error"] | None = pydantic.Field(
+        default=None,
+        description="Which way quality is pushed. `random_sign` (default): a fair coin for each image; `error`: away "
+        "from its label. Triplets have none: the rejected patch is raised, the preferred one lowered.",
+    )
+    which: Literal["both", "p0"] = pydantic.Field(default="both", description="Of triplets, the attacked patches.")
+
+
+class RobustUse(_Strict):
+    """Robust validation: PGD both ways on a fixed part of the validation split."""
+
+    limit: pydantic.PositiveInt = pydantic.Field(default=48, description="Images, evenly spread over the labels.")
+    steps: pydantic.PositiveInt = pydantic.Field(default=5, description="Steps of PGD; the best iterate counts.")
+    eps: _Radius | None = pydantic.Field(default=None, description="Radius; that of `inner`, or 8/255, unless given.")
+    norm: Literal["linf", "l2"] | None = pydantic.Field(default=None, description="Norm; that of `inner`, or `linf`.")
 
 
 class RecipeFile(_Strict):
@@ -88,6 +115,24 @@ class RecipeFile(_Strict):
     metric: TrainedMetric = pydantic.Field(description="The metric to train, its parameters and `weights`.")
     dataset: DataUse = pydantic.Field(description="The data set, its parameters and the splits `train`, `val`, `test`.")
     recipe: PluginUse = pydantic.Field(description="The training recipe and its parameters.")
+    inner: InnerUse | None = pydantic.Field(
+        default=None,
+        description="The attack that adversarial recipes train against: `name`, its parameters, and `eps`, `norm`, "
+        "`direction`, `which`.",
+    )
+    robust: RobustUse | None = pydantic.Field(
+        default=None,
+        description="Validate under attack too: `limit` images, `steps` of PGD, `eps`, `norm`. Default: not.",
+    )
+    keep: Literal["best", "last"] = pydantic.Field(
+        default="best",
+        description="Which weights are kept: of the best validation (by the robust pair accuracy where there is one), "
+        "or the last ones. With `inner`, `best` needs `robust`.",
+    )
+    ema: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = pydantic.Field(
+        default=None,
+        description="Decay of the running mean of the weights, which is then validated and kept in their place.",
+    )
     steps: pydantic.PositiveInt = pydantic.Field(description="Steps of Adam, a batch each.")
     batch: pydantic.PositiveInt = pydantic.Field(description="Images, or triplets, in a batch.")
     learning_rate: pydantic.PositiveFloat = pydantic.Field(
@@ -144,7 +189,7 @@ class RecipeFile(_Strict):
         "and weights that it lists as another recipe's are not overwritten."
     )
 
-    @pydantic.field_validator(*_PLUGIN_KEYS, mode="before")
+    @pydantic.field_validator(*_PLUGIN_KEYS, "inner", mode="before")
     @classmethod
     def _bare_name(cls, value: Any) -> Any:
         return as_entry(value)
@@ -222,6 +267,12 @@ def _at_odds(file: RecipeFile) -> list[Problem]:
     if file.metric.name == FOLDS:
         told = f"the metric '{FOLDS}' is made of trained members and not trained. Name their metric, and give `folds`."
         problems.append(Problem(("metric", "name"), told))
+    if file.inner is not None and file.keep == "best" and file.robust is None:
+        told = (
+            "the best validation by clean SROCC favours the weights that are defended least. Set `keep: last`, or add "
+            "`robust: {limit: 48, steps: 5}`, by which the best are then chosen."
+        )
+        problems.append(Problem(("keep",) if "keep" in file.model_fields_set else ("inner",), told, on_key=True))
     return problems + _at_odds_with_folds(file) if file.folds is not None else problems
 
 
@@ -240,7 +291,7 @@ def _at_odds_with_folds(file: RecipeFile) -> list[Problem]:
 
 def _open_bare_names(document: Document) -> None:
     """So that ``--set metric.weights=FILE`` works on ``metric: birqa``, too."""
-    for key in _PLUGIN_KEYS if isinstance(document.value, dict) else ():
+    for key in (*_PLUGIN_KEYS, "inner") if isinstance(document.value, dict) else ():
         if isinstance(document.value.get(key), str):
             document.value[key] = {"name": document.value[key]}
             document.values[key, "name"] = document.values[key,]
@@ -249,7 +300,8 @@ def _open_bare_names(document: Document) -> None:
 def _explained(problem: Any) -> Problem:
     place = tuple(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = [*RecipeFile.model_fields, "extends"]
+        robust = place[0] == "robust" and len(place) > 1
+        known = list(RobustUse.model_fields) if robust else [*RecipeFile.model_fields, "extends"]
         return Problem(place, f"unknown key '{place[-1]}'.{did_you_mean(str(place[-1]), known)}", on_key=True)
     if place[0] in _TWO_NUMBERS and problem["type"] not in ("greater_than_equal", "less_than", "value_error"):
         return Problem(place[:1], f"should be two numbers: {_TWO_NUMBERS[place[0]]}.")

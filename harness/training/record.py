@@ -14,7 +14,7 @@ from typing import Any
 from harness.engine.provenance import git_state, versions
 from harness.files import write_whole
 from harness.training.finite_json import finite_json
-from harness.training.measures import MEASURES
+from harness.training.measures import MEASURES, Validation
 from harness.training.members import Member
 from harness.training.recipe_file import RecipeFile
 from harness.training.trainer import Trained
@@ -64,6 +64,8 @@ class RunRecord:
             "seconds": round(trained.seconds, 3),
             "stopped_early": trained.stopped,
             "link": trained.link,
+            "collapse_alarm": trained.alarm,
+            "cost": dict(trained.spent),
             "history": [point._asdict() for point in trained.history],
         }
         self._write()
@@ -104,7 +106,8 @@ def summary_of(file: RecipeFile, members: Sequence[Member], trained: Sequence[Tr
             "step": one.best.step,
             "stopped_early": one.stopped,
             "collapsed": one.best.collapsed,
-            "validation": {measure: one.best.figure, "spread": one.best.spread},
+            "collapse_alarm": one.alarm,
+            "validation": {measure: one.best.figure, "spread": one.best.spread, **_robust(one.best)},
             "test": dict(one.test) if one.test is not None else None,
         }
         for member, one in zip(members, trained, strict=True)
@@ -115,16 +118,28 @@ def summary_of(file: RecipeFile, members: Sequence[Member], trained: Sequence[Tr
     if len(tests) == len(trained):
         keys = [key for key in ("srocc", "plcc", "accuracy") if key in tests[0]]
         summary["test"] = {key: _spread([float(test[key]) for test in tests]) for key in keys}
-    summary["collapsed"] = sum(one.best.collapsed for one in trained)
+    summary["collapsed"] = sum(row["collapsed"] for row in rows)
     summary["joined"] = file.folds is not None
     summary["chosen"] = None if summary["joined"] else rows[chosen(trained)]["name"]
     return summary
 
 
 def chosen(trained: Sequence[Trained]) -> int:
-    """The member with the best validation figure, of those that did not collapse if any; of equals the first."""
-    order = sorted(range(len(trained)), key=lambda i: (trained[i].best.collapsed, -_known(trained[i].best.figure), i))
-    return order[0]
+    """The member with the best validation, of those that did not collapse if any; of equals the first.
+
+    The best is that of the highest robust pair accuracy where there is one, else of the highest figure.
+    """
+
+    def rank(i: int) -> tuple[bool, float, int]:
+        best = trained[i].best
+        return best.collapsed, -_known(best.figure if best.pair is None else best.pair), i
+
+    return min(range(len(trained)), key=rank)
+
+
+def _robust(best: Validation) -> dict[str, float]:
+    found = {key: getattr(best, key) for key in ("shift_up", "shift_down", "pair")}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _known(figure: float) -> float:

@@ -23,6 +23,7 @@ class Reporter:
         self._name, self._members, self._steps = name, members, steps
         self._who, self._number, self._step = name, 0, 0
         self._resumed, self._done, self._began = 0, 0, time.monotonic()
+        self._alarm: int | None = None
         self._bar: Any = None
         self._task: Any = None
 
@@ -52,8 +53,9 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
 
-    def begin(self, member: str, step: int) -> None:
-        """A member begins, or goes on, at a step."""
+    def begin(self, member: str, step: int, alarm: int | None = None) -> None:
+        """A member begins, or goes on, at a step; `alarm`: the step at which it collapsed before that."""
+        self._alarm = alarm
         self._done += self._step - self._resumed
         self._number += 1
         self._who = f"{self._name} {member}".rstrip()
@@ -70,7 +72,16 @@ class Reporter:
         if self._bar is not None:
             of = f" ({self._number} of {self._members})" if self._members > 1 else ""
             completed = (self._number - 1) * self._steps + step
-            self._bar.update(self._task, completed=completed, description=f"{self._who}{of}", left=self._left())
+            alarm = "" if self._alarm is None else " COLLAPSED"
+            self._bar.update(self._task, completed=completed, description=f"{self._who}{of}{alarm}", left=self._left())
+
+    def alarmed(self, step: int, spread: float) -> None:
+        """Predictions of training batches hardly vary any more."""
+        self._alarm = step
+        self._say(
+            f"{self._who}: COLLAPSE at step {step}: std(prediction)/std(label) of the last training batches is "
+            f"{spread:.2f}, below {COLLAPSE}. The metric is turning into a constant, which SROCC does not show."
+        )
 
     def validated(self, point: Validation, kind: str) -> None:
         """A validation is done."""
@@ -78,8 +89,13 @@ class Reporter:
         left = self._left() if self._bar is None else ""
         self._say(
             f"{self._who}: step {point.step}/{self._steps}  loss {point.loss:.4f}  validation "
-            f"{WORDS[MEASURES[kind]]} {point.figure:.4f}  spread {point.spread:.2f}{f'  {left}' if left else ''}{alarm}"
+            f"{WORDS[MEASURES[kind]]} {point.figure:.4f}  spread {point.spread:.2f}{_under_attack(point, kind)}"
+            f"{f'  {left}' if left else ''}{alarm}"
         )
+
+    def noted(self, line: str) -> None:
+        """What a recipe has to say of the data before the first step."""
+        self._say(f"{self._name}: {line}")
 
     def stopped(self, step: int, patience: int) -> None:
         """A member ends early."""
@@ -100,3 +116,11 @@ class Reporter:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def _under_attack(point: Validation, kind: str) -> str:
+    """What robust validation found, where there is one."""
+    if point.pair is None or point.shift_up is None or point.shift_down is None:
+        return ""
+    what = "pair accuracy" if kind == "pairs" else "2AFC accuracy"
+    return f"  attacked: {what} {point.pair:.3f}, shift/sigma {point.shift_up:+.2f} up, {point.shift_down:+.2f} down"

@@ -143,6 +143,8 @@ class _Run:
         record = RunRecord(self.folder, self.path, self.file, self.device, self.plugins)
         trained: list[Trained] = []
         with Reporter(self.file.name, len(self.members), self.file.steps) as reporter:
+            for note in dict.fromkeys(note for material in materials for note in material.notes):
+                reporter.noted(note)
             for i, member in enumerate(self.members):
                 trainer = trainer if i == 0 else self._trainer(i, materials)
                 trained.append(trainer.run(reporter))

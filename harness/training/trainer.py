@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fnmatch
 import functools
-import itertools
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.contracts import Batch, Metric
+from harness.contracts import Batch, ContradictionError, Metric
 from harness.files import write_whole
+from harness.plugins.build import default_metric
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, load, read_manifest
 from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from harness.training.finite_json import finite_json
 from harness.training.identity import checkpoint_identity, started_from
-from harness.training.images import training_batch
+from harness.training.images import limits_of, training_batch
+from harness.training.inner import Spent, build_inner
 from harness.training.link import Linked
 from harness.training.measures import COLLAPSE, Validation, best_of, qualities, ran_out, tested, validation
 from harness.training.members import Material, Member
+from harness.training.overheard import Overheard, Spread
 from harness.training.recipe_file import RecipeFile, TrainingError, build_plugin
 from harness.training.reporter import Reporter
+from harness.training.robust import RobustValidation
+from harness.training.steps import Step, StepLog
 from harness.wording import did_you_mean
 
 _TESTED = "tested.json"
@@ -41,18 +46,23 @@ class Trained:
     """What the training of one member left behind."""
 
     weights: Mapping[str, Tensor]
-    """State dict of the best validation."""
+    """State dict of the validation that is kept."""
     best: Validation
+    """The validation that is kept: the best one, or the last."""
     history: tuple[Validation, ...]
     stopped: bool
     """It ended early: validations got no better."""
     link: Mapping[str, float] | None
-    """The affine link's `a` and `b` at the best validation."""
+    """The affine link's `a` and `b` at the validation that is kept."""
     test: Mapping[str, Any] | None
     """Figures of the test split, where there is one."""
     facts: Mapping[str, Any]
     """Sizes, fingerprint, labels and starting weights, for records."""
     seconds: float
+    alarm: int | None
+    """First step at which the spread of training batches fell below the bar; None if it never did."""
+    spent: Mapping[str, float]
+    """Forwards and backwards, seconds of the inner attack, clean and attacked images, distinct ones."""
 
 
 class Trainer:
@@ -97,6 +107,7 @@ class Trainer:
         linked = file.link == "affine" or not self.metric.higher_is_better
         self.link = Linked(self.metric).to(device) if linked else None
         self.model: Metric = self.link or self.metric
+        self.overheard = Overheard(self.model)
         links = [self.link.a, self.link.log_b] if self.link is not None else []
         self.parameters = [*self.trained.values(), *links]
         self.optimiser = torch.optim.Adam(self.parameters, lr=file.learning_rate, betas=file.betas)
@@ -104,6 +115,19 @@ class Trainer:
         self.history: list[Validation] = []
         self.best, self.best_link = _copied(self.metric), self._link_state()
         self.seconds = 0.0
+        self.inner = None
+        if file.inner is not None and material.attack is not None:
+            self.inner = build_inner(file.inner, self.recipe.kind, file.seed, material.attack, registry, device)
+        self.robust = None
+        if file.robust is not None:
+            self.robust = RobustValidation(file.robust, file, self.splits.val, self.images, registry, device)
+        self.helpers = {name: default_metric(name, registry, device) for name in self.recipe.uses_metrics()}
+        self.limits = limits_of(self.splits.train, file) if self.recipe.kind == "pairs" else None
+        self.average: dict[str, Tensor] = self._state() if file.ema is not None else {}
+        self.spread = Spread()
+        self.spent = {"forwards": 0, "backwards": 0, "attack_s": 0.0, "clean": 0, "attacked": 0}
+        self.seen: set[int] = set()
+        """Entries of the train split that were in a batch."""
 
     def run(self, reporter: Reporter) -> Trained:
         """Train to the end, from the last checkpoint if there is one.
@@ -113,61 +137,159 @@ class Trainer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        reporter.begin(self.member.name, self.step)
-        batches = self.recipe.batches(self.splits.train, np.random.default_rng([self.file.seed, 0]))
+        reporter.begin(self.member.name, self.step, self.spread.alarm)
         losses: list[float] = []
-        for indices, attacked in itertools.islice(batches, self.step, self.file.steps):
-            if ran_out(self.history, self.file.patience):
-                break
-            started = time.monotonic()
-            losses.append(self.one_step(indices, attacked))
-            self.step += 1
-            due = self.step % self.file.evaluate_every == 0 or self.step == self.file.steps
-            if due:
-                self._validate(float(np.mean(losses)))
-                losses.clear()
-            self.seconds += time.monotonic() - started
-            if due:
-                self._checkpoint()
-                reporter.validated(self.history[-1], self.recipe.kind)
-            reporter.advanced(self.step)
+        with StepLog(self.folder, self.step) as log:
+            for indices, attacked in self._batches():
+                if ran_out(self.history, self.file.patience):
+                    break
+                started = time.monotonic()
+                losses.append(self.one_step(indices, attacked))
+                log.add(self.logged)
+                if self.spread.judge(self.logged.spread, self.step):
+                    reporter.alarmed(self.step, self.logged.spread)
+                self.step += 1
+                due = self.step % self.file.evaluate_every == 0 or self.step == self.file.steps
+                if due:
+                    self._validate(float(np.mean(losses)))
+                    losses.clear()
+                self.seconds += time.monotonic() - started
+                if due:
+                    self._checkpoint()
+                    reporter.validated(self.history[-1], self.recipe.kind)
+                reporter.advanced(self.step)
         stopped = self.step < self.file.steps
         if stopped:
             reporter.stopped(self.step, self.file.patience or 0)
         return self._finish(stopped)
 
+    def _batches(self) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+        """The batches that are left. Those before are drawn too: a recipe may keep count of them."""
+        batches = self.recipe.batches(self.splits.train, np.random.default_rng([self.file.seed, 0]))
+        for step, (indices, attacked) in zip(range(self.file.steps), batches, strict=False):
+            self.seen.update(int(i) for i in indices)
+            if step >= self.step:
+                yield indices, attacked
+
     def one_step(self, indices: Sequence[int], attacked: Sequence[bool]) -> float:
-        """One batch; returns its loss.
+        """One batch: attack, loss, gradient, Adam; leaves its log line in `logged` and returns its loss.
 
         Raises:
-            TrainingError: The recipe asks for attacked images, or the gradient is not finite.
+            TrainingError: The gradient is not finite, or the recipe saw what cannot be.
         """
-        if any(attacked):
-            raise TrainingError(
-                f"recipe '{self.file.recipe.name}' asks for attacked images, and this trainer has no inner attack yet. "
-                "Use the recipe 'clean'."
-            )
-        _training_mode(self.metric)
+        began = time.perf_counter()
         for group in self.optimiser.param_groups:
             group["lr"] = self.file.learning_rate * _schedule(self.file, self.step)
         chosen = [self.splits.train[i] for i in indices]
-        batch = training_batch(chosen, attacked, self.images, self.file, self.step, self.recipe.kind)
-        batch = Batch({key: value.to(self.device) for key, value in batch.items()})
-        self.optimiser.zero_grad(set_to_none=True)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            self._seed()
-            if self.link is not None and self.step == 0:
+        batch = training_batch(chosen, attacked, self.images, self.file, self.step, self.recipe.kind, self.limits)
+        batch = Batch({key: value.to(self.device) for key, value in batch.items()}, self.helpers.__getitem__)
+        if self.link is not None and self.step == 0:
+            _training_mode(self.metric)
+            with self._seeded():
                 self.link.start(batch)
-            loss, _ = self.recipe.loss(self.model, batch)
+        spent = Spent()
+        if self.inner is not None:
+            batch, spent = self.inner(self.model, batch, [entry.id for entry in chosen], self.step)
+        _training_mode(self.metric)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.overheard.answers.clear()
+        with self._seeded():
+            loss, figures = self._loss(batch)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.file.gradient_clip)
-        if not bool(norm.isfinite()):
+        ratio = self._ratio(batch)
+        copied = torch.stack([value.detach().double() for value in (loss, norm, ratio, *figures.values())]).tolist()
+        if not math.isfinite(copied[1]):
             raise TrainingError(f"the gradient is not finite at step {self.step}. Lower the learning rate.")
         self.optimiser.step()
         with torch.no_grad():
             for parameter in self.held:
                 parameter.clamp_(min=0)
-        return float(loss.detach())
+        self._averaged_in()
+        scored = sum(len(answer) for answer in self.overheard.answers)
+        self._account(spent, scored, attacked)
+        self.logged = Step(
+            step=self.step,
+            loss=copied[0],
+            figures=dict(zip(figures, copied[3:], strict=True)),
+            gradient_norm=copied[1],
+            forwards=spent.forwards + scored,
+            backwards=spent.backwards + scored,
+            attack_s=round(spent.seconds, 4),
+            step_s=round(time.perf_counter() - began, 4),
+            spread=copied[2],
+        )
+        return self.logged.loss
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        try:
+            return self.recipe.loss(self.overheard, batch)
+        except ContradictionError as error:
+            name = self.file.recipe.name
+            raise TrainingError(
+                f"recipe '{name}' at step {self.step}: {error}. This cannot be and is a bug of the recipe or the "
+                "trainer, so the training stops: please report it with the recipe file."
+            ) from error
+
+    def _ratio(self, batch: Batch) -> Tensor:
+        """std(prediction) / std(label) over the last training batches; nan for triplets, which have no labels."""
+        if self.recipe.kind == "triplets":
+            return torch.full((), torch.nan, device=self.device)
+        return self.spread.hear(self.overheard.answers, batch["target"])
+
+    def _account(self, spent: Spent, scored: int, attacked: Sequence[bool]) -> None:
+        """Add up what a step cost; a validation's attacks are not among it."""
+        found = {
+            "forwards": spent.forwards + scored,
+            "backwards": spent.backwards + scored,
+            "attack_s": spent.seconds,
+            "clean": len(attacked) - sum(attacked),
+            "attacked": sum(attacked),
+        }
+        for key, value in found.items():
+            self.spent[key] += value
+
+    def _state(self) -> dict[str, Tensor]:
+        """Copies of metric and link, by names that cannot clash."""
+        link = {} if self.link is None else {f"link {key}": value for key, value in self._link_state().items()}
+        return {**_copied(self.metric), **link}
+
+    def _averaged_in(self) -> None:
+        """Take the weights into their running mean, which forgets its untrained beginning faster."""
+        if self.file.ema is None:
+            return
+        decay = min(self.file.ema, (1 + self.step) / (10 + self.step))
+        for key, value in self._state().items():
+            mean = self.average[key]
+            if mean.is_floating_point():
+                mean.mul_(decay).add_(value, alpha=1 - decay)
+            else:
+                mean.copy_(value)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Within it, metric and link are what is validated and kept: the running mean where there is one."""
+        if self.file.ema is None:
+            yield
+            return
+        own = self._state()
+        self._set_state(self.average)
+        try:
+            yield
+        finally:
+            self._set_state(own)
+
+    def _set_state(self, state: Mapping[str, Tensor]) -> None:
+        self.metric.load_state_dict({key: value for key, value in state.items() if not key.startswith("link ")})
+        if self.link is not None:
+            self._set_link({key.removeprefix("link "): v for key, v in state.items() if key.startswith("link ")})
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Within it, torch's generator follows from (seed, step); outside it is as it was."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            self._seed()
+            yield
 
     def _seed(self) -> None:
         """Dropout of a metric that has some follows from (seed, step), as batches do."""
@@ -177,15 +299,22 @@ class Trainer:
             torch.cuda.manual_seed(seed)
 
     def _validate(self, loss: float) -> None:
-        quality = qualities(self.metric, self.splits.val, self.images, self.device)
-        finite = bool(np.isfinite(quality).all()) and all(bool(p.isfinite().all()) for p in self.parameters)
-        figure, spread = validation(quality, self.splits.val, self.file, self.link) if finite else (math.nan, math.nan)
-        if not math.isfinite(spread):
-            raise self._diverged("weights or validation scores", self.step)
-        point = Validation(self.step, figure, spread, loss, not spread >= COLLAPSE)
-        self.history.append(point)
-        if best_of(self.history) is point:
-            self.best, self.best_link = _copied(self.metric), self._link_state()
+        with self._kept():
+            quality = qualities(self.metric, self.splits.val, self.images, self.device)
+            finite = bool(np.isfinite(quality).all()) and all(bool(p.isfinite().all()) for p in self.parameters)
+            scored = validation(quality, self.splits.val, self.file, self.link) if finite else (math.nan, math.nan)
+            figure, spread = scored
+            if not math.isfinite(spread):
+                raise self._diverged("weights or validation scores", self.step)
+            robust = self.robust(self.model)[0] if self.robust is not None else ()
+            point = Validation(self.step, figure, spread, loss, not spread >= COLLAPSE, *robust)
+            self.history.append(point)
+            if self._kept_validation() is point:
+                self.best, self.best_link = _copied(self.metric), self._link_state()
+
+    def _kept_validation(self) -> Validation:
+        """The validation whose weights are kept so far."""
+        return self.history[-1] if self.file.keep == "last" else best_of(self.history)
 
     def _diverged(self, what: str, step: int) -> TrainingError:
         return TrainingError(
@@ -209,6 +338,11 @@ class Trainer:
             link=self._link_state(),
             best_link=self.best_link,
             moments=self.optimiser.state_dict()["state"],
+            average=self.average,
+            window=self.spread.state(),
+            armed=self.spread.armed,
+            alarm=self.spread.alarm,
+            spent=self.totals,
         )
         save_checkpoint(self.folder, state)
 
@@ -222,6 +356,14 @@ class Trainer:
         self.best, self.best_link = dict(state.best), dict(state.best_link)
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state.moments})
         self.step, self.seconds, self.history = state.step, state.seconds, list(state.history)
+        self.average = dict(state.average)
+        self.spread.restore(state.window, state.armed, state.alarm, self.device)
+        self.spent |= {key: state.spent[key] for key in self.spent if key in state.spent}
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """What training cost so far; of validations only their time is in `seconds`."""
+        return {**self.spent, "attack_s": round(self.spent["attack_s"], 3), "distinct": len(self.seen)}
 
     def _link_state(self) -> dict[str, Tensor]:
         if self.link is None:
@@ -240,13 +382,15 @@ class Trainer:
             link = {"a": float(self.best_link["a"]), "b": float(self.best_link["log_b"].exp())}
         return Trained(
             weights=self.best,
-            best=best_of(self.history),
+            best=self._kept_validation(),
             history=tuple(self.history),
             stopped=stopped,
             link=link,
             test=self._test() if self.splits.test else None,
             facts=self.facts,
             seconds=self.seconds,
+            alarm=self.spread.alarm,
+            spent=self.totals,
         )
 
     def _test(self) -> Mapping[str, Any]:
@@ -254,11 +398,11 @@ class Trainer:
         path, identity = self.folder / _TESTED, self.identity
         if path.is_file():
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if known["identity"] == identity and known["step"] == best_of(self.history).step:
+            if known["identity"] == identity and known["step"] == self._kept_validation().step:
                 return dict(known["test"])
         self.metric.load_state_dict(self.best)
         quality = qualities(self.metric, self.splits.test, self.images, self.device)
-        step = best_of(self.history).step
+        step = self._kept_validation().step
         if not np.isfinite(quality).all():
             raise self._diverged("test scores", step)
         figures = tested(quality, self.splits.test)

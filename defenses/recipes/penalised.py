@@ -1,0 +1,84 @@
+"""Adversarial training with penalised labels (AT-): the more an attack is seen, the lower its label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defenses.recipes.clean import regression, shuffled_passes
+from harness.contracts import Batch, Entry, Metric, Recipe, register
+
+CONSTANT = "constant"
+"""The distance that is the same for every image."""
+
+
+@register("penalised")
+@dataclass(frozen=True)
+class Penalised(Recipe):
+    """Eq. 5 on attacked images with penalised labels and, beside them, on the same images unattacked.
+
+    The label of an attacked image is clip(y - penalty x D(attacked, unattacked) x (high - low), low, high), with the
+    lowest and the highest label of the train split: the label penalty of Chistyakova et al. (AT-), whose own distance
+    is 1 - SSIM. D compares with the unattacked image and not with the reference, and no gradient goes through it.
+    """
+
+    attacks: ClassVar[bool] = True
+    penalty: float = 1.0
+    """Labels lost at a distance of 1, as a share of their range."""
+    distance: str = "ssim"
+    """A registered metric such as ssim, ms_ssim, lpips-alex or lpips-vgg, clamped to [0, 1], or `constant`.
+
+    Of a metric of which higher is better, D is 1 - score: it should be 1 for an image and itself, like SSIM."""
+    constant: float = 0.05
+    """D of every image where `distance` is `constant`."""
+    alpha: float = 0.7
+    """Weight of the MSE; the rest is on the PLCC."""
+    batch: int = 8
+    """Images in a batch, each of them attacked and unattacked; the recipe file's ``batch``."""
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "constant"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} should be in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.penalty < float("inf"):
+            raise ValueError(f"penalty should be 0 or more, got {self.penalty}")
+
+    def uses_metrics(self) -> tuple[str, ...]:
+        """The metric that D is made of, unless it is constant."""
+        return () if self.distance == CONSTANT else (self.distance,)
+
+    def batches(
+        self, entries: Sequence[Entry], rng: np.random.Generator
+    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+        """Shuffled passes over the entries, cut into batches; every row is attacked."""
+        for indices in shuffled_passes(len(entries), self.batch, rng):
+            yield indices, [True] * self.batch
+
+    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Eq. 5 on both halves at once; logs ``mse``, ``plcc`` and ``penalty``, the mean of what labels lost."""
+        target = batch["target"]
+        lowered = self.penalised(batch)
+        prediction = metric(ref=batch["ref"].repeat(2, 1, 1, 1), dist=torch.cat((batch["dist"], batch["clean"])))
+        loss, figures = regression(prediction, torch.cat((lowered, target)), self.alpha)
+        return loss, {**figures, "penalty": (target - lowered).mean()}
+
+    @torch.no_grad()
+    def penalised(self, batch: Batch) -> Tensor:
+        """Labels of the attacked images, [N] in label units."""
+        low, high = batch["limits"].unbind()
+        lost = self.penalty * self._distances(batch) * (high - low)
+        return torch.minimum(torch.maximum(batch["target"] - lost, low), high)
+
+    def _distances(self, batch: Batch) -> Tensor:
+        """D of each attacked image from the same image unattacked, [N] in [0, 1]."""
+        if self.distance == CONSTANT:
+            return torch.full_like(batch["target"], self.constant)
+        judge = batch.plugin(self.distance)
+        score = judge(ref=batch["clean"], dist=batch["dist"])
+        distances: Tensor = 1 - score if judge.higher_is_better else score
+        return distances.clamp(0, 1)

@@ -1,0 +1,44 @@
+"""Vanilla adversarial training (R-): attacked images, and the labels of the unattacked ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from defenses.recipes.clean import regression, shuffled_passes
+from harness.contracts import Batch, Entry, Metric, Recipe, register
+
+
+@register("vanilla")
+@dataclass(frozen=True)
+class Vanilla(Recipe):
+    """The regression loss of Eq. 5 on attacked images alone, labels unchanged (Eq. 2); uniform batches.
+
+    What is attacked is pulled back to the quality that people gave the image before: the loss takes it that an
+    opinion does not change within the budget.
+    """
+
+    attacks: ClassVar[bool] = True
+    alpha: float = 0.7
+    """Weight of the MSE; the rest is on the PLCC."""
+    batch: int = 8
+    """Images in a batch, all attacked; the recipe file's ``batch``."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha should be in [0, 1], got {self.alpha}")
+
+    def batches(
+        self, entries: Sequence[Entry], rng: np.random.Generator
+    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+        """Shuffled passes over the entries, cut into batches; every row is attacked."""
+        for indices in shuffled_passes(len(entries), self.batch, rng):
+            yield indices, [True] * self.batch
+
+    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Eq. 5 on the attacked images; logs ``mse`` and ``plcc``."""
+        return regression(metric(ref=batch["ref"], dist=batch["dist"]), batch["target"], self.alpha)
