@@ -284,18 +284,17 @@ def _says(work: Work, arm: str) -> str:
 
 
 def _cost(work: Work, cell: Cell) -> dict[str, float]:
-    folder, keys = work.run(cell), work.matrix.keys(cell.arm)
-    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
-    run = json.loads((folder / "run.json").read_text())["members"]["only"]
-    last = run["history"][-1]
+    run = json.loads((work.run(cell) / "run.json").read_text())["members"]["only"]
+    cost, last, steps = run["cost"], run["history"][-1], work.matrix.keys(cell.arm)["steps"]
     return {
-        "steps": len(steps),
-        "images a step": keys["batch"],
-        "distinct images": run.get("distinct", np.nan),
-        "forwards": sum(step["forwards"] for step in steps),
-        "backwards": sum(step["backwards"] for step in steps),
-        "attack share of time": sum(s["attack_s"] for s in steps) / sum(s["step_s"] for s in steps),
+        "steps": steps,
+        "clean a step": cost["clean"] / steps,
+        "attacked a step": cost["attacked"] / steps,
+        "distinct images": cost["distinct"],
+        "forwards": cost["forwards"],
+        "backwards": cost["backwards"],
         "minutes": run["seconds"] / 60,
+        "of them attack": cost["attack_s"] / 60,
         "val std ratio": last["spread"],
         "collapsed": float(last["collapsed"]),
     }

@@ -72,8 +72,8 @@ def _sections(work: Work, images: Images, tables: Mapping[str, pd.DataFrame], fa
             "training would give is not in them."
         )
         + "\n",
-        "**Honest** is the pair accuracy where the worse image is restored and the better one gets random noise, in the "
-        "same ball: what can be asked of a metric that tells real changes, and no bound.\n",
+        "**Honest** is the pair accuracy where the worse image is restored and the better one gets random noise in "
+        "the same ball: what can be asked of a metric that tells real changes, and no bound.\n",
         f"Collapsed in scale (std ratio below .2): {', '.join(fallen) or 'none'}.\n",
         f"Dropped to end in time: {', '.join(work.dropped) or 'nothing'}.\n",
         _rate_told(work),
