@@ -8,7 +8,7 @@ python benchmarks/matrix suites/train/defenses_mini/matrix.yaml analyse
 
 Every phase may be killed, and the same command goes on. All stands in ``results/runs/matrix-NAME``, or under --out:
 recipe files, run folders of trainings, weights, the runs of the evaluation, and ``analysis/`` with Markdown, CSV and a
-PNG. `time` wants a machine without other work; without it nothing is dropped.
+PNG. Without `time` nothing is dropped.
 
 Equal for all arms (protocol of the comparison): the base weights of a seed, steps, attacked images a step, the inner
 attack and its direction unless that is the arm's question, one learning rate for all chosen on validation, last

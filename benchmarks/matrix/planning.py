@@ -74,18 +74,20 @@ def _costs(work: Work) -> Iterator[tuple[str, float]]:
 
 
 def _timed(work: Work, arm: str) -> tuple[float, float]:
-    """Seconds of a step and of a validation."""
+    """Processor seconds of a step and of a validation: what the clock would say on a machine without other work."""
     recipe = work.recipe(Cell(arm, 0), steps=_STEPS, evaluate_every=_STEPS)
     (work.folder / "training").mkdir(exist_ok=True)
     run = work.run(Cell(arm, 0))
+    wall, processor = time.perf_counter(), time.process_time()
     minutes = train_one(recipe, run)["minutes"]
+    alone = min(1.0, (time.process_time() - processor) / (time.perf_counter() - wall))
     taken = [json.loads(line)["step_s"] for line in (run / "steps.jsonl").read_text().splitlines()]
-    return statistics.median(taken[1:]), max(0.0, 60 * minutes - sum(taken))
+    return alone * statistics.median(taken[1:]), alone * max(0.0, 60 * minutes - sum(taken))
 
 
 def _per_image(work: Work, kind: str) -> float:
-    """Seconds of one image of one scorer, on one worker."""
+    """Processor seconds of one image of one scorer, on one worker."""
     part = part_of(work, kind).model_copy(update={"limit": SLICE, "arms": [], "members": 1, "shares": []})
-    began = time.perf_counter()
+    began = time.process_time()
     run_part(work, part, kind, workers=1)
-    return (time.perf_counter() - began) / SLICE
+    return (time.process_time() - began) / SLICE
