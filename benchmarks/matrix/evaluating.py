@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from cells import Cell, Work
 from declared import BASE, Evaluation
-from safetensors.torch import load_file, save_file
 
 from harness.api import run
 from harness.files import write_whole
@@ -79,18 +77,12 @@ def _files(work: Work, part: Evaluation, cells: Sequence[Cell]) -> list[tuple[st
     arm = cells[0].arm
     if not part.shares:
         return [(arm, {cell.member: work.weights(cell) for cell in cells})]
-    found = []
-    for share in part.shares:
-        files = {}
-        for cell in cells:
-            files[cell.member] = work.weights(f"{cell.name}.{share:g}")
-            if not files[cell.member].is_file():
-                mixed(work.weights(Cell(BASE, cell.member)), work.weights(cell), share, files[cell.member])
-        found.append((f"{arm}@{share:g}", files))
-    return found
+    from harness.training.mix import mix
 
-
-def mixed(base: Path, arm: Path, share: float, path: Path) -> None:
-    """Write weights between two of the same metric: so much of the arm's, the rest of the base's."""
-    one, other = load_file(base), load_file(arm)
-    save_file({name: torch.lerp(one[name], other[name], share) for name in one}, path)
+    folder = work.folder / "mixtures"
+    found: dict[str, dict[int, Path]] = {}
+    for cell in cells:
+        base = work.weights(Cell(BASE, cell.member))
+        for one in mix(str(base), str(work.weights(cell)), part.shares, folder, cell.name):
+            found.setdefault(f"{arm}@{one.share:g}", {})[cell.member] = one.path
+    return list(found.items())

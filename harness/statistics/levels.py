@@ -43,8 +43,9 @@ def two_levels(
 ) -> Interval:
     """The 95 % interval of a figure's mean over trainings, for other images and for other trainings.
 
-    The ends of both levels' intervals are as far from the mean, and the squares of their distances add up (MOVER; Zou &
-    Donner, Statistics in Medicine 27, 2008), which keeps each interval's asymmetry.
+    Of each level's interval, the squares of the distances from the mean to its ends add up (MOVER; Zou & Donner,
+    Statistics in Medicine 27, 2008), so that the asymmetry of the images' one is kept. That of the trainings is
+    Student's: nothing but their spread is known of them.
 
     Args:
         values: The figure of each of S trainings.
@@ -60,7 +61,7 @@ def two_levels(
     images = interval(mean, np.mean(spreads, axis=0), clusters, scale, present)
     if len(values) < LEAST_TRAININGS:
         return Interval(images.low, images.high, images.bias, True)
-    trainings = interval(mean, without_each(values), len(values), scale)
+    trainings = interval(mean, without_each(values), len(values))
     low = mean - float(np.hypot(mean - images.low, mean - trainings.low))
     high = mean + float(np.hypot(images.high - mean, trainings.high - mean))
     least, most = {"plain": (-np.inf, np.inf), "correlation": (-1.0, 1.0), "share": (0.0, 1.0)}[scale]
