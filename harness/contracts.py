@@ -509,6 +509,8 @@ class Dataset:
     """Names `entries` accepts. A set with "train" is calibrated on it, one without on the evaluated split.
 
     An instance may have others than its class, where parameters ask for them."""
+    calibrated_on_train: ClassVar[bool] = True
+    """False: calibrated on the evaluated split although there is "train", as a set that gained it later always was."""
     cluster_noun: ClassVar[str] = "cluster"
     """What tables call an `Entry.cluster`, in the singular; where entries have none, units are called references."""
     group_names: ClassVar[Mapping[str, str]] = {}

@@ -22,7 +22,7 @@ WIDENING = 1.5
 FEWEST_LABELS = 3
 """Different labels in a band: its ends and something between them."""
 
-Floats = npt.NDArray[np.float64]
+_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Bands:
             flags[anchors] = False
             yield rows.tolist(), flags.tolist()
 
-    def _of_a_band(self, values: Floats, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], list[int]]:
+    def _of_a_band(self, values: _Floats, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], list[int]]:
         """Rows in order of label, and which of them are anchors."""
         band = self._band(values, rng)
         band = rng.permutation(band)  # so that it is chance which of equal labels becomes an anchor
@@ -115,7 +115,7 @@ class Bands:
         chosen = np.sort(np.concatenate((anchors, others)))
         return band[chosen], np.searchsorted(chosen, anchors).tolist()
 
-    def _band(self, values: Floats, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _band(self, values: _Floats, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Indices of the images in a band that holds enough."""
         low, high = values.min(), values.max()
         span = self.width * (high - low)
@@ -127,16 +127,16 @@ class Bands:
             span *= WIDENING
         return np.arange(len(values))
 
-    def _holds(self, values: Floats, start: float, span: float) -> bool:
+    def _holds(self, values: _Floats, start: float, span: float) -> bool:
         inside = values[_within(values, start, span)]
         return len(inside) >= self.batch and len(np.unique(inside)) >= FEWEST_LABELS
 
 
-def _within(values: Floats, start: float, span: float) -> npt.NDArray[np.int64]:
+def _within(values: _Floats, start: float, span: float) -> npt.NDArray[np.int64]:
     return np.flatnonzero((values >= start) & (values <= start + span))
 
 
-def anchor_places(labels: Floats, count: int, places: Literal["even", "quantile"] = "even") -> list[int]:
+def anchor_places(labels: _Floats, count: int, places: Literal["even", "quantile"] = "even") -> list[int]:
     """The first, the last, and for each place between them in turn the nearest label that is not taken yet.
 
     Args:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from defenses.recipes.clean import regression, shuffled_passes
-from harness.contracts import Batch, Entry, Metric, Recipe, register
+from harness.contracts import Batch, Entry, Metric, Recipe, UserError, register
 
 CONSTANT = "constant"
 """The distance that is the same for every image."""
+_NEAR_ONE = 0.01
 
 
 @register("penalised")
@@ -33,7 +34,7 @@ class Penalised(Recipe):
     distance: str = "ssim"
     """A registered metric such as ssim, ms_ssim, lpips-alex or lpips-vgg, clamped to [0, 1], or `constant`.
 
-    Of a metric of which higher is better, D is 1 - score: it should be 1 for an image and itself, like SSIM."""
+    Of a metric of which higher is better, D is 1 - score: it must be 1 for an image and itself, like SSIM."""
     constant: float = 0.05
     """D of every image where `distance` is `constant`."""
     alpha: float = 0.7
@@ -63,7 +64,8 @@ class Penalised(Recipe):
         """Eq. 5 on both halves at once; logs ``mse``, ``plcc`` and ``penalty``, the mean of what labels lost."""
         target = batch["target"]
         lowered = self.penalised(batch)
-        prediction = metric(ref=batch["ref"].repeat(2, 1, 1, 1), dist=torch.cat((batch["dist"], batch["clean"])))
+        reference = metric.encode(batch["ref"])
+        prediction = torch.cat([metric.score(reference, batch[part]) for part in ("dist", "clean")])
         loss, figures = regression(prediction, torch.cat((lowered, target)), self.alpha)
         return loss, {**figures, "penalty": (target - lowered).mean()}
 
@@ -80,5 +82,16 @@ class Penalised(Recipe):
             return torch.full_like(batch["target"], self.constant)
         judge = batch.plugin(self.distance)
         score = judge(ref=batch["clean"], dist=batch["dist"])
+        if judge.higher_is_better and float(batch["step"]) == 0:
+            self._refuse_unbounded(judge, batch["clean"])
         distances: Tensor = 1 - score if judge.higher_is_better else score
         return distances.clamp(0, 1)
+
+    def _refuse_unbounded(self, judge: Metric, images: Tensor) -> None:
+        """Of decibels, say, 1 - score would be no distance, and no label would be penalised."""
+        same = float(judge(ref=images, dist=images).mean())
+        if not abs(same - 1) <= _NEAR_ONE:
+            raise UserError(
+                f"recipe 'penalised': distance '{self.distance}' gives an image compared with itself {same:.4g} and "
+                "not 1, so 1 - score is no distance. Take ssim, ms_ssim, lpips-alex, lpips-vgg or constant."
+            )

@@ -159,8 +159,9 @@ def _dataset_facts(plan: Plan, split: SplitSpec) -> DatasetFacts:
 
 def _calibration(use: DatasetUse) -> str:
     """The samples that facts come from, in words."""
-    own = use.calibration_split == use.split
-    where = "itself, which has no split train beside it" if own else use.calibration_split
+    where = use.calibration_split
+    if where == use.split:
+        where = "itself, which has no split train beside it" if use.calibrated_on_train else "itself"
     return f"the first {CALIBRATION_SAMPLES} samples of split {where}"
 
 

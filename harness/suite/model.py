@@ -53,6 +53,8 @@ class DatasetUse(Use):
     """Of which image files the contents are looked at."""
     cluster_noun: str = "cluster"
     """`Dataset.cluster_noun`: a word of tables, no part of identity."""
+    calibrated_on_train: bool = True
+    """`Dataset.calibrated_on_train`; identity has what follows from it, the facts of the calibration split."""
 
     def identity(self) -> dict[str, Any]:
         """Adds the split; the plan adds the fingerprint."""
@@ -61,12 +63,12 @@ class DatasetUse(Use):
     @property
     def calibration_split(self) -> str:
         """The split that facts about scorers come from."""
-        return "train" if "train" in self.splits else self.split
+        return "train" if self.calibrated_on_train and "train" in self.splits else self.split
 
     @property
     def learns_apart(self) -> bool:
         """Whether the calibration split shares no image with the evaluated one ("all" holds every split)."""
-        return "train" in self.splits and self.split not in ("train", "all")
+        return self.calibration_split != self.split and self.split != "all"
 
 
 @dataclass(frozen=True)

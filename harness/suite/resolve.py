@@ -295,7 +295,9 @@ def _learnt_where_judged(datasets: _Placed, suite: Suite, registry: Registry) ->
         learnt = [f"'{one.label}' learns" for one in suite.attacks if one.fits and (use.label, one.label) in left]
         if "error" in suite.directions and use.shape == "pairs" and suite.attacks:
             learnt.append("the direction 'error' learns its line to the opinions")
-        if "train" in use.splits:
+        if not use.calibrated_on_train:
+            cure = f"'{use.name}' is calibrated on what it evaluates: leave that out, or take another data set."
+        elif "train" in use.splits:
             cure = "Evaluate another split, such as 'split: test'."
         elif "split_seed" in registry.dataset(use.name).cls.neutral:
             cure = "Add 'split_seed: 0' (train, val and test 6:2:2 by reference) or 'folds: 5' to the data set."

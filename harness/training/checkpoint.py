@@ -47,7 +47,7 @@ class Checkpoint:
     window: Tensor
     """Moments of predictions and labels of the last batches, [batches, 6]."""
     armed: bool
-    """The spread over such batches has been above the bar."""
+    """Whether the alarm over such batches is on."""
     alarm: int | None
     """First step at which it fell below."""
     spent: Mapping[str, float]

@@ -46,13 +46,16 @@ class Spread:
     """std(prediction) / std(label) over the last training batches, and whether it has fallen to almost nothing.
 
     SROCC does not see a metric shrink to a constant, and it can be over before the first validation.
+
+    Args:
+        armed: Whether the alarm is on. What an untrained metric says varies by chance before it has learnt anything,
+            and shrinks on the way: there the first validation at which it varies enough switches the alarm on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, armed: bool = True) -> None:
         self.sums: deque[Tensor] = deque(maxlen=_WINDOW)
         """Of each batch: count, sum and sum of squares of predictions, the same of labels; float64 [6]."""
-        self.armed = False
-        """The ratio has been above the bar: an untrained metric begins as a constant, which is no collapse."""
+        self.armed = armed
         self.alarm: int | None = None
         """The first step at which it fell below the bar."""
 
@@ -73,9 +76,7 @@ class Spread:
 
     def judge(self, ratio: float, step: int) -> bool:
         """Whether the alarm goes off at this very step."""
-        if ratio >= COLLAPSE:
-            self.armed = True
-        elif self.armed and self.alarm is None and ratio < COLLAPSE:
+        if self.armed and self.alarm is None and ratio < COLLAPSE:
             self.alarm = step
             return True
         return False

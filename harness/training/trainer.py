@@ -39,6 +39,8 @@ from harness.training.steps import Step, StepLog
 from harness.wording import did_you_mean
 
 _TESTED = "tested.json"
+_LINK_STARTS_FROM = 32
+"""Items whose least-squares line the affine link begins at, where the first batch may not do."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Trainer:
         self.helpers = {name: default_metric(name, registry, device) for name in self.recipe.uses_metrics()}
         self.limits = limits_of(self.splits.train, file) if self.recipe.kind == "pairs" else None
         self.average: dict[str, Tensor] = self._state() if file.ema is not None else {}
-        self.spread = Spread()
+        self.spread = Spread(armed=self.started is not None)
         self.spent = {"forwards": 0, "backwards": 0, "attack_s": 0.0, "clean": 0, "attacked": 0}
         self.seen: set[int] = set()
         """Entries of the train split that were in a batch."""
@@ -171,6 +173,19 @@ class Trainer:
             if step >= self.step:
                 yield indices, attacked
 
+    def _link_starts_from(self, batch: Batch) -> Batch:
+        """The first batch; where a recipe attacks and a batch may be a narrow band of labels, a draw from all of them.
+
+        A line through a band is hardly more than the noise within it, and its slope next to nothing.
+        """
+        if not self.recipe.attacks:
+            return batch
+        rng, train = np.random.default_rng([self.file.seed, 3]), self.splits.train
+        chosen = [train[i] for i in rng.choice(len(train), min(len(train), _LINK_STARTS_FROM), replace=False)]
+        flags = [False] * len(chosen)
+        drawn = training_batch(chosen, flags, self.images, self.file, self.step, self.recipe.kind, self.limits)
+        return Batch({key: value.to(self.device) for key, value in drawn.items()})
+
     def one_step(self, indices: Sequence[int], attacked: Sequence[bool]) -> float:
         """One batch: attack, loss, gradient, Adam; leaves its log line in `logged` and returns its loss.
 
@@ -186,7 +201,7 @@ class Trainer:
         if self.link is not None and self.step == 0:
             _training_mode(self.metric)
             with self._seeded():
-                self.link.start(batch)
+                self.link.start(self._link_starts_from(batch))
         spent = Spent()
         if self.inner is not None:
             batch, spent = self.inner(self.model, batch, [entry.id for entry in chosen], self.step)
@@ -309,6 +324,7 @@ class Trainer:
             robust = self.robust(self.model)[0] if self.robust is not None else ()
             point = Validation(self.step, figure, spread, loss, not spread >= COLLAPSE, *robust)
             self.history.append(point)
+            self.spread.armed = self.spread.armed or not point.collapsed
             if self._kept_validation() is point:
                 self.best, self.best_link = _copied(self.metric), self._link_state()
 

@@ -97,6 +97,9 @@ class _ComparePatterns(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         y, reference_code = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of the gradient is wanted, which the work in place below has none of
+            (slope,) = torch.autograd.grad(soft_patterns(y, reference_code), y, gradients[0], create_graph=True)
+            return slope, None
         of_code, of_share = gradients[0].split(1, dim=1)
         of_code = of_code * (1 / 255 / TEMPERATURE)
         of_share = of_share * (1 / 8 / TEMPERATURE)

@@ -271,14 +271,18 @@ def test_fingerprint_follows_both_files(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_triplets_share_a_reference_and_follow_the_proxy() -> None:
     data, quality = Mini2AFC(), {row["id"]: float(row["quality"]) for row in ROWS}
-    entries = data.entries("test")
-    assert len(entries) == len({e.id for e in entries}) == 24
-    assert sum(e.judge or 0 for e in entries) == 12
-    for entry in entries:
-        p0, p1 = data._triplets[entry.id]
-        assert p0.reference_id == p1.reference_id == entry.reference_id and p0.group != p1.group
-        assert entry.judge == float(quality[p1.id] > quality[p0.id])
-        assert 0.08 <= abs(quality[p1.id] - quality[p0.id]) <= 0.35
-    images, (p0, p1) = data.load(entries[0]), data._triplets[entries[0].id]
+    for split, count in (("train", 640), ("val", 80), ("test", 24)):
+        entries = data.entries(split)
+        assert len(entries) == len({e.id for e in entries}) == count
+        assert sum(e.judge or 0 for e in entries) == count / 2
+        assert {e.reference_id for e in entries} <= {e.reference_id for e in Mini().entries(split)}
+        for entry in entries:
+            p0, p1 = data._triplets[split][entry.id]
+            assert p0.reference_id == p1.reference_id == entry.reference_id and p0.group != p1.group
+            assert entry.judge == float(quality[p1.id] > quality[p0.id])
+            assert 0.08 <= abs(quality[p1.id] - quality[p0.id]) <= 0.35
+        taken = [entry.id for pair in data._triplets[split].values() for entry in pair]
+        assert len(taken) == len(set(taken)) == 2 * count
+    images, (p0, p1) = data.load(entries[0]), data._triplets["test"][entries[0].id]
     assert set(images) == {"ref", "p0", "p1"}
     assert torch.equal(images["p1"], Mini().load(p1)["dist"]) and torch.equal(images["p0"], Mini().load(p0)["dist"])

@@ -83,3 +83,20 @@ def test_rounding_noise_flips_hardly_any_bit(noise):
     moved = y + noise * torch.randn(y.shape, generator=generator)
     flips = features._count_bits(binary_patterns(y) ^ binary_patterns(moved)).float().mean() / 8
     assert flips < 1e-3
+
+
+def test_the_gradient_of_the_gradient_is_what_differences_of_gradients_approach():
+    generator = torch.Generator().manual_seed(3)
+    ref, dist, along = torch.rand(3, 1, 1, 6, 7, generator=generator, dtype=torch.float64) / 8
+    weight, code = torch.rand(1, 2, 6, 7, generator=generator, dtype=torch.float64), binary_patterns(ref)
+
+    def slope(images, **kept):
+        leaf = images.clone().requires_grad_(True)
+        return torch.autograd.grad((compare_patterns(leaf, code) * weight).sum(), leaf, **kept)[0], leaf
+
+    first, leaf = slope(dist, create_graph=True)
+    assert torch.allclose(first, slope(dist)[0])
+    (second,) = torch.autograd.grad((first * along).sum(), leaf)
+    step = 1e-5
+    differences = (slope(dist + step * along)[0] - slope(dist - step * along)[0]) / (2 * step)
+    assert torch.allclose(second, differences, rtol=1e-5, atol=1e-5 * float(second.abs().max()))

@@ -68,6 +68,16 @@ def test_a_trained_link_is_in_the_manifest_and_not_in_the_weights(recipe, plugin
     assert "link" not in entry
 
 
+def test_the_link_of_bands_of_labels_starts_from_all_labels(recipe, plugins, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(Linked, "start", lambda self, batch: started.append(batch["target"]))
+    path = recipe("l", extra="inner: {name: pgd, steps: 1}\nkeep: last\n")
+    sets = ["recipe={name: aat, band: 0.3, top: 2, anchors: 4}", "steps=1", "batch=8", "dataset.references=30"]
+    train(path, tmp_path / "run", plugins=plugins, sets=sets)
+    (labels,) = started
+    assert len(labels) == 32 and float(labels.max() - labels.min()) > 0.9 * 4  # a band's are within .3 x 4
+
+
 def test_preferences_train_a_distance_and_are_validated_by_hard_accuracy(recipe, plugins, tmp_path, capfd):
     path = recipe("pref", dataset="stripes_2afc", extra="trainable: ['heads.*']\nnonnegative: ['heads.*']\n")
     sets = ["recipe=preference", "dataset.test=test"]
