@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cells import PLAN, Cell, Work
-from declared import BASE
+from declared import BASE, merged
 from evaluating import KINDS, SLICE, part_of, run_part
 from training import SIDE_BY_SIDE, train_one
 
@@ -54,7 +54,12 @@ def _costs(work: Work) -> Iterator[tuple[str, float]]:
     matrix = work.matrix
     with tempfile.TemporaryDirectory() as name:
         scratch = Work(matrix, Path(name))
-        steps = {arm: _timed(scratch, arm) for arm in (BASE, *matrix.arms)}
+        alike: dict[str, tuple[float, float]] = {}  # arms that differ in what costs nothing are timed once
+        steps = {}
+        for arm in (BASE, *matrix.arms):
+            keys = merged(matrix.keys(arm), {"label_scale": None})
+            told = json.dumps(keys | {"inner": {**keys.get("inner", {}), "direction": None}}, sort_keys=True)
+            steps[arm] = alike[told] = alike.get(told) or _timed(scratch, arm)
         image = {kind: _per_image(scratch, kind) for kind in KINDS if part_of(work, kind)}
     for arm in matrix.rate.arms if matrix.rate else ():
         assert matrix.rate is not None
