@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from cells import Cell, Work
 from declared import BASE
 from evaluating import member_label
@@ -110,6 +109,7 @@ def read_outcomes(work: Work, kind: str) -> tuple[Images, Outcomes]:
     return images, {
         arm: {m: _joined(parts, work.matrix.label_scale(arm)) for m, parts in sorted(of.items())}
         for arm, of in found.items()
+        if of
     }
 
 
@@ -181,7 +181,7 @@ def all_figures(images: Images, outcomes: Outcomes) -> Figures:
     return {arm: {m: figures(images, one) for m, one in of.items()} for arm, of in outcomes.items()}
 
 
-def arm_rows(work: Work, images: Images, found: Figures) -> Iterator[dict[str, Any]]:
+def arm_rows(images: Images, found: Figures) -> Iterator[dict[str, Any]]:
     """A row per arm and figure: mean over members, its interval, and each member's own."""
     for arm, of in found.items():
         for name, scale in SCALES.items():
@@ -227,6 +227,8 @@ def masking_rows(work: Work) -> Iterator[dict[str, Any]]:
         return
     evaluated, checked = (_by_item(work, kind) for kind in ("evaluation", "check"))
     for (metric, defense), (data, scorer) in checked.items():
+        if (metric, defense) not in evaluated:
+            continue
         whole, own = evaluated[metric, defense]
         places = [whole.items.index(item) for item in data.items]
         clean = scorer.clean.mean(axis=0)
@@ -266,9 +268,10 @@ def _by_item(work: Work, kind: str) -> dict[tuple[str, str], tuple[Evaluated, Sc
 
 def cost_rows(work: Work) -> Iterator[dict[str, Any]]:
     """Per arm what cannot be equal by definition: clean images a step, distinct images, evaluations, minutes."""
-    bases = {cell.member: _cost(work, cell) for cell in work.cells() if cell.arm == BASE}
+    trained = work.evaluated(work.matrix.evaluation, "evaluation")
+    bases = {cell.member: _cost(work, cell) for cell in trained if cell.arm == BASE}
     for arm in (BASE, *work.matrix.arms):
-        cells = [cell for cell in work.cells() if cell.arm == arm]
+        cells = [cell for cell in trained if cell.arm == arm]
         costs = [_cost(work, cell) for cell in cells]
         if not costs:
             continue
@@ -303,7 +306,7 @@ def _cost(work: Work, cell: Cell) -> dict[str, float]:
 def collapsed(work: Work, found: Figures) -> list[str]:
     """Members whose output scale collapsed: on the validation split at the last step, or on the test split."""
     names = []
-    for cell in work.cells():
+    for cell in work.evaluated(work.matrix.evaluation, "evaluation"):
         members = found.get(cell.arm, {})
         ratio = members[cell.member]["std ratio"][0] if cell.member in members else np.nan  # of folds joined in 0
         last = _cost(work, cell)

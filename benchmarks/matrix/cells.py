@@ -52,23 +52,29 @@ class Work:
         return tuple(json.loads(path.read_text())["dropped"]) if path.is_file() else ()
 
     def cells(self, *, with_base: bool = True) -> list[Cell]:
-        """Every cell that is trained, member by member, the base of each first."""
-        found = [Cell(BASE, member) for member in range(self.matrix.members.count)] if with_base else []
-        for member in range(self.matrix.members.count):
-            for name, arm in self.matrix.arms.items():
-                if member < (arm.members or self.matrix.members.count):
-                    found.append(Cell(name, member))
+        """Every cell that is trained: bases, then arms that all members have, member by member, then the others."""
+        count = self.matrix.members.count
+        found = [Cell(BASE, member) for member in range(count)] if with_base else []
+        of = {name: arm.members or count for name, arm in self.matrix.arms.items()}
+        for whole in (True, False):
+            for member in range(count):
+                found += [Cell(name, member) for name, n in of.items() if member < n and (n >= count) == whole]
         return [cell for cell in found if cell.name not in self.dropped]
 
-    def evaluated(self, part: Evaluation, kind: str) -> list[Cell]:
-        """The cells that a part of the evaluation takes."""
+    def evaluated(self, part: Evaluation, kind: str, *, planned: bool = False) -> list[Cell]:
+        """The cells that a part of the evaluation takes: of those, the ones that are trained, or all `planned`."""
         return [
             cell
             for cell in self.cells()
             if (part.arms is None or cell.arm in (BASE, *part.arms))
             and cell.member < (part.members or self.matrix.members.count)
             and f"{kind}/{cell.arm}" not in self.dropped
+            and (planned or self.weights(cell).is_file())
         ]
+
+    def untrained(self) -> list[str]:
+        """Names of cells that are neither dropped nor trained."""
+        return [cell.name for cell in self.cells() if not self.weights(cell).is_file()]
 
     def run(self, cell: Cell | str) -> Path:
         """The run folder of a training."""

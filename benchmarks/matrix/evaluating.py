@@ -25,6 +25,8 @@ def part_of(work: Work, kind: str) -> Evaluation | None:
 
 def run_part(work: Work, part: Evaluation, kind: str, workers: int | None = None) -> None:
     """Run, resume or extend one evaluation; its run folder is called after its kind."""
+    if missing := work.untrained():
+        print(f"not trained, left out: {', '.join(missing)}", flush=True)
     suite = suite_of(work, part, kind)
     path = work.folder / "suites" / f"{kind}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)

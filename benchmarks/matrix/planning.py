@@ -72,7 +72,7 @@ def _costs(work: Work) -> Iterator[tuple[str, float]]:
         yield cell.name, keys["steps"] * step + validations * validation + scored
     for kind in (kind for kind in image if kind != "evaluation"):
         part = part_of(work, kind)
-        cells = work.evaluated(part, kind)
+        cells = work.evaluated(part, kind, planned=True)
         for arm in dict.fromkeys(cell.arm for cell in cells):
             scorers = sum(cell.arm == arm for cell in cells) * (1 if arm == BASE else len(part.shares) or 1)
             yield f"{kind}/{arm}", scorers * part.limit * image[kind]

@@ -101,7 +101,8 @@ def _run(work: Work, jobs: Sequence[Job]) -> Iterator[tuple[str, Mapping[str, An
 
 def train_one(recipe: Path, folder: Path) -> dict[str, Any]:
     """Train by a recipe file; what it prints goes into a file beside its run folder. Returns the last validation."""
-    with folder.with_suffix(".log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    told = folder.with_name(f"{folder.name}.log")
+    with told.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         result = train(recipe, folder)
     last = result.histories[0][-1]
     seconds = json.loads((folder / "run.json").read_text())["members"]["only"]["seconds"]

@@ -40,7 +40,7 @@ def write_analysis(work: Work) -> Path:
     images, outcomes = read_outcomes(work, "evaluation")
     found = all_figures(images, outcomes)
     tables = {
-        "arms": pd.DataFrame(arm_rows(work, images, found)),
+        "arms": pd.DataFrame(arm_rows(images, found)),
         "contrasts": pd.DataFrame(contrast_rows(work, images, found)),
         "masking": pd.DataFrame(masking_rows(work) if (work.folder / "check").is_dir() else ()),
         "costs": pd.DataFrame(cost_rows(work)),
@@ -75,7 +75,8 @@ def _sections(work: Work, images: Images, tables: Mapping[str, pd.DataFrame], fa
         "**Honest** is the pair accuracy where the worse image is restored and the better one gets random noise in "
         "the same ball: what can be asked of a metric that tells real changes, and no bound.\n",
         f"Collapsed in scale (std ratio below .2): {', '.join(fallen) or 'none'}.\n",
-        f"Dropped to end in time: {', '.join(work.dropped) or 'nothing'}.\n",
+        f"Dropped to end in time: {', '.join(work.dropped) or 'nothing'}. "
+        f"Not trained: {', '.join(work.untrained()) or 'nothing'}.\n",
         _rate_told(work),
         "## Arms\n",
         _markdown(_pivot(arms, _WIDE, with_ends=True)),
