@@ -21,6 +21,7 @@ import pydantic
 import yaml
 
 from harness.cli.app import verb_named
+from harness.contracts import Purifier
 from harness.engine.record import as_table
 from harness.plugins.model import KINDS, Kind, Parameter, Plugin
 from harness.plugins.registry import Registry
@@ -252,6 +253,10 @@ def _facts(kind: Kind, plugin: Plugin[Any]) -> Iterator[str]:
         yield "randomised" if cls.randomised else "deterministic"
         if cls.gradient == "surrogate":
             yield "adaptive attacks use a surrogate gradient"
+        if cls.gradient == "both":
+            yield "adaptive attacks are run by its gradient and by a surrogate, and the better result is kept"
+        if cls.network is not Purifier.network:
+            yield f"weights `{plugin.weights}`" if plugin.weights else "no default weights: give `weights`"
     elif kind == "datasets":
         yield f"{cls.kind}; {cls.labels} labels; splits {', '.join(cls.splits)}"
 

@@ -29,7 +29,6 @@ from harness.rng import SampleRng
 
 __all__ = [
     "Attack",
-    "Batch",
     "Budget",
     "ContradictionError",
     "DataError",
@@ -43,6 +42,7 @@ __all__ = [
     "Recipe",
     "SampleRng",
     "Sign",
+    "TrainingBatch",
     "Tree",
     "UserError",
     "fingerprint",
@@ -559,7 +559,7 @@ class Dataset:
         return ()
 
 
-class Batch(dict[str, Tensor]):
+class TrainingBatch(dict[str, Tensor]):
     """What `Recipe.loss` gets: tensors by name, and the metrics that `Recipe.uses_metrics` names.
 
     Of pairs:
@@ -587,9 +587,9 @@ class Batch(dict[str, Tensor]):
             raise RuntimeError(f"uses_metrics() names no metric '{name}'")
         return self._build(name)
 
-    def replaced(self, **tensors: Tensor) -> Batch:
+    def replaced(self, **tensors: Tensor) -> TrainingBatch:
         """The same batch with other tensors under some names."""
-        return Batch({**self, **tensors}, self._build)
+        return TrainingBatch({**self, **tensors}, self._build)
 
 
 @dataclass(frozen=True)
@@ -623,7 +623,7 @@ class Recipe:
         return ()
 
     def uses_metrics(self) -> tuple[str, ...]:
-        """Names of every metric it asks of `Batch.plugin`: checked before the first step, and part of identity."""
+        """Names of every metric it asks of `TrainingBatch.plugin`: checked before a step, and part of identity."""
         return ()
 
     def batches(
@@ -635,13 +635,13 @@ class Recipe:
         """
         raise NotImplementedError
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Loss of one batch and figures to log, each a tensor without axes.
 
         Args:
             metric: The metric being trained, in training mode, as quality: the engine puts an affine map after a
                 distance.
-            batch: Images and labels; see `Batch`.
+            batch: Images and labels; see `TrainingBatch`.
 
         Raises:
             ContradictionError: What cannot be is seen, such as a theorem violated: the training stops as a bug.

@@ -229,6 +229,8 @@ def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Seque
     if store.report_made_from() != _state(plan.suite, store):  # of a shard that stored its last block later
         return
     weights = [use.weights_file for use in plan.metrics if use.weights_file is not None]
+    networks = [purifier.weights_file for defense in plan.suite.defenses for purifier in defense.purifiers]
+    weights += [file for file in networks if file is not None]
     named = [path for use in _uses(plan) for path in use.contents.paths]
     inputs = [*suite_files, *plan.files, *weights, *(file.parent for file in weights), *named, *registry.files, *code]
     with contextlib.suppress(OSError):  # a folder that cannot be written is looked at anew each time

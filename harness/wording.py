@@ -31,6 +31,11 @@ def scorer_text(metric: str, defense: str, threat: str, source: str) -> str:
     return f"{name} ({threat})" if threat in ("oblivious", "adaptive") else name
 
 
+def trained_name(metric: str, training: str) -> str:
+    """A metric with the weights of a training: ``birqa-tiny@aat``, as weights are named; its own without one."""
+    return f"{metric}@{training}" if training else metric
+
+
 def marked(name: str, broken: str) -> str:
     """A scorer's name, with a mark where its metric broke its contract when it was probed."""
     return f"{name} {BROKEN}" if broken else name

@@ -13,7 +13,7 @@ from torch import Tensor
 from defenses.recipes.bands import Bands
 from defenses.recipes.bound import hinges, nearest_anchors, theorem_1, top_mean
 from defenses.recipes.clean import regression
-from harness.contracts import Batch, Entry, Metric, Recipe, register
+from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 
 @register("aat")
@@ -80,7 +80,7 @@ class Anchored(Recipe):
         """Bands of labels in order of label; every row that is no anchor is attacked."""
         yield from self._bands.draw(_labels(entries), rng)
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Regression and anchored loss of one forward pass over anchors and attacked images.
 
         Logs ``mse`` and ``plcc`` of the images that are regressed on, ``hinge_top`` (the anchored loss), what

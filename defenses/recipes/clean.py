@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Batch, Entry, Metric, Recipe, register
+from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 SMALLEST_SPREAD = 1e-6
 """Standard deviation of the targets below which a batch has no correlation to train on."""
@@ -47,7 +47,7 @@ class Clean(Recipe):
         for indices in shuffled_passes(len(entries), self.batch, rng):
             yield indices, [False] * self.batch
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on one batch; logs ``mse`` and ``plcc``."""
         prediction = metric(ref=batch["ref"], dist=batch["clean"])
         target = batch["target"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from defenses.recipes.clean import regression, shuffled_passes
-from harness.contracts import Batch, Entry, Metric, Recipe, register
+from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 _SMALLEST = 1e-12
 """Length of a gradient below which it has no direction."""
@@ -52,7 +52,7 @@ class NormRegularised(Recipe):
         for indices in shuffled_passes(len(entries), self.batch, rng):
             yield indices, [False] * self.batch
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 and the penalty; logs ``mse``, ``plcc`` and ``gradient_norm``, the root of the mean square."""
         images = batch["clean"].detach().requires_grad_(True)
         with evaluating(metric):

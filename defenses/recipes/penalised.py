@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from defenses.recipes.clean import regression, shuffled_passes
-from harness.contracts import Batch, Entry, Metric, Recipe, UserError, register
+from harness.contracts import Entry, Metric, Recipe, TrainingBatch, UserError, register
 
 CONSTANT = "constant"
 """The distance that is the same for every image."""
@@ -60,7 +60,7 @@ class Penalised(Recipe):
         for indices in shuffled_passes(len(entries), self.batch, rng):
             yield indices, [True] * self.batch
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on both halves at once; logs ``mse``, ``plcc`` and ``penalty``, the mean of what labels lost."""
         target = batch["target"]
         lowered = self.penalised(batch)
@@ -70,13 +70,13 @@ class Penalised(Recipe):
         return loss, {**figures, "penalty": (target - lowered).mean()}
 
     @torch.no_grad()
-    def penalised(self, batch: Batch) -> Tensor:
+    def penalised(self, batch: TrainingBatch) -> Tensor:
         """Labels of the attacked images, [N] in label units."""
         low, high = batch["limits"].unbind()
         lost = self.penalty * self._distances(batch) * (high - low)
         return torch.minimum(torch.maximum(batch["target"] - lost, low), high)
 
-    def _distances(self, batch: Batch) -> Tensor:
+    def _distances(self, batch: TrainingBatch) -> Tensor:
         """D of each attacked image from the same image unattacked, [N] in [0, 1]."""
         if self.distance == CONSTANT:
             return torch.full_like(batch["target"], self.constant)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from defenses.recipes.clean import shuffled_passes
-from harness.contracts import Batch, Entry, Metric, Recipe, register
+from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 
 @register("preference")
@@ -34,7 +34,7 @@ class Preference(Recipe):
         for indices in shuffled_passes(len(entries), self.batch, rng):
             yield indices, [False] * self.batch
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss on one batch; logs ``agreement``, the share of triplets where it sides with most judges."""
         reference = metric.encode(batch["ref"])
         margin = metric.score(reference, batch["p1"]) - metric.score(reference, batch["p0"])

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defenses.recipes.clean import shuffled_passes
-from harness.contracts import Batch, Entry, Metric, Recipe, register
+from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 
 @register("rank2afc", clean=True)
@@ -55,7 +55,7 @@ class Rank2AFC(Recipe):
         for indices in shuffled_passes(len(entries), self.batch, rng):
             yield indices, (rng.random(self.batch) < self.share).tolist()
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss on one batch; logs ``agreement``, the share of triplets where it sides with most judges."""
         pairs = [("p0", "p1"), ("clean_p0", "clean_p1")] if self.clean else [("p0", "p1")]
         reference = metric.encode(batch["ref"])

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from defenses.recipes.clean import regression, shuffled_passes
-from harness.contracts import Batch, Entry, Metric, Recipe, register
+from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 
 @register("vanilla")
@@ -39,6 +39,6 @@ class Vanilla(Recipe):
         for indices in shuffled_passes(len(entries), self.batch, rng):
             yield indices, [True] * self.batch
 
-    def loss(self, metric: Metric, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on the attacked images; logs ``mse`` and ``plcc``."""
         return regression(metric(ref=batch["ref"], dist=batch["dist"]), batch["target"], self.alpha)

@@ -87,5 +87,8 @@ def _listed(what: Listed, registry: Registry) -> list[dict[str, str]]:
             if what is not Listed.plugins or bridge.origin != bridge.module:
                 rows.append({"name": f"{bridge.prefix}:NAME{mixed}", "from": bridge.status})
     if what is Listed.defenses:
+        from harness.plugins.weights.locate import trained
+
         rows.insert(0, {"name": "base", "from": "no defense"})
+        rows += [{"name": name, "from": f"weights {', '.join(weights)}"} for name, weights in trained().items()]
     return rows

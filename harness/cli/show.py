@@ -38,6 +38,11 @@ def _show(
         _show_bridges(opened, registry, as_json)
         return
     if not kinds:
+        from harness.plugins.weights.locate import trained
+
+        if weights := trained().get(name):
+            _show_trained(name, weights, as_json)
+            return
         for kind in KINDS:
             if name in registry.retired(kind):
                 registry.source(kind, name)  # says what to write instead
@@ -63,6 +68,17 @@ def _show(
         screen.print(table if page["parameters"] else "no parameters")
         for key, value in page["properties"].items():
             screen.print(f"{key}: {escape(str(value))}")
+
+
+def _show_trained(name: str, weights: Sequence[str], as_json: bool) -> None:
+    """A name of `defenses` that stands for weights."""
+    if as_json:
+        print_json([{"name": name, "kind": "defenses", "from": "the weights manifest", "weights": list(weights)}])
+        return
+    screen = console()
+    screen.print(f"[bold]{name}[/] (defenses) from the weights manifest\n")
+    screen.print("In a suite's defenses it stands for the metric's weights of that training.\n", soft_wrap=True)
+    screen.print(f"weights: {', '.join(weights)}", markup=False, soft_wrap=True)
 
 
 def _show_bridges(bridges: Sequence[BridgeSource], registry: Registry, as_json: bool) -> None:

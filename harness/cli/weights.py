@@ -1,4 +1,4 @@
-"""Weights of the metrics: `weights list`, `weights fetch` and `weights verify`."""
+"""Weights of the metrics: `weights list`, `weights fetch`, `weights verify` and `weights mix`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,7 +27,7 @@ _Names = Annotated[list[str] | None, typer.Argument(help="Names in the manifest.
 
 @verb("Upkeep", 2)
 def _weights() -> None:
-    """List, fetch and verify the weights of metrics."""
+    """List, fetch, verify and mix the weights of metrics."""
 
 
 @_weights.below("list")
@@ -129,6 +130,39 @@ def _verify(names: _Names = None, as_json: AsJson = False) -> None:
         print(f"failed: {shown(row.path)} is missing. Run `{row.detail}`.", file=sys.stderr)
     if changed or absent:
         raise typer.Exit(1)
+
+
+@_weights.below("mix")
+def _mix(
+    a: Annotated[str, typer.Argument(help="The base: a name in the manifest, or a .safetensors file.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="The defended model, likewise.", metavar="B")],
+    at: Annotated[
+        str, typer.Option(help="How much of B, from 0 to 1, with commas between.", metavar="SHARES")
+    ] = "0,.25,.5,.75,1",
+    out: Annotated[Path, typer.Option(help="Folder to write to.", metavar="DIR")] = Path("results/weights"),
+    name: Annotated[
+        str | None, typer.Option(help="What the files are called; by default what B is called.", metavar="NAME")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write weights on the straight line from A to B, for the clean-robust frontier: NAME@SHARE.safetensors.
+
+    They are listed in the manifest of their folder, with the sha256 of both ends and the share. In a suite they are
+    defenses whose labels end in @SHARE; the table `frontier` joins them by a line and compares lines at equal clean
+    SROCC. Example: robustiqa weights mix birqa-tiny birqa-tiny@aat --at 0,.25,.5,.75,1
+    """
+    from harness.training.mix import mix, parse_shares
+
+    written = mix(a, b, parse_shares(at), out, name)
+    if as_json:
+        print_json([{"file": str(one.path), "share": one.share, "sha256": one.sha256} for one in written])
+        return
+    for one in written:
+        console().print(
+            f"{shown(one.path)}: {1 - one.share:g} x {a} + {one.share:g} x {b} (sha256 {one.sha256[:12]}...)",
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, cast
 
 import torch
@@ -12,11 +12,14 @@ from torch import Tensor
 
 from harness.contracts import Attack, Budget, Metric, Norm, QueryLimit, SampleRng, Tree, map_tree
 from harness.engine.batches import Batch, SampleError, blame, blaming, not_finite, refuse_nan
-from harness.engine.objective import Opinions, ScorerObjective, remembers, within
+from harness.engine.objective import Ledger, Opinions, ScorerObjective, remembers, within
 from harness.engine.scorer import Scorer
 from harness.plugins.returned import check_images
 from harness.suite.model import Use
 from harness.suite.plan import Cell, ScorerSpec
+
+GRADIENTS = ("exact", "surrogate")
+"""By which an attack is run on a scorer with a purifier whose gradient is "both"; the record's column `gradient`."""
 
 
 class Tools(Protocol):
@@ -126,6 +129,33 @@ def attack_batch(
     return _Attempt(cell, radii, batch, index, seen, tools).run()
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """One run of an attack: what it saw, and its images inside budget and box."""
+
+    objective: ScorerObjective
+    images: Tensor
+
+
+def _added(ledgers: Sequence[Ledger]) -> Ledger:
+    """What several runs cost together."""
+    names = [one.name for one in fields(Ledger)]
+    return Ledger(*(torch.stack([getattr(ledger, name) for ledger in ledgers]).sum(0) for name in names))
+
+
+def _notes_of(tried: Sequence[_Tried], won: Sequence[int], status: Sequence[str]) -> Mapping[str, list[Any]]:
+    """What the run noted that each row is of; of two runs also which it was, where it is neither start nor floor."""
+    if len(tried) == 1:
+        return tried[0].objective.notes
+    names = dict.fromkeys(name for one in tried for name in one.objective.notes)
+    empty = [None] * len(won)
+    notes: dict[str, list[Any]] = {
+        name: [tried[run].objective.notes.get(name, empty)[row] for row, run in enumerate(won)] for name in names
+    }
+    kept = [GRADIENTS[run] if was == "ok" else None for run, was in zip(won, status, strict=True)]
+    return {**notes, "gradient": kept}
+
+
 class _Attempt:
     """One call of `attack_batch`; rows are radii times images."""
 
@@ -138,44 +168,27 @@ class _Attempt:
         self._scorer = tools.scorer(cell.source)
         self._rows = _repeated(batch, len(radii))
         self._quality_before: Tensor | None = None
+        self._budget = Budget(cast(Norm, cell.norm), self._eps())
+
+    def _eps(self) -> Tensor:
+        """Radius of each row."""
+        return torch.tensor(self._radii, device=self._rows.dist.device).repeat_interleave(len(self._one.items))
 
     def run(self) -> list[AttackedBatch]:
-        cell, tools, scorer, batch = self._cell, self._tools, self._scorer, self._rows
+        cell, batch = self._cell, self._rows
         count, device = len(batch.items), batch.dist.device
-        eps = torch.tensor(self._radii, device=device).repeat_interleave(len(self._one.items))
-        budget = Budget(cast(Norm, cell.norm), eps)
         opinions = self._opinions() if cell.endpoint == "error" else None
         sign = torch.full((count,), float(cell.sign), device=device)
         if opinions is not None:
             sign = opinions.away(self._start_quality())
-        scale = 1.0 if self._attack.control else float(tools.fact(cell.fact)["range"])
+        scale = 1.0 if self._attack.control else float(self._tools.fact(cell.fact)["range"])
         began = time.perf_counter()
-        objective = ScorerObjective(
-            scorer,
-            batch.ref,
-            batch.dist,
-            sign,
-            budget if remembers(self._attack) else None,
-            SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{self._use.name}", device),
-            encoded=None if scorer.randomised else self._encoded(),
-            eot=cell.eot,
-            white_box=self._attack.needs_gradient,
-            query_limit=getattr(self._attack, "queries", None) if not self._attack.needs_gradient else None,
-            scale=scale if opinions is None else scale * abs(opinions.slope),
-            fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in cell.fits},
-            build=tools.metric,
-            opinions=opinions,
-            precision=cell.precision,
-        )
-        rng = SampleRng.for_samples(tools.seed, batch.ids, self._use.name, device)
         who = f"{self._use.label} on {cell.source.label}"
-        with blaming(lambda error: blame(scorer, batch, error, who, tools.seed)):
-            images = self._perturb(objective, budget, rng)
-            status, quality = ["ok"] * count, None
-            if not self._attack.control:
-                images, status, quality = self._keep_better(images, objective, budget)
+        with blaming(lambda error: blame(self._scorer, batch, error, who, self._tools.seed)):
+            tried = [self._try(scorer, sign, opinions, scale) for scorer in self._scorers()]
+            images, status, quality, won = self._kept(tried)
         seconds = (time.perf_counter() - began) / len(self._radii)
-        ledger = objective.ledger
+        ledger, notes = _added([one.objective.ledger for one in tried]), _notes_of(tried, won, status)
         return [
             AttackedBatch(
                 self._one,
@@ -190,11 +203,39 @@ class _Attempt:
                 seconds,
                 count,
                 status[rows],
-                {name: values[rows] for name, values in objective.notes.items()},
+                {name: values[rows] for name, values in notes.items()},
                 None if quality is None else quality[rows],
             )
             for rows in (self._rows_of(i) for i in range(len(self._radii)))
         ]
+
+    def _scorers(self) -> Sequence[Scorer]:
+        """The source once for every gradient that a white-box attack is run with."""
+        twice = self._scorer.both_gradients and self._attack.needs_gradient and not self._attack.control
+        return (self._scorer, self._scorer.standing_in()) if twice else (self._scorer,)
+
+    def _try(self, scorer: Scorer, sign: Tensor, opinions: Opinions | None, scale: float) -> _Tried:
+        """One run of the attack; every run begins with the same draws."""
+        cell, tools, batch, device = self._cell, self._tools, self._rows, self._rows.dist.device
+        objective = ScorerObjective(
+            scorer,
+            batch.ref,
+            batch.dist,
+            sign,
+            self._budget if remembers(self._attack) else None,
+            SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{self._use.name}", device),
+            encoded=None if scorer.randomised else self._encoded(),
+            eot=cell.eot,
+            white_box=self._attack.needs_gradient,
+            query_limit=getattr(self._attack, "queries", None) if not self._attack.needs_gradient else None,
+            scale=scale if opinions is None else scale * abs(opinions.slope),
+            fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in cell.fits},
+            build=tools.metric,
+            opinions=opinions,
+            precision=cell.precision,
+        )
+        rng = SampleRng.for_samples(tools.seed, batch.ids, self._use.name, device)
+        return _Tried(objective, self._perturb(objective, self._budget, rng))
 
     def _rows_of(self, radius: int) -> slice:
         size = len(self._one.items)
@@ -224,17 +265,30 @@ class _Attempt:
             raise AssertionError("projected images lie outside the budget or the box")
         return images
 
-    def _keep_better(
-        self, images: Tensor, objective: ScorerObjective, budget: Budget
-    ) -> tuple[Tensor, list[str], Tensor | None]:
-        """Per row, the best of result, start and floor, judged on draws that the attack has not seen.
+    def _kept(self, tried: Sequence[_Tried]) -> tuple[Tensor, list[str], Tensor | None, list[int]]:
+        """What is kept: images, their status, their quality as of `_keep_better`, and the run that each is of."""
+        first, count = tried[0], len(self._rows.items)
+        if self._attack.control:
+            return first.images, ["ok"] * count, None, [0] * count
+        return self._keep_better(tried)
+
+    def _keep_better(self, tried: Sequence[_Tried]) -> tuple[Tensor, list[str], Tensor | None, list[int]]:
+        """Per row, the best of results, start and floor, judged on draws that no run of the attack has seen.
 
         A result that gains nothing gives way to the start, so that "start" counts every image that did not move J.
 
         Returns:
-            The images, their status, and their quality under a source that is not randomised.
+            The images, their status, their quality under a source that is not randomised, and which run was the better.
         """
-        images, quality, gain = self._gained(images, objective)
+        objective, budget = tried[0].objective, self._budget
+        images, quality, gain = self._gained(tried[0].images, objective)
+        won = torch.zeros_like(gain, dtype=torch.int64)
+        for run, other_try in enumerate(tried[1:], start=1):
+            others, other, reached = self._gained(other_try.images, objective)
+            better = reached > gain
+            images = torch.where(better.view(-1, 1, 1, 1), others, images)
+            quality = None if quality is None or other is None else torch.where(better, other, quality)
+            gain, won = torch.maximum(gain, reached), torch.where(better, run, won)
         status = ["ok"] * len(images)
         if self._use.floor == "restore":
             restored, other, reached = self._gained(
@@ -249,7 +303,8 @@ class _Attempt:
         images = torch.where(useless.view(-1, 1, 1, 1), self._rows.dist, images)
         if quality is not None:
             quality = torch.where(useless, self._before(), quality)
-        return images, ["start" if row else was for row, was in zip(useless.tolist(), status, strict=True)], quality
+        status = ["start" if row else was for row, was in zip(useless.tolist(), status, strict=True)]
+        return images, status, quality, won.tolist()
 
     def _gained(self, images: Tensor, objective: ScorerObjective) -> tuple[Tensor, Tensor | None, Tensor]:
         """(the images, their quality under a source that is not randomised, their gain in J over the start)."""

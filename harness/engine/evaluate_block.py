@@ -39,6 +39,7 @@ from harness.errors import UserError
 from harness.plugins.returned import PluginFaultError, told
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Block, Cell, ScorerSpec
+from harness.wording import trained_name
 
 
 class BlockRun:
@@ -312,7 +313,7 @@ class BlockRun:
 
 
 def _plain_name(spec: ScorerSpec) -> str:
-    return "+".join([spec.metric.name, *(p.name for p in spec.purifiers)])
+    return "+".join([trained_name(spec.metric.name, spec.training), *(p.name for p in spec.purifiers)])
 
 
 def _eight_bit(images: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def describe_invocation(plan: Plan, device: str, executor: str, workers: int, pl
         "workers": workers,
         "torch_threads_per_worker": 1 if device == "cpu" else None,
         "seed": plan.suite.seed,
-        "weights": {metric.label: metric.weights for metric in plan.suite.metrics if metric.weights},
+        "weights": plan.suite.weights(),
         "fingerprints": {split.label: split.fingerprint for split in plan.splits},
     }
 

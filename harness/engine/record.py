@@ -45,7 +45,12 @@ STORED: Sequence[Column] = (
     Column("attack", "text", "", "registered name of the attack, `clean` for none; its label once collected"),
     Column("norm", "text", "", "`linf` or `l2`; empty for clean cells"),
     Column("eps", "real", "images in [0, 1]", "radius of the budget"),
-    Column("source", "text", "", "the attacked scorer, purifiers appended with `+`; its label once collected"),
+    Column(
+        "source",
+        "text",
+        "",
+        "the attacked scorer, with `@` training and `+` purifiers; its label once collected",
+    ),
     Column("scorer", "text", "", "the judging scorer, likewise"),
     Column("draw", "whole", "from 0", "number of the scorer's draw, where a defense is randomised"),
     Column("clean", "real", "the metric's", "quality (higher is better) of the distorted image"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.contracts import Attack, Dataset, Entry, Metric
 from harness.engine.batches import Batch, SampleError, load_batches
@@ -101,6 +101,7 @@ class Worker:
     _datasets: dict[str, Dataset] = field(default_factory=dict)
     _entries: dict[str, list[Entry]] = field(default_factory=dict)
     _scorers: OrderedDict[str, Scorer] = field(default_factory=OrderedDict)
+    _networks: dict[str, nn.Module] = field(default_factory=dict)
     _metrics: dict[str, Metric] = field(default_factory=dict)
     _last_told: float = 0.0
     _code: PlannedCode = field(init=False)
@@ -143,7 +144,7 @@ class Worker:
     def scorer(self, spec: ScorerSpec) -> Scorer:
         """A metric with its weights, under purifiers; the last few are kept."""
         if spec.key not in self._scorers:
-            self._scorers[spec.key] = build_scorer(spec, self.registry, self.device)
+            self._scorers[spec.key] = build_scorer(spec, self.registry, self.device, self._networks)
             while len(self._scorers) > _SCORERS_KEPT:
                 self._scorers.popitem(last=False)
         self._scorers.move_to_end(spec.key)

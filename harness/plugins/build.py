@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from harness.contracts import Metric
 from harness.errors import UserError
@@ -16,6 +17,8 @@ from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import load, resolve
 from harness.wording import did_you_mean
+
+_M = TypeVar("_M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,6 @@ def fresh(registry: Registry, name: str, parameters: Mapping[str, Any]) -> Metri
         return registry.metric(name).build(parameters)
 
 
-def frozen(metric: Metric, device: torch.device) -> Metric:
-    """A metric in evaluation mode, its parameters without gradients, on the device."""
-    return metric.eval().requires_grad_(False).to(device)
+def frozen(module: _M, device: torch.device) -> _M:
+    """A metric or network in evaluation mode, its parameters without gradients, on the device."""
+    return module.eval().requires_grad_(False).to(device)

@@ -28,6 +28,10 @@ FURTHEST = "furthest of all"
 """In place of an attack: per image, the furthest of what all attacks and controls reached inside that budget."""
 LOWEST_SROCC = "lowest SROCC of all"
 """In place of an attack: the lowest correlation under any one of them, or under the furthest of all."""
+HONEST = "honest reference"
+"""In place of an attack: `RAISING_CONTROL` where quality is to be raised, `LOWERING_CONTROL` where it is to be lowered.
+
+Inside the same ball, and no attack: a metric that notices either as it should loses by it."""
 OVER_ALL = (FURTHEST, LOWEST_SROCC)
 """What stands in place of an attack and is none."""
 ROUNDING = 1e-6
@@ -106,7 +110,23 @@ class ScorerGrid:
 
     def of(self, setting: Setting, endpoint: str) -> Finished:
         """The finished attack of one endpoint ("" for a control); state "missing" when it was not run."""
+        if setting.attack == HONEST:
+            return self._honest(setting, endpoint)
         return self.finished.get((setting, endpoint), _absent("missing", self.clean.shape))
+
+    @property
+    def honest(self) -> tuple[Setting, ...]:
+        """`HONEST` at every budget that both of its controls were run at."""
+        found = dict.fromkeys(Setting(HONEST, False, one.norm, one.eps, "") for one in self.settings)
+        return tuple(one for one in found if all(self._honest(one, way).state != "missing" for way in ("up", "down")))
+
+    def _honest(self, setting: Setting, endpoint: str) -> Finished:
+        names = {"up": (RAISING_CONTROL, 1.0), "down": (LOWERING_CONTROL, -1.0)}
+        if endpoint not in names:
+            return _absent("missing", self.clean.shape)
+        name, sign = names[endpoint]
+        outcome = self.control(name, setting)
+        return dataclasses.replace(outcome, sign=sign + 0 * outcome.sign)
 
     def control(self, name: str, setting: Setting) -> Finished:
         """The control of that name at the budget of a setting."""

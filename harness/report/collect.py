@@ -47,7 +47,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         failures=_failures(plan, store),
         faults=_faults(plan, store),
         expected=list(dict.fromkeys(cell.who for cell in plan.cells if not cell.for_verdicts)),
-        weights={m.label: text for m in plan.suite.metrics if (text := _weights_text(m, registry))},
+        weights={name: text for name, m in plan.suite.named_metrics if (text := _weights_text(m, registry))},
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
         attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
         blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
@@ -91,16 +91,26 @@ def _unfinished(plan: Plan, store: RunFolder) -> list[str]:
 
 def _unprobed(plan: Plan, store: RunFolder) -> list[str]:
     failed = {failure.cell for failure in store.failures()}
-    names = [p.metric.label for p in plan.probes if not store.has_probe(p.id) and p.id not in failed]
+    names = [p.label for p in plan.probes if not store.has_probe(p.id) and p.id not in failed]
     return [f"Not probed whether they keep their contract: {', '.join(names)}."] if names else []
 
 
 def _faults(plan: Plan, store: RunFolder) -> dict[str, str]:
-    """Metric -> the rules of its contract that its probes found broken, for metrics that break any."""
+    """Metric -> the rules of its contract that its probes found broken, for metrics that break any.
+
+    With whatever weights: those of a trained defense are named where only it breaks them.
+    """
     failed = {failure.cell: failure.message for failure in store.failures()}
-    ended = {p.metric.label: f"its probes did not end ({failed[p.id]})" for p in plan.probes if p.id in failed}
-    probed = {p.metric.label: _broken_rules(store.read_probe(p.id)) for p in plan.probes if store.has_probe(p.id)}
-    return ended | {label: rules for label, rules in probed.items() if rules}
+    ended = {p.label: f"its probes did not end ({failed[p.id]})" for p in plan.probes if p.id in failed}
+    probed = {p.label: _broken_rules(store.read_probe(p.id)) for p in plan.probes if store.has_probe(p.id)}
+    told = ended | {label: rules for label, rules in probed.items() if rules}
+    faults: dict[str, str] = {}
+    for probe in plan.probes:
+        label, text = probe.metric.label, told.get(probe.label, "")
+        if text and text not in faults.get(label, ""):
+            said = f"as {probe.label}: {text}" if probe.training else text
+            faults[label] = f"{faults[label]}; {said}" if label in faults else said
+    return faults
 
 
 def _versions_of(store: RunFolder) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.report.arrays import OVER_ALL
 from harness.report.dots import draw_dots
+from harness.report.frontier_figure import draw_frontier
 from harness.report.measure import overall_accuracy
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
@@ -29,13 +30,24 @@ _MARKERS = {"up": "^", "down": "v", "mos_split": "D", "self_split": "s", "random
 
 
 def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
-    """PNG bytes per data set: shift, and SROCC or 2AFC accuracy, against the budget; one panel per scorer."""
+    """PNG bytes per data set: shift, and SROCC or 2AFC accuracy, against the budget; one panel per scorer.
+
+    Beside them, as "DATA SET frontier", the picture of each table `frontier`.
+    """
     out = {}
     for dataset in dict.fromkeys(table.dataset for table in tables if table.dataset):
         mine = [_drawn(table) for table in tables if table.dataset == dataset]
         if any((table.frame["attack"] != "").any() for table in mine if table.name in _TABLES):
             out[dataset] = _draw(dataset, {table.name: table for table in mine})
+    for table in tables:
+        if table.name == "frontier" and (table.frame["state"] == "ok").any():
+            out[frontier_name(table.dataset)] = _png(draw_frontier(table))
     return out
+
+
+def frontier_name(dataset: str) -> str:
+    """What the picture of a data set's frontier is called."""
+    return f"{dataset} frontier"
 
 
 def _drawn(table: Table) -> Table:

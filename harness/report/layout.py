@@ -88,13 +88,15 @@ def stated(row: Row, cell: Callable[[Row], str]) -> str:
 
 
 def figure_text(row: Row, name: str, signed: bool = False, state: bool = True, beside: str = "") -> str:
-    """A figure with its interval; under it the spread over draws and what is to stand beside it."""
+    """A figure with its interval; under it the spread over draws, the worst of them, and what is to stand beside it."""
     if math.isnan(row[name]) and not state:
         return FAILED if row["state"] == "failed" else MISSING
     text = with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 2, signed)
     spread = row[f"{name}_draw_sd"]
     second = [beside] if beside else []
     second += [] if math.isnan(spread) else [f"draw sd {number(spread, 3)}"]
+    worst = row.get(f"{name}_worst", math.nan)
+    second += [] if math.isnan(worst) else [f"worst of {row['draws']} {number(worst, 2, signed)}"]
     return "\n".join([text, ", ".join(second)] if second else [text])
 
 

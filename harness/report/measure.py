@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.report.arrays import (
     FURTHEST,
+    HONEST,
     LOWERING_CONTROL,
     LOWEST_SROCC,
     RAISING_CONTROL,
@@ -21,7 +22,8 @@ from harness.report.arrays import (
     Setting,
     State,
 )
-from harness.statistics import bootstrap, correlation, ordering, pairs, robustness, two_afc
+from harness.report.worst import asked_again, favoured_draw
+from harness.statistics import bootstrap, correlation, directions, ordering, pairs, robustness, two_afc
 from harness.statistics.bootstrap import Floats
 from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale, interval
 from harness.suite.cell_names import CLEAN
@@ -43,8 +45,14 @@ _Correlated = tuple[list[Measured], list[Measured]]
 """SROCC and PLCC of each draw."""
 
 
-def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
-    """Rank correlation with the opinions, clean and attacked, and the mean shift of quality beside it."""
+def srocc_rows(data: Evaluated, directions: Sequence[str], honest: bool = False) -> Iterator[Row]:
+    """Rank correlation with the opinions, clean and attacked, and the mean shift of quality beside it.
+
+    Args:
+        data: The data set.
+        directions: Directions wanted.
+        honest: Whether the honest reference has rows as an attack has.
+    """
     measure = partial(_sroccs, data, _rated(data))
     present = _present(data, data.codes[_rated(data)])
     for scorer in data.scorers:
@@ -52,29 +60,54 @@ def srocc_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
         if not scorer.settings:
             yield start_row(data, scorer, None, "", scorer.state) | figure("clean_srocc", clean, present, "correlation")
         known = clean if scorer.state == "ok" else []
-        over_all: dict[tuple[str, float, str], list[tuple[State, list[Measured]]]] = {}
-        for setting, direction in _in_order(scorer, directions, scorer.furthest):
+        over_all: dict[tuple[str, float, str], list[tuple[State, list[Measured], list[Measured]]]] = {}
+        more = (*scorer.furthest, *(scorer.honest if honest else ()))
+        for setting, direction in _in_order(scorer, directions, more):
             chosen = _choose(data, scorer, setting, direction)
-            attacked = []
+            attacked, worst = [], []
             if chosen.state == "ok":
                 attacked = _once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
-            row = start_row(data, scorer, setting, direction, chosen.state) | _srocc_figures(known, attacked, present)
+                worst = _once(
+                    data, ("worst srocc", scorer, setting, direction), partial(_worst, scorer, chosen, measure)
+                )
+            row = start_row(data, scorer, setting, direction, chosen.state)
+            row |= _srocc_figures(known, attacked, present, worst)
             yield row | {"shift_over_sigma": _shift(data, scorer, setting, direction)["shift_over_sigma"]}
-            if not setting.control:
-                over_all.setdefault((setting.norm, setting.eps, direction), []).append((chosen.state, attacked))
+            if not setting.control and setting.attack != HONEST:
+                found = over_all.setdefault((setting.norm, setting.eps, direction), [])
+                found.append((chosen.state, attacked, worst))
         for (norm, eps, direction), found in over_all.items():
             if len(found) > 1:
-                state = _joint_state({state for state, _ in found})
-                draws = zip(*(figures for _, figures in found), strict=True) if state == "ok" else ()
-                lowest = [_lowest(figures) for figures in draws]
+                state = _joint_state({state for state, _, _ in found})
+                lowest, worst = ([_lowest(figures) for figures in draws] for draws in _by_draw(found, state))
                 row = start_row(data, scorer, Setting(LOWEST_SROCC, False, norm, eps, ""), direction, state)
-                row |= _srocc_figures(known, lowest, present)
+                row |= _srocc_figures(known, lowest, present, worst)
                 yield row | {"shift_over_sigma": np.nan}
 
 
-def _srocc_figures(clean: list[Measured], attacked: list[Measured], present: Bools) -> Row:
-    row = figure("clean_srocc", clean, present, "correlation") | figure("srocc", attacked, present, "correlation")
+def _srocc_figures(clean: list[Measured], attacked: list[Measured], present: Bools, worst: Sequence[Measured]) -> Row:
+    row = figure("clean_srocc", clean, present, "correlation")
+    row |= figure("srocc", attacked, present, "correlation", worst)
     return row | figure("change", _differences(attacked, clean), present)
+
+
+def _by_draw(
+    found: Sequence[tuple[State, list[Measured], list[Measured]]], state: State
+) -> tuple[list[tuple[Measured, ...]], list[tuple[Measured, ...]]]:
+    """The figures of several attacks side by side: in each draw, and in the worst of them."""
+    if state != "ok":
+        return [], []
+    return (
+        list(zip(*(figures for _, figures, _ in found), strict=True)),
+        list(zip(*(worst for _, _, worst in found), strict=True)),
+    )
+
+
+def _worst(scorer: ScorerGrid, chosen: Chosen, measure: Callable[[Floats], list[Measured]]) -> list[Measured]:
+    """A figure of attacked quality in each image's worst draw; empty where there is but one draw, or no attacker."""
+    if not asked_again(scorer.clean) or not (chosen.outcome.sign != 0).any():
+        return []
+    return measure(favoured_draw(chosen.sign, chosen.outcome.attacked, scorer.clean)[0])
 
 
 def _lowest(figures: Sequence[Measured]) -> Measured:
@@ -150,20 +183,16 @@ def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
 
 
 def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
-    """Robust pair accuracy: with both images of a pair attacked, or only one of them."""
-
-    def measure(better: Floats, worse: Floats) -> Measured:
-        counts = pairs.pair_counts(data.opinion, better, worse, data.codes, data.clusters, margin)
-        return counts.accuracy(), counts.resampled(data.multiplicities)
-
-    present = _present(data, data.codes[_rated(data)])
+    """Robust pair accuracy: with both images of a pair attacked, or only one of them; and of the honest reference."""
+    measure = partial(_pairs, data, margin)
+    present = rated_clusters(data)
     for scorer in data.scorers:
         clean = [measure(draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
         known = figure("clean_accuracy", clean, present, "share")
         settings = [setting for setting in (*scorer.settings, *scorer.furthest) if not setting.control]
         if not settings:
             yield start_row(data, scorer, None, "", scorer.state, attacked="") | known
-        for setting in settings:
+        for setting in (*settings, *scorer.honest):
             up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
             parts: list[tuple[str, State, list[tuple[Floats, Floats]]]] = [
                 (
@@ -175,9 +204,50 @@ def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
                 ("better one down", down.state, list(zip(down.outcome.attacked, scorer.clean, strict=True))),
             ]
             for name, state, draws in parts:
+                if setting.attack == HONEST and name != "both":
+                    continue
                 figures = [measure(better, worse) for better, worse in draws] if state == "ok" else []
+                worst = []
+                if figures and asked_again(scorer.clean):
+                    better, worse = (np.stack(part) for part in zip(*draws, strict=True))
+                    worst = [measure(better.min(axis=0), worse.max(axis=0))]
                 row = start_row(data, scorer, setting, "", state, attacked=name) | known
-                yield row | figure("accuracy", figures, present, "share")
+                yield row | figure("accuracy", figures, present, "share", worst)
+
+
+def frontier_measures(
+    data: Evaluated, scorer: ScorerGrid, setting: Setting
+) -> tuple[State, list[Measured], list[Measured], list[Measured]]:
+    """State, clean SROCC and robust pair accuracy (both images attacked) of each draw, and the latter at its worst."""
+    found: tuple[State, list[Measured], list[Measured], list[Measured]] = _once(
+        data, ("frontier", scorer, setting), partial(_frontier_measures, data, scorer, setting)
+    )
+    return found
+
+
+def _frontier_measures(
+    data: Evaluated, scorer: ScorerGrid, setting: Setting
+) -> tuple[State, list[Measured], list[Measured], list[Measured]]:
+    up, down = _choose(data, scorer, setting, "up"), _choose(data, scorer, setting, "down")
+    state = _joint_state({scorer.state, up.state, down.state})
+    if state != "ok":
+        return state, [], [], []
+    clean = _once(data, ("srocc", scorer, None, ""), partial(_sroccs, data, _rated(data), scorer.clean))
+    better, worse = down.outcome.attacked, up.outcome.attacked
+    robust = [_pairs(data, 0.0, *both) for both in zip(better, worse, strict=True)]
+    worst = [_pairs(data, 0.0, better.min(axis=0), worse.max(axis=0))] if asked_again(scorer.clean) else []
+    return state, clean, robust, worst
+
+
+def _pairs(data: Evaluated, margin: float, better: Floats, worse: Floats) -> Measured:
+    """Pair accuracy with these qualities of the better and of the worse image, each of shape [N]."""
+    counts = pairs.pair_counts(data.opinion, better, worse, data.codes, data.clusters, margin)
+    return counts.accuracy(), counts.resampled(data.multiplicities)
+
+
+def rated_clusters(data: Evaluated) -> Bools:
+    """Which clusters have opinions, shape [C]."""
+    return _present(data, data.codes[_rated(data)])
 
 
 def ordering_rows(data: Evaluated) -> Iterator[Row]:
@@ -218,8 +288,14 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
             yield row | figure("share", figures, present, "share")
 
 
-def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
-    """2AFC accuracy (hard) and score (soft), per subset and over all; `direction` names the patches attacked."""
+def two_afc_rows(data: Evaluated, direction: str = "pair", honest: bool = False) -> Iterator[Row]:
+    """2AFC accuracy (hard) and score (soft), per subset and over all.
+
+    Args:
+        data: The data set.
+        direction: Names the patches attacked.
+        honest: Whether the honest reference has rows as an attack has.
+    """
     first, second = _patches(data)
     judge, groups, codes = data.judge[first], np.array(data.groups, dtype=object)[first], data.codes[first]
     subsets = sorted(set(groups.tolist()))
@@ -249,14 +325,19 @@ def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
                 out.setdefault((kind, subset), []).append(measured)
         return out
 
+    # Who asks again takes what helps most, of a patch that is left alone, too.
+    p0, p1 = directions.pair(data.judge)
+    favoured = np.where(np.array(data.patches) == "p1", p1, p0).astype(np.float64)
     for scorer in data.scorers:
         clean = figures(scorer.clean)
-        settings: list[Setting | None] = [*scorer.settings, *scorer.furthest] or [None]
-        for setting in settings:
+        settings: list[Setting | None] = [*scorer.settings, *scorer.furthest, *(scorer.honest if honest else ())]
+        for setting in settings or [None]:
             chosen = _choose(data, scorer, setting, CONTROL if setting.control else direction) if setting else None
             for name, attacked in _patches_attacked(scorer, setting, chosen, direction):
                 state = chosen.state if chosen else scorer.state
                 after = figures(attacked) if state == "ok" else {}
+                again = state == "ok" and asked_again(scorer.clean) and name not in (CONTROL, "")
+                worst = figures(favoured_draw(favoured, attacked, scorer.clean)[0]) if again else {}
                 for (kind, subset), known in clean.items():
                     if name in _ONE_PATCH and direction == "pair" and subset not in ("all", "macro"):
                         continue
@@ -264,13 +345,20 @@ def two_afc_rows(data: Evaluated, direction: str = "pair") -> Iterator[Row]:
                     row |= {"attacked": name, "kind": kind, "subset": subset, "undecided": undecided}
                     present = _present(data, codes[counted[kind, subset]])
                     row |= figure("clean_accuracy", known if scorer.state == "ok" else [], present, "share")
-                    yield row | figure("accuracy", after.get((kind, subset), []) if setting else [], present, "share")
+                    attacked_figures = after.get((kind, subset), []) if setting else []
+                    yield row | figure("accuracy", attacked_figures, present, "share", worst.get((kind, subset), []))
 
 
 def overall_accuracy(frame: pd.DataFrame) -> pd.Series[bool]:
     """Of `two_afc_rows`, the hard figure over all triplets with every patch attacked that the suite wants attacked."""
     one_of_both = frame["attacked"].isin(_ONE_PATCH) & (frame["direction"] == "pair")
     return (frame["kind"] == "hard") & (frame["subset"] == "all") & ~one_of_both
+
+
+def overall_accuracy_of(row: Row) -> bool:
+    """`overall_accuracy` of a single row; true of one about unattacked patches as well."""
+    one_of_both = row["attacked"] in _ONE_PATCH and row["direction"] == "pair"
+    return row["kind"] == "hard" and row["subset"] == "all" and not one_of_both
 
 
 def has_levels(data: Evaluated) -> bool:
@@ -322,7 +410,7 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
     ok = chosen.state == "ok"
     row = start_row(data, scorer, setting, direction, chosen.state)
 
-    def over_sigma(values: Floats, spread: bool = True) -> list[Measured]:
+    def over_sigma(values: Floats, unattacked: Floats = scorer.clean, spread: bool = True) -> list[Measured]:
         return [
             (
                 robustness.mean_over_sigma(value, clean),
@@ -330,11 +418,15 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
                 if spread
                 else np.empty(0),
             )
-            for value, clean in zip(values, scorer.clean, strict=True)
+            for value, clean in zip(values, unattacked, strict=True)
         ]
 
     pushed = robustness.push(scorer.clean, outcome.attacked, sign)
-    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], _valued(data, pushed))
+    worst: list[Measured] = []
+    if ok and asked_again(scorer.clean) and not setting.control:
+        gained = favoured_draw(sign, outcome.attacked, scorer.clean)[1]
+        worst = over_sigma(gained, scorer.clean.mean(axis=0, keepdims=True))
+    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], _valued(data, pushed), worst=worst)
     rounded = robustness.push(scorer.clean, outcome.attacked_8bit, sign)
     row["shift_over_sigma_8bit"] = _mean_of(over_sigma(rounded, spread=False)) if ok else np.nan
     own = np.full(sign.shape, np.nan)
@@ -436,7 +528,13 @@ def _mean_of(figures: list[Measured]) -> float:
     return float(np.mean([value for value, _ in figures])) if figures else float("nan")
 
 
-def figure(name: str, draws: Sequence[Measured], present: Bools, scale: Scale = "plain") -> Row:
+def figure(
+    name: str,
+    draws: Sequence[Measured],
+    present: Bools,
+    scale: Scale = "plain",
+    worst: Sequence[Measured] | None = None,
+) -> Row:
     """Mean over draws, its interval, its bootstrap bias and the spread over draws; nan for no draws.
 
     Args:
@@ -444,15 +542,20 @@ def figure(name: str, draws: Sequence[Measured], present: Bools, scale: Scale = 
         draws: The figure in each draw of a randomised defense.
         present: Which clusters have a part in it, shape [C].
         scale: What the figure is.
+        worst: The figure in each image's worst draw, or nothing where there is but one draw; None: without its columns.
     """
     columns = [name, *(f"{name}_{part}" for part in ("low", "high", "bias", "draw_sd"))]
-    if not draws:
-        return dict.fromkeys(columns, np.nan)
-    values = [value for value, _ in draws]
-    mean = float(np.mean(values))
-    found = interval(mean, np.mean([spread for _, spread in draws], axis=0), len(present), scale, present)
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
-    return dict(zip(columns, (mean, found.low, found.high, found.bias, spread), strict=True))
+    row = dict.fromkeys(columns, np.nan)
+    if draws:
+        values = [value for value, _ in draws]
+        mean = float(np.mean(values))
+        found = interval(mean, np.mean([spread for _, spread in draws], axis=0), len(present), scale, present)
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+        row = dict(zip(columns, (mean, found.low, found.high, found.bias, spread), strict=True))
+    if worst is None:
+        return row
+    known = figure(f"{name}_worst", worst, present, scale)
+    return row | {column: known[column] for column in (f"{name}_worst", f"{name}_worst_low", f"{name}_worst_high")}
 
 
 def _present(data: Evaluated, codes: bootstrap.Ints) -> Bools:

@@ -28,7 +28,8 @@ _WIDTH = 110
 def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
     """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
 
-    Verdicts are also in ``tables/verdicts.json``.
+    A frontier has a picture of its own, ``figures/<data set>_frontier.png``. Verdicts are also in
+    ``tables/verdicts.json``.
 
     Every file is written under a temporary name and renamed, so that a reader never sees half of one. Figures are drawn
     again only if a table has changed.
@@ -38,7 +39,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
         tables: Its tables.
         folder: Where to write; made if need be.
     """
-    from harness.report.figures import draw_figures
+    from harness.report.figures import draw_figures, frontier_name
 
     pages: dict[Path, bytes] = {}
     for name in dict.fromkeys(table.name for table in tables):
@@ -47,7 +48,8 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
         pages[folder / "tables" / f"{name}.md"] = "\n".join(markdown(table) for table in mine).encode()
         if name == "verdicts":
             pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
-    drawn = {dataset: folder / "figures" / f"{file_name(dataset)}.png" for dataset in data.datasets}
+    frontiers = [frontier_name(table.dataset) for table in tables if table.name == "frontier"]
+    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*data.datasets, *frontiers)}
     same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
     if same and all(path.is_file() for path in drawn.values()):
         figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.report.arrays import FURTHEST, LOWEST_SROCC, OVER_ALL, Evaluated
+from harness.report.arrays import FURTHEST, HONEST, LOWEST_SROCC, OVER_ALL, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
 from harness.report.measure import Row
@@ -109,7 +109,10 @@ def make_table(
         for rules in dict.fromkeys(row["broken"] for row in rows if row["broken"])
     ]
     if any(row["draws"] > 1 for row in rows):
-        extra.append("Randomised defenses: mean over draws; the standard deviation between draws is in the CSV.")
+        extra.append(
+            "Randomised defenses: mean over draws; the standard deviation between draws is in the CSV. Worst of n: of "
+            "each image the draw most in the attacker's favour, since an attacker may ask again."
+        )
     return Table(
         name,
         one.name,
@@ -128,7 +131,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     triplets = facts.kind == "triplets"
     count = len(set(one.samples)) if triplets else len(one.items)
     settings = [row for row in rows if row["attack"] not in ("", CLEAN)]
-    attacks = list(dict.fromkeys(attack_of(row) for row in settings if row["attack"] not in OVER_ALL))
+    attacks = list(dict.fromkeys(attack_of(row) for row in settings if row["attack"] not in (*OVER_ALL, HONEST)))
     over_all = {
         FURTHEST: "furthest of all = per image the furthest that an attack, or a control inside the ball, moved it, "
         "costs those of all attacks together",
@@ -158,7 +161,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *_floored(data, attacks),
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
-        *(f"{metric} = {weights}" for metric, weights in data.weights.items() if metric in metrics),
+        *(f"{name} = {text}" for name, text in data.weights.items() if {name, name.rpartition("@")[0]} & {*metrics}),
         f"95 % intervals: studentised over {one.units}" if one.clusters > 1 else "no intervals",
         f"bias from {resamples} resamples of them, shared by all rows" if one.clusters > 1 else "",
         f"slices of {data.slice_size}",

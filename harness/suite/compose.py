@@ -248,8 +248,14 @@ def _step(node: Any, path: YamlPath, key: str, labels_of: LabelsOf) -> str | int
         return int(key)
     if key.isdecimal() or path not in [(name,) for name in LISTS]:
         raise _BadOptionError(f"'{where}' has no entry {key}; it has {len(node)}, counted from 0.")
-    entries = [entry if isinstance(entry, dict) else {"name": entry} for entry in node]
-    names = [{str(e.get("label") or e.get("name"))} | labels_of(str(path[0]), e) for e in entries]
+    entries = [
+        entry if isinstance(entry, dict) else {"chain" if isinstance(entry, list) else "name": entry} for entry in node
+    ]
+    called = [{str(e[key]) for key in ("label", "name") if e.get(key)} for e in entries]
+    names = [
+        ({str(e["label"])} if e.get("label") else own) | labels_of(str(path[0]), e)
+        for own, e in zip(called, entries, strict=True)
+    ]
     for known in (names, [{str(e.get("name"))} for e in entries]):
         found = [i for i, of_entry in enumerate(known) if key in of_entry]
         if len(found) == 1:
@@ -271,7 +277,15 @@ def _opened(document: Document, node: Any, path: YamlPath, place: Place) -> Any:
             raise _BadOptionError(f"the suite lists no {at}.")
         child = {}
         _put(document, node, path, child, place)
-    elif isinstance(child, str) and len(path) == 2 and path[0] in LISTS:
+    elif isinstance(child, list) and len(path) == 2 and path[0] in LISTS:
+        child = node[at] = {"chain": child}
+        for places in (document.values, document.keys):
+            moved = {p: place for p, place in places.items() if p[:2] == path and len(p) > 2}
+            for old, there in moved.items():
+                del places[old]
+                places[(*path, "chain", *old[2:])] = there
+        document.values[(*path, "chain")] = document.values[path]
+    elif isinstance(child, str) and path[0] in LISTS and (len(path) == 2 or path[2:-1] == ("chain",)):
         child = node[at] = {"name": child}
         document.values[(*path, "name")] = document.values[path]
     return child

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
 import pydantic
+from torch import nn
 
-from harness.contracts import Attack, Dataset, Metric
+from harness.contracts import Attack, Dataset
 from harness.errors import UserError
 from harness.plugins.model import Kind, Parameter, Plugin, PluginError
 from harness.plugins.registry import Registry
@@ -19,14 +20,13 @@ from harness.plugins.weights.locate import RANDOM_WEIGHTS, WeightFile
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
 from harness.suite.keys import PIXELS, worded
-from harness.suite.model import NO_FLOOR, AttackUse, DatasetUse, DefenseUse, Floor, MetricUse, PixelsKey, Use
+from harness.suite.model import NO_FLOOR, AttackUse, DatasetUse, Floor, MetricUse, PixelsKey
 from harness.suite.strict_yaml import Problem, YamlPath
 from harness.suite.uses import Built, build_once, contents_of, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
 SPLITTING = ("split_seed", "folds", "fold")
 """Parameters of data sets without official splits that give them some."""
-_THREATS = ("oblivious", "adaptive")
 
 
 @dataclass
@@ -37,6 +37,10 @@ class EntryContext:
     problems: list[Problem]
     broken: set[YamlPath] = field(default_factory=set)
     """Places whose structure is wrong."""
+    bare_chains: set[YamlPath] = field(default_factory=set)
+    """Places of defenses that are plain lists of what is applied in order."""
+    trained: dict[YamlPath, YamlPath] = field(default_factory=dict)
+    """Place of a defense -> place in it of what stands for trained weights."""
     adapters: dict[tuple[type, str], pydantic.TypeAdapter[Any]] = field(default_factory=dict)
     """What checks a parameter, by class and name; kept, because making one takes far longer than using it."""
 
@@ -47,8 +51,8 @@ class EntryContext:
 
 def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> DatasetUse | None:
     """A data set and its split, or None where a problem prevents it."""
-    plugin, values = _plugin_and_values(context, "datasets", path, entry, ["split", "pixels"])
-    built = _built(context, plugin, path, values)
+    plugin, values = plugin_and_values(context, "datasets", path, entry, ["split", "pixels"])
+    built = built_entry(context, plugin, path, values)
     if plugin is None or values is None or built is None:
         return None
     dataset = built.instance
@@ -65,7 +69,7 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
         context.add(path, wrong)
         return None
     pixels = _pixels(context, plugin, path, entry, dataset)
-    use = _use(context, "datasets", plugin, path, values, entry, built)
+    use = use_fields(context, "datasets", plugin, path, values, entry, built)
     if pixels is None or use is None:
         return None
     if "label" not in entry and split != default:
@@ -97,39 +101,38 @@ def _pixels(
 
 def metric_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:
     """A metric and its weights, or None where a problem prevents it."""
-    plugin, values = _plugin_and_values(context, "metrics", path, entry, ["weights"])
+    plugin, values = plugin_and_values(context, "metrics", path, entry, ["weights"])
     if plugin is None or values is None:
         return None
     weights = entry.get("weights")
-    if weights is not None and not isinstance(weights, str):
-        _no_weights_named(context, path, weights)
+    if not named_as_text(context, path, weights):
         return None
     if weights is not None and not plugin.cls.needs_weights:
         context.add((*path, "weights"), f"'{plugin.name}' has no weights. Remove the key.", on_key=True)
         return None
-    built = _built(context, plugin, path, values)
+    built = built_entry(context, plugin, path, values)
     if built is None:
         return None
     file = None
     if weights != RANDOM_WEIGHTS and plugin.cls.needs_weights:
-        file = _weights_found(context, plugin, path, built.instance, weights)
+        file = weights_found(context, plugin, path, built.instance, weights, "metric")
         if file is None:
             return None
-    use = _use(context, "metrics", plugin, path, values, entry, built, file.sha256 if file else weights)
+    use = use_fields(context, "metrics", plugin, path, values, entry, built, file.sha256 if file else weights)
     if use is None:
         return None
     place = file.path.absolute() if file else None
     return MetricUse(**use, weights=file.sha256 if file else weights or "", weights_file=place)
 
 
-def _weights_found(
-    context: EntryContext, plugin: Plugin[Any], path: YamlPath, metric: Metric, weights: str | None
+def weights_found(
+    context: EntryContext, plugin: Plugin[Any], path: YamlPath, module: nn.Module, weights: str | None, kind: str
 ) -> WeightFile | None:
-    """The weight file that fits a metric, or None with a problem noted."""
+    """The weight file that fits a metric or a purifier's network, or None with a problem noted."""
     try:
-        file = resolve_weights(plugin.name, weights, plugin.weights)
+        file = resolve_weights(plugin.name, weights, plugin.weights, kind=kind)
         if file is not None:
-            check_weights(metric, file)
+            check_weights(module, file, kind=kind)
     except UserError as error:
         context.add((*path, "weights") if weights is not None else path, str(error))
         return None
@@ -141,18 +144,26 @@ def _weights_found(
     return file
 
 
+def named_as_text(context: EntryContext, path: YamlPath, weights: object) -> bool:
+    """Whether weights are left to the default or named by a text; notes a problem where not."""
+    if weights is None or isinstance(weights, str):
+        return True
+    _no_weights_named(context, path, weights)
+    return False
+
+
 def _no_weights_named(context: EntryContext, path: YamlPath, weights: object) -> None:
     context.add((*path, "weights"), f"should be a name in the manifest or a path, got {quoted(weights)}.")
 
 
 def attack_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> AttackUse | None:
     """An attack with the metrics it brings, or None where a problem prevents it."""
-    plugin, values = _plugin_and_values(context, "attacks", path, entry, ["floor"])
-    built = _built(context, plugin, path, values)
+    plugin, values = plugin_and_values(context, "attacks", path, entry, ["floor"])
+    built = built_entry(context, plugin, path, values)
     if plugin is None or values is None or built is None or not _floor_fits(context, path, entry, plugin):
         return None
     metrics = _metrics_used(context, path, entry, built.instance)
-    use = _use(context, "attacks", plugin, path, values, entry, built)
+    use = use_fields(context, "attacks", plugin, path, values, entry, built)
     if metrics is None or use is None:
         return None
     if use["label"] == "clean":
@@ -189,53 +200,7 @@ def _metrics_used(
     return tuple(metrics)
 
 
-def defense_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> DefenseUse | None:
-    """A defense and what its attacker knows, or None where a problem prevents it."""
-    if entry["name"] == "base":
-        return _base_entry(context, path, entry)
-    if entry["name"] not in context.registry.names("purifiers"):
-        known = ["base", *context.registry.names("purifiers")]
-        hint = did_you_mean(entry["name"], known)
-        context.add((*path, "name"), f"unknown defense '{entry['name']}'.{hint}")
-        return None
-    plugin, values = _plugin_and_values(context, "purifiers", path, entry, ["threat", "eot", "draws"])
-    built = _built(context, plugin, path, values)
-    if plugin is None or values is None or built is None:
-        return None
-    threat = entry.get("threat", "oblivious")
-    if threat not in _THREATS:
-        hint = did_you_mean(str(threat), _THREATS)
-        context.add((*path, "threat"), f"unknown threat '{threat}'.{hint}")
-        return None
-    counts = {"eot": 20 if threat == "adaptive" and plugin.cls.randomised else 1, "draws": 1}
-    for key in counts:
-        value = entry.get(key, counts[key])
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            context.add((*path, key), f"should be a whole number of at least 1, got {quoted(value)}.")
-            return None
-        counts[key] = value
-    if threat == "oblivious" and "eot" in entry:
-        context.add(
-            (*path, "eot"),
-            "an oblivious attacker does not see the defense, so 'eot' has no effect. Remove it, "
-            "or set 'threat: adaptive'.",
-            on_key=True,
-        )
-        return None
-    use = _use(context, "purifiers", plugin, path, values, entry, built)
-    if use is None:
-        return None
-    return DefenseUse(use["label"], (Use(**use),), threat, counts["eot"], counts["draws"])
-
-
-def _base_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> DefenseUse:
-    for key in entry:
-        if key not in ("name", "label"):
-            context.add((*path, key), f"'base' is no defense and has no parameter '{key}'. Remove it.", on_key=True)
-    return DefenseUse(str(entry.get("label") or "base"), (), "none", 1, 1)
-
-
-def _plugin_and_values(
+def plugin_and_values(
     context: EntryContext, kind: Kind, path: YamlPath, entry: Mapping[str, Any], own_keys: Sequence[str]
 ) -> tuple[Plugin[Any] | None, dict[str, Any] | None]:
     """The plugin of an entry and every parameter of it with its value; None for what a problem prevents."""
@@ -304,7 +269,7 @@ def _checked(adapter: pydantic.TypeAdapter[Any], value: Any) -> Any:
     return adapter.validate_json(json.dumps(value), strict=True)
 
 
-def _built(
+def built_entry(
     context: EntryContext, plugin: Plugin[Any] | None, path: YamlPath, values: Mapping[str, Any] | None
 ) -> Built | None:
     """An instance, so that a plugin's own checks of its parameters (ValueError) are heard now."""
@@ -326,7 +291,7 @@ def _built(
         return None
 
 
-def _use(
+def use_fields(
     context: EntryContext,
     kind: Kind,
     plugin: Plugin[Any],

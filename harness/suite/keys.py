@@ -12,6 +12,8 @@ from harness.suite.tables import table_names
 from harness.wording import did_you_mean, quoted
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
+CHAIN = "chain"
+"""What an entry of `defenses` is named that is a list of others."""
 EVERY_PAIR = "all"
 """What `transfer` says in place of a list for every ordered pair of metrics."""
 PIXELS = ("sampled", "all", "names")
@@ -47,8 +49,16 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
         "metric without weights. The sha256 of the file decides identity, not its name.",
     },
     "defenses": {
-        "threat": "`oblivious`: attacked without the defense, scored with it. `adaptive`: attacked through it. "
-        "Default: `oblivious`.",
+        "chain": "In place of a name: a list of names and mappings, applied in order to both images. Weights of a "
+        "training may only stand first. A plain list in place of the entry says this alone. Default label: "
+        "`jpeg+flip`.",
+        "weights": "Of a purifier with a network: as of a metric. Of a trained defense: a mapping of metric labels to "
+        "files, or a folder in which `LABEL@NAME.safetensors`, then `METRIC@NAME.safetensors` is looked for; by "
+        "default the entry `METRIC@NAME` of the weights manifest. With this key any name will do. A metric that has "
+        "none is refused unless `exclude` leaves it out. The sha256 decides identity, not the name.",
+        "threat": "`oblivious`: attacked without the defense, scored with it; no claim of robustness. `adaptive`: "
+        "attacked through it. Under purifiers an oblivious attacker knows the trained weights. "
+        "Default: `oblivious` with purifiers, `adaptive` for trained weights alone.",
         "eot": "With `threat: adaptive` only: fresh draws of a randomised defense averaged at every evaluation of an "
         "attack. Default: 20 for a randomised defense, 1 for a deterministic one.",
         "draws": "Fresh draws of a randomised defense on which each result is scored; tables print the mean over "
@@ -115,6 +125,15 @@ def as_entry(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def as_defense(value: Any) -> Any:
+    """A bare name, a list of what is applied in order, or a mapping of such a list, as an entry with a name."""
+    if isinstance(value, list):
+        return {"name": CHAIN, "chain": value}
+    if isinstance(value, dict) and "chain" in value and "name" not in value:
+        return {"name": CHAIN, **value}
+    return as_entry(value)
+
+
 def _pairs_listed(value: Any) -> Any:
     """Every pair is looked up once the metrics are known."""
     return [] if value == EVERY_PAIR else value
@@ -128,6 +147,7 @@ def _verdicts_asked(value: Any) -> Any:
 
 
 _Entries = list[Annotated[_Entry, pydantic.BeforeValidator(as_entry)]]
+_Defenses = list[Annotated[_Entry, pydantic.BeforeValidator(as_defense)]]
 _Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0)]], pydantic.Field(min_length=1)]
 
 
@@ -147,9 +167,11 @@ class SuiteFile(pydantic.BaseModel):
     metrics: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
         description="Metrics to attack and to score with."
     )
-    defenses: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
+    defenses: Annotated[_Defenses, pydantic.Field(min_length=1)] = pydantic.Field(
         default=[_Entry(name="base")],
-        description="Purifiers put before every metric, one at a time; `base` is none and has no keys but `label`.",
+        description="What every metric is defended by, one after the other: a purifier, the name of a training that "
+        "gave the metrics other weights, or a list of these that are applied in order, such as `[aat, jpeg, flip]`. "
+        "`base` is none and has no keys but `label`.",
     )
     attacks: _Entries = pydantic.Field(
         default=[],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from harness.contracts import Norm
 from harness.plugins.contents import Contents
 from harness.plugins.model import Kind
 from harness.suite.conditions import Condition, Exclusion
+from harness.wording import trained_name
 
 PixelsKey = Literal["sampled", "all", "names"]
 Precision = Literal["fp32", "bf16"]
@@ -105,19 +106,53 @@ class AttackUse(Use):
 
 
 @dataclass(frozen=True)
+class PurifierUse(Use):
+    """A purifier, and the weights of its network where it has one."""
+
+    weights: str = ""
+    """sha256 of the weight file, "random", or empty for purifiers without a network."""
+    weights_file: Path | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Adds the weights' hash, where it has a network."""
+        return {**super().identity(), **({"weights": self.weights} if self.weights else {})}
+
+
+@dataclass(frozen=True)
+class TrainedUse:
+    """Weights that a training gave each metric: what stands for them in a suite's defenses."""
+
+    name: str
+    label: str
+    metrics: Mapping[str, MetricUse] = field(default_factory=dict)
+    """Label of a metric -> it with these weights; without the metrics that are left out."""
+    asked: str | Mapping[str, str] | None = None
+    """While a suite is read, where it says that the weights are: a folder, or metric label -> file or name; None: in
+    the manifest."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides results; until weights are found, what was asked for."""
+        found: dict[str, Any] = {label: metric.identity() for label, metric in self.metrics.items()}
+        return found or {"name": self.name, "asked": self.asked}  # asked for, or of no metric at all
+
+
+@dataclass(frozen=True)
 class DefenseUse:
-    """Purifiers before the metric, and what the attacker knows of them."""
+    """Weights trained as a defense, purifiers before the metric, or both; and what the attacker knows of them."""
 
     label: str
-    purifiers: tuple[Use, ...]
+    purifiers: tuple[PurifierUse, ...]
     threat: Literal["none", "oblivious", "adaptive"]
     eot: int
     draws: int
+    trained: TrainedUse | None = None
+    """What takes the place of the metric's own weights."""
 
     def identity(self) -> dict[str, Any]:
         """What of it decides results; the label does not."""
         purifiers = [purifier.identity() for purifier in self.purifiers]
-        return {"purifiers": purifiers, "threat": self.threat, "eot": self.eot, "draws": self.draws}
+        trained = {"trained": self.trained.identity()} if self.trained else {}
+        return {"purifiers": purifiers, "threat": self.threat, "eot": self.eot, "draws": self.draws, **trained}
 
 
 @dataclass(frozen=True)
@@ -161,18 +196,38 @@ class Suite:
         """Samples of each data set, first in hash order, on which cells are added for verdicts alone."""
         return 0 if isinstance(self.verdicts, bool) else self.verdicts
 
+    @property
+    def named_metrics(self) -> Sequence[tuple[str, MetricUse]]:
+        """Every metric by its label, and with the weights of trained defenses by ``LABEL@DEFENSE``."""
+        trained = [defense.trained for defense in self.defenses if defense.trained]
+        labels = [metric.label for metric in self.metrics]
+        defended = [
+            (trained_name(label, one.label), use)
+            for one in trained
+            for label, use in one.metrics.items()
+            if label in labels
+        ]
+        return [*((metric.label, metric) for metric in self.metrics), *dict(defended).items()]
+
+    def weights(self) -> dict[str, str]:
+        """sha256 of every weight file, or "random": of metrics, of these as trained, and of purifiers' networks."""
+        found = {name: metric.weights for name, metric in self.named_metrics}
+        found |= {use.label: use.weights for defense in self.defenses for use in defense.purifiers}
+        return {name: weights for name, weights in found.items() if weights}
+
     def excludes(self, condition: Condition) -> bool:
         """Whether a cell is left out."""
         return any(exclusion.removes(condition) for exclusion in self.exclude)
 
     def resolved(self) -> dict[str, Any]:
         """The suite as a file would say it with nothing left to defaults; reading it gives this suite again."""
+        labels = [metric.label for metric in self.metrics]
         return {
             "name": self.name,
             "seed": self.seed,
             "datasets": [{**_written(use), "split": use.split, "pixels": use.pixels} for use in self.datasets],
             "metrics": [{**_written(use), **_weights_written(use)} for use in self.metrics],
-            "defenses": [_defense_written(use) for use in self.defenses],
+            "defenses": [_defense_written(use, labels) for use in self.defenses],
             "attacks": [{**_written(use), **_floor_written(use)} for use in self.attacks],
             "budgets": {norm: [eps for other, eps in self.budgets if other == norm] for norm in dict(self.budgets)},
             "directions": list(self.directions),
@@ -194,7 +249,7 @@ def _written(use: Use) -> dict[str, Any]:
     return plain
 
 
-def _weights_written(use: MetricUse) -> dict[str, str]:
+def _weights_written(use: MetricUse | PurifierUse) -> dict[str, str]:
     return {"weights": str(use.weights_file) if use.weights_file else use.weights} if use.weights else {}
 
 
@@ -202,11 +257,20 @@ def _floor_written(use: AttackUse) -> dict[str, str]:
     return {"floor": use.floor} if use.floor != NO_FLOOR else {}
 
 
-def _defense_written(use: DefenseUse) -> dict[str, Any]:
-    if not use.purifiers:
+def _defense_written(use: DefenseUse, metrics: Sequence[str]) -> dict[str, Any]:
+    """A defense as a file says it, with the trained weights of these metrics."""
+    parts = [_trained_written(use.trained, metrics)] if use.trained else []
+    parts += [{**_written(purifier), **_weights_written(purifier)} for purifier in use.purifiers]
+    if not parts:
         return {"name": "base", "label": use.label}
+    what = parts[0] if len(parts) == 1 else {"chain": parts}
     eot = {"eot": use.eot} if use.threat == "adaptive" else {}
-    return {**_written(use.purifiers[0]), "label": use.label, "threat": use.threat, "draws": use.draws, **eot}
+    return {**what, "label": use.label, "threat": use.threat, "draws": use.draws, **eot}
+
+
+def _trained_written(use: TrainedUse, metrics: Sequence[str]) -> dict[str, Any]:
+    files = {label: str(metric.weights_file) for label, metric in use.metrics.items() if label in metrics}
+    return {"name": use.name, "label": use.label, "weights": files}
 
 
 def too_few_queries(use: AttackUse, defenses: Sequence[DefenseUse]) -> Iterator[str]:

@@ -18,9 +18,9 @@ from typing import Any, Literal
 from harness.contracts import Entry
 from harness.suite.cell_names import CLEAN, cell_name
 from harness.suite.identity import identity, order_key
-from harness.suite.model import AttackUse, DatasetUse, MetricUse, Precision, Suite, Use
+from harness.suite.model import AttackUse, DatasetUse, MetricUse, Precision, PurifierUse, Suite
 from harness.suite.pixels import Images
-from harness.wording import NO_DEFENSE
+from harness.wording import NO_DEFENSE, trained_name
 
 CALIBRATION_SAMPLES = 64
 """Samples, first in hash order, on which a scorer's clean quality is ranged. Part of a fact's identity."""
@@ -34,7 +34,9 @@ class ScorerSpec:
     """How to build a scorer: a metric with its weights, under purifiers."""
 
     metric: MetricUse
-    purifiers: tuple[Use, ...] = ()
+    purifiers: tuple[PurifierUse, ...] = ()
+    training: str = ""
+    """What the defense is called that the weights are of; empty for the metric's own. The weights count, not this."""
 
     @functools.cached_property
     def key(self) -> str:
@@ -43,8 +45,8 @@ class ScorerSpec:
 
     @property
     def label(self) -> str:
-        """For people: 'birqa-tiny', 'birqa-tiny + flip'."""
-        return " + ".join([self.metric.label, *(p.label for p in self.purifiers)])
+        """For people: 'birqa-tiny', 'birqa-tiny + flip', 'birqa-tiny@aat + flip'."""
+        return " + ".join([trained_name(self.metric.label, self.training), *(p.label for p in self.purifiers)])
 
     def identity(self) -> dict[str, Any]:
         """Plain values for an identity."""
@@ -94,6 +96,13 @@ class Probe:
 
     id: str
     metric: MetricUse
+    training: str = ""
+    """As of `ScorerSpec`."""
+
+    @property
+    def label(self) -> str:
+        """For people: 'birqa-tiny', 'birqa-tiny@aat'."""
+        return trained_name(self.metric.label, self.training)
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ class Cell:
     @property
     def who(self) -> tuple[str, str, str, str, str]:
         """Data set, metric, defense, threat and source, as tables name them."""
-        defense = self.defense if self.scorer.purifiers else NO_DEFENSE
+        defense = self.defense if self.scorer.purifiers or self.scorer.training else NO_DEFENSE
         return self.split.dataset.label, self.scorer.metric.label, defense, self.threat, self.source.label
 
     @property
@@ -204,10 +213,10 @@ class Plan:
 
     @property
     def metrics(self) -> tuple[MetricUse, ...]:
-        """Every metric that is attacked, scores, or is a part of an attack."""
+        """Every metric that is attacked, scores, or is a part of an attack, with each weights that it has."""
         helpers = [metric for cell in self.cells if cell.attack for metric in cell.attack.metrics]
         scorers = [spec.metric for cell in self.cells for spec in (cell.source, cell.scorer)]
-        return tuple({metric.label: metric for metric in (*scorers, *helpers)}.values())
+        return tuple({(metric.label, metric.weights): metric for metric in (*scorers, *helpers)}.values())
 
     @property
     def splits(self) -> tuple[SplitSpec, ...]:

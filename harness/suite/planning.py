@@ -89,8 +89,8 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
                 else:
                     facts.setdefault(part.id, part)
     own = (cell for cell in cells.values() if not cell.for_verdicts)  # unmasked twins are known to keep the contract
-    metrics = {spec.metric.label: spec.metric for cell in own for spec in (cell.source, cell.scorer)}
-    probes = tuple(_probe(metric) for metric in metrics.values())
+    specs_used = [spec for cell in own for spec in (cell.source, cell.scorer)]
+    probes = tuple({(spec.metric.label, spec.metric.weights): _probe(spec) for spec in specs_used}.values())
     return Plan(
         suite,
         probes,
@@ -138,8 +138,9 @@ def _smallest_side(dataset: Dataset, entries: Sequence[Entry]) -> int:
         return sys.maxsize
 
 
-def _probe(metric: MetricUse) -> Probe:
-    return Probe(identity("probe", {"metric": metric.identity(), "probes": PROBES}), metric)
+def _probe(spec: ScorerSpec) -> Probe:
+    parts = {"metric": spec.metric.identity(), "probes": PROBES}
+    return Probe(identity("probe", parts), spec.metric, spec.training)
 
 
 def _fact(suite: Suite, split: SplitSpec, scorer: ScorerSpec) -> Fact:
@@ -176,7 +177,7 @@ def _cells(
     defense: DefenseUse,
 ) -> Iterator[Fact | Fit | Cell]:
     """The clean cell of a scorer, then the attacked ones of (source, scorer), after the facts and fits they need."""
-    threat = defense.threat if source.metric is scorer.metric else "transfer"
+    threat = defense.threat if source.metric.label == scorer.metric.label else "transfer"
     yield _cell(suite, split, scorer, scorer, defense)
     for attack in suite.attacks:
         wanted = [
@@ -272,10 +273,26 @@ def _pairs(suite: Suite) -> Iterator[tuple[ScorerSpec, ScorerSpec, DefenseUse]]:
     by_label = {metric.label: metric for metric in suite.metrics}
     for metric in suite.metrics:
         for defense in suite.defenses:
-            scorer = ScorerSpec(metric, defense.purifiers)
-            yield (scorer if defense.threat == "adaptive" else ScorerSpec(metric)), scorer, defense
+            found = _defended(metric, defense)
+            if found is not None:
+                yield (*found, defense)
     for source, judge in suite.transfer:
         yield ScorerSpec(by_label[source]), ScorerSpec(by_label[judge]), base
+
+
+def _defended(metric: MetricUse, defense: DefenseUse) -> tuple[ScorerSpec, ScorerSpec] | None:
+    """(source, scorer) of a metric under a defense; None for a metric that a trained defense leaves out.
+
+    An oblivious attacker knows the metric: with its own weights, or under purifiers with the trained ones.
+    """
+    base = known = ScorerSpec(metric)
+    if defense.trained is not None:
+        if metric.label not in defense.trained.metrics:
+            return None
+        base = ScorerSpec(defense.trained.metrics[metric.label], (), defense.trained.label)
+        known = base if defense.purifiers else known
+    scorer = replace(base, purifiers=defense.purifiers)
+    return (scorer if defense.threat == "adaptive" else known), scorer
 
 
 def _endpoints(suite: Suite, dataset: DatasetUse, attack: AttackUse) -> tuple[Endpoint, ...]:

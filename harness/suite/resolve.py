@@ -16,9 +16,10 @@ from harness.plugins.model import Kind, PluginError
 from harness.plugins.registry import Registry
 from harness.suite.cell_names import shown_pattern
 from harness.suite.compose import Overrides, expand, override, read, read_mapping, replace_keys
-from harness.suite.conditions import Exclusion
-from harness.suite.entries import EntryContext, attack_entry, dataset_entry, defense_entry, metric_entry
-from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_entry, read_file
+from harness.suite.conditions import Condition, Exclusion
+from harness.suite.defense_entries import defense_entry, with_weights
+from harness.suite.entries import EntryContext, attack_entry, dataset_entry, metric_entry
+from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_defense, as_entry, read_file
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, too_few_queries
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
@@ -87,6 +88,8 @@ def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Sui
 
 def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) -> set[str]:
     """What an entry without a label is called in tables, such as 'pgd(steps=5)'."""
+    if key == "defenses" and isinstance(entry.get("chain"), list):
+        return _chain_label(registry, entry)
     kind: Kind = "purifiers" if key == "defenses" else key  # type: ignore[assignment]
     if "label" in entry or not registry.knows(kind, str(entry.get("name"))):
         return set()
@@ -97,6 +100,15 @@ def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) ->
     return {
         plugin_use(kind, plugin, {p.name: entry.get(p.name, p.default) for p in plugin.parameters()}, entry)["label"]
     }
+
+
+def _chain_label(registry: Registry, entry: Mapping[str, Any]) -> set[str]:
+    links = [link if isinstance(link, dict) else {"name": link} for link in entry["chain"]]
+    names = []
+    for link in links:
+        own = link.get("label") or next(iter(_automatic_labels(registry, "defenses", link)), link.get("name"))
+        names.append(str(own))
+    return set() if "label" in entry else {"+".join(names)}
 
 
 def validate(document: Document, registry: Registry) -> Suite:
@@ -129,6 +141,8 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
     """The suite, or None where a problem prevents one; finds plugin problems even if the structure is wrong."""
     with torch.random.fork_rng(devices=[]):  # plugins are built to be checked, which leaves no trace
         placed = {key: _each(value, key, kind_of_entry, context) for key, kind_of_entry in _ENTRIES.items()}
+        if file is not None:
+            placed["defenses"] = list(with_weights(context, placed["defenses"], *_evaluated(placed, file)))
     for uses in placed.values():
         context.problems.extend(_doubled(uses))
     directions = _choices(value, "directions", DIRECTIONS, context)
@@ -167,11 +181,26 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
     return None if context.problems else suite
 
 
+def _evaluated(
+    placed: Mapping[str, _Placed], file: SuiteFile
+) -> tuple[list[MetricUse], Callable[[MetricUse, DefenseUse], bool]]:
+    """The metrics, and whether one is evaluated under a defense on any data set."""
+    exclusions = [Exclusion(**pattern.model_dump()) for pattern in file.exclude]
+
+    def evaluated(metric: MetricUse, defense: DefenseUse) -> bool:
+        cells = [Condition(use.label, metric.label, metric.label, defense.label) for _, use in placed["datasets"]]
+        return not cells or any(not any(one.removes(cell) for one in exclusions) for cell in cells)
+
+    return [use for _, use in placed["metrics"]], evaluated
+
+
 def _each(value: Mapping[str, Any], key: str, resolve: _Entry, context: EntryContext) -> _Placed:
     found: _Placed = []
     values = value.get(key)
     for i, listed in enumerate(values if isinstance(values, list) else []):
-        entry = as_entry(listed)
+        entry = as_defense(listed) if key == "defenses" else as_entry(listed)
+        if isinstance(listed, list):
+            context.bare_chains.add((key, i))
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
             use = resolve(context, (key, i), entry)
             if use is not None:

@@ -35,7 +35,7 @@ class ProbeJob(Job):
     @property
     def label(self) -> str:
         """'probe psnr'."""
-        return f"probe {self.probe.metric.label}"
+        return f"probe {self.probe.label}"
 
     def work(self, worker: Worker) -> Done:
         """Probe it on the CPU, wherever the worker scores."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from harness.contracts import (
-    Batch,
     Entry,
     Metric,
     Recipe,
+    TrainingBatch,
 )
 from harness.testing.common import (
     Report,
@@ -111,7 +111,7 @@ def _any_metric(name: str) -> Metric:
     return metric
 
 
-def _batch_of(recipe: Recipe, size: int, first: tuple[Sequence[int], Sequence[bool]], step: int) -> Batch:
+def _batch_of(recipe: Recipe, size: int, first: tuple[Sequence[int], Sequence[bool]], step: int) -> TrainingBatch:
     """A batch as the trainer makes it, of made images."""
     indices, flags = first
     ref, clean = image_pairs(size, size, len(indices))
@@ -120,11 +120,11 @@ def _batch_of(recipe: Recipe, size: int, first: tuple[Sequence[int], Sequence[bo
     progress = {"step": torch.tensor(step), "steps": torch.tensor(1000)}
     if recipe.kind == "triplets":
         patches = {"p0": clean, "p1": other, "clean_p0": clean, "clean_p1": other}
-        return Batch({"ref": ref, **patches, "judge": shares, "attacked": attacked, **progress}, _any_metric)
+        return TrainingBatch({"ref": ref, **patches, "judge": shares, "attacked": attacked, **progress}, _any_metric)
     dist = torch.where(attacked.view(-1, 1, 1, 1), other, clean)
     labels = {"attacked": attacked, "target": 1 + 4 * shares, "limits": torch.tensor([1.0, 5.0])}
     start = torch.full((len(indices),), torch.nan)
-    return Batch({"ref": ref, "clean": clean, "dist": dist, **labels, "start": start, **progress}, _any_metric)
+    return TrainingBatch({"ref": ref, "clean": clean, "dist": dist, **labels, "start": start, **progress}, _any_metric)
 
 
 def _check_loss(

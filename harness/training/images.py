@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Batch, Dataset, Entry
+from harness.contracts import Dataset, Entry, TrainingBatch
 from harness.training.recipe_file import RecipeFile, TrainingError
 
 PARTS: Mapping[str, tuple[str, ...]] = {"pairs": ("ref", "dist"), "triplets": ("ref", "p0", "p1")}
@@ -62,7 +62,7 @@ def training_batch(
     step: int,
     kind: str,
     limits: Tensor | None = None,
-) -> Batch:
+) -> TrainingBatch:
     """What a recipe's loss gets before any attack: images augmented by draws from (seed, step), labels, the step.
 
     Args:
@@ -87,11 +87,11 @@ def training_batch(
     if kind == "triplets":
         judge = torch.tensor([entry.judge for entry in chosen], dtype=torch.float32)
         clean = {"clean_p0": parts["p0"], "clean_p1": parts["p1"]}
-        return Batch({**parts, **clean, "judge": judge, "attacked": flags, **progress})
+        return TrainingBatch({**parts, **clean, "judge": judge, "attacked": flags, **progress})
     limits = torch.tensor(file.label_scale) if limits is None else limits
     labels = {"attacked": flags, "target": opinions(chosen, file), "limits": limits}
     start = torch.full((len(chosen),), torch.nan)
-    return Batch({**parts, "clean": parts["dist"], **labels, "start": start, **progress})
+    return TrainingBatch({**parts, "clean": parts["dist"], **labels, "start": start, **progress})
 
 
 def limits_of(entries: Sequence[Entry], file: RecipeFile) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.contracts import Attack, Batch, Budget, Metric, Norm, SampleRng
+from harness.contracts import Attack, Budget, Metric, Norm, SampleRng, TrainingBatch
 from harness.engine.objective import Opinions, ScorerObjective, remembers
 from harness.engine.scorer import Scorer
 from harness.plugins.build import default_metric
@@ -67,7 +67,9 @@ class Inner:
         self.direction, self.which = direction, which
         self._seed, self._build = seed, build
 
-    def __call__(self, metric: Metric, batch: Batch, names: Sequence[str], step: int) -> tuple[Batch, Spent]:
+    def __call__(
+        self, metric: Metric, batch: TrainingBatch, names: Sequence[str], step: int
+    ) -> tuple[TrainingBatch, Spent]:
         """The batch with its flagged rows attacked, and what that cost. The metric is left in evaluation mode.
 
         Args:
@@ -85,7 +87,9 @@ class Inner:
         ids = [f"{step}/{row}/{names[row]}" for row in rows.tolist()]
         return self._triplets(metric, batch, rows, ids) if "judge" in batch else self._pairs(metric, batch, rows, ids)
 
-    def _pairs(self, metric: Metric, batch: Batch, rows: Tensor, ids: Sequence[str]) -> tuple[Batch, Spent]:
+    def _pairs(
+        self, metric: Metric, batch: TrainingBatch, rows: Tensor, ids: Sequence[str]
+    ) -> tuple[TrainingBatch, Spent]:
         ref, clean, target = batch["ref"][rows], batch["clean"][rows], batch["target"][rows]
         sign = self._sign(ids, target)
         opinions = Opinions(1.0, 0.0, target) if self.direction == "error" else None
@@ -95,7 +99,9 @@ class Inner:
         dist[rows], start[rows] = found.images, found.start
         return batch.replaced(dist=dist, start=start), found.spent
 
-    def _triplets(self, metric: Metric, batch: Batch, rows: Tensor, ids: Sequence[str]) -> tuple[Batch, Spent]:
+    def _triplets(
+        self, metric: Metric, batch: TrainingBatch, rows: Tensor, ids: Sequence[str]
+    ) -> tuple[TrainingBatch, Spent]:
         """The rejected patch is raised and the preferred one lowered, or p0 alone the way that turns the judge round.
 
         Where judges are split evenly no patch is the better one, and none is attacked.
@@ -129,7 +135,7 @@ class Inner:
         ids: Sequence[str],
         scale: float,
         opinions: Opinions | None = None,
-    ) -> Attacked:
+    ) -> AttackedRows:
         """Attack some images.
 
         Args:
@@ -169,11 +175,11 @@ class Inner:
         extra = len(clean) if opinions is not None else 0
         spent = Spent(int(ledger.forwards.sum()) + extra, int(ledger.backwards.sum()), time.perf_counter() - began)
         start = torch.full_like(sign, torch.nan) if opinions is not None or objective.first is None else objective.first
-        return Attacked(images.contiguous(), start, spent)
+        return AttackedRows(images.contiguous(), start, spent)
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackedRows:
     """Attacked images."""
 
     images: Tensor

@@ -25,7 +25,7 @@ _DEFAULT_EPS = 8 / 255
 _REACH = 2.5
 """Steps of PGD together, in radii: enough to cross the ball and turn once."""
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 class Robustness(NamedTuple):
@@ -121,7 +121,7 @@ class RobustValidation:
         top, left = ((side - self._crop) // 2 for side in item.shape[2:])
         return item[:, :, top : top + self._crop, left : left + self._crop]
 
-    def _attack(self, metric: Metric, tasks: Sequence[_Task]) -> tuple[Floats, Floats, Spent]:
+    def _attack(self, metric: Metric, tasks: Sequence[_Task]) -> tuple[_Floats, _Floats, Spent]:
         """Quality before and after of every task, and the cost; a result that gains nothing gives way to the start."""
         before, after, spent = [], [], Spent()
         for _, same in itertools.groupby(tasks, key=lambda task: task.dist.shape):

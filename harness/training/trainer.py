@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.contracts import Batch, ContradictionError, Metric
+from harness.contracts import ContradictionError, Metric, TrainingBatch
 from harness.files import write_whole
 from harness.plugins.build import default_metric
 from harness.plugins.registry import Registry
@@ -173,7 +173,7 @@ class Trainer:
             if step >= self.step:
                 yield indices, attacked
 
-    def _link_starts_from(self, batch: Batch) -> Batch:
+    def _link_starts_from(self, batch: TrainingBatch) -> TrainingBatch:
         """The first batch; where a recipe attacks and a batch may be a narrow band of labels, a draw from all of them.
 
         A line through a band is hardly more than the noise within it, and its slope next to nothing.
@@ -184,7 +184,7 @@ class Trainer:
         chosen = [train[i] for i in rng.choice(len(train), min(len(train), _LINK_STARTS_FROM), replace=False)]
         flags = [False] * len(chosen)
         drawn = training_batch(chosen, flags, self.images, self.file, self.step, self.recipe.kind, self.limits)
-        return Batch({key: value.to(self.device) for key, value in drawn.items()})
+        return TrainingBatch({key: value.to(self.device) for key, value in drawn.items()})
 
     def one_step(self, indices: Sequence[int], attacked: Sequence[bool]) -> float:
         """One batch: attack, loss, gradient, Adam; leaves its log line in `logged` and returns its loss.
@@ -197,7 +197,7 @@ class Trainer:
             group["lr"] = self.file.learning_rate * _schedule(self.file, self.step)
         chosen = [self.splits.train[i] for i in indices]
         batch = training_batch(chosen, attacked, self.images, self.file, self.step, self.recipe.kind, self.limits)
-        batch = Batch({key: value.to(self.device) for key, value in batch.items()}, self.helpers.__getitem__)
+        batch = TrainingBatch({key: value.to(self.device) for key, value in batch.items()}, self.helpers.__getitem__)
         if self.link is not None and self.step == 0:
             _training_mode(self.metric)
             with self._seeded():
@@ -236,7 +236,7 @@ class Trainer:
         )
         return self.logged.loss
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def _loss(self, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         try:
             return self.recipe.loss(self.overheard, batch)
         except ContradictionError as error:
@@ -246,7 +246,7 @@ class Trainer:
                 "trainer, so the training stops: please report it with the recipe file."
             ) from error
 
-    def _ratio(self, batch: Batch) -> Tensor:
+    def _ratio(self, batch: TrainingBatch) -> Tensor:
         """std(prediction) / std(label) over the last training batches; nan for triplets, which have no labels."""
         if self.recipe.kind == "triplets":
             return torch.full((), torch.nan, device=self.device)

@@ -10,7 +10,7 @@ from defenses.recipes.norm_regularised import NormRegularised
 from defenses.recipes.penalised import Penalised
 from defenses.recipes.rank2afc import Rank2AFC
 from defenses.recipes.vanilla import Vanilla
-from harness.contracts import Batch, Entry, Metric, UserError
+from harness.contracts import Entry, Metric, TrainingBatch, UserError
 
 
 class _Level(Metric):
@@ -40,7 +40,7 @@ def _batch(metrics=None, labels=(1.0, 2.0, 3.5, 5.0)):
     clean = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     tensors = {"ref": clean.flip(0), "clean": clean, "dist": clean * 0.9, "attacked": torch.ones(4, dtype=torch.bool)}
     tensors |= {"target": torch.tensor(labels), "limits": torch.tensor([1.0, 5.0]), "step": torch.tensor(0)}
-    return Batch(tensors, metrics)
+    return TrainingBatch(tensors, metrics)
 
 
 def _regression(prediction, target):
@@ -114,7 +114,7 @@ def test_the_penalty_of_a_linear_metric_is_its_squared_slope(h):
 def test_the_2afc_loss_is_the_cross_entropy_of_the_margin(clean):
     p0, p1, c0, c1 = torch.rand(4, 6, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     judge = torch.tensor([0.0, 0.2, 0.5, 0.6, 0.8, 1.0])
-    batch = Batch({"ref": p0, "p0": p0, "p1": p1, "clean_p0": c0, "clean_p1": c1, "judge": judge})
+    batch = TrainingBatch({"ref": p0, "p0": p0, "p1": p1, "clean_p0": c0, "clean_p1": c1, "judge": judge})
     loss, figures = Rank2AFC(clean=clean, temperature=0.2).loss(_Level(), batch)
     margins = [(b - a).flatten(1).mean(1) for a, b in ([(p0, p1), (c0, c1)] if clean else [(p0, p1)])]
     want = np.mean([float(F.binary_cross_entropy(torch.sigmoid(m / 0.2), judge)) for m in margins])

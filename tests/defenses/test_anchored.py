@@ -10,7 +10,7 @@ import torch
 from defenses.recipes.anchored import Anchored
 from defenses.recipes.bands import anchor_places
 from defenses.recipes.bound import hinges, nearest_anchors, theorem_1, top_mean
-from harness.contracts import Batch, ContradictionError, Entry, Metric
+from harness.contracts import ContradictionError, Entry, Metric, TrainingBatch
 from harness.plugins.registry import Registry
 
 WIDE = ("aat-wide", "mix", "anchors", "anchors-hinge")
@@ -175,7 +175,7 @@ def test_the_loss_of_every_preset_is_the_table_of_the_arms(name):
     images = q.view(16, 1, 1, 1).expand(16, 3, 2, 2)
     tensors = {"ref": images, "clean": images, "dist": images, "attacked": torch.tensor(attacked)}
     tensors |= {"target": torch.tensor(labels, dtype=torch.float32), "limits": torch.tensor([1.0, 5.0])}
-    loss, figures = recipe.loss(_Given(), Batch(tensors))
+    loss, figures = recipe.loss(_Given(), TrainingBatch(tensors))
     rows = np.arange(16) if name in ("mix", "aat-wide") else np.flatnonzero(~attacked)
     weight = 0.5 if name in ("aat", "aat-wide", "anchors-hinge") else 0.0
     width = 0.2 if name == "aat" else 4.0

@@ -4,13 +4,19 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from harness.contracts import Purifier
 from harness.plugins.registry import Registry
 from harness.testing import check_purifier
 
+WITH_NETWORKS = ("denoise", "diffpure", "diffpure-mini")
+"""Checked with their weights, or small ones, in tests/defenses/test_diffusion.py."""
+
 
 def test_shipped_purifiers(shipped):
+    if shipped in WITH_NETWORKS:
+        pytest.skip("it has a network")
     check_purifier(Registry().purifier(shipped).build({}), name=shipped)
 
 
@@ -91,7 +97,55 @@ class InPlacePurifier(Dim):
         return images.mul_(0.9) * draw
 
 
+@dataclass(frozen=True)
+class Blends(Dim):
+    """Faultless: a network of one convolution, whose gradient is exact and whose stand-in is the image."""
+
+    gradient = "both"
+
+    def network(self):
+        return nn.Conv2d(3, 3, 3, padding=1)
+
+    def applies_to_reference(self):
+        return False
+
+    def purify(self, images, draw, network):
+        return torch.sigmoid(network(images)) * draw
+
+
+@dataclass(frozen=True)
+class TextNetwork(Blends):
+    def network(self):
+        return "unet"
+
+
+@dataclass(frozen=True)
+class HalvesOnlyTheImage(Blends):
+    def purify(self, images, draw, network):
+        return super().purify(images, draw, network)[..., ::2, ::2]
+
+    def surrogate(self, images, draw):
+        return images[..., ::2, ::2]
+
+
+@dataclass(frozen=True)
+class InexactOfBoth(Blends):
+    def purify(self, images, draw, network):
+        purified = super().purify(images, draw, network)
+        return purified.detach() + 0.5 * (purified - purified.detach())
+
+
+@dataclass(frozen=True)
+class DeadSurrogateOfBoth(Blends):
+    def surrogate(self, images, draw):
+        return images.detach()
+
+
 PURIFIERS = [
+    (TextNetwork, "network() gives"),
+    (HalvesOnlyTheImage, "keep their size"),
+    (InexactOfBoth, "exact gradient"),
+    (DeadSurrogateOfBoth, "surrogate is differentiable"),
     (OnePerBatch, "one draw per sample"),
     (PlainNumber, "one draw per sample"),
     (DrawsInApply, "deterministic function"),
@@ -106,8 +160,10 @@ PURIFIERS = [
 ]
 
 
-def test_the_faultless_purifier_passes():
+def test_the_faultless_purifiers_pass():
     check_purifier(Dim())
+    check_purifier(Blends())
+    check_purifier(Blends(), network=nn.Conv2d(3, 3, 3, padding=1))
 
 
 @pytest.mark.parametrize(("planted", "rule"), PURIFIERS)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from attacks.pgd import PGD
-from harness.contracts import Batch, ContradictionError, Entry, Metric
+from harness.contracts import ContradictionError, Entry, Metric, TrainingBatch
 from harness.errors import UserError
 from harness.plugins.registry import Registry
 from harness.training import train
@@ -46,7 +46,7 @@ def batch_of(attacked, side=16):
     target = torch.linspace(-40, 40, len(attacked))
     tensors = {"ref": ref, "clean": clean, "dist": clean, "attacked": torch.tensor(attacked), "target": target}
     start = torch.full((len(attacked),), torch.nan)
-    return Batch({**tensors, "start": start, "limits": torch.tensor([-40.0, 40.0])})
+    return TrainingBatch({**tensors, "start": start, "limits": torch.tensor([-40.0, 40.0])})
 
 
 def inner_of(direction, which="both", steps=8):
@@ -86,7 +86,7 @@ def test_of_triplets_the_rejected_patch_is_raised_and_the_preferred_one_lowered(
     metric, pairs = Linear(), batch_of([True, True, True, False])
     judge = torch.tensor([0.9, 0.2, 0.5, 0.9])
     parts = {"p0": pairs["clean"], "p1": pairs["ref"], "clean_p0": pairs["clean"], "clean_p1": pairs["ref"]}
-    batch = Batch({"ref": pairs["ref"], "judge": judge, "attacked": pairs["attacked"], **parts})
+    batch = TrainingBatch({"ref": pairs["ref"], "judge": judge, "attacked": pairs["attacked"], **parts})
     attacked, _ = inner_of(None, which)(metric, batch, list("abcd"), 0)
     shift = {part: metric(ref=batch["ref"], dist=attacked[part] - parts[part]).detach() for part in ("p0", "p1")}
     reach = metric.reach * torch.tensor([1.0, -1.0, 0.0, 0.0])  # a judge split evenly prefers none

@@ -30,9 +30,7 @@ from harness.plugins.weights.manifest import (
 from harness.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from harness.contracts import Metric
+    from torch import Tensor, nn
 
 __all__ = [
     "MANIFEST",
@@ -49,6 +47,7 @@ __all__ = [
     "read_manifest",
     "refusal",
     "resolve",
+    "trained",
     "zoo",
 ]
 
@@ -136,6 +135,19 @@ def entries(names: Sequence[str] = ()) -> list[WeightsEntry]:
     return [read_entry(name, manifest[name], zoo() / MANIFEST) for name in dict.fromkeys(names or manifest)]
 
 
+def trained() -> dict[str, list[str]]:
+    """Name of a defense -> names of the manifest's weights that were trained by it, ``METRIC@NAME``; both sorted.
+
+    Raises:
+        WeightsError: The manifest is damaged.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(read_manifest()):
+        if "@" in name:
+            found.setdefault(name.partition("@")[2], []).append(name)
+    return dict(sorted(found.items()))
+
+
 def held(entry: WeightsEntry) -> list[Held]:
     """Where each file of an entry is; reads none of them."""
     found = []
@@ -148,14 +160,16 @@ def held(entry: WeightsEntry) -> list[Held]:
     return found
 
 
-def resolve(metric_name: str, weights: str | None, default: str | None) -> WeightFile | None:
-    """The weights a metric is to be loaded with; reads and verifies files, builds nothing.
+def resolve(name: str, weights: str | None, default: str | None, *, kind: str = "metric") -> WeightFile | None:
+    """The weights a metric or a purifier is to be loaded with; reads and verifies files, builds nothing.
 
     Args:
-        metric_name: The metric, for messages.
+        name: What they are for, for messages.
         weights: What the suite asks for: a name in the manifest, a path ending in .safetensors, a folder of published
-            files (of the default entry, or as FOLDER/NAME of another), or "random".
-        default: Name in the manifest the metric was registered with; used when the suite asks for nothing.
+            files (of the default entry, or as FOLDER/NAME of another), a folder with one such file for a purifier
+            without a default, or "random".
+        default: Name in the manifest it was registered with; used when the suite asks for nothing.
+        kind: "metric" or "purifier", for messages.
 
     Returns:
         None where there is nothing to load: neither asked for nor a default, or "random" asked for.
@@ -163,84 +177,95 @@ def resolve(metric_name: str, weights: str | None, default: str | None) -> Weigh
     Raises:
         WeightsError: Unknown name, missing file, other sha256 than the manifest's, or a pickle.
     """
+    who = f"{kind} '{name}'"
     wanted = weights if weights is not None else default
     if wanted is None or wanted == RANDOM_WEIGHTS:
         return None
     manifest = read_manifest()
     if wanted in manifest:
-        return _from_manifest(metric_name, entries([wanted])[0])
+        return _from_manifest(who, entries([wanted])[0])
     if weights is None:
         raise WeightsError(
-            f"metric '{metric_name}': its weights do not come with robustiqa. Give a file with "
+            f"{who}: its weights do not come with robustiqa. Give a file with "
             f"`weights: FILE{SUFFIX}`, or ask for `weights: {RANDOM_WEIGHTS}`."
         )
     path = Path(wanted).expanduser()
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(
-            f"metric '{metric_name}': weights {wanted}: {path.suffix} files are pickles, which can run code, and are "
+            f"{who}: weights {wanted}: {path.suffix} files are pickles, which can run code, and are "
             f"not read. Convert the state dict with safetensors.torch.save_file and give the {SUFFIX} file."
         )
     if path.suffix.lower() == SUFFIX:
-        return WeightFile(wanted, path, hashlib.sha256(_read(metric_name, path)).hexdigest())
+        return WeightFile(wanted, path, hashlib.sha256(_read(who, path)).hexdigest())
+    if wanted and path.is_dir() and kind == "purifier" and default not in manifest:
+        return _only_file(who, path)
     if wanted and path.is_dir():
-        return _from_folder(metric_name, path, default if default in manifest else None)
+        return _from_folder(who, path, default if default in manifest else None)
     if path.name in manifest and path.parent.is_dir():
-        return _from_folder(metric_name, path.parent, path.name)
+        return _from_folder(who, path.parent, path.name)
     raise WeightsError(
-        f"metric '{metric_name}': no weights are called '{wanted}'.{did_you_mean(wanted, sorted(manifest))} "
+        f"{who}: no weights are called '{wanted}'.{did_you_mean(wanted, sorted(manifest))} "
         f"Give a name of the manifest, a path ending in {SUFFIX}, or a folder of published files."
     )
 
 
-def _from_manifest(metric_name: str, entry: WeightsEntry) -> WeightFile:
+def _from_manifest(who: str, entry: WeightsEntry) -> WeightFile:
     if not entry.published:
         file = WeightFile(entry.name, held(entry)[0].path, entry.parts[0].sha256)
-        _verified(file, metric_name)
+        _verified(file, who)
         return file
     for folder in (zoo(), downloads()):
         if len(_files(entry, folder)) == len(entry.parts):
-            return _published(metric_name, entry, folder)
+            return _published(who, entry, folder)
     here = _files(entry, downloads())
     missing = [f"{part.file} ({part.bytes_shown()})" for part in entry.parts if part.name not in here]
     raise WeightsError(
-        f"metric '{metric_name}': the weights '{entry.name}' are not on this machine: {', '.join(missing)}. "
+        f"{who}: the weights '{entry.name}' are not on this machine: {', '.join(missing)}. "
         f"Fetch them with `robustiqa weights fetch {entry.name}`, or put them into {shown(downloads())} by hand, "
         f"give a folder that holds them with `weights: FOLDER`, or ask for `weights: {RANDOM_WEIGHTS}`."
     )
 
 
-def _from_folder(metric_name: str, folder: Path, name: str | None) -> WeightFile:
+def _from_folder(who: str, folder: Path, name: str | None) -> WeightFile:
     """The weights called `name` from a folder of the user's."""
     if name is None:
         raise WeightsError(
-            f"metric '{metric_name}': weights {shown(folder)} is a folder, and this metric has no published files to "
-            f"look for in it. Give a path ending in {SUFFIX}."
+            f"{who}: weights {shown(folder)} is a folder, and this {who.partition(' ')[0]} has no published files "
+            f"to look for in it. Give a path ending in {SUFFIX}."
         )
     (entry,) = entries([name])
     files = _files(entry, folder)
     lacking = [" or ".join((part.file, *part.also)) for part in entry.parts if part.name not in files]
     if lacking:
         raise WeightsError(
-            f"metric '{metric_name}': the folder {shown(folder)} lacks {'; and '.join(lacking)}. Put the weights "
+            f"{who}: the folder {shown(folder)} lacks {'; and '.join(lacking)}. Put the weights "
             f"'{name}' there, or fetch them with `robustiqa weights fetch {name}` and leave the folder out."
         )
     if not entry.published:
         (path,) = files.values()
-        return WeightFile(str(path), path, hashlib.sha256(_read(metric_name, path)).hexdigest())
-    return _published(metric_name, entry, folder)
+        return WeightFile(str(path), path, hashlib.sha256(_read(who, path)).hexdigest())
+    return _published(who, entry, folder)
 
 
-def _published(metric_name: str, entry: WeightsEntry, folder: Path) -> WeightFile:
+def _only_file(who: str, folder: Path) -> WeightFile:
+    """The one safetensors file of a folder, such as diffusers' folder of a model."""
+    files = sorted(folder.glob(f"*{SUFFIX}"))
+    if len(files) != 1:
+        raise WeightsError(
+            f"{who}: weights {shown(folder)} is a folder with {len(files)} {SUFFIX} files. Name one of them."
+        )
+    return WeightFile(str(files[0]), files[0], hashlib.sha256(_read(who, files[0])).hexdigest())
+
+
+def _published(who: str, entry: WeightsEntry, folder: Path) -> WeightFile:
     """Published files of one folder, each compared with the manifest."""
     hashes = {}
     for part, path in zip(entry.parts, _files(entry, folder).values(), strict=True):
         try:
             hashes[part.name] = sha256_of(path)
         except OSError as error:
-            raise WeightsError(
-                f"metric '{metric_name}': weight file {path}: {error.strerror or error}. Make it readable."
-            ) from error
-        _refuse(f"metric '{metric_name}'", entry, part, path, hashes[part.name])
+            raise WeightsError(f"{who}: weight file {path}: {error.strerror or error}. Make it readable.") from error
+        _refuse(who, entry, part, path, hashes[part.name])
     return WeightFile(entry.name, folder / entry.name, identity_of(hashes))
 
 
@@ -272,70 +297,71 @@ def _refuse(who: str, entry: WeightsEntry, part: Part, path: Path, sha256: str) 
         )
 
 
-def _read(metric_name: str, path: Path) -> bytes:
+def _read(who: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise WeightsError(
-            f"metric '{metric_name}': weight file {path}: {error.strerror or error}. "
+            f"{who}: weight file {path}: {error.strerror or error}. "
             "Give the path of an existing file, train the weights (robustiqa train), "
             f"or ask for `weights: {RANDOM_WEIGHTS}`."
         ) from error
 
 
-def _verified(file: WeightFile, metric_name: str) -> bytes:
+def _verified(file: WeightFile, who: str) -> bytes:
     """The bytes of a weight file, whose sha256 is the expected one."""
-    content = _read(metric_name, file.path)
+    content = _read(who, file.path)
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise WeightsError(
-            f"metric '{metric_name}': weight file {file.path}: sha256 is {found}, expected {file.sha256}. "
+            f"{who}: weight file {file.path}: sha256 is {found}, expected {file.sha256}. "
             "The file was changed or is damaged: restore it, or give its path to use it as weights of your own."
         )
     return content
 
 
-def check(metric: Metric, weight_file: WeightFile) -> None:
-    """Whether weights fit a metric; changes nothing.
+def check(module: nn.Module, weight_file: WeightFile, *, kind: str = "metric") -> None:
+    """Whether weights fit a metric, or the network of a purifier; changes nothing.
 
     Raises:
         WeightsError: See `load`.
     """
-    _fitting_state(metric, weight_file)
+    _fitting_state(module, weight_file, kind)
 
 
-def load(metric: Metric, weight_file: WeightFile) -> None:
-    """Verify weights and copy them into a metric.
+def load(module: nn.Module, weight_file: WeightFile, *, kind: str = "metric") -> None:
+    """Verify weights and copy them into a metric, or into the network of a purifier.
 
     Args:
-        metric: The metric, built with the parameters the weights were trained with.
+        module: It, built with the parameters the weights were trained with.
         weight_file: What `resolve` returned.
+        kind: "metric" or "purifier", for messages.
 
     Raises:
         WeightsError: A file changed since, cannot be read as tensors, has missing, unexpected or differently shaped
             tensors (the first differences are listed), or holds numbers that are not finite.
     """
-    metric.load_state_dict(_fitting_state(metric, weight_file))
+    module.load_state_dict(_fitting_state(module, weight_file, kind))
 
 
-def _fitting_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tensor]:
+def _fitting_state(module: nn.Module, weight_file: WeightFile, kind: str) -> dict[str, Tensor]:
     from harness.plugins.weights.state_dicts import read_tensors, refuse_misfit
 
+    who = f"{kind} '{type(module).__name__}'"
     if weight_file.published:
-        state = _published_state(metric, weight_file)
+        state = _published_state(module, weight_file, who)
         where = f"weights {weight_file.path.name} in {weight_file.path.parent}"
     else:
-        state = read_tensors(_verified(weight_file, type(metric).__name__), weight_file.path)
+        state = read_tensors(_verified(weight_file, who), weight_file.path)
         where = f"weight file {weight_file.path}"
-    refuse_misfit(metric, state, where)
+    refuse_misfit(module, state, where, kind)
     return state
 
 
-def _published_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tensor]:
-    """What a metric makes of its published files; no byte of a file is parsed before its hash was compared."""
+def _published_state(module: nn.Module, weight_file: WeightFile, who: str) -> dict[str, Tensor]:
+    """What a module makes of its published files; no byte of a file is parsed before its hash was compared."""
     from harness.plugins.weights.state_dicts import read_tensors
 
-    who = f"metric '{type(metric).__name__}'"
     folder = weight_file.path.parent
     (entry,) = entries([weight_file.path.name])
     files = _files(entry, folder)
@@ -343,7 +369,7 @@ def _published_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tenso
     tensors: dict[str, dict[str, Tensor]] = {}
     for part in entry.parts:
         path = files.get(part.name, folder / part.file)
-        content = _read(type(metric).__name__, path)
+        content = _read(who, path)
         hashes[part.name] = hashlib.sha256(content).hexdigest()
         _refuse(who, entry, part, path, hashes[part.name])
         tensors[part.name] = read_tensors(content, path, part.key)
@@ -353,4 +379,5 @@ def _published_state(metric: Metric, weight_file: WeightFile) -> dict[str, Tenso
             f"{who}: weights {entry.name} in {folder}: sha256 of the files is {found}, expected {weight_file.sha256}. "
             "They were changed since: restore them, or start the command again."
         )
-    return type(metric).published_state(tensors)
+    published = getattr(type(module), "published_state", None)
+    return published(tensors) if published else dict(*tensors.values())

@@ -75,6 +75,7 @@ class WeightsEntry:
 
     name: str
     metric: str
+    """The metric they are for, or the purifier."""
     licence: str
     parts: tuple[Part, ...]
     published: bool
@@ -113,7 +114,7 @@ def read_entry(name: str, raw: Any, path: Path) -> WeightsEntry:
         parts = [Part("", str(raw["file"]), str(raw["sha256"]), size=raw.get("size"), licence=licence)]
     else:
         raise WeightsError(f"{here} lacks 'file' or 'sha256'. Restore the file.")
-    metric, licence = str(raw.get("metric", "")), str(raw.get("licence", ""))
+    metric, licence = str(raw.get("metric") or raw.get("purifier", "")), str(raw.get("licence", ""))
     return WeightsEntry(name, metric, licence, tuple(parts), "parts" in raw, raw)
 
 

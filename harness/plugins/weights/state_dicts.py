@@ -1,4 +1,4 @@
-"""State dicts of metrics: read from verified bytes, and compared with the metric before anything is copied."""
+"""State dicts: read from verified bytes, and compared with the metric or network before anything is copied."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
-from harness.contracts import Metric
 from harness.plugins.weights.manifest import SUFFIX, WeightsError
 
 _SHOWN_DIFFERENCES = 5
@@ -59,18 +58,19 @@ def _read_torch(content: bytes, path: Path, key: str) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in found.items()}
 
 
-def refuse_misfit(metric: Metric, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Whether tensors are a state dict of a metric; changes nothing.
+def refuse_misfit(module: nn.Module, tensors: Mapping[str, Tensor], where: str, kind: str = "metric") -> None:
+    """Whether tensors are a state dict of a metric, or of the network of a purifier; changes nothing.
 
     Args:
-        metric: The metric, built.
+        module: It, built.
         tensors: The state dict.
         where: Where it is from, for messages.
+        kind: "metric" or "purifier", for messages.
 
     Raises:
         WeightsError: Tensors are missing, unexpected, of another shape, no floats, or not finite; the first are listed.
     """
-    state = metric.state_dict()
+    state = module.state_dict()
     broken = [f"{key} is not finite" for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     broken += [
         f"{key} holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
@@ -80,11 +80,12 @@ def refuse_misfit(metric: Metric, tensors: Mapping[str, Tensor], where: str) -> 
     differences = _differences(
         {key: tuple(tensor.shape) for key, tensor in state.items()},
         {key: tuple(tensor.shape) for key, tensor in tensors.items()},
+        "metric" if kind == "metric" else "network",
     )
     if differences:
         raise WeightsError(
-            f"{where} does not fit {type(metric).__name__}: {_listed([*differences, *broken])}. "
-            "Build the metric with the parameters the weights were trained with."
+            f"{where} does not fit {type(module).__name__}: {_listed([*differences, *broken])}. "
+            f"Build the {kind} with the parameters the weights were trained with."
         )
     if broken:
         raise WeightsError(f"{where} holds no usable weights: {_listed(broken)}. Train or download them again.")
@@ -95,9 +96,9 @@ def _listed(differences: Sequence[str]) -> str:
     return "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], what: str) -> list[str]:
     missing = [f"{key} is missing" for key in expected if key not in found]
-    unexpected = [f"{key} is not part of the metric" for key in sorted(found) if key not in expected]
+    unexpected = [f"{key} is not part of the {what}" for key in sorted(found) if key not in expected]
     shapes = [
         f"{key} has shape {found[key]}, expected {shape}"
         for key, shape in expected.items()

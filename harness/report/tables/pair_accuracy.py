@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report.arrays import Evaluated
+from harness.report.arrays import HONEST, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import (
     by_budget,
@@ -15,6 +15,12 @@ from harness.report.measure import (
 )
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.wording import MISSING, number
+
+NO_BOUND = (
+    "Honest reference: no attack, but what an honest change inside the same ball does, the reference restored where "
+    "quality is to be raised and random noise where it is to be lowered. It is no strict ceiling, because a metric may "
+    "ignore part of either; but an attacker has both for nothing, and a metric that sees them as people do loses by it."
+)
 
 
 @table(
@@ -29,6 +35,7 @@ def pair_accuracy_table(data: RunData, one: Evaluated) -> Table | None:
     rows = list(pair_accuracy_rows(one))
     both = any(row["attacked"] == "both" and row["state"] != "missing" for row in rows)
     label = {"attacked": lambda row: row["attacked"] or MISSING}
+    honest = any(row["attack"] == HONEST for row in rows)
     clean = lambda row: figure_text(row, "clean_accuracy", state=False)  # noqa: E731
     full = by_budget(rows, label, ("clean", clean), lambda row: figure_text(row, "accuracy"))
     compact = by_budget(
@@ -52,4 +59,5 @@ def pair_accuracy_table(data: RunData, one: Evaluated) -> Table | None:
         compact,
         (),
         f"Pairs: opinions differ, margin 0. An equal score counts half, clean and attacked. {ASSUMPTION}",
+        NO_BOUND if honest else "",
     )

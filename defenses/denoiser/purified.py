@@ -1,0 +1,52 @@
+"""Diffusion purification of images in [0, 1] of any size, by the embedded denoiser or another model."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from defenses.denoiser.network import HIGHEST_STEP, MULTIPLE
+from defenses.denoiser.reverse import Reverse, padded
+
+
+def purified(
+    images: Tensor, seeds: Tensor, network: nn.Module | None, reverse: Reverse, multiple: int = MULTIPLE
+) -> Tensor:
+    """Images after noise and reverse steps; their size is brought to multiples of a number and back.
+
+    Args:
+        images: N x 3 x H x W in [0, 1].
+        seeds: One per image, int64 of shape [N].
+        network: The model; see `predicted`.
+        reverse: The way to noise and back.
+        multiple: What the sides of the model's images have to be multiples of.
+
+    Raises:
+        ValueError: There is no network.
+    """
+    if network is None:
+        raise ValueError("diffusion purification needs a network with its weights; call purify() with one")
+    height, width = images.shape[-2:]
+    back = reverse(padded(images, multiple) * 2 - 1, seeds, network)[..., :height, :width]
+    return ((back + 1) / 2).clamp(0, 1)
+
+
+def check_t(t: int) -> None:
+    """Refuse steps of noise that the embedded denoiser has not been trained on.
+
+    Raises:
+        ValueError: t is not between 1 and 100.
+    """
+    if not 1 <= t <= HIGHEST_STEP:
+        raise ValueError(
+            f"t should be between 1 and {HIGHEST_STEP}, up to which the embedded denoiser was trained, got {t}"
+        )
+
+
+def check_apply_to(apply_to: str) -> None:
+    """Refuse what is neither "both" nor "dist".
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if apply_to not in ("both", "dist"):
+        raise ValueError(f"apply_to should be both or dist, got {apply_to!r}")
