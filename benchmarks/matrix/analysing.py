@@ -313,8 +313,3 @@ def collapsed(work: Work, found: Figures) -> list[str]:
         if last["collapsed"] or ratio < COLLAPSE:
             names.append(f"{cell.name} (validation {last['val std ratio']:.2f}, test {ratio:.2f})")
     return names
-
-
-def as_frame(rows: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a table."""
-    return pd.DataFrame(list(rows))
