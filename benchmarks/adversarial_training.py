@@ -87,7 +87,7 @@ def main() -> None:
                 seconds = next(running[way])
                 if number >= 0:
                     taken[way].append(seconds)
-    small, large, vanilla, mix = taken.values()
+    small, large = taken["clean, 8 rows"], taken["clean, 16 rows"]
     allowed = {
         "vanilla, 8 attacked": [ALLOWED * (1 + options.steps) * clean for clean in small],
         "mix, 8 of 16 attacked": [ALLOWED * (c + options.steps * s) for s, c in zip(small, large, strict=True)],
