@@ -92,9 +92,8 @@ def main() -> None:
         "vanilla, 8 attacked": [ALLOWED * (1 + options.steps) * clean for clean in small],
         "mix, 8 of 16 attacked": [ALLOWED * (c + options.steps * s) for s, c in zip(small, large, strict=True)],
     }
-    print(
-        f"torch {torch.__version__}, {options.metric}, {options.crop} px, PGD-{options.steps}, {options.rounds} rounds\n"
-    )
+    told = f"{options.metric}, {options.crop} px, PGD-{options.steps}, {options.rounds} rounds"
+    print(f"torch {torch.__version__}, {told}\n")
     print("| step | ms | x what is allowed | lowest to highest |\n| --- | ---: | ---: | ---: |")
     for way, found in taken.items():
         ratios = [a / b for a, b in zip(found, allowed[way], strict=True)] if way in allowed else []

@@ -16,7 +16,7 @@ from harness.flow import open_folder
 from harness.plugins.registry import Registry
 from harness.report.arrays import FURTHEST, LOWERING_CONTROL, RAISING_CONTROL, Evaluated, ScorerGrid, lay_out
 from harness.statistics import correlation, pairs, robustness
-from harness.statistics.bootstrap import Floats, Ints, cluster_codes, sample_weights, weightings
+from harness.statistics.bootstrap import Floats, Ints, cluster_codes, ratio, sample_weights, weightings
 from harness.statistics.intervals import Scale
 from harness.statistics.levels import contrast, holm, two_levels
 from harness.statistics.masking import not_weaker
@@ -148,14 +148,14 @@ def figures(images: Images, one: Outcome) -> dict[str, Measured]:
         counts = pairs.pair_counts(images.opinion, better, worse, images.codes, images.clusters, margin)
         return counts.accuracy(), counts.resampled(images.weightings)
 
-    def ratio() -> Measured:
+    def spread_of_labels() -> Measured:
         label = one.scale[0] + images.opinion * (one.scale[1] - one.scale[0])
         over, under = (robustness.resampled_sigma(x, images.codes, images.weightings) for x in (one.clean, label))
-        return robustness.sigma(one.clean) / robustness.sigma(label), over / under
+        return robustness.sigma(one.clean) / robustness.sigma(label), ratio(over, under)
 
     found = (
         srocc(one.clean),
-        ratio(),
+        spread_of_labels(),
         shift(up),
         shift(restore),
         shift(down),
@@ -308,8 +308,8 @@ def collapsed(work: Work, found: Figures) -> list[str]:
     names = []
     for cell in work.evaluated(work.matrix.evaluation, "evaluation"):
         members = found.get(cell.arm, {})
-        ratio = members[cell.member]["std ratio"][0] if cell.member in members else np.nan  # of folds joined in 0
+        tested = members[cell.member]["std ratio"][0] if cell.member in members else np.nan  # folds are joined in 0
         last = _cost(work, cell)
-        if last["collapsed"] or ratio < COLLAPSE:
-            names.append(f"{cell.name} (validation {last['val std ratio']:.2f}, test {ratio:.2f})")
+        if last["collapsed"] or tested < COLLAPSE:
+            names.append(f"{cell.name} (validation {last['val std ratio']:.2f}, test {tested:.2f})")
     return names

@@ -94,8 +94,8 @@ def contrast(values: Sequence[float], spreads: Sequence[Floats], clusters: int) 
 
 def without_each(values: Sequence[float]) -> Floats:
     """The mean of all values but one, for each of S of them, shape [S]."""
-    given = np.asarray(values, dtype=np.float64)
-    return (given.sum() - given) / (len(given) - 1)
+    given: Floats = np.asarray(values, dtype=np.float64)
+    return np.asarray((given.sum() - given) / (len(given) - 1))
 
 
 def holm(p: Sequence[float]) -> Floats:
