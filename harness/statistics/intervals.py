@@ -95,7 +95,7 @@ def interval(
 
 def _ends(value: float, out: Floats, scale: Scale) -> tuple[float, float]:
     count = len(out)
-    variance = _variance(out)
+    variance = jackknife_variance(out)
     if variance <= _ROUNDING * max(value**2, float(np.max(out**2))):
         return _without_variance(value, count, scale)
     centre = float(_stretched(np.array(value), scale))
@@ -126,7 +126,7 @@ def _without_variance(value: float, count: int, scale: Scale) -> tuple[float, fl
     return (value, value) if scale == "plain" else (float("nan"), float("nan"))
 
 
-def _variance(out: Floats) -> float:
+def jackknife_variance(out: Floats) -> float:
     """The jackknife's variance of a figure from its values without each cluster (Efron & Tibshirani 1993, eq. 11.5)."""
     count = len(out)
     return float((count - 1) * np.var(out))
