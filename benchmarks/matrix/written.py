@@ -79,8 +79,8 @@ def _sections(work: Work, images: Images, tables: Mapping[str, pd.DataFrame], fa
         f"Not trained: {', '.join(work.untrained()) or 'nothing'}.\n",
         _rate_told(work),
         "## Arms\n",
-        _markdown(_pivot(arms, _WIDE, with_ends=True)),
-        _markdown(_pivot(arms, [name for name in SCALES if name not in _WIDE], with_ends=False)),
+        _markdown(_pivot(arms, _WIDE, mark="°" if matrix.members.seeds else "")),
+        _markdown(_pivot(arms, [name for name in SCALES if name not in _WIDE], mark=None)),
     ]
     if len(tables["contrasts"]):
         text += ["## Contrasts, declared before\n", _markdown(_contrasts(tables["contrasts"]))]
@@ -102,15 +102,15 @@ def _rate_told(work: Work) -> str:
     return f"Learning rate {choice['learning_rate']:g}: {choice['rule']} ({told}).{fallback}\n"
 
 
-def _pivot(arms: pd.DataFrame, names: Sequence[str], *, with_ends: bool) -> pd.DataFrame:
+def _pivot(arms: pd.DataFrame, names: Sequence[str], mark: str | None) -> pd.DataFrame:
+    """A line per arm; with a mark, which intervals of one training have, figures stand with their intervals."""
     rows = []
     for arm, own in arms.groupby("arm", sort=False):
         row = {"arm": str(arm), "members": str(own["members"].iloc[0])}
         for name in names:
             one = own[own["figure"] == name].iloc[0]
-            mark = "°" if with_ends and one["members"] == 1 else ""
-            ends = f" [{_number(one['low'])}, {_number(one['high'])}]{mark}" if with_ends else ""
-            row[name] = _number(one["value"]) + ends
+            ends = f" [{_number(one['low'])}, {_number(one['high'])}]{mark if one['members'] == 1 else ''}"
+            row[name] = _number(one["value"]) + (ends if mark is not None else "")
         rows.append(row)
     return pd.DataFrame(rows)
 
