@@ -12,10 +12,13 @@ from torch import Tensor
 
 from defenses.recipes.clean import regression, shuffled_passes
 from harness.contracts import Entry, Metric, Recipe, TrainingBatch, UserError, register
+from harness.plugins.build import build_metric
 
 CONSTANT = "constant"
 """The distance that is the same for every image."""
 _NEAR_ONE = 0.01
+_SIDE = 64
+"""Of the image that a metric compares with itself, unless it needs a larger one."""
 
 
 @register("penalised")
@@ -53,6 +56,29 @@ class Penalised(Recipe):
         """The metric that D is made of, unless it is constant."""
         return () if self.distance == CONSTANT else (self.distance,)
 
+    def check(self, entries: Sequence[Entry]) -> Sequence[str]:
+        """Whether 1 - score is a distance; the split is not looked at.
+
+        Raises:
+            ValueError: Of an image and itself the metric does not say 1: of decibels, say, no label would be penalised.
+        """
+        try:
+            judge = None if self.distance == CONSTANT else build_metric(self.distance, {})
+        except UserError:  # unknown, which is told where it is looked up, or of a plugin file
+            return ()
+        if judge is None or not judge.higher_is_better:
+            return ()
+        side = max(judge.minimum_size, _SIDE)
+        image = torch.linspace(0.2, 0.8, 3 * side * side).view(1, 3, side, side)
+        with torch.no_grad():
+            same = float(judge.eval()(ref=image, dist=image))
+        if not abs(same - 1) <= _NEAR_ONE:
+            raise ValueError(
+                f"distance '{self.distance}' gives an image compared with itself {same:.4g} and not 1, so 1 - score is "
+                "no distance. Take ssim, ms_ssim, lpips-alex, lpips-vgg or constant."
+            )
+        return ()
+
     def batches(
         self, entries: Sequence[Entry], rng: np.random.Generator
     ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
@@ -82,16 +108,5 @@ class Penalised(Recipe):
             return torch.full_like(batch["target"], self.constant)
         judge = batch.plugin(self.distance)
         score = judge(ref=batch["clean"], dist=batch["dist"])
-        if judge.higher_is_better and float(batch["step"]) == 0:
-            self._refuse_unbounded(judge, batch["clean"])
         distances: Tensor = 1 - score if judge.higher_is_better else score
         return distances.clamp(0, 1)
-
-    def _refuse_unbounded(self, judge: Metric, images: Tensor) -> None:
-        """Of decibels, say, 1 - score would be no distance, and no label would be penalised."""
-        same = float(judge(ref=images, dist=images).mean())
-        if not abs(same - 1) <= _NEAR_ONE:
-            raise UserError(
-                f"recipe 'penalised': distance '{self.distance}' gives an image compared with itself {same:.4g} and "
-                "not 1, so 1 - score is no distance. Take ssim, ms_ssim, lpips-alex, lpips-vgg or constant."
-            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ _FILE = "checkpoint.safetensors"
 _HISTORY = "history.jsonl"
 
 Tensors = Mapping[str, Tensor]
+_NO_WINDOW = torch.zeros(0, 6, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ class Checkpoint:
     best_link: Tensors
     moments: Mapping[int, Tensors]
     """Number of a trained parameter -> Adam's state of it."""
-    average: Tensors
+    average: Tensors = field(default_factory=dict)
     """Running mean of metric and link; empty without `ema`."""
-    window: Tensor
+    window: Tensor = field(default_factory=lambda: _NO_WINDOW)
     """Moments of predictions and labels of the last batches, [batches, 6]."""
-    armed: bool
+    armed: bool = False
     """Whether the alarm over such batches is on."""
-    alarm: int | None
+    alarm: int | None = None
     """First step at which it fell below."""
-    spent: Mapping[str, float]
+    spent: Mapping[str, float] = field(default_factory=dict)
     """Totals: forwards, backwards, attack_s, clean and attacked images, and distinct ones."""
 
 
@@ -107,7 +108,7 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
         best_link=_under("best_link.", tensors),
         moments=moments,
         average=_under("average.", tensors),
-        window=tensors.get("window", torch.zeros(0, 6, dtype=torch.float64)),  # those of 0.2 had none of these
+        window=tensors.get("window", _NO_WINDOW),  # earlier checkpoints had none of these
         armed=figures.get("armed", False),
         alarm=figures.get("alarm"),
         spent=figures.get("spent", {}),

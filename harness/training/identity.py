@@ -16,6 +16,7 @@ from harness.suite.pixels import fixed_digest
 from harness.training.checkpoint import has_checkpoint, refuse_another
 from harness.training.members import Material, Member
 from harness.training.recipe_file import RecipeFile
+from harness.training.robust import VALIDATED_BY
 
 
 def started_from(file: RecipeFile, registry: Registry) -> WeightFile | None:
@@ -45,6 +46,9 @@ def checkpoint_identity(file: RecipeFile, material: Material, registry: Registry
         plugins.append(registry.attack(file.inner.name))
         versions.append(type(material.attack).version)
         helpers += material.attack.uses_metrics()
+    if file.robust is not None:  # by which the weights may be chosen
+        plugins.append(registry.attack(VALIDATED_BY))
+        versions.append(plugins[-1].cls.version)
     pixels = fixed_digest(material.data, (*material.splits.train, *material.splits.val))
     content = {
         "recipe": by_content(file.described(), folders=False),

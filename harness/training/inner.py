@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,7 +50,7 @@ class Inner:
         direction: Which way quality is pushed; None for triplets.
         which: Of triplets, the patches that are attacked.
         seed: The recipe file's.
-        build: Gives the metrics that the attack uses beside the one it attacks.
+        helpers: The metrics that the attack uses beside the one it attacks.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Inner:
         direction: Direction | None,
         which: Literal["both", "p0"],
         seed: int,
-        build: Callable[[str], Metric] | None = None,
+        helpers: Mapping[str, Metric] | None = None,
     ) -> None:
         self.attack, self.eps, self.norm = attack, eps, norm
         self.direction, self.which = direction, which
-        self._seed, self._build = seed, build
+        self._seed, self.helpers = seed, dict(helpers or {})
 
     def __call__(
         self, metric: Metric, batch: TrainingBatch, names: Sequence[str], step: int
@@ -164,7 +164,7 @@ class Inner:
             budget if remembers(self.attack) else None,
             draws,
             scale=scale,
-            build=self._build,
+            build=self.helpers.__getitem__,
             opinions=opinions,
         )
         rng = SampleRng.for_samples(self._seed, ids, "train/attack", device)
@@ -213,7 +213,7 @@ def build_inner(use: InnerUse, kind: str, seed: int, attack: Attack, registry: R
     """
     kept = {name: default_metric(name, registry, device) for name in attack.uses_metrics()}
     direction = None if kind == "triplets" else (use.direction or "random_sign")
-    return Inner(attack, use.eps, use.norm, direction, use.which, seed, kept.__getitem__)
+    return Inner(attack, use.eps, use.norm, direction, use.which, seed, kept)
 
 
 def refuse_attack(use: InnerUse, plugin: Plugin[Attack], attack: Attack, kind: str) -> None:

@@ -153,7 +153,7 @@ def splits_of(data: Dataset, recipe: Recipe, file: RecipeFile) -> Splits:
         )
     wanted = {"train": use.train, "val": use.val, **({"test": use.test} if use.test is not None else {})}
     found = {part: _labelled(data, use.name, split) for part, split in wanted.items()}
-    for part in set(wanted) - {"train"}:
+    for part in wanted:
         if len({entry.opinion if data.kind == "pairs" else entry.judge for entry in found[part]}) < 2:
             raise TrainingError(
                 f"data set '{use.name}', split '{wanted[part]}': all labels are equal, which ranks nothing. "

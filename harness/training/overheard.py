@@ -29,7 +29,15 @@ class Overheard(Metric):
         super().__init__()
         self.metric = metric
         self.minimum_size = metric.minimum_size  # type: ignore[misc]
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was said before a step."""
         self.answers: list[Tensor] = []
+        self.scored = 0
+        """Images scored since."""
+        self.differentiated = 0
+        """Images whose score was differentiated since, once for every pass."""
 
     def encode(self, ref: Tensor) -> Tree:
         """The metric's own encoding."""
@@ -39,7 +47,13 @@ class Overheard(Metric):
         """The metric's score, [N]."""
         answer = self.metric.score(reference, dist)
         self.answers.append(answer.detach())
+        self.scored += len(answer)
+        if answer.requires_grad:
+            answer.register_hook(self._differentiated)
         return answer
+
+    def _differentiated(self, slope: Tensor) -> None:
+        self.differentiated += len(slope)
 
 
 class Spread:

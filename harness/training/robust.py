@@ -20,6 +20,8 @@ from harness.training.images import ImageCache
 from harness.training.inner import Inner, Spent
 from harness.training.recipe_file import RecipeFile, RobustUse
 
+VALIDATED_BY = "pgd"
+"""The attack of robust validation."""
 _AT_ONCE = 16
 _DEFAULT_EPS = 8 / 255
 _REACH = 2.5
@@ -76,7 +78,7 @@ class RobustValidation:
             device,
         )
         eps, norm = _ball(use, file)
-        attack: Attack = registry.attack("pgd").build(
+        attack: Attack = registry.attack(VALIDATED_BY).build(
             {"steps": use.steps, "step_size": _REACH * eps / use.steps, "l2_step": min(_REACH / use.steps, 2.0)}
             | {"keep": "best"}
         )

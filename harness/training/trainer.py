@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fnmatch
 import functools
 import json
 import math
@@ -16,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.contracts import ContradictionError, Metric, TrainingBatch
 from harness.files import write_whole
 from harness.plugins.build import default_metric
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, load, read_manifest
+from harness.training.average import WeightAverage
 from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from harness.training.finite_json import finite_json
 from harness.training.identity import checkpoint_identity, started_from
@@ -36,7 +36,7 @@ from harness.training.recipe_file import RecipeFile, TrainingError, build_plugin
 from harness.training.reporter import Reporter
 from harness.training.robust import RobustValidation
 from harness.training.steps import Step, StepLog
-from harness.wording import did_you_mean
+from harness.training.trainable import matching, trainable, training_mode
 
 _TESTED = "tested.json"
 _LINK_STARTS_FROM = 32
@@ -95,13 +95,8 @@ class Trainer:
             self.metric = build_plugin(plugin, path, file.metric.parameters())
         if not any(True for _ in self.metric.parameters()):
             raise TrainingError(f"the metric '{file.metric.name}' has nothing to train. Choose another.")
-        if file.crop is not None and file.crop < self.metric.minimum_size:
-            raise TrainingError(
-                f"crop {file.crop} is below the {self.metric.minimum_size} px that '{file.metric.name}' needs. "
-                "Raise it."
-            )
-        self.trained = _trainable(self.metric, file)
-        self.held = [self.trained[name] for name in _matching(self.trained, file.nonnegative, "nonnegative", file)]
+        self.trained = trainable(self.metric, file)
+        self.held = [self.trained[name] for name in matching(self.trained, file.nonnegative, "nonnegative", file)]
         self.started = started_from(file, registry)
         if self.started is not None:
             load(self.metric, self.started)
@@ -124,8 +119,15 @@ class Trainer:
         if file.robust is not None:
             self.robust = RobustValidation(file.robust, file, self.splits.val, self.images, registry, device)
         self.helpers = {name: default_metric(name, registry, device) for name in self.recipe.uses_metrics()}
+        helpers = {**self.helpers, **(self.inner.helpers if self.inner is not None else {})}
+        for name, metric in ((file.metric.name, self.metric), *helpers.items()):
+            if file.crop is not None and file.crop < metric.minimum_size:
+                raise TrainingError(
+                    f"crop {file.crop} is below the {metric.minimum_size} px that '{name}' needs. Raise it, or take "
+                    "another metric there."
+                )
         self.limits = limits_of(self.splits.train, file) if self.recipe.kind == "pairs" else None
-        self.average: dict[str, Tensor] = self._state() if file.ema is not None else {}
+        self.average = WeightAverage(self.model, file.ema)
         self.spread = Spread(armed=self.started is not None)
         self.spent = {"forwards": 0, "backwards": 0, "attack_s": 0.0, "clean": 0, "attacked": 0}
         self.seen: set[int] = set()
@@ -199,15 +201,19 @@ class Trainer:
         batch = training_batch(chosen, attacked, self.images, self.file, self.step, self.recipe.kind, self.limits)
         batch = TrainingBatch({key: value.to(self.device) for key, value in batch.items()}, self.helpers.__getitem__)
         if self.link is not None and self.step == 0:
-            _training_mode(self.metric)
+            training_mode(self.metric)
             with self._seeded():
                 self.link.start(self._link_starts_from(batch))
         spent = Spent()
+        if self.inner is None and any(attacked):
+            raise TrainingError(
+                f"recipe '{self.file.recipe.name}' flags rows to attack and does not say `attacks = True`. Mend it."
+            )
         if self.inner is not None:
             batch, spent = self.inner(self.model, batch, [entry.id for entry in chosen], self.step)
-        _training_mode(self.metric)
+        training_mode(self.metric)
         self.optimiser.zero_grad(set_to_none=True)
-        self.overheard.answers.clear()
+        self.overheard.begin()
         with self._seeded():
             loss, figures = self._loss(batch)
         loss.backward()
@@ -220,16 +226,17 @@ class Trainer:
         with torch.no_grad():
             for parameter in self.held:
                 parameter.clamp_(min=0)
-        self._averaged_in()
-        scored = sum(len(answer) for answer in self.overheard.answers)
-        self._account(spent, scored, attacked)
+        self.average.take_in(self.step)
+        heard = self.overheard
+        spent = spent + Spent(heard.scored, heard.differentiated)
+        self._account(spent, attacked)
         self.logged = Step(
             step=self.step,
             loss=copied[0],
             figures=dict(zip(figures, copied[3:], strict=True)),
             gradient_norm=copied[1],
-            forwards=spent.forwards + scored,
-            backwards=spent.backwards + scored,
+            forwards=spent.forwards,
+            backwards=spent.backwards,
             attack_s=round(spent.seconds, 4),
             step_s=round(time.perf_counter() - began, 4),
             spread=copied[2],
@@ -238,13 +245,19 @@ class Trainer:
 
     def _loss(self, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         try:
-            return self.recipe.loss(self.overheard, batch)
+            loss, figures = self.recipe.loss(self.overheard, batch)
         except ContradictionError as error:
             name = self.file.recipe.name
             raise TrainingError(
                 f"recipe '{name}' at step {self.step}: {error}. This cannot be and is a bug of the recipe or the "
                 "trainer, so the training stops: please report it with the recipe file."
             ) from error
+        for key, value in {"the loss": loss, **figures}.items():
+            if not (isinstance(value, Tensor) and value.ndim == 0):
+                raise TrainingError(
+                    f"recipe '{self.file.recipe.name}': {key} is {_kind_of(value)}. Return a tensor without axes."
+                )
+        return loss, figures
 
     def _ratio(self, batch: TrainingBatch) -> Tensor:
         """std(prediction) / std(label) over the last training batches; nan for triplets, which have no labels."""
@@ -252,52 +265,17 @@ class Trainer:
             return torch.full((), torch.nan, device=self.device)
         return self.spread.hear(self.overheard.answers, batch["target"])
 
-    def _account(self, spent: Spent, scored: int, attacked: Sequence[bool]) -> None:
+    def _account(self, spent: Spent, attacked: Sequence[bool]) -> None:
         """Add up what a step cost; a validation's attacks are not among it."""
         found = {
-            "forwards": spent.forwards + scored,
-            "backwards": spent.backwards + scored,
+            "forwards": spent.forwards,
+            "backwards": spent.backwards,
             "attack_s": spent.seconds,
             "clean": len(attacked) - sum(attacked),
             "attacked": sum(attacked),
         }
         for key, value in found.items():
             self.spent[key] += value
-
-    def _state(self) -> dict[str, Tensor]:
-        """Copies of metric and link, by names that cannot clash."""
-        link = {} if self.link is None else {f"link {key}": value for key, value in self._link_state().items()}
-        return {**_copied(self.metric), **link}
-
-    def _averaged_in(self) -> None:
-        """Take the weights into their running mean, which forgets its untrained beginning faster."""
-        if self.file.ema is None:
-            return
-        decay = min(self.file.ema, (1 + self.step) / (10 + self.step))
-        for key, value in self._state().items():
-            mean = self.average[key]
-            if mean.is_floating_point():
-                mean.mul_(decay).add_(value, alpha=1 - decay)
-            else:
-                mean.copy_(value)
-
-    @contextlib.contextmanager
-    def _kept(self) -> Iterator[None]:
-        """Within it, metric and link are what is validated and kept: the running mean where there is one."""
-        if self.file.ema is None:
-            yield
-            return
-        own = self._state()
-        self._set_state(self.average)
-        try:
-            yield
-        finally:
-            self._set_state(own)
-
-    def _set_state(self, state: Mapping[str, Tensor]) -> None:
-        self.metric.load_state_dict({key: value for key, value in state.items() if not key.startswith("link ")})
-        if self.link is not None:
-            self._set_link({key.removeprefix("link "): v for key, v in state.items() if key.startswith("link ")})
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
@@ -314,7 +292,7 @@ class Trainer:
             torch.cuda.manual_seed(seed)
 
     def _validate(self, loss: float) -> None:
-        with self._kept():
+        with self.average.in_place():
             quality = qualities(self.metric, self.splits.val, self.images, self.device)
             finite = bool(np.isfinite(quality).all()) and all(bool(p.isfinite().all()) for p in self.parameters)
             scored = validation(quality, self.splits.val, self.file, self.link) if finite else (math.nan, math.nan)
@@ -354,7 +332,7 @@ class Trainer:
             link=self._link_state(),
             best_link=self.best_link,
             moments=self.optimiser.state_dict()["state"],
-            average=self.average,
+            average=self.average.state,
             window=self.spread.state(),
             armed=self.spread.armed,
             alarm=self.spread.alarm,
@@ -372,7 +350,7 @@ class Trainer:
         self.best, self.best_link = dict(state.best), dict(state.best_link)
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state.moments})
         self.step, self.seconds, self.history = state.step, state.seconds, list(state.history)
-        self.average = dict(state.average)
+        self.average.restore(state.average)
         self.spread.restore(state.window, state.armed, state.alarm, self.device)
         self.spent |= {key: state.spent[key] for key in self.spent if key in state.spent}
 
@@ -463,46 +441,9 @@ def licence_after(started: WeightFile | None) -> str:
     return str(read_manifest().get(started.name, {}).get("licence", "that of the weights it was trained from"))
 
 
-def _trainable(metric: Metric, file: RecipeFile) -> dict[str, nn.Parameter]:
-    """The parameters to train by name; the others are frozen.
-
-    Raises:
-        TrainingError: A pattern matches none.
-    """
-    parameters = dict(metric.named_parameters())
-    if file.trainable:
-        chosen = _matching(parameters, file.trainable, "trainable", file)
-    else:
-        normalised = {id(p) for module in metric.modules() if _is_batch_norm(module) for p in module.parameters()}
-        chosen = [name for name, parameter in parameters.items() if id(parameter) not in normalised]
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(name in chosen)
-    return {name: parameters[name] for name in chosen}
-
-
-def _matching(parameters: Mapping[str, Any], patterns: Sequence[str], key: str, file: RecipeFile) -> list[str]:
-    """Names that match a pattern, in their own order."""
-    for pattern in patterns:
-        if not fnmatch.filter(parameters, pattern):
-            parts = sorted({f"{name.partition('.')[0]}.*" if "." in name else name for name in parameters})
-            kind = "trained parameter" if key == "nonnegative" else "parameter"
-            raise TrainingError(
-                f"{key}: no {kind} of '{file.metric.name}' matches '{pattern}'.{did_you_mean(pattern, parts)}"
-            )
-    return [name for name in parameters if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
-
-
-def _is_batch_norm(module: nn.Module) -> bool:
-    """Whether a module normalises by running statistics, of torch or of a metric's own make."""
-    return "running_mean" in dict(module.named_buffers(recurse=False))
-
-
-def _training_mode(metric: Metric) -> None:
-    """Training mode, but for batch normalisation: by a batch's statistics sample i would depend on the others."""
-    metric.train()
-    for module in metric.modules():
-        if _is_batch_norm(module):
-            module.eval()
+def _kind_of(value: object) -> str:
+    """'a float', 'a tensor of shape [8]'."""
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _schedule(file: RecipeFile, step: int) -> float:

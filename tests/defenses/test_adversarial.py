@@ -10,7 +10,7 @@ from defenses.recipes.norm_regularised import NormRegularised
 from defenses.recipes.penalised import Penalised
 from defenses.recipes.rank2afc import Rank2AFC
 from defenses.recipes.vanilla import Vanilla
-from harness.contracts import Entry, Metric, TrainingBatch, UserError
+from harness.contracts import Entry, Metric, TrainingBatch
 
 
 class _Level(Metric):
@@ -72,8 +72,11 @@ def test_penalised_labels_fall_with_the_distance_and_stay_within_the_limits(judg
 
 
 def test_a_quality_that_is_not_1_for_an_image_and_itself_is_no_distance():
-    with pytest.raises(UserError, match=r"distance 'psnr' gives an image compared with itself .* and not 1.*Take ssim"):
-        Penalised(distance="psnr").penalised(_batch(lambda name: _Level()))
+    with pytest.raises(
+        ValueError, match=r"distance 'psnr' gives an image compared with itself .* and not 1.*Take ssim"
+    ):
+        Penalised(distance="psnr").check([])
+    assert not any(Penalised(distance=name).check([]) for name in ("ssim", "ms_ssim", "lpips-alex", "constant"))
 
 
 def test_a_constant_penalty_needs_no_metric():

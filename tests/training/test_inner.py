@@ -150,6 +150,8 @@ def _steps(folder):
         ("recipe: vanilla\ninner: pgdd\nkeep: last\n", "Did you mean 'pgd'"),
         (f"recipe: vanilla\n{INNER}\nrobust: {{limits: 3}}\n", "Did you mean 'limit'"),
         ("recipe: vanilla\ninner: pgd\nkeep: last\nema: 1\n", "less than 1"),
+        ("recipe: {name: penalised, distance: psnr}\ninner: pgd\nkeep: last\n", "no distance. Take ssim"),
+        ("recipe: {name: penalised, distance: ms_ssim}\ninner: pgd\nkeep: last\ncrop: 16\n", "161 px that 'ms_ssim'"),
     ],
 )
 def test_what_cannot_be_trained_against_is_told_before_a_step(recipe, plugins, tmp_path, lines, message):
@@ -175,6 +177,19 @@ def test_what_a_recipe_says_of_the_data_is_heard(recipe, plugins, tmp_path, monk
     monkeypatch.setattr(Clean, "check", refuse)
     with pytest.raises(UserError, match="split 'train': 16 images are too few"):
         train(recipe("refused"), tmp_path / "other", plugins=plugins)
+
+
+def test_a_recipe_that_breaks_its_contract_is_named(recipe, plugins, tmp_path, monkeypatch):
+    from defenses.recipes.clean import Clean
+
+    loss, batches = Clean.loss, Clean.batches
+    monkeypatch.setattr(Clean, "loss", lambda *given: (loss(*given)[0], {"mse": 0.5}))
+    with pytest.raises(UserError, match=r"recipe 'clean': mse is a float\. Return a tensor without axes"):
+        train(recipe("floats"), tmp_path / "floats", plugins=plugins)
+    monkeypatch.setattr(Clean, "loss", loss)
+    monkeypatch.setattr(Clean, "batches", lambda *given: ((rows, [True] * 6) for rows, _ in batches(*given)))
+    with pytest.raises(UserError, match="flags rows to attack and does not say `attacks = True`"):
+        train(recipe("flags"), tmp_path / "flags", plugins=plugins)
 
 
 def test_what_cannot_be_stops_the_training_as_a_bug(recipe, plugins, tmp_path, monkeypatch):

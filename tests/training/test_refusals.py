@@ -55,8 +55,9 @@ def test_constant_predictions_rank_nothing_whatever_their_rounding(recipe):
 def test_records_have_null_for_what_is_no_number():
     point = Validation(2, float("nan"), 1.5, float("inf"), True)
     assert json.loads(finite_json({"a": [point], "b": point._asdict()}), parse_constant=pytest.fail) == {
-        "a": [[2, None, 1.5, None, True]],
-        "b": {"step": 2, "figure": None, "spread": 1.5, "loss": None, "collapsed": True},
+        "a": [[2, None, 1.5, None, True, None, None, None]],
+        "b": {"step": 2, "figure": None, "spread": 1.5, "loss": None, "collapsed": True}
+        | dict.fromkeys(("shift_up", "shift_down", "pair")),
     }
 
 

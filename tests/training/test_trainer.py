@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.training import ImageCache, train
 from harness.training.images import augmented
 from harness.training.recipe_file import read_recipe
-from harness.training.trainer import _is_batch_norm, _trainable, _training_mode
+from harness.training.trainable import is_batch_norm, trainable, training_mode
 from metrics_zoo.topiq import TOPIQ
 
 TINY = "{name: birqa-tiny, channels: 8, stem_channels: 4, head: 8}"
@@ -95,12 +95,12 @@ def test_only_what_is_trainable_moves_and_batch_normalisation_never_does(recipe,
 
 def test_topiq_keeps_its_batch_normalisation_and_its_rows_apart():
     metric = TOPIQ()
-    names = _trainable(metric, _described(metric="topiq"))
-    norms = [module for module in metric.modules() if _is_batch_norm(module)]
+    names = trainable(metric, _described(metric="topiq"))
+    norms = [module for module in metric.modules() if is_batch_norm(module)]
     assert len(norms) == 53  # of ResNet50
     assert not any(p.requires_grad for module in norms for p in module.parameters())
     assert len(names) == sum(1 for _ in metric.parameters()) - 2 * 53
-    _training_mode(metric)
+    training_mode(metric)
     before = [module.running_mean.clone() for module in norms]
     ref, dist = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
