@@ -67,9 +67,10 @@ def srocc_rows(data: Evaluated, directions: Sequence[str], honest: bool = False)
             attacked, worst = [], []
             if chosen.state == "ok":
                 attacked = _once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
-                worst = _once(
+                picked = _once(
                     data, ("worst srocc", scorer, setting, direction), partial(_worst, scorer, chosen, measure)
                 )
+                worst = [_lowest([*attacked, *picked])] if picked else []
             row = start_row(data, scorer, setting, direction, chosen.state)
             row |= _srocc_figures(known, attacked, present, worst)
             yield row | {"shift_over_sigma": _shift(data, scorer, setting, direction)["shift_over_sigma"]}

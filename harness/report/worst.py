@@ -1,6 +1,8 @@
 """Worst of the draws of a randomised defense: an attacker who is refused may ask again.
 
-Of each image the draw most in the attacker's favour counts, so a figure of many images is worse than in any one draw.
+Of each image the draw most in the attacker's favour counts: a mean shift or a share of pairs is then worse than in any
+one draw. A correlation need not be, since picking draws also takes noise out of the order: there the lowest counts, of
+the draws and of that pick.
 """
 
 from __future__ import annotations

@@ -56,11 +56,13 @@ class Figure:
         return "FAIL" if self.high < self.least else "inconclusive"
 
     @property
-    def order(self) -> tuple[int, float]:
+    def order(self) -> tuple[int, float, float]:
         """Sorts figures by how much they speak against a claim, the worst first."""
         place = ("FAIL", "inconclusive", "pass").index(self.outcome)
         slack = self.high - self.least if place == 0 else self.low - self.least
-        return place, slack if slack == slack else -np.inf  # without an interval nothing is known
+        # Without an interval nothing is known but the figure itself.
+        gap = self.value - self.least
+        return place, slack if slack == slack else -np.inf, gap if gap == gap else -np.inf
 
 
 def suited(parameters: Mapping[str, Any], eps: float, norm: str = "linf") -> bool:

@@ -28,7 +28,7 @@ from harness.suite.keys import CHAIN, as_entry
 from harness.suite.model import DefenseUse, MetricUse, PurifierUse, TrainedUse
 from harness.suite.strict_yaml import YamlPath
 from harness.suite.uses import build_once, contents_of
-from harness.wording import did_you_mean, quoted, trained_name
+from harness.wording import NO_DEFENSE, did_you_mean, quoted, trained_name
 
 _THREATS = ("oblivious", "adaptive")
 _OF_THE_WHOLE = ("threat", "eot", "draws")
@@ -194,6 +194,9 @@ def _whole(
     context: EntryContext, path: YamlPath, entry: Mapping[str, Any], parts: Sequence[_Part], label: str
 ) -> DefenseUse | None:
     """A defense of its parts, with what the attacker knows; None with a problem noted."""
+    if not label.strip() or label == NO_DEFENSE:
+        context.add(path, f"a defense cannot be called '{label}', which stands for none. Give it another label.")
+        return None
     purifiers = tuple(part for part in parts if isinstance(part, PurifierUse))
     weights = next((part for part in parts if isinstance(part, TrainedUse)), None)
     threat = entry.get("threat", "oblivious" if purifiers else "adaptive")
@@ -209,6 +212,10 @@ def _whole(
             context.add((*path, key), f"should be a whole number of at least 1, got {quoted(value)}.")
             return None
         counts[key] = value
+        if value > 1 and not randomised:
+            message = f"'{label}' draws nothing at random, so '{key}' has no effect. Remove it."
+            context.add((*path, key), message, on_key=True)
+            return None
     if threat == "oblivious" and "eot" in entry:
         context.add(
             (*path, "eot"),
@@ -305,5 +312,9 @@ def _weights_of(training: TrainedUse, metric: MetricUse) -> tuple[str, str]:
         return (name, "") if name in read_manifest() else ("", f"{who}: the manifest has no '{name}'")
     files = [name + SUFFIX for name in names]
     folder = Path(asked).expanduser()
+    if folder.is_file():
+        return "", f"{who}: {asked} is a file, and files are named by metric: {{{metric.label}: {asked}}}"
+    if not folder.is_dir():
+        return "", f"{who}: there is no folder {asked}"
     there = next((str(folder / file) for file in files if (folder / file).is_file()), "")
     return there, f"{who}: the folder {asked} holds no {' and no '.join(files)}"

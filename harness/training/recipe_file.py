@@ -273,6 +273,10 @@ def _at_odds(file: RecipeFile) -> list[Problem]:
             "`robust: {limit: 48, steps: 5}`, by which the best are then chosen."
         )
         problems.append(Problem(("keep",) if "keep" in file.model_fields_set else ("inner",), told, on_key=True))
+    for key in ("inner", "robust"):
+        use = getattr(file, key)
+        if use is not None and use.norm != "l2" and use.eps is not None and use.eps > 1:
+            problems.append(Problem((key, "eps"), f"should be at most 1 in linf, got {use.eps:g}."))
     return problems + _at_odds_with_folds(file) if file.folds is not None else problems
 
 
@@ -307,6 +311,8 @@ def _explained(problem: Any) -> Problem:
         return Problem(place[:1], f"should be two numbers: {_TWO_NUMBERS[place[0]]}.")
     if problem["type"] == "missing":
         return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")
+    if place == ("robust",) and problem["type"] == "model_type":
+        return Problem(place, f"should be a mapping such as {{limit: 48, steps: 5}}, got {quoted(problem['input'])}.")
     own_words = problem["type"] in ("model_type", "string_pattern_mismatch", "value_error")
     return Problem(place, f"{worded(problem) if own_words else problem['msg']}, got {quoted(problem['input'])}.")
 

@@ -78,10 +78,8 @@ class RobustValidation:
             device,
         )
         eps, norm = _ball(use, file)
-        attack: Attack = registry.attack(VALIDATED_BY).build(
-            {"steps": use.steps, "step_size": _REACH * eps / use.steps, "l2_step": min(_REACH / use.steps, 2.0)}
-            | {"keep": "best"}
-        )
+        sizes = {"step_size": min(_REACH * eps / use.steps, 1.0), "l2_step": min(_REACH / use.steps, 2.0)}
+        attack: Attack = registry.attack(VALIDATED_BY).build({"steps": use.steps, "keep": "best", **sizes})
         self._inner = Inner(attack, eps, norm, "up", "both", file.seed)
 
     def __call__(self, metric: Metric) -> tuple[Robustness, Spent]:

@@ -12,7 +12,7 @@ from attacks.pgd import PGD
 from harness.contracts import ContradictionError, Entry, Metric, TrainingBatch
 from harness.errors import UserError
 from harness.plugins.registry import Registry
-from harness.training import train
+from harness.training import preview, train
 from harness.training.inner import Inner
 from harness.training.overheard import Spread
 from harness.training.recipe_file import RobustUse, read_recipe
@@ -133,9 +133,18 @@ def _steps(folder):
     return [{k: v for k, v in json.loads(line).items() if k not in ("attack_s", "step_s")} for line in lines]
 
 
+def test_robust_validation_takes_any_radius(recipe, plugins, tmp_path):
+    path = recipe("wide")
+    wide = "inner: {name: pgd, norm: l2, eps: 3, l2_step: 0.5}\nrobust: {limit: 4, steps: 2}\n"
+    path.write_text(path.read_text().replace("recipe: {name: clean, warm: 0.3}\n", f"recipe: vanilla\n{wide}"))
+    assert preview(path, tmp_path / "run", plugins=plugins).steps == 6
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
+        ("robust: true\n", "a mapping such as {limit: 48, steps: 5}"),
+        ("recipe: vanilla\ninner: {name: pgd, eps: 2}\nkeep: last\n", "at most 1 in linf, got 2"),
         ("recipe: vanilla\nkeep: last\n", "no section `inner`"),
         (f"recipe: clean\n{INNER}\nkeep: last\n", "attacks no image"),
         (f"recipe: vanilla\n{INNER}\n", "keep: last"),

@@ -114,11 +114,12 @@ def _levels(
 ) -> Iterator[Row]:
     """Every path of a metric at the common clean levels, its gain over the base, and the paths against each other."""
     paths = paths_of(measured)
-    if not paths:
+    falling = [clean for clean, _ in paths.values() if clean[:, 0].min() < clean[0, 0]]
+    if not falling:
         return
     present = rated_clusters(one)
     base = measured[NO_DEFENSE][1]
-    for name, level in zip(CLEAN_LEVELS, common_levels([clean for clean, _ in paths.values()]), strict=True):
+    for name, level in zip(CLEAN_LEVELS, common_levels(falling), strict=True):
         start = start_row(one, scorer, setting, "", "ok") | {"threat": "", "draws": 1, "share": np.nan, "level": name}
         start |= figure("clean_srocc", [_measured(level)], present, "correlation")
         reached = {path: at_level(clean, robust, level) for path, (clean, robust) in paths.items()}
@@ -179,7 +180,8 @@ def _note(rows: Sequence[Row]) -> str:
     return told + (
         "Equal clean SROCC: straight lines between neighbouring points of a path, read where the path first comes by "
         f"the level from the base; intervals find levels and readings anew without each cluster. {CLEAN_LEVELS[0]} = "
-        f"the lowest clean SROCC that all paths reach; {CLEAN_LEVELS[1]} = half way from there to the base's."
+        f"the lowest clean SROCC that all paths reach; {CLEAN_LEVELS[1]} = half way from there to the base's. A path "
+        "that never falls below the base's trades nothing and has no figure there."
     )
 
 
