@@ -49,7 +49,7 @@ def test_the_bound_that_a_training_logs_is_that_of_its_own_parts(anchored):
     width = 0.05 * 4  # of labels from 1 to 5; the recipe has it in float32
     whole = steps["anchor_error"] + steps["spacing"] + width * steps["hinge_max"]
     assert steps["bound"].to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-7)
-    assert set(steps["coverage"]) == {1} and (steps["spacing"] < 4).all() and (steps["largest"] >= 4.5).all()
+    assert set(steps["coverage"]) == {1} and (steps["spacing"] < 4).all() and (steps["largest"] > 3).all()
     assert (found["steps"], found["bounds"], found["violated"]) == (3, 3, 0)
     assert found["hinge_last"] == pytest.approx(steps["hinge_top"].mean())
     assert found["pair"] == one.history["pair"].iloc[-1] and 0 < found["attack_share"] < 1
