@@ -20,10 +20,10 @@ from harness.statistics.bootstrap import Floats, Ints, cluster_codes, ratio, sam
 from harness.statistics.intervals import Scale
 from harness.statistics.levels import contrast, holm, two_levels
 from harness.statistics.masking import not_weaker
+from harness.training.measures import COLLAPSE
 
 Measured = tuple[float, Floats]
 """A figure, and the same figure without each cluster and in each bootstrap resample, [C + B]."""
-COLLAPSE = 0.2
 APART = 0.25
 """In opinions from 0 to 1, as far as more than 1 on a scale from 1 to 5."""
 PRIMARY = "pair accuracy, attacked"

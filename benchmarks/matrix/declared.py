@@ -9,7 +9,6 @@ from typing import Annotated, Any, Self
 
 import pydantic
 
-from harness.errors import UserError
 from harness.suite.compose import FileKind, read
 from harness.suite.keys import NAME
 from harness.suite.strict_yaml import Problem
@@ -182,6 +181,3 @@ def _explained(error: Any) -> Problem:
     if error["type"] == "value_error":
         return Problem(place, f"{error['ctx']['error']}.")
     return Problem(place, f"{error['msg']}, got {quoted(error['input'])}.")
-
-
-__all__ = ["BASE", "Arm", "Evaluation", "Matrix", "Members", "Rate", "UserError", "merged", "read_matrix"]

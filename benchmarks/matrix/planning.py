@@ -16,6 +16,7 @@ from evaluating import KINDS, SLICE, part_of, run_part
 from training import SIDE_BY_SIDE, train_one
 
 from harness.files import write_whole
+from harness.training.steps import STEPS, logged
 
 _STEPS = 6
 """Steps that are timed; the first one is left out."""
@@ -86,7 +87,7 @@ def _timed(work: Work, arm: str) -> tuple[float, float]:
     wall, processor = time.perf_counter(), time.process_time()
     minutes = train_one(recipe, run)["minutes"]
     alone = min(1.0, (time.process_time() - processor) / (time.perf_counter() - wall))
-    taken = [json.loads(line)["step_s"] for line in (run / "steps.jsonl").read_text().splitlines()]
+    taken = [row["step_s"] for row in logged(run / STEPS)]
     return alone * statistics.median(taken[1:]), alone * max(0.0, 60 * minutes - sum(taken))
 
 

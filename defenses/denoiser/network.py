@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MULTIPLE = 8
-"""Sides of an image have to be multiples of this: one unshuffling and two halvings."""
 HIGHEST_STEP = 100
 """It is trained on the first steps of the schedule alone, because purification goes no further."""
 
@@ -26,7 +24,8 @@ class Denoiser(nn.Module):
     """
 
     channels = 3
-    multiple = MULTIPLE
+    multiple = 8
+    """Sides of an image have to be multiples of this: one unshuffling and two halvings."""
     highest_step = HIGHEST_STEP
 
     def __init__(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from defenses.denoiser.network import HIGHEST_STEP, MULTIPLE
+from defenses.denoiser.network import HIGHEST_STEP, Denoiser
 from defenses.denoiser.reverse import Reverse, padded
 
 
 def purified(
-    images: Tensor, seeds: Tensor, network: nn.Module | None, reverse: Reverse, multiple: int = MULTIPLE
+    images: Tensor, seeds: Tensor, network: nn.Module | None, reverse: Reverse, multiple: int = Denoiser.multiple
 ) -> Tensor:
     """Images after noise and reverse steps; their size is brought to multiples of a number and back.
 

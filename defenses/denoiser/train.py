@@ -79,7 +79,7 @@ def loss_of(network: Denoiser, images: Tensor, settings: Settings, generator: to
     return functional.mse_loss(network(Schedule.linear().noised(images, noise, index), index), noise)
 
 
-def train(images: Tensor, settings: Settings, tell: Callable[[str], None]) -> Denoiser:
+def train_denoiser(images: Tensor, settings: Settings, tell: Callable[[str], None]) -> Denoiser:
     """The denoiser trained on images in [0, 1], with averaged weights; the same for the same settings.
 
     Args:
@@ -157,7 +157,7 @@ def entry(settings: Settings, network: Denoiser, minutes: float) -> dict[str, An
     }
 
 
-def main() -> None:
+def _main() -> None:
     """Train it, tell its errors on val and test references, and write weights and manifest entry."""
     parser = argparse.ArgumentParser(prog="python -m defenses.denoiser.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="a .safetensors file; its manifest is beside it")
@@ -168,7 +168,7 @@ def main() -> None:
         parser.error("--out should end with .safetensors, and --steps be at least 1")
     torch.set_num_threads(1)
     settings, begun = Settings(steps=given.steps, seed=given.seed), time.process_time()
-    network = train(references("train"), settings, lambda line: print(line, flush=True))
+    network = train_denoiser(references("train"), settings, lambda line: print(line, flush=True))
     listed = entry(settings, network, round((time.process_time() - begun) / 60, 1))
     for split, steps in listed["psnr"].items():
         for count, (before, after) in steps.items():
@@ -179,4 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -12,7 +12,7 @@ from harness.contracts import Purifier, SampleRng, Tree, register
 
 @register("noise")
 @dataclass(frozen=True)
-class Noise(Purifier):
+class GaussianNoise(Purifier):
     """Adds white Gaussian noise, the same to reference and distorted image.
 
     Attributes:

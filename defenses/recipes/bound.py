@@ -11,7 +11,9 @@ from torch import Tensor
 from harness.contracts import ContradictionError
 
 _ROUNDING = 1e-6
-"""Of 1 + the largest value: what sums of a few float64 numbers may be off by, with room."""
+"""Of 1 + the largest value: what sums of a few float64 numbers may be off by, with room.
+
+The rule by which `harness.training.curves` counts violations; neither may import the other."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ def theorem_1(
 
     Returns:
         ``anchor_error`` (eps), ``spacing`` (eta), ``hinge_max`` (delta), ``coverage`` (1 or 0), ``bound`` (B),
-        ``worst`` (the largest error) and ``slack`` (B less that), float64; without coverage ``bound`` and ``slack``
-        are nan.
+        ``worst`` (the largest error), ``largest`` (label or prediction, by magnitude) and ``slack`` (B less the
+        error), float64; without coverage ``bound`` and ``slack`` are nan.
 
     Raises:
         ContradictionError: The bound does not hold.
@@ -109,7 +111,8 @@ def theorem_1(
     covered = neighbours.covered
     bound = torch.where(covered, eps + gaps.max() + span * delta, torch.nan)
     worst = error.max()
-    allowed = bound + _ROUNDING * (1 + torch.maximum(quality.abs().max(), label.abs().max()))
+    largest = torch.maximum(quality.abs().max(), label.abs().max())
+    allowed = bound + _ROUNDING * (1 + largest)
     if bool(worst > allowed):  # never where the bound is nan
         raise ContradictionError(
             f"Theorem 1 is violated: an error of {float(worst):.9g} where the bound is {float(bound):.9g} (anchors err "
@@ -123,5 +126,6 @@ def theorem_1(
         "coverage": covered.double(),
         "bound": bound,
         "worst": worst,
+        "largest": largest,
         "slack": bound - worst,
     }

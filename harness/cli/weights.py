@@ -141,15 +141,15 @@ def _mix(
     ] = "0,.25,.5,.75,1",
     out: Annotated[Path, typer.Option(help="Folder to write to.", metavar="DIR")] = Path("results/weights"),
     name: Annotated[
-        str | None, typer.Option(help="What the files are called; by default what B is called.", metavar="NAME")
+        str | None, typer.Option(help="What the defense is called; by default what B is.", metavar="NAME")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write weights on the straight line from A to B, for the clean-robust frontier: NAME@SHARE.safetensors.
+    """Write weights on the straight line from A to B, for the clean-robust frontier: METRIC@NAME@SHARE.safetensors.
 
     They are listed in the manifest of their folder, with the sha256 of both ends and the share. In a suite they are
-    defenses whose labels end in @SHARE; the table `frontier` joins them by a line and compares lines at equal clean
-    SROCC. Example: robustiqa weights mix birqa-tiny birqa-tiny@aat --at 0,.25,.5,.75,1
+    the defenses {name: NAME@SHARE, weights: DIR}; the table `frontier` joins them by a line and compares lines at
+    equal clean SROCC. Example: robustiqa weights mix birqa-tiny birqa-tiny@aat --at .25,.5,.75
     """
     from harness.training.mix import mix, parse_shares
 

@@ -20,7 +20,8 @@ from harness.training.measures import Validation
 from harness.training.recipe_file import TrainingError
 
 _FILE = "checkpoint.safetensors"
-_HISTORY = "history.jsonl"
+HISTORY = "history.jsonl"
+"""One line per validation."""
 
 Tensors = Mapping[str, Tensor]
 _NO_WINDOW = torch.zeros(0, 6, dtype=torch.float64)
@@ -79,7 +80,7 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
     }
     write_whole(folder / _FILE, save(tensors, {"training": finite_json(figures)}))
     lines = [finite_json(point._asdict()) for point in state.history]
-    write_whole(folder / _HISTORY, ("\n".join(lines) + "\n").encode())
+    write_whole(folder / HISTORY, ("\n".join(lines) + "\n").encode())
 
 
 def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 ANCHORED = (
     "anchor_error",
+    "spacing",
     "coverage",
     "hinge_max",
     "hinge_top",
     "bound",
     "worst",
+    "largest",
     "slack",
     "realised_span",
 )

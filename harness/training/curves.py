@@ -1,14 +1,14 @@
 """What a training left of its way: ``steps.jsonl`` and ``history.jsonl`` as tables, and what they come to.
 
-Anchored recipes log Theorem 1 of the BiRQA paper on every batch: ``bound`` is anchor_error + coverage + R x hinge_max,
-and ``worst`` the largest error of the batch, clean anchors and attacked images together.
+Anchored recipes log Theorem 1 of the BiRQA paper on every batch: ``bound`` is anchor_error + spacing + R x hinge_max
+where ``coverage`` is 1, and nothing where it is 0, as an image lies outside all anchors. ``worst`` is the largest error
+of the batch, clean anchors and attacked images together, and ``largest`` the largest label or prediction.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ import numpy as np
 import pandas as pd
 
 from harness.files import shown, write_whole
+from harness.training.checkpoint import HISTORY
 from harness.training.measures import COLLAPSE
 from harness.training.recipe_file import TrainingError
+from harness.training.steps import STEPS, logged
 
-STEPS, HISTORY = "steps.jsonl", "history.jsonl"
 OWN = ("step", "loss", "gradient_norm", "forwards", "backwards", "attack_s", "step_s", "spread")
 """What the trainer itself logs of a step; all else are figures of the recipe."""
-VIOLATED = 1e-6
-"""By how much, times 1 + the larger of both, an error may exceed its bound: rounding (protocol, section 9)."""
+_ROUNDING = 1e-6
+"""By how much, times 1 + the largest label or prediction, an error may exceed its bound (protocol, section 9).
+
+The rule by which `defenses.recipes.bound` stops a training; neither may import the other.
+"""
 _ENDS = 20
 """Steps at either end that are averaged."""
 
@@ -61,7 +65,9 @@ def read_curves(folders: Sequence[Path]) -> list[Curves]:
             )
         for path in own:
             name = folder.name if path == folder else f"{folder.name}/{path.name}"
-            found.setdefault(path.resolve(), Curves(name or str(folder), _steps(path / STEPS), _lines(path / HISTORY)))
+            found.setdefault(
+                path.resolve(), Curves(name or str(folder), _steps(path / STEPS), _history(path / HISTORY))
+            )
     names = [one.name for one in found.values()]
     if len(set(names)) == len(names):
         return list(found.values())
@@ -70,15 +76,15 @@ def read_curves(folders: Sequence[Path]) -> list[Curves]:
 
 def _steps(path: Path) -> pd.DataFrame:
     rows = []
-    for row in _objects(path):
+    for row in logged(path):
         figures = row.pop("figures", None)
         taken = figures if isinstance(figures, dict) else {}
         rows.append({**row, **{f"figure_{name}" if name in OWN else name: value for name, value in taken.items()}})
     return _numbers(rows)
 
 
-def _lines(path: Path) -> pd.DataFrame:
-    return _numbers(list(_objects(path)))
+def _history(path: Path) -> pd.DataFrame:
+    return _numbers(list(logged(path)))
 
 
 def _numbers(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -88,26 +94,6 @@ def _numbers(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         return pd.DataFrame({"step": []})
     frame = pd.DataFrame({name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in frame})
     return frame.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
-
-
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file, one a line; a last line that is cut short is one being written."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{shown(path)}: cannot be read ({error}).") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise ValueError("no object with a whole number 'step'")
-        except ValueError as error:
-            if number == len(lines) and not line.endswith("}"):
-                return
-            raise TrainingError(
-                f"{shown(path)}, line {number}: {error}. Remove the line, or train again into another folder."
-            ) from error
-        yield row
 
 
 def write_tables(curves: Sequence[Curves], folder: Path) -> list[Path]:
@@ -131,7 +117,8 @@ def summary_of_curves(one: Curves) -> dict[str, Any]:
     exceeds it), pair (last robust validation), seconds and attack_share (of the time).
     """
     spreads = _column(one.steps, "spread") if _column(one.steps, "spread").size else _column(one.history, "spread")
-    both = one.steps[["worst", "bound"]].dropna() if {"worst", "bound"} <= set(one.steps) else pd.DataFrame()
+    bounds = one.steps.reindex(columns=["worst", "bound", "largest"]).dropna(subset=["worst", "bound"])
+    largest = bounds["largest"].fillna(bounds[["worst", "bound"]].max(axis=1))  # the first logs had none
     seconds = float(_column(one.steps, "step_s").sum())
     pair = _column(one.history, "pair")
     return {
@@ -142,19 +129,18 @@ def summary_of_curves(one: Curves) -> dict[str, Any]:
         "spread_last": float(spreads[-1]) if spreads.size else math.nan,
         "spread_lowest": float(spreads.min()) if spreads.size else math.nan,
         "collapsed": bool(spreads.size and spreads[-1] < COLLAPSE),
-        "bounds": len(both),
-        "violated": violations(both["worst"], both["bound"]) if len(both) else 0,
+        "bounds": len(bounds),
+        "violated": violations(bounds["worst"], bounds["bound"], largest),
         "pair": float(pair[-1]) if pair.size else math.nan,
         "seconds": seconds,
         "attack_share": float(_column(one.steps, "attack_s").sum()) / seconds if seconds else math.nan,
     }
 
 
-def violations(worst: Any, bound: Any) -> int:
+def violations(worst: Any, bound: Any, largest: Any) -> int:
     """On how many batches the error exceeds its bound by more than rounding; arrays of shape [T]."""
-    error, allowed = np.asarray(worst, dtype=float), np.asarray(bound, dtype=float)
-    slack = VIOLATED * (1 + np.maximum(np.abs(error), np.abs(allowed)))
-    return int((error > allowed + slack).sum())
+    error, allowed, scale = (np.asarray(values, dtype=float) for values in (worst, bound, largest))
+    return int((error > allowed + _ROUNDING * (1 + scale)).sum())
 
 
 def _column(frame: pd.DataFrame, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -19,6 +19,7 @@ from harness.plugins.weights.locate import read_manifest, resolve
 from harness.plugins.weights.manifest import SUFFIX, WeightsError
 from harness.plugins.weights.state_dicts import read_tensors
 from harness.training.output import list_weights, write_weights
+from harness.wording import trained_name
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _NAME = re.compile(r"[\w.+@-]+")
@@ -70,14 +71,15 @@ def mix(a: str, b: str, shares: Sequence[float] = SHARES, out: Path = Path(), na
     """Write the weights at each share of the line from A to B, and list them in the manifest of their folder.
 
     Share 0 is A and share 1 is B, to the bit. Buffers that are no floats are taken from A. Files are called
-    ``NAME@SHARE.safetensors``.
+    ``METRIC@NAME@SHARE.safetensors``, so that a suite finds them in their folder as the defense ``NAME@SHARE``;
+    ``NAME@SHARE.safetensors`` where no manifest says what metric the weights are of.
 
     Args:
         a: Name in the manifest, or a .safetensors file: the base.
         b: Likewise: the defended model.
         shares: How much of B, each in [0, 1].
         out: Folder to write to; made if need be.
-        name: What the files are called; by default what B is called.
+        name: What the defense is called; by default what B is.
 
     Raises:
         WeightsError: Weights cannot be read, are not of one architecture, or a file of that name is no mixture of them.
@@ -85,6 +87,9 @@ def mix(a: str, b: str, shares: Sequence[float] = SHARES, out: Path = Path(), na
     first, second = _end(a), _end(b)
     _refuse_unlike(first, second)
     stem = second.name if name is None else name
+    metric = _shared(first, second).get("metric")
+    if isinstance(metric, str):
+        stem = trained_name(metric, stem.removeprefix(f"{metric}@"))
     if not _NAME.fullmatch(stem):
         raise WeightsError(f"--name {stem}: give letters, digits and . + @ - _ alone; it becomes the name of files.")
     planned = [(share, out / f"{stem}@{share:g}{SUFFIX}") for share in shares]
@@ -168,7 +173,9 @@ def _difference(key: str, a: Tensor, b: Tensor) -> list[str]:
 
 
 def _between(a: Mapping[str, Tensor], b: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """(1 - share) a + share b, computed in float64, so that the ends are exact."""
+    """(1 - share) a + share b, computed in float64; the ends are the tensors themselves, as 0 x b + -0.0 is 0.0."""
+    if share in (0, 1):
+        return dict(b if share else a)
     return {
         key: ((1 - share) * value.double() + share * b[key].double()).to(value.dtype)
         if value.is_floating_point()
@@ -179,13 +186,18 @@ def _between(a: Mapping[str, Tensor], b: Mapping[str, Tensor], share: float) -> 
 
 def _entry(a: _End, b: _End, share: float) -> dict[str, Any]:
     """What a manifest says of a mixture."""
-    about = {key: a.entry.get(key, b.entry.get(key)) for key in ("metric", "parameters")}
     licences = dict.fromkeys(str(end.entry["licence"]) for end in (a, b) if end.entry.get("licence"))
     return {
-        **{key: value for key, value in about.items() if value is not None},
+        **_shared(a, b),
         **({"licence": " and ".join(licences)} if licences else {}),
         "mixed": {**_sources(a, b), "share": share},
     }
+
+
+def _shared(a: _End, b: _End) -> dict[str, Any]:
+    """What the manifests say that both are of; without what neither says."""
+    about = {key: a.entry.get(key, b.entry.get(key)) for key in ("metric", "parameters")}
+    return {key: value for key, value in about.items() if value is not None}
 
 
 def _sources(a: _End, b: _End) -> dict[str, Any]:

@@ -1,14 +1,18 @@
-"""steps.jsonl of a run folder: one line per step, cut back to the checkpoint when a killed training goes on."""
+"""steps.jsonl of a run folder: one line per step, cut back to the checkpoint when a killed training goes on.
+
+Its reader, `logged`, is that of history.jsonl, too.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
-from harness.files import write_whole
+from harness.files import shown, write_whole
 from harness.training.finite_json import finite_json
+from harness.training.recipe_file import TrainingError
 
 STEPS = "steps.jsonl"
 
@@ -41,6 +45,9 @@ class StepLog:
     Args:
         folder: The run folder.
         begun: Steps of the checkpoint from which training goes on: later lines are cut off.
+
+    Raises:
+        TrainingError: On entering, a line that is there cannot be read.
     """
 
     def __init__(self, folder: Path, begun: int) -> None:
@@ -49,8 +56,8 @@ class StepLog:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        kept = [line for line in _lines(self._path) if line[0] < self._begun]
-        write_whole(self._path, "".join(text for _, text in kept).encode())
+        kept = [finite_json(row) + "\n" for row in logged(self._path) if row["step"] < self._begun]
+        write_whole(self._path, "".join(kept).encode())
         self._file = self._path.open("a", encoding="utf-8")
         return self
 
@@ -65,15 +72,25 @@ class StepLog:
         self._file.flush()
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """(step, line) of every whole line; what a kill cut short ends the list."""
-    found: list[tuple[int, str]] = []
-    if not path.is_file():
-        return found
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+def logged(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a log, one a line; none without a file, nor of a last line that a kill cut short.
+
+    Raises:
+        TrainingError: Another line cannot be read; names it and the cure.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{shown(path)}: cannot be read ({error}).") from error
+    for number, line in enumerate(lines, 1):
         try:
-            entry: Any = json.loads(text)
-            found.append((int(entry["step"]), text))
-        except (ValueError, TypeError, KeyError):
-            break
-    return found
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise ValueError("no object with a whole number 'step'")
+        except ValueError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                return
+            raise TrainingError(
+                f"{shown(path)}, line {number}: {error}. Remove the line, or train again into another folder."
+            ) from error
+        yield row

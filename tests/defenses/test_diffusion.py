@@ -15,7 +15,7 @@ import metrics_zoo
 from defenses.denoiser import Denoiser, Schedule
 from defenses.denoiser import reverse as reverse_module
 from defenses.denoiser.reverse import Reverse
-from defenses.denoiser.train import SHOWN_STEPS, Settings, decibels, references, train
+from defenses.denoiser.train import SHOWN_STEPS, Settings, decibels, references, train_denoiser
 from defenses.diffusion_models import GUIDED, diffusion_model
 from defenses.guided_unet import GuidedUNet
 from defenses.noise import noise_of
@@ -247,6 +247,6 @@ def test_the_shipped_denoiser_is_the_one_of_the_manifest(denoiser):
 
 def test_training_repeats_itself():
     images, settings = references("val")[:2], Settings(steps=2, batch=2, crop=16)
-    first, second = (train(images, settings, print).state_dict() for _ in range(2))
+    first, second = (train_denoiser(images, settings, print).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], tensor) for name, tensor in Denoiser().state_dict().items())

@@ -13,7 +13,7 @@ from defenses.noise import noise_of, seeds_of
 from defenses.purifiers.blur import Blur
 from defenses.purifiers.jpeg import Jpeg
 from defenses.purifiers.median import Median
-from defenses.purifiers.noise import Noise
+from defenses.purifiers.noise import GaussianNoise
 from defenses.purifiers.quantise import Quantise
 from defenses.purifiers.resize import Resize
 from defenses.purifiers.rotate import Rotate
@@ -111,7 +111,7 @@ def test_noise_follows_from_a_seed_alone(photographs):
     assert float(noise.mean()) == pytest.approx(0, abs=0.03)
     assert float(noise.std()) == pytest.approx(1, abs=0.03)
     grey = torch.full_like(photographs, 0.5)
-    assert torch.allclose(Noise(0.05).apply(grey, seeds), grey + 0.05 * noise, atol=1e-6)
+    assert torch.allclose(GaussianNoise(0.05).apply(grey, seeds), grey + 0.05 * noise, atol=1e-6)
 
 
 def test_a_transform_of_the_ensemble(photographs):
@@ -151,7 +151,7 @@ def test_other_parameters_keep_the_contract(purifier):
         (lambda: Blur(0), "sigma should be above 0 and at most 100 pixels, got 0"),
         (lambda: Quantise(9), "bits should be between 1 and 8, got 9"),
         (lambda: Resize(1), "factor should be above 0 and below 1, got 1"),
-        (lambda: Noise(2), "sigma should be above 0 and at most 1, got 2"),
+        (lambda: GaussianNoise(2), "sigma should be above 0 and at most 1, got 2"),
         (lambda: Median(4), "kernel should be odd and at least 3, got 4"),
         (lambda: TransformEnsemble(colour=1), "colour should be at least 0 and below 1, got 1"),
     ],

@@ -19,6 +19,7 @@ from harness.suite.compose import LISTS, expand
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import LocatedError, parse_text
 from harness.suite.tables import table_sources
+from harness.testing import check_recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -127,6 +128,13 @@ def test_every_suite_in_the_documentation_keeps_to_the_schema(path):
         keys = expand(document).value
         keys = {"name": "x", "datasets": ["mini"], "metrics": ["psnr"], **keys}
         assert suite_file.read_file(keys)[1] == []
+
+
+def test_the_recipe_of_the_plugin_page_keeps_its_contract():
+    (code,) = [text for text in blocks(DOCS / "plugins.md", "python") if "Recipe" in text]
+    scope = {"__name__": "example"}
+    exec(code.replace('@register("all-attacked")\n', ""), scope)
+    check_recipe(scope["AllAttacked"]())
 
 
 def test_the_plot_of_the_plugin_page_can_be_made(tmp_path, toy_file):

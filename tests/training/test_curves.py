@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from harness.cli import main
+from harness.training import train
+from harness.training.curve_figures import ANCHORED
 from harness.training.curves import read_curves, summary_of_curves, violations
 from harness.training.recipe_file import TrainingError
 
@@ -27,34 +29,42 @@ def step(number, spread=0.9, **figures):
     }
 
 
+INNER = "recipe: {name: aat, anchors: 4, top: 2}\ninner: {name: pgd, steps: 1}\n"
+
+
 @pytest.fixture
-def anchored(tmp_path):
-    """A training whose hinge falls because its output does, and whose bound does not care."""
-    figures = {"anchor_error": 0.1, "coverage": 0.25, "worst": 0.3, "bound": 0.45, "hinge_max": 0.02}
-    rows = [step(t, 0.9 - 0.8 * t / 99, hinge_top=1 - t / 100, **figures) for t in range(100)]
-    log(tmp_path / "aat", rows)
-    robust = {"shift_up": 0.5, "shift_down": -1.0, "pair": 0.25}
-    history = [{"step": t, "figure": 0.9, "spread": 0.1, "loss": None, "collapsed": True, **robust} for t in (0, 99)]
-    log(tmp_path / "aat", history, "history.jsonl")
-    return tmp_path / "aat"
+def anchored(recipe, plugins, tmp_path):
+    """Three steps of anchored training, as the trainer logs them."""
+    path = recipe("aat", "robust: {limit: 6, steps: 1}\nkeep: last\n", dataset="stripes, references: 9")
+    text = path.read_text().replace("recipe: {name: clean, warm: 0.3}\n", INNER)
+    path.write_text(text.replace("steps: 6\nbatch: 6", "steps: 3\nbatch: 16"))
+    train(path, tmp_path / "run" / "aat", plugins=plugins)
+    return tmp_path / "run" / "aat"
 
 
-def test_what_a_training_came_to(anchored):
+def test_the_bound_that_a_training_logs_is_that_of_its_own_parts(anchored):
     (one,) = read_curves([anchored])
-    found = summary_of_curves(one)
-    assert found["steps"] == 100 and found["hinge_first"] == pytest.approx(0.905)
-    assert (
-        found["hinge_last"] == pytest.approx(0.105)
-        and found["collapsed"]
-        and found["spread_last"] == pytest.approx(0.1)
-    )
-    assert (found["bounds"], found["violated"]) == (100, 0), "the worked example: .1 + .25 + 10 x .01 = .45 holds"
-    assert found["seconds"] == pytest.approx(40) and found["attack_share"] == pytest.approx(0.75)
-    assert found["pair"] == 0.25
+    steps, found = one.steps, summary_of_curves(one)
+    assert set(one.figures()) == {*ANCHORED, "mse", "plcc"}
+    width = 0.05 * 4  # of labels from 1 to 5; the recipe has it in float32
+    whole = steps["anchor_error"] + steps["spacing"] + width * steps["hinge_max"]
+    assert steps["bound"].to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-7)
+    assert set(steps["coverage"]) == {1} and (steps["spacing"] < 4).all() and (steps["largest"] > 3).all()
+    assert (found["steps"], found["bounds"], found["violated"]) == (3, 3, 0)
+    assert found["hinge_last"] == pytest.approx(steps["hinge_top"].mean())
+    assert found["pair"] == one.history["pair"].iloc[-1] and 0 < found["attack_share"] < 1
 
 
-def test_a_violation_is_more_than_rounding():
-    assert violations([509.02750, 0.5, 0.45 + 1e-6], [509.02747, 0.45, 0.45]) == 1
+def test_ends_and_collapse_of_a_training(tmp_path):
+    log(tmp_path, [step(t, 0.9 - 0.8 * t / 99, hinge_top=1 - t / 100) for t in range(100)])
+    found = summary_of_curves(*read_curves([tmp_path]))
+    ends = [found[name] for name in ("hinge_first", "hinge_last", "spread_last", "seconds", "attack_share")]
+    assert ends == pytest.approx([0.905, 0.105, 0.1, 40, 0.75])
+    assert found["collapsed"] and found["bounds"] == 0
+
+
+def test_a_violation_is_more_than_rounding_of_the_largest_value():
+    assert violations([0.45 + 1e-4, 0.45 + 1.1e-4, 0.45 + 1e-6], [0.45] * 3, [100, 100, 0.5]) == 1
 
 
 def test_pictures_and_numbers_of_several_runs(anchored, tmp_path, capsys):
@@ -70,8 +80,8 @@ def test_pictures_and_numbers_of_several_runs(anchored, tmp_path, capsys):
     assert [path.rpartition("/")[2] for path in said["files"]] == names
     assert all((tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") for name in names[:4])
     steps = pd.read_csv(tmp_path / "out" / "steps.csv")
-    assert steps.groupby("run").size().to_dict() == {"aat": 100, "plain/seed-0": 3, "plain/seed-1": 1}
-    assert steps["worst"].notna().sum() == 100 and steps["mse"].notna().sum() == 4
+    assert steps.groupby("run").size().to_dict() == {"aat": 3, "plain/seed-0": 3, "plain/seed-1": 1}
+    assert steps["worst"].notna().sum() == 3 and steps["mse"].notna().sum() == 7
 
 
 def test_a_plain_recipe_has_no_figure_5_and_an_older_run_no_steps(tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,15 @@ from harness.plugins.weights.locate import zoo
 from harness.plugins.weights.manifest import WeightsError
 from harness.training.mix import mix, parse_shares
 
+DEFENSES = Path(__file__).parents[2] / "docs" / "defenses.md"
+
 
 @pytest.fixture
 def ends(tmp_path):
     """A base and a defended model of a few numbers."""
     a = {"w": torch.tensor([1.0, -2.0]), "h": torch.tensor([0.1], dtype=torch.float16), "n": torch.tensor([3])}
     b = {"w": torch.tensor([3.0, 2.0]), "h": torch.tensor([0.3], dtype=torch.float16), "n": torch.tensor([3])}
+    a["zero"], b["zero"] = torch.tensor([-0.0, 1.0]), torch.tensor([1.0, -0.0])
     paths = [tmp_path / "small.safetensors", tmp_path / "small@aat.safetensors"]
     for path, tensors in zip(paths, (a, b), strict=True):
         save_file(tensors, path)
@@ -32,7 +37,8 @@ def test_the_line_between_two_models(ends, tmp_path):
     assert [one.path.name for one in written] == [f"small@aat@{share}.safetensors" for share in ("0", "0.25", "1")]
     found = [load_file(one.path) for one in written]
     for tensors, end in ((found[0], a), (found[2], b)):
-        assert all(torch.equal(tensors[key], end[key]) for key in end), "the ends are theirs to the bit"
+        assert all(torch.equal(tensors[key], end[key]) for key in end)
+        assert torch.equal(tensors["zero"].signbit(), end["zero"].signbit()), "the ends are theirs to the bit"
     assert found[1]["w"].tolist() == [1.5, -1.0] and found[1]["n"].tolist() == [3]
     assert found[1]["h"].dtype == torch.float16
     manifest = json.loads((out / "manifest.json").read_text())
@@ -78,8 +84,27 @@ def test_on_the_command_line(tmp_path, capsys):
     assert not end.value.code
     (made,) = json.loads(capsys.readouterr().out)
     assert made["share"] == 0.5 and Path(made["file"]).read_bytes() == copy.read_bytes(), "half way between equals"
-    entry = json.loads((tmp_path / "out" / "manifest.json").read_text())["mine@0.5"]
+    entry = json.loads((tmp_path / "out" / "manifest.json").read_text())["birqa-tiny@mine@0.5"]
     assert entry["metric"] == "birqa-tiny" and entry["licence"] == "Apache-2.0"
+
+
+def test_a_suite_finds_mixtures_as_the_documentation_says(tmp_path, monkeypatch, suite_of):
+    command, lines = re.search(
+        r"## The clean-robust frontier.*?```bash\nrobustiqa (.*?)\n```.*?```yaml\n(.*?)```",
+        DEFENSES.read_text(),
+        re.DOTALL,
+    ).groups()
+    monkeypatch.chdir(tmp_path)
+    suite = (
+        f"name: frontier\ndatasets: [mini]\nmetrics: [birqa-tiny]\nattacks: [fgsm]\nbudgets: {{linf: [8/255]}}\n{lines}"
+    )
+    for end in ([], ["--name", "mine"]):
+        with pytest.raises(SystemExit) as done:
+            main([*shlex.split(command), *end])
+        assert not done.value.code
+    assert [use.label for use in suite_of(suite).defenses] == ["base", "r@0.25", "r@0.5", "r@0.75", "r"]
+    mine = suite_of(suite.replace("name: r@", "name: mine@"))
+    assert [use.label for use in mine.defenses] == ["base", "mine@0.25", "mine@0.5", "mine@0.75", "r"]
 
 
 @pytest.mark.parametrize("text", ["2", "-1", "nan", "", "0,a", "0,0.0"])
