@@ -227,7 +227,7 @@ def test_everything_that_is_read_of_a_model_is_part_of_identity(tmp_path, monkey
             DiffPure(model=model)
     scheduler.parent.rename(tmp_path / "elsewhere")
     scheduler.parent.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    with pytest.raises(ValueError, match="would not count by content: .* with no link to a folder in it"):
+    with pytest.raises(ValueError, match=r"would not count by content: .* with no link to a folder in it"):
         DiffPure(model="./pipe")
 
 
