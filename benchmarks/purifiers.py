@@ -33,6 +33,7 @@ import metrics_zoo
 from defenses.denoiser import reverse
 from harness.contracts import Metric, Purifier, SampleRng, Tree
 from harness.engine.memory import keep_freed_memory
+from harness.engine.scorer import straight_through
 from harness.plugins.registry import Registry
 
 MINI = "diffpure-mini"
@@ -62,12 +63,12 @@ class Ready:
 
     def purify(self, images: Tensor) -> Tensor:
         """Purified images; the surrogate takes the place of the gradient where the purifier says so."""
-        if self.purifier.gradient != "surrogate" or not images.requires_grad:
-            return self.purifier.purify(images, self.draw, self.network)
-        with torch.no_grad():
-            purified = self.purifier.purify(images, self.draw, self.network)
-        stand_in = self.purifier.surrogate(images, self.draw)
-        return purified + (stand_in - stand_in.detach())
+        way = straight_through if self.purifier.gradient == "surrogate" and images.requires_grad else _purified
+        return way(self.purifier, self.network, images, self.draw)
+
+
+def _purified(purifier: Purifier, network: nn.Module | None, images: Tensor, draw: Tree) -> Tensor:
+    return purifier.purify(images, draw, network)
 
 
 def ready(name: str, images: Tensor) -> Ready:

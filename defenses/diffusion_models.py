@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,17 @@ GUIDED = "guided-diffusion-256"
 """The name of guided diffusion's unconditional model of 256 px."""
 _CLASS = "UNet2DModel"
 _INSTALL = "pip install 'robustiqa[diffusion]'"
+_SCHEDULER = "scheduler_config.json"
+_ENDS = {"beta_start": 1e-4, "beta_end": 0.02}
+_MOST_STEPS = 100_000
+_FOLLOWED: Mapping[str, Sequence[Any]] = {
+    "prediction_type": ("epsilon",),
+    "clip_sample": (True,),
+    "clip_sample_range": (1,),
+    "thresholding": (False,),
+    "rescale_betas_zero_snr": (False,),
+}
+"""Settings of a scheduler that change its steps, and the values that purification follows; the variance beside them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,8 @@ class DiffusionModel:
     """Sides of its images have to be multiples of this."""
     config: Mapping[str, Any] | None
     """Of diffusers; None is guided diffusion's."""
+    files: Sequence[Path] = ()
+    """What was read of its folder."""
 
     def network(self) -> nn.Module:
         """The untrained network.
@@ -52,23 +65,23 @@ class DiffusionModel:
         return network
 
 
-@functools.lru_cache(maxsize=8)
 def diffusion_model(model: str) -> DiffusionModel:
     """A diffusion model by its name or folder; builds nothing and needs no diffusers.
 
     Args:
         model: "guided-diffusion-256", or a folder that diffusers saved: of a ``UNet2DModel``, or of a whole pipeline
-            with the model under ``unet``. Its noise schedule is read from the ``scheduler_config.json`` beside or under
-            it; without one it is the linear one of 1000 steps.
+            with the model under ``unet`` and its scheduler under ``scheduler``. Without a ``scheduler_config.json`` the
+            noise schedule is the linear one of 1000 steps. Nothing outside the folder is read, for it is the folder
+            that counts by content.
 
     Raises:
-        ValueError: There is no such folder, it holds another kind of model, or one that does not predict the noise of
-            colour images.
+        ValueError: There is no such folder, it holds another kind of model, one that does not predict the noise of
+            colour images, or settings of a scheduler that purification does not follow.
     """
     if model == GUIDED:
         return DiffusionModel(GUIDED, Schedule.linear(), (SIZE, SIZE), MULTIPLE, None)
-    folder = Path(model).expanduser()
-    folder = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
+    whole = Path(model).expanduser()
+    folder = whole / "unet" if (whole / "unet" / "config.json").is_file() else whole
     config = _read(folder / "config.json", model)
     if config.get("_class_name", _CLASS) != _CLASS:
         raise ValueError(
@@ -84,7 +97,11 @@ def diffusion_model(model: str) -> DiffusionModel:
     if config.get("class_embed_type") or config.get("num_class_embeds"):
         raise ValueError(f"diffusion model {model} wants a class with each image; take an unconditional one")
     halvings = len(config.get("block_out_channels", (0, 0, 0, 0))) - 1
-    return DiffusionModel(model, _schedule(folder, model), _size(config, model), 2**halvings, config)
+    places = (folder, folder / "scheduler", whole / "scheduler")
+    scheduler = next((file for place in places if (file := place / _SCHEDULER).is_file()), None)
+    files = (folder / "config.json", *([scheduler] if scheduler else []))
+    schedule = _schedule(scheduler, folder, model, learnt=config.get("out_channels", 3) == 6)
+    return DiffusionModel(model, schedule, _size(config, model), 2**halvings, config, files)
 
 
 def _size(config: Mapping[str, Any], model: str) -> tuple[int, int] | None:
@@ -97,26 +114,57 @@ def _size(config: Mapping[str, Any], model: str) -> tuple[int, int] | None:
     return sides[0], sides[1]
 
 
-def _schedule(folder: Path, model: str) -> Schedule:
-    places = (folder, folder / "scheduler", folder.parent / "scheduler")
-    file = next((f for place in places if (f := place / "scheduler_config.json").is_file()), None)
+def _schedule(file: Path | None, folder: Path, model: str, *, learnt: bool) -> Schedule:
     if file is None:
+        _refuse_beside(folder, model)
         return Schedule.linear()
     config = _read(file, model)
-    told = config.get("prediction_type", "epsilon")
-    if told != "epsilon":
-        raise ValueError(f"diffusion model {model} predicts {told!r} by {file.name}; diffpure takes one of 'epsilon'")
-    if betas := config.get("trained_betas"):
-        return Schedule(tuple(map(float, betas)))
-    kind = config.get("beta_schedule", "linear")
-    steps = int(config.get("num_train_timesteps", LINEAR_STEPS))
-    first, last = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
-    if kind == "linear":
-        return Schedule.linear(steps, first, last)
-    if kind == "scaled_linear":
-        roots = Schedule.linear(steps, first**0.5, last**0.5)
-        return Schedule(tuple(root**2 for root in roots.betas))
-    raise ValueError(f"diffusion model {model} has the noise schedule {kind!r}; diffpure takes linear or scaled_linear")
+    variances = ("learned_range",) if learnt else ("fixed_small", "fixed_small_log")
+    for name, allowed in {**_FOLLOWED, "variance_type": variances}.items():
+        if config.get(name, allowed[0]) not in allowed:
+            raise ValueError(
+                f"diffusion model {model}: {_SCHEDULER} has {name} = {json.dumps(config[name])}, and diffpure follows "
+                f"{' or '.join(map(json.dumps, allowed))} alone; take another model, or a copy of it with that setting"
+            )
+    try:
+        return _of_config(config)
+    except ValueError as error:
+        raise ValueError(f"diffusion model {model}: {_SCHEDULER}: {error}; take another model") from error
+
+
+def _refuse_beside(folder: Path, model: str) -> None:
+    """Refuse the part of a pipeline whose scheduler lies beside it, outside the folder that is named."""
+    pipeline = folder.resolve().parent
+    if (pipeline / "scheduler" / _SCHEDULER).is_file():
+        raise ValueError(
+            f"diffusion model {model} is part of a pipeline, whose noise schedule lies outside of it; give the "
+            f"pipeline's folder {pipeline}"
+        )
+
+
+def _of_config(config: Mapping[str, Any]) -> Schedule:
+    if (betas := config.get("trained_betas")) is not None:
+        if not isinstance(betas, list):
+            raise ValueError(f"trained_betas should be a list, got {json.dumps(betas)}")
+        return Schedule(tuple(_number("trained_betas", beta) for beta in betas))
+    steps = config.get("num_train_timesteps", LINEAR_STEPS)
+    if type(steps) is not int or not 1 <= steps <= _MOST_STEPS:
+        raise ValueError(f"num_train_timesteps should be between 1 and {_MOST_STEPS}, got {json.dumps(steps)}")
+    first, last = (_number(name, config.get(name, value)) for name, value in _ENDS.items())
+    match config.get("beta_schedule"):
+        case "linear":
+            return Schedule.linear(steps, first, last)
+        case "scaled_linear":
+            roots = Schedule.linear(steps, math.sqrt(first), math.sqrt(last))
+            return Schedule(tuple(root**2 for root in roots.betas))
+        case kind:
+            raise ValueError(f"beta_schedule is {json.dumps(kind)}, and diffpure takes linear or scaled_linear")
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ValueError(f"{name} should be above 0 and below 1, got {json.dumps(value)}")
+    return float(value)
 
 
 def _read(file: Path, model: str) -> dict[str, Any]:

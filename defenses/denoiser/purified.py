@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from defenses.denoiser.network import HIGHEST_STEP, Denoiser
 from defenses.denoiser.reverse import Reverse, padded
+from defenses.noise import seeds_of
+from harness.contracts import Purifier, SampleRng, Tree
+
+
+class DiffusionPurifier(Purifier):
+    """What purifiers by diffusion share: one seed per sample, and a parameter that says which images are purified."""
+
+    apply_to: Literal["both", "dist"]
+
+    def __post_init__(self) -> None:
+        if self.apply_to not in ("both", "dist"):
+            raise ValueError(f"apply_to should be both or dist, got {self.apply_to!r}")
+
+    def applies_to_reference(self) -> bool:
+        """As `apply_to` says."""
+        return self.apply_to == "both"
+
+    def draw(self, images: Tensor, rng: SampleRng) -> Tree:
+        """The seed of each sample's noise, int64 of shape [N]."""
+        return seeds_of(rng)
 
 
 def purified(
@@ -40,13 +62,3 @@ def check_t(t: int) -> None:
         raise ValueError(
             f"t should be between 1 and {HIGHEST_STEP}, up to which the embedded denoiser was trained, got {t}"
         )
-
-
-def check_apply_to(apply_to: str) -> None:
-    """Refuse what is neither "both" nor "dist".
-
-    Raises:
-        ValueError: It is something else.
-    """
-    if apply_to not in ("both", "dist"):
-        raise ValueError(f"apply_to should be both or dist, got {apply_to!r}")

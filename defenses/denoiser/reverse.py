@@ -138,7 +138,7 @@ def padded(images: Tensor, multiple: int) -> Tensor:
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:
-    """Images of another size: bilinear, without aliasing."""
+    """Images of another size: bilinear and, as in DiffPure's code, without a filter against aliasing."""
     if tuple(images.shape[-2:]) == (height, width):
         return images
-    return functional.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return functional.interpolate(images, (height, width), mode="bilinear", align_corners=False)

@@ -20,9 +20,20 @@ class Schedule:
 
     Step i makes x_{i+1} = sqrt(1 - beta_i) x_i + sqrt(beta_i) noise. After t steps the image is sqrt(kept(t - 1)) x_0
     + sqrt(1 - kept(t - 1)) noise, where kept(i) is the product of 1 - beta_j over j <= i (Eq. 4).
+
+    Raises:
+        ValueError: There is no variance, one is not between 0 and 1, or together they leave nothing of an image.
     """
 
     betas: Sequence[float]
+
+    def __post_init__(self) -> None:
+        wrong = next((beta for beta in self.betas if not 0 < beta < 1), None)
+        if wrong is not None or not len(self.betas):
+            got = "none" if wrong is None else f"{wrong:g}"
+            raise ValueError(f"every variance of a noise schedule should be above 0 and below 1, got {got}")
+        if not (self.kept[0] < 1 and (self.kept.diff() < 0).all() and self.kept[-1] > 0):
+            raise ValueError("a noise schedule should leave less of the image after every step, and never nothing")
 
     @classmethod
     def linear(cls, steps: int = LINEAR_STEPS, first: float = _LINEAR[0], last: float = _LINEAR[1]) -> Schedule:

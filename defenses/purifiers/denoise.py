@@ -8,15 +8,14 @@ from typing import Literal
 from torch import Tensor, nn
 
 from defenses.denoiser import Denoiser, Schedule
-from defenses.denoiser.purified import check_apply_to, check_t, purified
+from defenses.denoiser.purified import DiffusionPurifier, check_t, purified
 from defenses.denoiser.reverse import Reverse
-from defenses.noise import seeds_of
-from harness.contracts import Purifier, SampleRng, Tree, register
+from harness.contracts import Tree, register
 
 
 @register("denoise", weights="diffpure-mini")
 @dataclass(frozen=True)
-class Denoise(Purifier):
+class Denoise(DiffusionPurifier):
     """Adds noise of t steps of the diffusion schedule and takes it away with one evaluation of the embedded denoiser.
 
     What is left is the denoiser's estimate of the picture (denoised smoothing; Carlini et al. 2023,
@@ -31,20 +30,12 @@ class Denoise(Purifier):
     apply_to: Literal["both", "dist"] = "both"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_t(self.t)
-        check_apply_to(self.apply_to)
 
     def network(self) -> nn.Module:
         """The denoiser, untrained."""
         return Denoiser()
-
-    def applies_to_reference(self) -> bool:
-        """As `apply_to` says."""
-        return self.apply_to == "both"
-
-    def draw(self, images: Tensor, rng: SampleRng) -> Tree:
-        """The seed of each sample's noise, int64 of shape [N]."""
-        return seeds_of(rng)
 
     def purify(self, images: Tensor, draw: Tree, network: nn.Module | None) -> Tensor:
         """Denoised images, same shape; differentiable."""

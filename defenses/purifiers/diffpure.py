@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from defenses.denoiser.purified import check_apply_to, purified
+from defenses.denoiser.purified import DiffusionPurifier, purified
 from defenses.denoiser.reverse import Reverse, resized
-from defenses.diffusion_models import GUIDED, diffusion_model
-from defenses.noise import seeds_of
-from harness.contracts import Purifier, SampleRng, Tree, register
+from defenses.diffusion_models import GUIDED, DiffusionModel, diffusion_model
+from harness.contracts import Tree, register
+from harness.plugins.contents import paths_in
 
 
 @register("diffpure")
 @dataclass(frozen=True)
-class DiffPure(Purifier):
+class DiffPure(DiffusionPurifier):
     """Adds noise of t diffusion steps and takes it back with a diffusion model (Nie et al. 2022).
 
     https://arxiv.org/abs/2205.07460. No model comes with it, so `weights` has to name a safetensors file: of the model
@@ -31,9 +33,11 @@ class DiffPure(Purifier):
             has 150 for classifiers of ImageNet.
         steps: Reverse steps, 1 to t; by default all t.
         sampler: "ddpm", or "sde", the reverse-time equation by Euler-Maruyama.
-        resize: "model" brings images to the size that the model was trained on and back, as the published code does;
-            "pad" leaves their size, continued to the multiple of pixels that the model takes.
-        model: "guided-diffusion-256", or the folder of a model of diffusers.
+        resize: "model" brings images to the size that the model was trained on and back, as the published code does
+            (bilinear, no filter against aliasing); "pad" leaves their size, continued to the multiple of pixels that
+            the model takes.
+        model: "guided-diffusion-256", or the folder of a model of diffusers, or of a whole pipeline, written with a
+            slash (./ddpm) so that it counts by content.
         apply_to: "both", reference and distorted image alike, or "dist", the distorted image alone.
     """
 
@@ -47,11 +51,17 @@ class DiffPure(Purifier):
     apply_to: Literal["both", "dist"] = "both"
 
     def __post_init__(self) -> None:
-        check_apply_to(self.apply_to)
+        super().__post_init__()
         if self.resize not in ("model", "pad"):
             raise ValueError(f"resize should be model or pad, got {self.resize!r}")
-        self._reverse()
-        found = diffusion_model(self.model)
+        found = self._found
+        if not {*found.files} <= {*paths_in(self.model, folders=True)}:
+            folder = Path(self.model).expanduser().resolve()
+            path = f"./{self.model}" if folder.name == self.model else folder
+            raise ValueError(
+                f"model {self.model!r} would not count by content: write {path}, with no link to a folder in it"
+            )
+        Reverse(found.schedule, self.t, self.steps, self.sampler)
         if self.resize == "model" and found.size is None:
             raise ValueError(f"diffusion model {self.model} names no sample_size to resize to; take `resize: pad`")
         if self.resize == "model" and found.size and any(side % found.multiple for side in found.size):
@@ -66,23 +76,18 @@ class DiffPure(Purifier):
         Raises:
             ValueError: diffusers is needed and not there.
         """
-        return diffusion_model(self.model).network()
-
-    def applies_to_reference(self) -> bool:
-        """As `apply_to` says."""
-        return self.apply_to == "both"
-
-    def draw(self, images: Tensor, rng: SampleRng) -> Tree:
-        """The seed of each sample's noise, int64 of shape [N]."""
-        return seeds_of(rng)
+        return self._found.network()
 
     def purify(self, images: Tensor, draw: Tree, network: nn.Module | None) -> Tensor:
         """Purified images, same shape; differentiable."""
-        found, (height, width) = diffusion_model(self.model), images.shape[-2:]
+        found, (height, width) = self._found, images.shape[-2:]
         if self.resize == "model" and found.size is not None:
             images = resized(images, *found.size)
-        back = purified(images, draw, network, self._reverse(), found.multiple)
+        reverse = Reverse(found.schedule, self.t, self.steps, self.sampler)
+        back = purified(images, draw, network, reverse, found.multiple)
         return resized(back, height, width).clamp(0, 1)
 
-    def _reverse(self) -> Reverse:
-        return Reverse(diffusion_model(self.model).schedule, self.t, self.steps, self.sampler)
+    @cached_property
+    def _found(self) -> DiffusionModel:
+        """The model as its folder was when this was built."""
+        return diffusion_model(self.model)

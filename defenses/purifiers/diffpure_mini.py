@@ -8,15 +8,14 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from defenses.denoiser import Denoiser, Schedule
-from defenses.denoiser.purified import check_apply_to, check_t, purified
+from defenses.denoiser.purified import DiffusionPurifier, check_t, purified
 from defenses.denoiser.reverse import Reverse
-from defenses.noise import seeds_of
-from harness.contracts import Purifier, SampleRng, Tree, register
+from harness.contracts import Tree, register
 
 
 @register("diffpure-mini", weights="diffpure-mini")
 @dataclass(frozen=True)
-class DiffPureMini(Purifier):
+class DiffPureMini(DiffusionPurifier):
     """DiffPure's procedure with a denoiser of 0.78 million weights that was trained on 32 procedural images.
 
     It is never the DiffPure of a paper's table: that one's model was trained on 1.3 million photographs and has 700
@@ -39,21 +38,13 @@ class DiffPureMini(Purifier):
     apply_to: Literal["both", "dist"] = "both"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_t(self.t)
-        check_apply_to(self.apply_to)
         self._reverse()
 
     def network(self) -> nn.Module:
         """The denoiser, untrained."""
         return Denoiser()
-
-    def applies_to_reference(self) -> bool:
-        """As `apply_to` says."""
-        return self.apply_to == "both"
-
-    def draw(self, images: Tensor, rng: SampleRng) -> Tree:
-        """The seed of each sample's noise, int64 of shape [N]."""
-        return seeds_of(rng)
 
     def purify(self, images: Tensor, draw: Tree, network: nn.Module | None) -> Tensor:
         """Purified images, same shape; differentiable."""

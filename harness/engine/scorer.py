@@ -123,10 +123,10 @@ class Scorer:
         exact = purifier.gradient == "exact" or (purifier.gradient == "both" and not self._stand_in)
         if exact or not (torch.is_grad_enabled() and images.requires_grad):
             return purifier.purify(images, draw, network)
-        return _straight_through(purifier, network, images, draw)
+        return straight_through(purifier, network, images, draw)
 
 
-def _straight_through(purifier: Purifier, network: nn.Module | None, images: Tensor, draw: Any) -> Tensor:
+def straight_through(purifier: Purifier, network: nn.Module | None, images: Tensor, draw: Any) -> Tensor:
     """What a purifier gives, with the gradient of its surrogate."""
     with torch.no_grad():
         purified = purifier.purify(images, draw, network)

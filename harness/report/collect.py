@@ -17,7 +17,7 @@ from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
 from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
 from harness.suite.cell_names import CLEAN
-from harness.suite.model import AttackUse, DatasetUse, MetricUse
+from harness.suite.model import AttackUse, DatasetUse, MetricUse, PurifierUse
 from harness.suite.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
 
 
@@ -48,6 +48,12 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         faults=_faults(plan, store),
         expected=list(dict.fromkeys(cell.who for cell in plan.cells if not cell.for_verdicts)),
         weights={name: text for name, m in plan.suite.named_metrics if (text := _weights_text(m, registry))},
+        networks={
+            (defense.label, use.label): text
+            for defense in plan.suite.defenses
+            for use in defense.purifiers
+            if (text := _weights_text(use, registry))
+        },
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
         attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
         blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
@@ -201,15 +207,16 @@ def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
     ]
 
 
-def _weights_text(metric: MetricUse, registry: Registry) -> str:
-    """What a metric with weights is, and which weights: 'BiRQA (reimplementation, stem stride 4), weights ab12...'.
+def _weights_text(use: MetricUse | PurifierUse, registry: Registry) -> str:
+    """What a metric or purifier with weights is, and which: 'BiRQA (reimplementation, stem stride 4), weights ab12...'.
 
-    Of a metric of an installed library, its version; empty for any other.
+    Of a plugin of an installed library, its version; empty for any other.
     """
-    if not metric.weights:
-        return metric.code if " " in metric.code else ""
-    described = registry.metric(metric.name).described(dict(metric.parameters)) or metric.name
+    if not use.weights:
+        return use.code if " " in use.code else ""
+    plugin = registry.metric(use.name) if use.kind == "metrics" else registry.purifier(use.name)
+    described = plugin.described(dict(use.parameters)) or use.name
     about = described.splitlines()[0].partition(";")[0].rstrip(".")
-    if metric.weights == RANDOM_WEIGHTS:
-        return f"{about}, RANDOM weights: its scores mean nothing"
-    return f"{about}, weights sha256 {metric.weights[:12]}"
+    if use.weights == RANDOM_WEIGHTS:
+        return f"{about}, RANDOM weights: {'its scores mean' if use.kind == 'metrics' else 'it purifies'} nothing"
+    return f"{about}, weights sha256 {use.weights[:12]}"

@@ -76,6 +76,8 @@ class RunData:
     failures: Sequence[Failure]
     weights: Mapping[str, str]
     """Metric -> what it is and which weights it has; metrics without weights are left out."""
+    networks: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(defense, purifier) -> what the purifier is and which weights it has; those without weights are left out."""
     expected: Sequence[tuple[str, str, str, str, str]] = ()
     """(data set, metric, defense, threat, source) of every scorer that the suite asks for, with records or without."""
     faults: Mapping[str, str] = field(default_factory=dict)

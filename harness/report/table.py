@@ -34,7 +34,7 @@ _DIRECTIONS = {
     "p0": "p0 = the first patch lowered where the judge preferred it and raised otherwise, the other left alone",
 }
 _THREATS = {
-    "oblivious": "oblivious = attacked without the defense, scored with it",
+    "oblivious": "oblivious = attacked without the defense, scored with it: not a robustness claim",
     "adaptive": "adaptive = attacked through the defense",
     "transfer": "transfer = attacked on another metric",
 }
@@ -148,7 +148,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     resamples = len(one.multiplicities) - one.clusters
     references = len(set(one.references))
     of = "" if one.facts.cluster_noun == "reference" else f" of {one.units}"
-    metrics = {row["metric"] for row in rows}
+    metrics, defenses = ({row[name] for row in rows} for name in ("metric", "defense"))
     parts = [
         f"{facts.name}, split {facts.split}",
         f"{count} {'triplets' if triplets else 'images'}{limit}, {counted(references, 'reference')}{of}",
@@ -162,6 +162,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
         *(f"{name} = {text}" for name, text in data.weights.items() if {name, name.rpartition("@")[0]} & {*metrics}),
+        *dict.fromkeys(f"{use} = {text}" for (name, use), text in data.networks.items() if name in defenses),
         f"95 % intervals: studentised over {one.units}" if one.clusters > 1 else "no intervals",
         f"bias from {resamples} resamples of them, shared by all rows" if one.clusters > 1 else "",
         f"slices of {data.slice_size}",

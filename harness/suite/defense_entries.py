@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from harness.errors import UserError
@@ -154,9 +155,13 @@ def _purifier(
 
 
 def _network(context: EntryContext, path: YamlPath, plugin: Plugin[Any], purifier: Any) -> nn.Module | None:
-    """The network of a purifier, untrained; None where it has none, or with a problem noted."""
+    """The network of a purifier, untrained; None where it has none, or with a problem noted.
+
+    One of ours is built without memory for its weights, because shapes are all that is asked of it here.
+    """
     try:
-        network = purifier.network()
+        with torch.device("cpu" if plugin.code else "meta"):
+            network = purifier.network()
     except (ValueError, UserError) as error:
         context.add(path, f"'{plugin.name}': {error}")
         return None

@@ -66,7 +66,7 @@ def plugin_use(
     changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
     if kind == "attacks" and entry.get("floor", NO_FLOOR) != NO_FLOOR:
         changed.append(f"floor={entry['floor']}")
-    if kind == "metrics" and entry.get("weights") == RANDOM_WEIGHTS:
+    if kind in ("metrics", "purifiers") and entry.get("weights") == RANDOM_WEIGHTS:
         changed.append(f"weights={RANDOM_WEIGHTS}")
     label = entry.get("label") or (f"{plugin.name}({', '.join(changed)})" if changed else plugin.name)
     return {

@@ -14,7 +14,7 @@ from torch import nn
 import metrics_zoo
 from defenses.denoiser import Denoiser, Schedule
 from defenses.denoiser import reverse as reverse_module
-from defenses.denoiser.reverse import Reverse
+from defenses.denoiser.reverse import Reverse, resized
 from defenses.denoiser.train import SHOWN_STEPS, Settings, decibels, references, train_denoiser
 from defenses.diffusion_models import GUIDED, diffusion_model
 from defenses.guided_unet import GuidedUNet
@@ -23,6 +23,10 @@ from defenses.purifiers.denoise import Denoise
 from defenses.purifiers.diffpure import DiffPure
 from defenses.purifiers.diffpure_mini import DiffPureMini
 from harness.contracts import Purifier
+from harness.plugins.registry import Registry
+from harness.suite.identity import identity
+from harness.suite.model import Use
+from harness.suite.uses import build_once, contents_of, plugin_use
 from harness.testing import check_purifier
 
 ZOO = Path(metrics_zoo.__path__[0]) / "weights"
@@ -148,6 +152,9 @@ def small_model(folder, scheduler=None, **changes):
     return folder
 
 
+LINEAR = {"beta_schedule": "linear"}
+
+
 @pytest.mark.parametrize(
     ("changes", "scheduler", "parameters", "told"),
     [
@@ -158,9 +165,28 @@ def small_model(folder, scheduler=None, **changes):
         ({"sample_size": None}, None, {}, "names no sample_size to resize to; take `resize: pad`"),
         ({"sample_size": 15}, None, {}, r"has sample_size = \[15, 15\], and its sides have to be multiples of 2"),
         ({"sample_size": "big"}, None, {}, "has sample_size = 'big'; it should be one or two sides in pixels"),
-        ({}, {"prediction_type": "v_prediction"}, {}, "predicts 'v_prediction' by scheduler_config.json"),
-        ({}, {"beta_schedule": "squaredcos_cap_v2"}, {}, "has the noise schedule 'squaredcos_cap_v2'"),
-        ({}, {"num_train_timesteps": 4}, {}, "t should be between 1 and 4, the steps of the model's schedule, got 5"),
+        (
+            {},
+            {"prediction_type": "v_prediction"},
+            {},
+            'prediction_type = "v_prediction", and diffpure follows "epsilon"',
+        ),
+        ({}, {"beta_schedule": "squaredcos_cap_v2"}, {}, 'beta_schedule is "squaredcos_cap_v2", and'),
+        ({}, LINEAR | {"num_train_timesteps": 4}, {}, "t should be between 1 and 4, the steps of the model's schedule"),
+        ({}, LINEAR | {"num_train_timesteps": None}, {}, "num_train_timesteps should be between 1 and .*, got null"),
+        (
+            {},
+            LINEAR | {"rescale_betas_zero_snr": True},
+            {},
+            "rescale_betas_zero_snr = true, and diffpure follows false",
+        ),
+        ({}, LINEAR | {"clip_sample": False}, {}, "clip_sample = false, and diffpure follows true alone"),
+        ({}, LINEAR | {"variance_type": "fixed_large"}, {}, 'variance_type = "fixed_large", and .* "fixed_small"'),
+        ({"out_channels": 6}, LINEAR | {"variance_type": "fixed_small"}, {}, 'follows "learned_range" alone'),
+        ({}, LINEAR | {"beta_start": 0}, {}, "beta_start should be above 0 and below 1, got 0; take another"),
+        ({}, {"trained_betas": [0.1, 1.5]}, {}, "trained_betas should be above 0 and below 1, got 1.5"),
+        ({}, {"trained_betas": [0.9] * 400}, {}, "should leave less of the image after every step, and never nothing"),
+        ({}, {"_class_name": "ScoreSdeVeScheduler"}, {}, "beta_schedule is null, and diffpure takes linear or"),
         ({}, None, {"steps": 6}, "steps should be between 1 and t = 5, got 6"),
         ({}, None, {"sampler": "ddim"}, "sampler should be ddpm or sde, got 'ddim'"),
         ({}, None, {"apply_to": "ref"}, "apply_to should be both or dist, got 'ref'"),
@@ -171,6 +197,43 @@ def test_refused_models_and_parameters(tmp_path, changes, scheduler, parameters,
     with pytest.raises(ValueError, match=told) as caught:
         DiffPure(model=str(folder), **parameters)
     assert changes == {} or str(folder) in str(caught.value)
+
+
+def decided(model):
+    """What of a purifier with this model is part of identity."""
+    plugin = Registry().purifier("diffpure")
+    values = {parameter.name: parameter.default for parameter in plugin.parameters()} | {"model": model}
+    use = plugin_use("purifiers", plugin, values, {}, contents_of(plugin, values, build_once(plugin, values)))
+    return identity("defense", Use(**use).identity())
+
+
+def test_everything_that_is_read_of_a_model_is_part_of_identity(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipe" / "unet").mkdir(parents=True)
+    (tmp_path / "pipe" / "scheduler").mkdir()
+    small_model(tmp_path / "pipe" / "unet")
+    scheduler = tmp_path / "pipe" / "scheduler" / "scheduler_config.json"
+    ids, kept = set(), set()
+    for last in (0.01, 0.02, 0.02):
+        scheduler.write_text(json.dumps(LINEAR | {"beta_end": last}))
+        ids.add(decided("./pipe"))
+        kept.add(float(diffusion_model("./pipe").schedule.kept[-1]))
+    assert len(ids) == len(kept) == 2
+    for model, told in (
+        ("pipe", r"model 'pipe' would not count by content: write \./pipe,"),
+        ("pipe/unet", f"is part of a pipeline, .* give the pipeline's folder {tmp_path / 'pipe'}$"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            DiffPure(model=model)
+    scheduler.parent.rename(tmp_path / "elsewhere")
+    scheduler.parent.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(ValueError, match=r"would not count by content: .* with no link to a folder in it"):
+        DiffPure(model="./pipe")
+
+
+def test_images_are_resized_without_a_filter():
+    row = torch.tensor([0.0, 1.0, 4.0, 9.0]).expand(1, 3, 4, 4)
+    assert resized(row, 4, 2)[0, 0, 0].tolist() == [0.5, 6.5], "means of the two pixels next to each new centre"
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -123,6 +123,26 @@ def test_an_oblivious_attack_on_a_both_purifier_is_run_once(records):
     assert rows[rows.attack == "fgsm"].forwards.eq(1).all() and "gradient" not in rows
 
 
+def test_diffpure_mini_is_attacked_by_both_gradients(records):
+    weighed = {"name": "diffpure-mini", "t": 2, "threat": "adaptive", "eot": 1}
+    keys = {"datasets": [{"name": "toy", "size": 64}], "limit": 1, "attacks": [{"name": "pgd", "steps": 1}]}
+    rows = records([weighed], **keys)
+    rows = rows[rows.attack != "clean"]
+    assert set(rows.gradient) <= {"exact", "surrogate"} and rows.status.eq("ok").all() and len(rows) == 1
+    assert rows.backwards.eq(2).all() and (rows.attacked > rows.clean).all()
+
+
+def test_untrained_purifiers_are_called_so_and_tables_name_their_weights(suite, defended, tmp_path):
+    both = suite(["denoise", {"name": "denoise", "weights": "random"}], limit=2, tables=["shift"])
+    assert [one.label for one in both.defenses] == ["denoise", "denoise(weights=random)"]
+    options = Options(out=tmp_path / "run", executor="serial", probe=False)
+    (table,) = run_suite(both, defended, options).tables
+    digest = both.weights()["denoise"][:12]
+    assert f"embedded denoiser, weights sha256 {digest}; denoise(weights=random) = Adds" in table.protocol
+    assert "RANDOM weights: it purifies nothing" in table.protocol
+    assert "scored with it: not a robustness claim" in table.protocol
+
+
 def test_a_chain_is_applied_in_order(suite, defended):
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     dist = (images + 0.05).clamp(0, 1)

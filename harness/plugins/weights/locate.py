@@ -248,9 +248,14 @@ def _from_folder(who: str, folder: Path, name: str | None) -> WeightFile:
 
 
 def _only_file(who: str, folder: Path) -> WeightFile:
-    """The one safetensors file of a folder, such as diffusers' folder of a model."""
-    files = sorted(folder.glob(f"*{SUFFIX}"))
-    if len(files) != 1:
+    """The one safetensors file of a folder that diffusers saved: of a model, or of a pipeline, under ``unet``."""
+    files = sorted(folder.glob(f"*{SUFFIX}")) or sorted((folder / "unet").glob(f"*{SUFFIX}"))
+    if not files:
+        raise WeightsError(
+            f"{who}: weights {shown(folder)} is a folder without {SUFFIX} files. "
+            "Save the model with save_pretrained(safe_serialization=True)."
+        )
+    if len(files) > 1:
         raise WeightsError(
             f"{who}: weights {shown(folder)} is a folder with {len(files)} {SUFFIX} files. Name one of them."
         )

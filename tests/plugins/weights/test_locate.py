@@ -159,3 +159,21 @@ def test_importing_and_resolving_does_not_import_torch():
 def test_a_metric_whose_weights_are_not_shipped_says_what_to_do():
     with pytest.raises(WeightsError, match=r"'mine': its weights do not come with robustiqa. Give a file with"):
         resolve("mine", None, "mine")
+
+
+def test_the_only_file_of_a_folder_or_of_the_unet_of_a_pipeline(tmp_path):
+    (tmp_path / "unet").mkdir()
+
+    def found():
+        return resolve("diffpure", str(tmp_path), None, kind="purifier").path
+
+    with pytest.raises(
+        WeightsError, match=r"without \.safetensors files\. Save the model with save_pretrained\(safe_ser"
+    ):
+        found()
+    file = tmp_path / "unet" / "model.safetensors"
+    save_file({"w": torch.zeros(1)}, file)
+    assert found() == file
+    save_file({"w": torch.zeros(1)}, file.with_name("model.fp16.safetensors"))
+    with pytest.raises(WeightsError, match=r"a folder with 2 \.safetensors files\. Name one of them"):
+        found()
