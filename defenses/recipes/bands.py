@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from defenses.recipes.clean import shuffled_passes
+from defenses.recipes.passes import shuffled_passes
 
 DRAWS = 50
 """Bands drawn before one is widened."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
+from defenses.recipes.passes import UniformRecipe
+from harness.contracts import Metric, TrainingBatch, register
 
 SMALLEST_SPREAD = 1e-6
 """Standard deviation of the targets below which a batch has no correlation to train on."""
@@ -20,7 +20,7 @@ _EPSILON = 1e-8
 @register("clean")
 @register("clean-plus", warm=0.0)
 @dataclass(frozen=True)
-class Clean(Recipe):
+class Clean(UniformRecipe):
     """alpha x MSE - (1 - alpha) x PLCC on clean images (Eq. 5), after a warm start on the MSE alone; uniform batches.
 
     PLCC's gradient grows as 1 / std(prediction), so from a cold start it shrinks the predictions to a constant: use
@@ -39,13 +39,6 @@ class Clean(Recipe):
         for name in ("alpha", "warm"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} should be in [0, 1], got {getattr(self, name)}")
-
-    def batches(
-        self, entries: Sequence[Entry], rng: np.random.Generator
-    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
-        """Shuffled passes over the entries, cut into batches; what is left of a pass begins the next batch."""
-        for indices in shuffled_passes(len(entries), self.batch, rng):
-            yield indices, [False] * self.batch
 
     def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on one batch; logs ``mse`` and ``plcc``."""
@@ -71,16 +64,6 @@ def regression(prediction: Tensor, target: Tensor, alpha: float) -> tuple[Tensor
     flat = target.std(correction=0) < SMALLEST_SPREAD
     loss = torch.where(flat, error, alpha * error - (1 - alpha) * correlation)
     return loss, {"mse": error.detach(), "plcc": correlation.detach()}
-
-
-def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    """Endless batches of indices below `count`: every pass shuffled anew, what is left of one begins the next batch."""
-    queue: list[int] = []
-    while True:
-        while len(queue) < batch:
-            queue.extend(rng.permutation(count).tolist())
-        yield queue[:batch]
-        queue = queue[batch:]
 
 
 def differentiable_plcc(prediction: Tensor, target: Tensor) -> Tensor:

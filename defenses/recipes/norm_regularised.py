@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from defenses.recipes.clean import regression, shuffled_passes
-from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
+from defenses.recipes.clean import regression
+from defenses.recipes.passes import UniformRecipe
+from harness.contracts import Metric, TrainingBatch, register
 
 _SMALLEST = 1e-12
 """Length of a gradient below which it has no direction."""
@@ -19,7 +19,7 @@ _SMALLEST = 1e-12
 
 @register("norm_regularised")
 @dataclass(frozen=True)
-class NormRegularised(Recipe):
+class NormRegularised(UniformRecipe):
     """Eq. 5 + weight x mean(((f(x + h g/|g|) - f(x)) / h)^2) on clean images; g is the gradient of the quality f at x.
 
     The squared L2 norm of the gradient by a finite difference along it, after Liu et al. 2024 (norm regularisation
@@ -44,13 +44,6 @@ class NormRegularised(Recipe):
             raise ValueError(f"weight should be 0 or more, got {self.weight}")
         if not 0 < self.h < float("inf"):
             raise ValueError(f"h should be above 0, got {self.h}")
-
-    def batches(
-        self, entries: Sequence[Entry], rng: np.random.Generator
-    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
-        """Shuffled passes over the entries, cut into batches; none is attacked."""
-        for indices in shuffled_passes(len(entries), self.batch, rng):
-            yield indices, [False] * self.batch
 
     def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 and the penalty; logs ``mse``, ``plcc`` and ``gradient_norm``, the root of the mean square."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from defenses.recipes.clean import regression, shuffled_passes
-from harness.contracts import Entry, Metric, Recipe, TrainingBatch, UserError, register
+from defenses.recipes.clean import regression
+from defenses.recipes.passes import UniformRecipe
+from harness.contracts import Entry, Metric, TrainingBatch, UserError, register
 from harness.plugins.build import build_metric
 
 CONSTANT = "constant"
@@ -23,7 +23,7 @@ _SIDE = 64
 
 @register("penalised")
 @dataclass(frozen=True)
-class Penalised(Recipe):
+class Penalised(UniformRecipe):
     """Eq. 5 on attacked images with penalised labels and, beside them, on the same images unattacked.
 
     The label of an attacked image is clip(y - penalty x D(attacked, unattacked) x (high - low), low, high), with the
@@ -78,13 +78,6 @@ class Penalised(Recipe):
                 "no distance. Take ssim, ms_ssim, lpips-alex, lpips-vgg or constant."
             )
         return ()
-
-    def batches(
-        self, entries: Sequence[Entry], rng: np.random.Generator
-    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
-        """Shuffled passes over the entries, cut into batches; every row is attacked."""
-        for indices in shuffled_passes(len(entries), self.batch, rng):
-            yield indices, [True] * self.batch
 
     def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on both halves at once; logs ``mse``, ``plcc`` and ``penalty``, the mean of what labels lost."""

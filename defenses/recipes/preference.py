@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from defenses.recipes.clean import shuffled_passes
-from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
+from defenses.recipes.passes import UniformRecipe
+from harness.contracts import Metric, TrainingBatch, register
 
 
 @register("preference")
 @dataclass(frozen=True)
-class Preference(Recipe):
+class Preference(UniformRecipe):
     """Squared error of the preference probability 1 / (1 + exp(Q0 - Q1)), on clean triplets; uniform batches.
 
     PieAPP's loss (Prashnani et al. 2018, Section 4): the difference of two scores goes through the Bradley-Terry model
@@ -26,13 +25,6 @@ class Preference(Recipe):
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     batch: int = 16
     """Triplets in a batch; the recipe file's ``batch``."""
-
-    def batches(
-        self, entries: Sequence[Entry], rng: np.random.Generator
-    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
-        """Shuffled passes over the entries, cut into batches; what is left of a pass begins the next batch."""
-        for indices in shuffled_passes(len(entries), self.batch, rng):
-            yield indices, [False] * self.batch
 
     def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss on one batch; logs ``agreement``, the share of triplets where it sides with most judges."""

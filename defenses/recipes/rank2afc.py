@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from defenses.recipes.clean import shuffled_passes
+from defenses.recipes.passes import shuffled_passes
 from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 

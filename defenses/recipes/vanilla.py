@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
-from defenses.recipes.clean import regression, shuffled_passes
-from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
+from defenses.recipes.clean import regression
+from defenses.recipes.passes import UniformRecipe
+from harness.contracts import Metric, TrainingBatch, register
 
 
 @register("vanilla")
 @dataclass(frozen=True)
-class Vanilla(Recipe):
+class Vanilla(UniformRecipe):
     """The regression loss of Eq. 5 on attacked images alone, labels unchanged (Eq. 2); uniform batches.
 
     What is attacked is pulled back to the quality that people gave the image before: the loss takes it that an
@@ -31,13 +31,6 @@ class Vanilla(Recipe):
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha should be in [0, 1], got {self.alpha}")
-
-    def batches(
-        self, entries: Sequence[Entry], rng: np.random.Generator
-    ) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
-        """Shuffled passes over the entries, cut into batches; every row is attacked."""
-        for indices in shuffled_passes(len(entries), self.batch, rng):
-            yield indices, [True] * self.batch
 
     def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on the attacked images; logs ``mse`` and ``plcc``."""
