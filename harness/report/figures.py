@@ -12,8 +12,8 @@ import pandas as pd
 from harness.report.arrays import OVER_ALL
 from harness.report.dots import draw_dots
 from harness.report.frontier_figure import draw_frontier
-from harness.report.measure import overall_accuracy
 from harness.report.table import Table
+from harness.report.triplets import overall_accuracy
 from harness.suite.cell_names import CLEAN
 from harness.wording import budget_text, marked, scorer_text, short_names
 

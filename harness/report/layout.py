@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.report.arrays import OVER_ALL
-from harness.report.measure import Row
+from harness.report.rows import Row
 from harness.wording import (
     FAILED,
     MISSING,

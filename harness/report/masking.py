@@ -12,7 +12,7 @@ from harness.report.arrays import Evaluated, Finished, ScorerGrid
 from harness.report.data import RunData
 from harness.report.evidence import Evidence, View
 from harness.report.layout import scorer_of
-from harness.report.measure import Row, start_row
+from harness.report.rows import Row, start_row
 from harness.report.table import Table
 from harness.wording import joined
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from harness.report.arrays import OVER_ALL
 from harness.report.masking import failed_verdicts
-from harness.report.measure import CONTROL, overall_accuracy
+from harness.report.rows import CONTROL
 from harness.report.table import Table
+from harness.report.triplets import overall_accuracy
 from harness.statistics.directions import TRIPLETS
 from harness.suite.cell_names import CLEAN
 from harness.wording import attack_text, base_name, budget_text, marked, number, scorer_text

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.report.arrays import FURTHEST, HONEST, LOWEST_SROCC, OVER_ALL, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
-from harness.report.measure import Row
+from harness.report.rows import Row
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import NO_FLOOR

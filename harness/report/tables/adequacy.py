@@ -16,7 +16,7 @@ import numpy as np
 from harness.report.arrays import Evaluated, ScorerGrid, Setting, inside_ball
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, budget_of, direction_of, scorer_of
-from harness.report.measure import Row, start_row
+from harness.report.rows import Row, start_row
 from harness.report.table import Table, make_table, table
 from harness.statistics import robustness
 from harness.statistics.bootstrap import Floats, present, ratio, resampled_mean

@@ -11,7 +11,8 @@ import numpy as np
 from harness.report.arrays import FURTHEST, Evaluated, ScorerGrid, Setting
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, figure_text, plain_text, stated
-from harness.report.measure import Measured, Row, figure, frontier_measures, rated_clusters, start_row
+from harness.report.measure import frontier_measures, rated_clusters
+from harness.report.rows import Measured, Row, figure, start_row
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.report.tables.pair_accuracy import NO_BOUND
 from harness.statistics.bootstrap import Floats

@@ -10,10 +10,7 @@ from harness.report.layout import (
     for_terminal,
     plain_text,
 )
-from harness.report.measure import (
-    has_levels,
-    ordering_rows,
-)
+from harness.report.measure import has_levels, ordering_rows
 from harness.report.table import Table, make_table, table
 from harness.wording import number
 

@@ -10,9 +10,7 @@ from harness.report.layout import (
     for_terminal,
     plain_text,
 )
-from harness.report.measure import (
-    pair_accuracy_rows,
-)
+from harness.report.measure import pair_accuracy_rows
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.wording import MISSING, number
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from harness.report.arrays import Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, figure_text, scorer_of, stated
-from harness.report.measure import ALL_TYPES, LEAST_IMAGES, LEAST_REFERENCES, Row, rated_types, small_types, type_rows
+from harness.report.measure import ALL_TYPES, LEAST_IMAGES, LEAST_REFERENCES, rated_types, small_types, type_rows
+from harness.report.rows import Row
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import CLEAN

@@ -13,7 +13,8 @@ from harness.report.layout import (
     for_terminal,
     plain_text,
 )
-from harness.report.measure import Row, srocc_rows
+from harness.report.measure import srocc_rows
+from harness.report.rows import Row
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.wording import number
 

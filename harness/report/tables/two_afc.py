@@ -13,12 +13,9 @@ from harness.report.layout import (
     figure_text,
     plain_text,
 )
-from harness.report.measure import (
-    CONTROL,
-    Row,
-    two_afc_rows,
-)
+from harness.report.rows import CONTROL, Row
 from harness.report.table import Table, make_table, table
+from harness.report.triplets import two_afc_rows
 from harness.wording import MISSING, number
 
 

@@ -11,7 +11,7 @@ from harness.report.arrays import Evaluated, lay_out
 from harness.report.data import RunData
 from harness.report.layout import Layout, scorer_of
 from harness.report.masking import CLAIMS, INCONCLUSIVE, NOT_MEASURED, verdict_rows
-from harness.report.measure import Row
+from harness.report.rows import Row
 from harness.report.table import Table, make_table, table
 from harness.statistics.masking import EDGES, FORETOLD, GRID_SHARE, MISLED, REACHED, SHARE, SLOPED, TOLERANCE
 from harness.wording import MISSING, attack_text, budget_text, number, scorer_text, with_interval
