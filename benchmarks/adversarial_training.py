@@ -4,10 +4,10 @@ python benchmarks/adversarial_training.py                    # birqa-tiny, 8 row
 python benchmarks/adversarial_training.py --crop 128 --rounds 15
 
 Both are whole steps of `Trainer`, from drawing the crops to Adam: one of the recipe `vanilla`, all of whose rows are
-attacked, and one of `clean` on as many rows. A round does one of each, in an order that changes from one to the next,
-and the ratio is taken within it, so what slows the machine down for a while slows both. Processor time of one thread.
-Beside it stand the mixed batches of `mix`, whose clean rows are not attacked: allowed are a clean step on all rows and
-the inner steps on the attacked ones.
+attacked, and one of `clean-plus` on as many rows. A round does one step of each way, in an order that changes from one
+to the next, and ratios are taken within it: what slows the machine down for a while slows all. Processor time of one
+thread. Beside it stand the mixed batches of `mix`, whose clean rows are not attacked: allowed are a clean step on all
+rows and the inner steps on the attacked ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROWS = 8
 
 def trainer(recipe: str, batch: int, options: argparse.Namespace, folder: Path) -> Trainer:
     """A trainer of the metric by a recipe, from its shipped weights."""
-    inner = {"name": "pgd", "steps": options.steps, "step_size": "4/255", "eps": "8/255", "direction": "random_sign"}
+    inner = {"name": "pgd", "steps": options.steps, "step_size": 4 / 255, "eps": 8 / 255, "direction": "random_sign"}
     content = {
         "name": f"{recipe}-{batch}",
         "metric": {"name": options.metric, "weights": options.metric},
@@ -49,7 +49,7 @@ def trainer(recipe: str, batch: int, options: argparse.Namespace, folder: Path) 
         **({"inner": inner, "keep": "last"} if recipe != "clean-plus" else {}),
     }
     path = folder / f"{content['name']}.yaml"
-    path.write_text(yaml.safe_dump(content).replace("'4/255'", "4/255").replace("'8/255'", "8/255"))
+    path.write_text(yaml.safe_dump(content))
     registry, file = Registry(), read_recipe(path)
     member = members_of(file, folder / recipe, registry)[0]
     return Trainer(member, material_of(member, path, registry), path, registry, torch.device("cpu"))

@@ -15,6 +15,7 @@ from evaluating import member_label
 from harness.flow import open_folder
 from harness.plugins.registry import Registry
 from harness.report.arrays import FURTHEST, LOWERING_CONTROL, RAISING_CONTROL, Evaluated, ScorerGrid, lay_out
+from harness.report.rows import Measured
 from harness.statistics import correlation, pairs, robustness
 from harness.statistics.bootstrap import Floats, Ints, cluster_codes, ratio, sample_weights, weightings
 from harness.statistics.intervals import Scale
@@ -22,8 +23,6 @@ from harness.statistics.levels import contrast, holm, two_levels
 from harness.statistics.masking import not_weaker
 from harness.training.measures import COLLAPSE
 
-Measured = tuple[float, Floats]
-"""A figure, and the same figure without each cluster and in each bootstrap resample, [C + B]."""
 APART = 0.25
 """In opinions from 0 to 1, as far as more than 1 on a scale from 1 to 5."""
 PRIMARY = "pair accuracy, attacked"
@@ -95,9 +94,8 @@ def read_outcomes(work: Work, kind: str) -> tuple[Images, Outcomes]:
     for data in laid:
         for scorer in data.scorers:
             member = next(m for m in range(work.matrix.members.count) if member_label(work, m) == scorer.metric)
-            arm = BASE if scorer.defense in ("", "none", BASE) else scorer.defense
             if not folds or data.name == scorer.metric:
-                found[arm].setdefault(0 if folds else member, []).append(_grids(scorer))
+                found[scorer.defense].setdefault(0 if folds else member, []).append(_grids(scorer))
     opinion = np.concatenate([data.opinion for data in laid])
     names = [
         f"{data.name}/{data.codes[i]}" if folds else str(data.codes[i]) for data in laid for i in range(len(data.items))
@@ -153,23 +151,23 @@ def figures(images: Images, one: Outcome) -> dict[str, Measured]:
         over, under = (robustness.resampled_sigma(x, images.codes, images.weightings) for x in (one.clean, label))
         return robustness.sigma(one.clean) / robustness.sigma(label), ratio(over, under)
 
-    found = (
-        srocc(one.clean),
-        spread_of_labels(),
-        shift(up),
-        shift(restore),
-        shift(down),
-        shift(noise),
-        srocc(up),
-        srocc(down),
-        srocc(np.where(images.split > 0, up, down)),
-        srocc(one["fgsm", "up"]),
-        pair(down, up),
-        pair(down, up, APART),
-        pair(noise, restore),
-        pair(one.clean, one.clean),
-    )
-    return dict(zip(SCALES, found, strict=True))
+    found = {
+        "clean SROCC": srocc(one.clean),
+        "std ratio": spread_of_labels(),
+        "shift/σ up": shift(up),
+        "restore/σ": shift(restore),
+        "shift/σ down": shift(down),
+        "noise/σ": shift(noise),
+        "SROCC up": srocc(up),
+        "SROCC down": srocc(down),
+        "SROCC mos_split": srocc(np.where(images.split > 0, up, down)),
+        "SROCC FGSM up": srocc(one["fgsm", "up"]),
+        PRIMARY: pair(down, up),
+        "pair accuracy, attacked, labels far apart": pair(down, up, APART),
+        "pair accuracy, honest": pair(noise, restore),
+        "pair accuracy, clean": pair(one.clean, one.clean),
+    }
+    return {name: found[name] for name in SCALES}
 
 
 Figures = Mapping[str, Mapping[int, Mapping[str, Measured]]]
@@ -241,7 +239,7 @@ def masking_rows(work: Work) -> Iterator[dict[str, Any]]:
             one = not_weaker(ours, theirs, clean, data.codes, data.multiplicities)
             sigma = robustness.sigma(clean)
             yield {
-                "arm": BASE if defense in ("", "none") else defense,
+                "arm": defense,
                 "member": metric,
                 "endpoint": endpoint,
                 "attack": attack,

@@ -23,10 +23,8 @@ class Denoiser(nn.Module):
     network at full size. Every block is told the step by a scale and a shift of its channels.
     """
 
-    channels = 3
     multiple = 8
     """Sides of an image have to be multiples of this: one unshuffling and two halvings."""
-    highest_step = HIGHEST_STEP
 
     def __init__(self) -> None:
         super().__init__()

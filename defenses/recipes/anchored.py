@@ -13,6 +13,7 @@ from torch import Tensor
 from defenses.recipes.bands import Bands
 from defenses.recipes.bound import hinges, nearest_anchors, theorem_1, top_mean
 from defenses.recipes.clean import regression
+from defenses.recipes.passes import check_shares
 from harness.contracts import Entry, Metric, Recipe, TrainingBatch, register
 
 
@@ -54,10 +55,9 @@ class Anchored(Recipe):
     """Images in a batch, anchors and attacked; the recipe file's ``batch``."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "hinge"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} should be in [0, 1], got {getattr(self, name)}")
-        if not 1 <= self.top <= self._bands.batch - self.anchors:
+        check_shares(alpha=self.alpha, hinge=self.hinge)
+        _ = self._bands  # refuses what cannot be had together
+        if not 1 <= self.top <= self.batch - self.anchors:
             raise ValueError(
                 f"top should be from 1 to {self.batch - self.anchors}, the attacked images of a batch; got {self.top}"
             )

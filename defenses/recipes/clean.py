@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from defenses.recipes.passes import UniformRecipe
+from defenses.recipes.passes import UniformRecipe, check_shares
 from harness.contracts import Metric, TrainingBatch, register
 
 SMALLEST_SPREAD = 1e-6
@@ -36,9 +36,7 @@ class Clean(UniformRecipe):
     """Images in a batch; the recipe file's ``batch``."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "warm"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} should be in [0, 1], got {getattr(self, name)}")
+        check_shares(alpha=self.alpha, warm=self.warm)
 
     def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on one batch; logs ``mse`` and ``plcc``."""

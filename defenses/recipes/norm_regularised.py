@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from defenses.recipes.clean import regression
-from defenses.recipes.passes import UniformRecipe
+from defenses.recipes.passes import UniformRecipe, check_shares
 from harness.contracts import Metric, TrainingBatch, register
 
 _SMALLEST = 1e-12
@@ -38,8 +38,7 @@ class NormRegularised(UniformRecipe):
     """Images in a batch; the recipe file's ``batch``."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha should be in [0, 1], got {self.alpha}")
+        check_shares(alpha=self.alpha)
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"weight should be 0 or more, got {self.weight}")
         if not 0 < self.h < float("inf"):

@@ -22,6 +22,17 @@ class UniformRecipe(Recipe):
             yield indices, [self.attacks] * self.batch
 
 
+def check_shares(**shares: float) -> None:
+    """Refuse weights and shares that are not in [0, 1].
+
+    Raises:
+        ValueError: One is not; names it.
+    """
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} should be in [0, 1], got {share}")
+
+
 def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
     """Endless batches of indices below `count`: every pass shuffled anew, what is left of one begins the next batch."""
     queue: list[int] = []

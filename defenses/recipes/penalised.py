@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from defenses.recipes.clean import regression
-from defenses.recipes.passes import UniformRecipe
+from defenses.recipes.passes import UniformRecipe, check_shares
 from harness.contracts import Entry, Metric, TrainingBatch, UserError, register
 from harness.plugins.build import build_metric
 
@@ -46,9 +46,7 @@ class Penalised(UniformRecipe):
     """Images in a batch, each of them attacked and unattacked; the recipe file's ``batch``."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "constant"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} should be in [0, 1], got {getattr(self, name)}")
+        check_shares(alpha=self.alpha, constant=self.constant)
         if not 0 <= self.penalty < float("inf"):
             raise ValueError(f"penalty should be 0 or more, got {self.penalty}")
 

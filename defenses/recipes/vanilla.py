@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from defenses.recipes.clean import regression
-from defenses.recipes.passes import UniformRecipe
+from defenses.recipes.passes import UniformRecipe, check_shares
 from harness.contracts import Metric, TrainingBatch, register
 
 
@@ -29,8 +29,7 @@ class Vanilla(UniformRecipe):
     """Images in a batch, all attacked; the recipe file's ``batch``."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha should be in [0, 1], got {self.alpha}")
+        check_shares(alpha=self.alpha)
 
     def loss(self, metric: Metric, batch: TrainingBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5 on the attacked images; logs ``mse`` and ``plcc``."""

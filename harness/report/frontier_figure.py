@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.report.arrays import FURTHEST
+from harness.report.summary import usual_of
 from harness.report.table import Table
 from harness.wording import NO_DEFENSE, budget_text
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_USUAL = 8 / 255
-"""The budget that is drawn where it was run; otherwise the largest."""
 _WIDTH = 3
 """Panels side by side."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#17becf")
@@ -58,8 +57,7 @@ def _strongest(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
     ok = frame[frame["state"] == "ok"]
     norm = str(ok["norm"].iloc[0])
     ok = ok[ok["norm"] == norm]
-    radii = sorted(ok["eps"].unique())
-    eps = next((radius for radius in radii if abs(radius - _USUAL) < 1e-6), radii[-1])
+    eps = usual_of(ok["eps"])
     ok = ok[ok["eps"] == eps]
     points = ok[ok["kind"] == "point"].groupby("attack")["accuracy"].mean()
     attack = FURTHEST if FURTHEST in points.index else str(points.idxmin())

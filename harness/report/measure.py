@@ -61,7 +61,7 @@ def srocc_rows(data: Evaluated, directions: Sequence[str], honest: bool = False)
         honest: Whether the honest reference has rows as an attack has.
     """
     measure = partial(_sroccs, data, _rated(data))
-    present = clusters_of(data, data.codes[_rated(data)])
+    present = rated_clusters(data)
     for scorer in data.scorers:
         clean = once(data, ("srocc", scorer, None, ""), partial(measure, scorer.clean))
         if not scorer.settings:

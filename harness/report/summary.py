@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -128,9 +128,13 @@ def _at_usual_budget(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not rows:
         return []
     linf = [row for row in rows if row["norm"] == "linf"] or rows
-    radii = {row["eps"] for row in linf}
-    chosen = min(radii, key=lambda eps: (abs(eps - USUAL_BUDGET) > 1e-6, -eps))
+    chosen = usual_of(row["eps"] for row in linf)
     return [row for row in linf if row["eps"] == chosen]
+
+
+def usual_of(radii: Iterable[float]) -> float:
+    """The budget that is told of first: the usual one where it was run, otherwise the largest."""
+    return min(set(radii), key=lambda eps: (abs(eps - USUAL_BUDGET) > 1e-6, -eps))
 
 
 def _name(row: dict[Any, Any]) -> str:

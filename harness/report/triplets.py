@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,13 +88,15 @@ def two_afc_rows(data: Evaluated, direction: str = "pair", honest: bool = False)
 
 
 def overall_accuracy(frame: pd.DataFrame) -> pd.Series[bool]:
-    """Of `two_afc_rows`, the hard figure over all triplets with every patch attacked that the suite wants attacked."""
-    one_of_both = frame["attacked"].isin(_ONE_PATCH) & (frame["direction"] == "pair")
-    return (frame["kind"] == "hard") & (frame["subset"] == "all") & ~one_of_both
+    """Which of `two_afc_rows` are `overall_accuracy_of`."""
+    return pd.Series([overall_accuracy_of(row) for row in frame.to_dict("records")], index=frame.index, dtype=bool)
 
 
-def overall_accuracy_of(row: Row) -> bool:
-    """`overall_accuracy` of a single row; true of one about unattacked patches as well."""
+def overall_accuracy_of(row: Mapping[Any, Any]) -> bool:
+    """Whether a row is the hard figure over all triplets, with every patch attacked that the suite wants attacked.
+
+    Rows about unattacked patches are among them.
+    """
     one_of_both = row["attacked"] in _ONE_PATCH and row["direction"] == "pair"
     return row["kind"] == "hard" and row["subset"] == "all" and not one_of_both
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from harness.statistics.bootstrap import Floats
@@ -31,7 +30,6 @@ class Contrast:
     high: float
     p: float
     """Two-sided; nan with one training, of which nothing is known but its images."""
-    trainings: int
 
 
 def two_levels(
@@ -39,7 +37,6 @@ def two_levels(
     spreads: Sequence[Floats],
     clusters: int,
     scale: Scale = "plain",
-    present: NDArray[np.bool_] | None = None,
 ) -> Interval:
     """The 95 % interval of a figure's mean over trainings, for other images and for other trainings.
 
@@ -52,13 +49,12 @@ def two_levels(
         spreads: Of each, its values under the rows of `weightings`, shape [C + B].
         clusters: Number of clusters C.
         scale: What the figure is.
-        present: Which clusters have a part in it, shape [C]; all by default.
 
     Returns:
         The interval; with one training that of its clusters alone, and descriptive.
     """
     mean = float(np.mean(values))
-    images = interval(mean, np.mean(spreads, axis=0), clusters, scale, present)
+    images = interval(mean, np.mean(spreads, axis=0), clusters, scale)
     if len(values) < LEAST_TRAININGS:
         return Interval(images.low, images.high, images.bias, True)
     trainings = interval(mean, without_each(values), len(values))
@@ -84,12 +80,12 @@ def contrast(values: Sequence[float], spreads: Sequence[Floats], clusters: int) 
     trainings = jackknife_variance(without_each(values)) if several else 0.0
     variance = images + trainings
     if variance == 0 or np.isnan(variance):
-        return Contrast(mean, mean if variance == 0 else np.nan, mean if variance == 0 else np.nan, np.nan, count)
+        return Contrast(mean, mean if variance == 0 else np.nan, mean if variance == 0 else np.nan, np.nan)
     freedom = variance**2 / (images**2 / (clusters - 1) + (trainings**2 / (count - 1) if several else 0.0))
     error = float(np.sqrt(variance))
     half = error * float(special.stdtrit(freedom, (1 + LEVEL) / 2))
     p = 2 * float(special.stdtr(freedom, -abs(mean) / error)) if several else np.nan
-    return Contrast(mean, mean - half, mean + half, p, count)
+    return Contrast(mean, mean - half, mean + half, p)
 
 
 def without_each(values: Sequence[float]) -> Floats:

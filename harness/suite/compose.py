@@ -251,10 +251,10 @@ def _step(node: Any, path: YamlPath, key: str, labels_of: LabelsOf) -> str | int
     entries = [
         entry if isinstance(entry, dict) else {"chain" if isinstance(entry, list) else "name": entry} for entry in node
     ]
-    called = [{str(e[key]) for key in ("label", "name") if e.get(key)} for e in entries]
+    called = [entry.get("label") or entry.get("name") for entry in entries]
     names = [
-        ({str(e["label"])} if e.get("label") else own) | labels_of(str(path[0]), e)
-        for own, e in zip(called, entries, strict=True)
+        ({str(name)} if name else set()) | labels_of(str(path[0]), entry)
+        for name, entry in zip(called, entries, strict=True)
     ]
     for known in (names, [{str(e.get("name"))} for e in entries]):
         found = [i for i, of_entry in enumerate(known) if key in of_entry]

@@ -25,7 +25,7 @@ from harness.suite.strict_yaml import Problem, YamlPath
 from harness.suite.uses import Built, build_once, contents_of, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
-SPLITTING = ("split_seed", "folds", "fold")
+_SPLITTING = ("split_seed", "folds", "fold")
 """Parameters of data sets without official splits that give them some."""
 
 
@@ -60,7 +60,7 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
     default = "test" if "test" in splits else splits[0]
     split = entry.get("split", default)
     if split not in splits:
-        by = [name for name in plugin.cls.neutral if name in SPLITTING] if splits == plugin.cls.splits else []
+        by = [name for name in plugin.cls.neutral if name in _SPLITTING] if splits == plugin.cls.splits else []
         hint = did_you_mean(str(split), splits) + (f" It gets others by {', '.join(by)}." if by else "")
         context.add((*path, "split"), f"'{plugin.name}' has no split '{split}'.{hint}")
         return None

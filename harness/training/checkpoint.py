@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from harness.files import write_whole
 from harness.training.finite_json import finite_json
 from harness.training.measures import Validation
+from harness.training.overheard import NO_WINDOW
 from harness.training.recipe_file import TrainingError
 
 _FILE = "checkpoint.safetensors"
@@ -24,7 +24,6 @@ HISTORY = "history.jsonl"
 """One line per validation."""
 
 Tensors = Mapping[str, Tensor]
-_NO_WINDOW = torch.zeros(0, 6, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Checkpoint:
     """Number of a trained parameter -> Adam's state of it."""
     average: Tensors = field(default_factory=dict)
     """Running mean of metric and link; empty without `ema`."""
-    window: Tensor = field(default_factory=lambda: _NO_WINDOW)
+    window: Tensor = field(default_factory=lambda: NO_WINDOW)
     """Moments of predictions and labels of the last batches, [batches, 6]."""
     armed: bool = False
     """Whether the alarm over such batches is on."""
@@ -109,7 +108,7 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
         best_link=_under("best_link.", tensors),
         moments=moments,
         average=_under("average.", tensors),
-        window=tensors.get("window", _NO_WINDOW),  # earlier checkpoints had none of these
+        window=tensors.get("window", NO_WINDOW),  # earlier checkpoints had none of these
         armed=figures.get("armed", False),
         alarm=figures.get("alarm"),
         spent=figures.get("spent", {}),

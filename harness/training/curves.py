@@ -22,7 +22,7 @@ from harness.training.measures import COLLAPSE
 from harness.training.recipe_file import TrainingError
 from harness.training.steps import STEPS, logged
 
-OWN = ("step", "loss", "gradient_norm", "forwards", "backwards", "attack_s", "step_s", "spread")
+OWN = ("step", "loss", "gradient_norm", "forwards", "backwards", "attack_s", "step_s", "spread", "start")
 """What the trainer itself logs of a step; all else are figures of the recipe."""
 _ROUNDING = 1e-6
 """By how much, times 1 + the largest label or prediction, an error may exceed its bound (protocol, section 9).

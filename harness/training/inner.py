@@ -7,7 +7,6 @@ more in every step, and a training has no use for it.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -230,8 +229,7 @@ def refuse_attack(use: InnerUse, plugin: Plugin[Attack], attack: Attack, kind: s
         raise TrainingError(
             f"{here} learns from a whole split before it attacks, which no step can wait for. Take pgd."
         )
-    queries = {field.name for field in dataclasses.fields(attack)} & {"queries"}
-    if not attack.needs_gradient or queries:
+    if not attack.needs_gradient or hasattr(attack, "queries"):
         raise TrainingError(
             f"{here} spends queries where training has the gradient. Take a white-box attack: pgd, apgd."
         )

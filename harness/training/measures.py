@@ -45,6 +45,11 @@ class Validation(NamedTuple):
     pair: float | None = None
     """Robust pair accuracy; of triplets the hard 2AFC accuracy under attack."""
 
+    def robust(self) -> dict[str, float]:
+        """The figures of robust validation by name; empty where there was none."""
+        found = {"shift_up": self.shift_up, "shift_down": self.shift_down, "pair": self.pair}
+        return {key: value for key, value in found.items() if value is not None}
+
 
 Qualities = NDArray[np.float32]
 """Of every distorted image, N x 1, or N x 2 of triplets; the metric's own units, higher is better."""
@@ -101,10 +106,11 @@ def tested(quality: Qualities, entries: Sequence[Entry]) -> dict[str, Any]:
 
 def best_of(history: Sequence[Validation]) -> Validation:
     """The first validation with the best figure: the robust pair accuracy where there is one."""
-    return max(history, key=_merit)
+    return max(history, key=merit)
 
 
-def _merit(point: Validation) -> float:
+def merit(point: Validation) -> float:
+    """What weights are chosen by: the robust pair accuracy where there is one, else the figure; least if not known."""
     merit = point.pair if point.pair is not None else point.figure
     return -math.inf if math.isnan(merit) else merit
 

@@ -21,7 +21,6 @@ from harness.plugins.weights.state_dicts import read_tensors
 from harness.training.output import list_weights, write_weights
 from harness.wording import trained_name
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _NAME = re.compile(r"[\w.+@-]+")
 _SHOWN = 5
 _WHO = "weights mix"
@@ -67,7 +66,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
     return tuple(shares)
 
 
-def mix(a: str, b: str, shares: Sequence[float] = SHARES, out: Path = Path(), name: str | None = None) -> list[Mixed]:
+def mix(a: str, b: str, shares: Sequence[float], out: Path = Path(), name: str | None = None) -> list[Mixed]:
     """Write the weights at each share of the line from A to B, and list them in the manifest of their folder.
 
     Share 0 is A and share 1 is B, to the bit. Buffers that are no floats are taken from A. Files are called

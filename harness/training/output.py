@@ -130,7 +130,6 @@ def _provenance(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]
 
 def _validation(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:
     best = trained.best
-    robust = {key: getattr(best, key) for key in ("shift_up", "shift_down", "pair")}
     return {
         "split": file.dataset.val,
         kind: trained.facts["splits"]["val"][kind],
@@ -138,7 +137,7 @@ def _validation(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]
         "spread": round(best.spread, 4),
         "collapsed": best.collapsed,
         "step": best.step,
-        **{key: round(value, 4) for key, value in robust.items() if value is not None},
+        **_rounded(best.robust()),
     }
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from harness.contracts import Metric, Tree
 from harness.training.measures import COLLAPSE
 
+NO_WINDOW = torch.zeros(0, 6, dtype=torch.float64)
+"""The state of `Spread` before the first batch."""
 _WINDOW = 20
 """Batches whose predictions are compared with their labels: narrow bands of labels each, together all of them."""
 
@@ -97,7 +99,7 @@ class Spread:
 
     def state(self) -> Tensor:
         """The window as one tensor, [batches, 6]."""
-        return torch.stack([sums.cpu() for sums in self.sums]) if self.sums else torch.zeros(0, 6, dtype=torch.float64)
+        return torch.stack([sums.cpu() for sums in self.sums]) if self.sums else NO_WINDOW
 
     def restore(self, state: Tensor, armed: bool, alarm: int | None, device: torch.device) -> None:
         """Go on from a checkpoint."""

@@ -83,13 +83,14 @@ class DataUse(PluginUse):
 
 _Beta = Annotated[float, pydantic.Field(ge=0, lt=1)]
 _Radius = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
-_EPS: float = 8 / 255
+EPS = 8 / 255
+"""Radius of attacks in training unless a recipe file gives another."""
 
 
 class InnerUse(PluginUse):
     """The attack on the flagged rows of every batch; other keys are its parameters."""
 
-    eps: _Radius = pydantic.Field(default=_EPS, description="Radius of the ball, in units of images in [0, 1].")
+    eps: _Radius = pydantic.Field(default=EPS, description="Radius of the ball, in units of images in [0, 1].")
     norm: Literal["linf", "l2"] = pydantic.Field(default="linf", description="Norm of the ball.")
     direction: Literal["up", "down", "random_sign", "error"] | None = pydantic.Field(
         default=None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from harness.engine.provenance import git_state, versions
 from harness.files import write_whole
 from harness.training.finite_json import finite_json
-from harness.training.measures import MEASURES, Validation
+from harness.training.measures import MEASURES, merit
 from harness.training.members import Member
 from harness.training.recipe_file import RecipeFile
 from harness.training.trainer import Trained
@@ -107,7 +106,7 @@ def summary_of(file: RecipeFile, members: Sequence[Member], trained: Sequence[Tr
             "stopped_early": one.stopped,
             "collapsed": one.best.collapsed,
             "collapse_alarm": one.alarm,
-            "validation": {measure: one.best.figure, "spread": one.best.spread, **_robust(one.best)},
+            "validation": {measure: one.best.figure, "spread": one.best.spread, **one.best.robust()},
             "test": dict(one.test) if one.test is not None else None,
         }
         for member, one in zip(members, trained, strict=True)
@@ -132,18 +131,9 @@ def chosen(trained: Sequence[Trained]) -> int:
 
     def rank(i: int) -> tuple[bool, float, int]:
         best = trained[i].best
-        return best.collapsed, -_known(best.figure if best.pair is None else best.pair), i
+        return best.collapsed, -merit(best), i
 
     return min(range(len(trained)), key=rank)
-
-
-def _robust(best: Validation) -> dict[str, float]:
-    found = {key: getattr(best, key) for key in ("shift_up", "shift_down", "pair")}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _known(figure: float) -> float:
-    return -math.inf if math.isnan(figure) else figure
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float | None]:

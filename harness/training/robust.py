@@ -18,12 +18,11 @@ from harness.statistics.pairs import pair_counts
 from harness.statistics.two_afc import hard_accuracy
 from harness.training.images import ImageCache
 from harness.training.inner import Inner, Spent
-from harness.training.recipe_file import RecipeFile, RobustUse
+from harness.training.recipe_file import EPS, RecipeFile, RobustUse
 
 VALIDATED_BY = "pgd"
 """The attack of robust validation."""
 _AT_ONCE = 16
-_DEFAULT_EPS = 8 / 255
 _REACH = 2.5
 """Steps of PGD together, in radii: enough to cross the ball and turn once."""
 
@@ -150,7 +149,7 @@ def stratified(entries: Sequence[Entry], limit: int) -> list[Entry]:
 def _ball(use: RobustUse, file: RecipeFile) -> tuple[float, Norm]:
     """Radius and norm: its own, or those of the inner attack."""
     inner = file.inner
-    eps = use.eps if use.eps is not None else inner.eps if inner is not None else _DEFAULT_EPS
+    eps = use.eps if use.eps is not None else inner.eps if inner is not None else EPS
     norm: Norm = use.norm or (inner.norm if inner is not None else "linf")
     return eps, norm
 

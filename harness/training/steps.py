@@ -6,6 +6,7 @@ Its reader, `logged`, is that of history.jsonl, too.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
@@ -37,6 +38,8 @@ class Step(NamedTuple):
     """Seconds of the whole step."""
     spread: float
     """std(prediction) / std(label) over the last training batches; nan until there are enough, and for triplets."""
+    start: float = math.nan
+    """Mean quality of the attacked images where their attacks began, in label units; nan where it is not known."""
 
 
 class StepLog:

@@ -219,7 +219,9 @@ class Trainer:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.file.gradient_clip)
         ratio = self._ratio(batch)
-        copied = torch.stack([value.detach().double() for value in (loss, norm, ratio, *figures.values())]).tolist()
+        start = batch["start"].nanmean() if "start" in batch else torch.full((), torch.nan, device=self.device)
+        told = (loss, norm, ratio, start, *figures.values())
+        copied = torch.stack([value.detach().double() for value in told]).tolist()
         if not math.isfinite(copied[1]):
             raise TrainingError(f"the gradient is not finite at step {self.step}. Lower the learning rate.")
         self.optimiser.step()
@@ -233,13 +235,14 @@ class Trainer:
         self.logged = Step(
             step=self.step,
             loss=copied[0],
-            figures=dict(zip(figures, copied[3:], strict=True)),
+            figures=dict(zip(figures, copied[4:], strict=True)),
             gradient_norm=copied[1],
             forwards=spent.forwards,
             backwards=spent.backwards,
             attack_s=round(spent.seconds, 4),
             step_s=round(time.perf_counter() - began, 4),
             spread=copied[2],
+            start=copied[3],
         )
         return self.logged.loss
 

@@ -65,7 +65,7 @@ def test_models_of_two_kinds_are_refused(ends, tmp_path, change, words):
     _, b, first, _ = ends
     save_file({**b, **change}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match=words):
-        mix(first, str(tmp_path / "other.safetensors"), out=tmp_path / "mixed")
+        mix(first, str(tmp_path / "other.safetensors"), [0.5], out=tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists(), "nothing is written"
 
 
@@ -119,4 +119,4 @@ def test_shares_that_are_none(text):
 )
 def test_ends_that_are_none(ends, wanted, words, tmp_path):
     with pytest.raises(WeightsError, match=words):
-        mix(ends[2], wanted, out=tmp_path / "mixed")
+        mix(ends[2], wanted, [0.5], out=tmp_path / "mixed")

@@ -220,9 +220,8 @@ _Line = dict[str, Row]
 def _lines(rows: Sequence[Row], short: Mapping[str, str]) -> dict[tuple[str, str, str, str, str], _Line]:
     """(Metric, figure, radius, defense, threat) -> its rows; what is to be compared stands together."""
     metrics, figures = (list(dict.fromkeys(row[name] for row in rows)) for name in ("metric", "figure"))
-    attacked = [row for row in rows if row["attack"]]
     ordered = sorted(
-        attacked, key=lambda row: (metrics.index(row["metric"]), figures.index(row["figure"]), row["norm"], row["eps"])
+        rows, key=lambda row: (metrics.index(row["metric"]), figures.index(row["figure"]), row["norm"], row["eps"])
     )
     lines: dict[tuple[str, str, str, str, str], _Line] = {}
     for row in ordered:
@@ -265,7 +264,7 @@ def _full(rows: Sequence[Row]) -> Layout:
         "a real loss of quality, moves the mean score; a defense that brings it near 0 made the metric blind to it. "
         f"{STRONGER}: by how much more the attack through the defense moves quality."
     )
-    attacks = list(dict.fromkeys(row["attack"] for row in rows if row["attack"]))
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
     return _layout(_lines(rows, {}), attacks, _cell, range(5), note)
 
 
@@ -293,7 +292,7 @@ def _compact(rows: Sequence[Row]) -> Layout:
 
 
 def _named(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(str(row["attack"]) for row in rows if row["attack"]))
+    return list(dict.fromkeys(str(row["attack"]) for row in rows))
 
 
 def _short_cell(row: Row, name: str) -> str:

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.report.arrays import FURTHEST, Evaluated, ScorerGrid, Setting
+from harness.report.arrays import FURTHEST, Evaluated, ScorerGrid, Setting, State
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, figure_text, plain_text, stated
 from harness.report.measure import frontier_measures, rated_clusters
@@ -64,14 +64,14 @@ def _point(
     one: Evaluated,
     scorer: ScorerGrid,
     setting: Setting,
-    state: str,
+    state: State,
     clean: list[Measured],
     robust: list[Measured],
     worst: list[Measured],
 ) -> Row:
     path, share = path_of(scorer.defense)
     present = rated_clusters(one)
-    row = start_row(one, scorer, setting, "", "ok") | {"state": state}
+    row = start_row(one, scorer, setting, "", state)
     row |= {"kind": POINT, "path": path, "share": share, "against": "", "level": ""}
     row |= figure("clean_srocc", clean, present, "correlation")
     row |= figure("accuracy", robust, present, "share", worst)
