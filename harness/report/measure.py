@@ -187,58 +187,59 @@ def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
 
 def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
     """Robust pair accuracy: with both images of a pair attacked, or only one of them; and of the honest reference."""
-    measure = partial(_pairs, data, margin)
     present = rated_clusters(data)
     for scorer in data.scorers:
-        clean = [measure(draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
+        clean = [_pairs(data, margin, draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
         known = figure("clean_accuracy", clean, present, "share")
         settings = [setting for setting in (*scorer.settings, *scorer.furthest) if not setting.control]
         if not settings:
             yield start_row(data, scorer, None, "", scorer.state, attacked="") | known
         for setting in (*settings, *scorer.honest):
-            up, down = choose(data, scorer, setting, "up"), choose(data, scorer, setting, "down")
-            parts: list[tuple[str, State, list[tuple[Floats, Floats]]]] = [
-                (
-                    "both",
-                    joint_state({up.state, down.state}),
-                    list(zip(down.outcome.attacked, up.outcome.attacked, strict=True)),
-                ),
-                ("worse one up", up.state, list(zip(scorer.clean, up.outcome.attacked, strict=True))),
-                ("better one down", down.state, list(zip(down.outcome.attacked, scorer.clean, strict=True))),
-            ]
-            for name, state, draws in parts:
-                if setting.attack == HONEST and name != "both":
-                    continue
-                figures = [measure(better, worse) for better, worse in draws] if state == "ok" else []
-                worst = []
-                if figures and asked_again(scorer.clean):
-                    better, worse = (np.stack(part) for part in zip(*draws, strict=True))
-                    worst = [measure(better.min(axis=0), worse.max(axis=0))]
+            for name in ("both",) if setting.attack == HONEST else ("both", "worse one up", "better one down"):
+                state, figures, worst = _robust_pairs(data, scorer, setting, name, margin)
                 row = start_row(data, scorer, setting, "", state, attacked=name) | known
                 yield row | figure("accuracy", figures, present, "share", worst)
+
+
+def _robust_pairs(
+    data: Evaluated, scorer: ScorerGrid, setting: Setting, attacked: str, margin: float = 0.0
+) -> tuple[State, list[Measured], list[Measured]]:
+    """State, pair accuracy of each draw, and in the draws most in the attacker's favour where there are several."""
+    found: tuple[State, list[Measured], list[Measured]] = once(
+        data,
+        ("pairs", scorer, setting, attacked, margin),
+        lambda: _robust_pairs_of(data, scorer, setting, attacked, margin),
+    )
+    return found
+
+
+def _robust_pairs_of(
+    data: Evaluated, scorer: ScorerGrid, setting: Setting, attacked: str, margin: float
+) -> tuple[State, list[Measured], list[Measured]]:
+    up, down = choose(data, scorer, setting, "up"), choose(data, scorer, setting, "down")
+    parts = {
+        "both": ({up.state, down.state}, down.outcome.attacked, up.outcome.attacked),
+        "worse one up": ({up.state}, scorer.clean, up.outcome.attacked),
+        "better one down": ({down.state}, down.outcome.attacked, scorer.clean),
+    }
+    states, better, worse = parts[attacked]
+    state = joint_state(states)
+    if state != "ok":
+        return state, [], []
+    figures = [_pairs(data, margin, *draw) for draw in zip(better, worse, strict=True)]
+    again = asked_again(scorer.clean)
+    return state, figures, [_pairs(data, margin, better.min(axis=0), worse.max(axis=0))] if again else []
 
 
 def frontier_measures(
     data: Evaluated, scorer: ScorerGrid, setting: Setting
 ) -> tuple[State, list[Measured], list[Measured], list[Measured]]:
     """State, clean SROCC and robust pair accuracy (both images attacked) of each draw, and the latter at its worst."""
-    found: tuple[State, list[Measured], list[Measured], list[Measured]] = once(
-        data, ("frontier", scorer, setting), partial(_frontier_measures, data, scorer, setting)
-    )
-    return found
-
-
-def _frontier_measures(
-    data: Evaluated, scorer: ScorerGrid, setting: Setting
-) -> tuple[State, list[Measured], list[Measured], list[Measured]]:
-    up, down = choose(data, scorer, setting, "up"), choose(data, scorer, setting, "down")
-    state = joint_state({scorer.state, up.state, down.state})
+    state, robust, worst = _robust_pairs(data, scorer, setting, "both")
+    state = joint_state({scorer.state, state})
     if state != "ok":
         return state, [], [], []
     clean = once(data, ("srocc", scorer, None, ""), partial(_sroccs, data, _rated(data), scorer.clean))
-    better, worse = down.outcome.attacked, up.outcome.attacked
-    robust = [_pairs(data, 0.0, *both) for both in zip(better, worse, strict=True)]
-    worst = [_pairs(data, 0.0, better.min(axis=0), worse.max(axis=0))] if asked_again(scorer.clean) else []
     return state, clean, robust, worst
 
 

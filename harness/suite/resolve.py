@@ -88,10 +88,12 @@ def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Sui
 
 def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) -> set[str]:
     """What an entry without a label is called in tables, such as 'pgd(steps=5)'."""
+    if "label" in entry:
+        return set()
     if key == "defenses" and isinstance(entry.get("chain"), list):
-        return _chain_label(registry, entry)
+        return {_chain_label(registry, entry["chain"])}
     kind: Kind = "purifiers" if key == "defenses" else key  # type: ignore[assignment]
-    if "label" in entry or not registry.knows(kind, str(entry.get("name"))):
+    if not registry.knows(kind, str(entry.get("name"))):
         return set()
     try:
         plugin = registry.get(kind, entry["name"])
@@ -102,13 +104,10 @@ def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) ->
     }
 
 
-def _chain_label(registry: Registry, entry: Mapping[str, Any]) -> set[str]:
-    links = [link if isinstance(link, dict) else {"name": link} for link in entry["chain"]]
-    names = []
-    for link in links:
-        own = link.get("label") or next(iter(_automatic_labels(registry, "defenses", link)), link.get("name"))
-        names.append(str(own))
-    return set() if "label" in entry else {"+".join(names)}
+def _chain_label(registry: Registry, chain: Sequence[Any]) -> str:
+    links = [link if isinstance(link, dict) else {"name": link} for link in chain]
+    automatic = (next(iter(_automatic_labels(registry, "defenses", link)), link.get("name")) for link in links)
+    return "+".join(str(link.get("label") or name) for link, name in zip(links, automatic, strict=True))
 
 
 def validate(document: Document, registry: Registry) -> Suite:
