@@ -5,16 +5,20 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import zoo
+from harness.report.arrays import FURTHEST
+from harness.statistics.bootstrap import weightings
 
 ROOT = Path(__file__).parents[2]
 MATRICES = sorted((ROOT / "suites" / "train").rglob("matrix.yaml"))
-NAMES = ("cells", "declared", "evaluating", "planning", "training")
+MINI = ROOT / "suites" / "train" / "defenses_mini" / "matrix.yaml"
+NAMES = ("analysing", "cells", "declared", "evaluating", "planning", "training")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def code():
 
 @pytest.fixture
 def work(code, tmp_path):
-    return code["cells"].Work(code["declared"].read_matrix(MATRICES[-1]), tmp_path)
+    return code["cells"].Work(code["declared"].read_matrix(MINI), tmp_path)
 
 
 @pytest.mark.parametrize("path", MATRICES, ids=[path.parent.name for path in MATRICES])
@@ -80,3 +84,38 @@ def test_what_does_not_fit_is_dropped_in_the_declared_order(code, work, monkeypa
     assert list(code["cells"].Work(work.matrix, work.folder).dropped) == dropped
     cells = [cell.name for cell in code["cells"].Work(work.matrix, work.folder).cells()]
     assert ("r@1" in cells) == ("r@1" not in dropped)
+
+
+def test_the_figures_of_an_arm_on_four_images_by_hand(code):
+    analysing = code["analysing"]
+    opinion, codes = np.array([0.0, 0.4, 0.6, 1.0]), np.arange(4)
+    images = analysing.Images(opinion, codes, 4, weightings(codes), np.array([1.0, 1.0, -1.0, -1.0]), "image")
+    reached = {
+        (FURTHEST, "up"): [4.0, 3.0, 7.0, 6.0],
+        (FURTHEST, "down"): [0.0, 1.5, 1.0, 4.5],
+        ("fgsm", "up"): [4.0, 3.0, 2.0, 1.0],
+        ("restore", ""): [2.0, 3.5, 4.0, 4.5],
+        ("noise", ""): [0.5, 1.5, 2.5, 4.0],
+    }
+    clean = np.array([1.0, 2.0, 3.0, 5.0])
+    outcome = analysing.Outcome(clean, {key: np.array(values) for key, values in reached.items()}, (1.0, 5.0))
+    found = {name: value for name, (value, _) in analysing.figures(images, outcome).items()}
+    sigma = np.std(clean)
+    assert found == pytest.approx(
+        {
+            "clean SROCC": 1.0,
+            "std ratio": sigma / np.std(1 + 4 * opinion),
+            "shift/σ up": 2.25 / sigma,
+            "restore/σ": 0.75 / sigma,
+            "shift/σ down": -1.0 / sigma,
+            "noise/σ": -0.625 / sigma,
+            "SROCC up": 0.6,
+            "SROCC down": 0.8,
+            "SROCC mos_split": 0.2,
+            "SROCC FGSM up": -1.0,
+            "pair accuracy, attacked": 2 / 6,
+            "pair accuracy, attacked, labels far apart": 2 / 5,
+            "pair accuracy, honest": 3.5 / 6,
+            "pair accuracy, clean": 1.0,
+        }
+    )

@@ -2,9 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,7 +20,6 @@ from defenses.noise import noise_of
 from defenses.purifiers.denoise import Denoise
 from defenses.purifiers.diffpure import DiffPure
 from defenses.purifiers.diffpure_mini import DiffPureMini
-from harness.contracts import Purifier
 from harness.plugins.registry import Registry
 from harness.suite.identity import identity
 from harness.suite.model import Use
@@ -31,20 +28,6 @@ from harness.testing import check_purifier
 
 ZOO = Path(metrics_zoo.__path__[0]) / "weights"
 SEEDS = torch.arange(4)
-
-
-@dataclass(frozen=True)
-class Loaded(Purifier):
-    """A purifier with the network that the engine would load."""
-
-    inner: Purifier
-    with_network: Any
-
-    def draw(self, images, rng):
-        return self.inner.draw(images, rng)
-
-    def apply(self, images, draw):
-        return self.inner.purify(images, draw, self.with_network)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +116,7 @@ def test_a_folder_of_diffusers_purifies(tmp_path):
         purifier = DiffPure(t=3, resize=resize, model=str(folder))
         untrained = purifier.network()
         untrained.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
-        check_purifier(Loaded(purifier, untrained.eval().requires_grad_(False)), size=32)
+        check_purifier(purifier, network=untrained.eval().requires_grad_(False), size=32)
     images = torch.rand(2, 3, 16, 16)
     ours = DiffPure(t=1, resize="pad", model=str(folder)).purify(images, SEEDS[:2], network.eval())
     scheduler = diffusers.DDPMScheduler(1000)
@@ -268,19 +251,23 @@ def test_a_small_guided_network_purifies():
 
 @pytest.mark.parametrize("purifier", [DiffPureMini(t=2), DiffPureMini(t=3, steps=2, sampler="sde"), Denoise()])
 def test_the_embedded_denoiser_keeps_the_contract(purifier, denoiser):
-    check_purifier(Loaded(purifier, denoiser))
+    check_purifier(purifier, network=denoiser, size=16)
 
 
 def test_checkpointing_changes_no_gradient(denoiser, monkeypatch):
     images = references("test")[:1, :, :33, :38]
-    gradients = []
+    gradients, evaluations = [], []
     for repeated in (True, False):
         if not repeated:
             monkeypatch.setattr(reverse_module, "_repeatable", lambda step, x, whole: step(x))
-        leaf = images.clone().requires_grad_(True)
+        leaf, calls = images.clone().requires_grad_(True), []
+        hook = denoiser.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         DiffPureMini(t=3).purify(leaf, SEEDS[:1], denoiser).square().sum().backward()
+        hook.remove()
         gradients.append(leaf.grad)
+        evaluations.append(len(calls))
     assert torch.equal(*gradients)
+    assert evaluations == [6, 3], "three steps, of which checkpointing makes each a second time"
 
 
 def test_who_is_purified_and_what_is_refused():

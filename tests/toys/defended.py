@@ -85,15 +85,3 @@ class Darken(Purifier):
 
     def apply(self, images, draw):
         return images * 0.5
-
-
-@register("no_module")
-@dataclass(frozen=True)
-class NoModule(Purifier):
-    """Says that its network is a text."""
-
-    def network(self):
-        return "unet"
-
-    def purify(self, images, draw, network):
-        return images
