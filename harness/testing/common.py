@@ -222,8 +222,12 @@ def worst_slope(function: Callable[[Tensor], Tensor], images: Tensor) -> Slope:
     for direction in _directions(images, 3):
         slope = (gradient * direction).flatten(1).sum(1)
         length = gradient.flatten(1).norm(dim=1) * direction.flatten(1).norm(dim=1)
-        tried = [_central(function, images, direction, slope, length, step, tolerance) for step in steps]
-        excess, which = torch.stack([excess for excess, _ in tried]).min(0)
+        tried: list[tuple[Tensor, Tensor]] = []
+        for step in steps:
+            tried.append(_central(function, images, value.detach(), direction, slope, length, step, tolerance))
+            excess, which = torch.stack([excess for excess, _ in tried]).min(0)
+            if float(excess.max()) <= 1:
+                break
         row = int(excess.argmax())
         if float(excess[row]) > worst.excess:
             worst = Slope(float(slope[row]), float(tried[int(which[row])][1][row]), float(excess[row]))
@@ -233,6 +237,7 @@ def worst_slope(function: Callable[[Tensor], Tensor], images: Tensor) -> Slope:
 def _central(
     function: Callable[[Tensor], Tensor],
     images: Tensor,
+    value: Tensor,
     direction: Tensor,
     slope: Tensor,
     length: Tensor,
@@ -241,7 +246,6 @@ def _central(
 ) -> tuple[Tensor, Tensor]:
     """(disagreement with the slope in units of what is allowed, central difference), each of shape [N]."""
     with torch.no_grad():
-        value = function(images)
         near, far = (
             (function(images + k * step * direction) - function(images - k * step * direction)) / (2 * k * step)
             for k in (1, 2)
