@@ -146,6 +146,7 @@ def _grid(curves: Sequence[Curves], table: str, names: Sequence[str], title: str
         _plain(axes)
         if place + width >= len(names):
             axes.set_xlabel("step", fontsize=8)
+            axes.set_xlim(left=0)  # one validation, at the last step, is no middle
             axes.xaxis.set_tick_params(labelbottom=True)
     figure.suptitle(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=min(4, len(curves)), fontsize=8, frameon=False)
