@@ -61,7 +61,9 @@ class DiffusionModel:
         try:
             network: nn.Module = UNet2DModel.from_config(dict(self.config))
         except (TypeError, ValueError, AssertionError, KeyError) as error:
-            raise ValueError(f"diffusion model {self.name}: diffusers cannot build it: {error}") from error
+            raise ValueError(
+                f"diffusion model {self.name}: diffusers cannot build it ({error}). Take another, or save it again"
+            ) from error
         return network
 
 
@@ -176,7 +178,7 @@ def _read(file: Path, model: str) -> dict[str, Any]:
             f"saved, or {GUIDED}"
         ) from error
     except ValueError as error:
-        raise ValueError(f"diffusion model {model}: {file} is no JSON ({error})") from error
+        raise ValueError(f"diffusion model {model}: {file} is no JSON ({error}). Save the folder again") from error
     if not isinstance(found, dict):
-        raise ValueError(f"diffusion model {model}: {file} holds no configuration")
+        raise ValueError(f"diffusion model {model}: {file} holds no configuration. Save the folder again")
     return found

@@ -567,7 +567,7 @@ class TrainingBatch(dict[str, Tensor]):
     * ``ref``, ``clean``, ``dist``: N x 3 x H x W in [0, 1]; ``dist`` is ``clean``, attacked where ``attacked`` says so.
     * ``attacked``: bool [N]; ``target``: labels [N] in the recipe file's label scale.
     * ``limits``: lowest and highest label of the train split in that scale, [2].
-    * ``start``: quality of each attacked row where its attack began, [N]; nan where there is none.
+    * ``start``: quality of each attacked row where its attack began, [N]; nan where that is not known (`error`).
 
     Of triplets ``ref``, ``p0``, ``p1`` (attacked where ``attacked`` says so, bool [N]), ``clean_p0``, ``clean_p1`` and
     ``judge`` [N], the share of people who preferred p1. Of both ``step`` and ``steps``, scalars.

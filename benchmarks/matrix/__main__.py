@@ -1,6 +1,6 @@
 """The comparison of training recipes that a matrix file declares: times it, trains it, evaluates it, analyses it.
 
-python benchmarks/matrix suites/train/defenses_mini/matrix.yaml time --minutes 60   # what fits, what is dropped
+python benchmarks/matrix suites/train/defenses_mini/matrix.yaml time --minutes 120  # what fits, what is dropped
 python benchmarks/matrix suites/train/defenses_mini/matrix.yaml train
 python benchmarks/matrix suites/train/defenses_mini/matrix.yaml evaluate
 python benchmarks/matrix suites/train/defenses_mini/matrix.yaml frontier

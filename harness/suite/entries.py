@@ -140,7 +140,13 @@ def weights_found(
         _no_weights_named(context, path, weights)
         return None
     if file is None:
-        context.add(path, f"'{plugin.name}' needs weights. Name a file with 'weights:', or ask for 'weights: random'.")
+        cure = "Name a file with 'weights:', or ask for 'weights: random'."
+        if kind == "purifier":
+            cure = (
+                f"Name a model that it takes with 'weights:' (`robustiqa show {plugin.name}` says which), or take a "
+                "purifier that brings its own, such as 'diffpure-mini'."
+            )
+        context.add(path, f"'{plugin.name}' needs weights. {cure}")
     return file
 
 

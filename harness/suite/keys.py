@@ -61,8 +61,8 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
         "Default: `oblivious` with purifiers, `adaptive` for trained weights alone.",
         "eot": "With `threat: adaptive` only: fresh draws of a randomised defense averaged at every evaluation of an "
         "attack. Default: 20 for a randomised defense, 1 for a deterministic one.",
-        "draws": "Fresh draws of a randomised defense on which each result is scored; tables print the mean over "
-        "draws. Default: 1.",
+        "draws": "Fresh draws of a randomised defense on which each result is scored; tables print their mean, "
+        "their spread and the worst of them. Default: 1, which shows neither.",
     },
     "attacks": {
         "floor": "Of a white-box attack: `restore` keeps, image by image, the better of result and the ball's point "

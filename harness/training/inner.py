@@ -168,8 +168,12 @@ class Inner:
         )
         rng = SampleRng.for_samples(self._seed, ids, "train/attack", device)
         images = budget.project(self.attack.perturb(objective, clean.clone(), budget, rng).detach(), clean)
-        if not bool(images.isfinite().all()):
-            raise TrainingError("the inner attack's images are not finite: the training diverged. Lower the rate.")
+        finite = images.isfinite().flatten(1).all(1)
+        if not bool(finite.all()):
+            place = ids[int(finite.int().argmin())]  # step/row/entry of a batch
+            raise TrainingError(
+                f"the inner attack's image of '{place}' is not finite: the training diverged. Lower `learning_rate`."
+            )
         ledger = objective.ledger
         extra = len(clean) if opinions is not None else 0
         spent = Spent(int(ledger.forwards.sum()) + extra, int(ledger.backwards.sum()), time.perf_counter() - began)

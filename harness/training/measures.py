@@ -105,8 +105,11 @@ def tested(quality: Qualities, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def best_of(history: Sequence[Validation]) -> Validation:
-    """The first validation with the best figure: the robust pair accuracy where there is one."""
-    return max(history, key=merit)
+    """The first validation with the best figure of those that did not collapse, if any.
+
+    The figure is the robust pair accuracy where there is one.
+    """
+    return max(history, key=lambda point: (not point.collapsed, merit(point)))
 
 
 def merit(point: Validation) -> float:

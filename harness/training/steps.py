@@ -84,7 +84,9 @@ def logged(path: Path) -> Iterator[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{shown(path)}: cannot be read ({error}).") from error
+        raise TrainingError(
+            f"{shown(path)}: cannot be read ({error}). Remove the run folder, or give another with --out."
+        ) from error
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)

@@ -171,9 +171,10 @@ class Trainer:
         """The batches that are left. Those before are drawn too: a recipe may keep count of them."""
         batches = self.recipe.batches(self.splits.train, np.random.default_rng([self.file.seed, 0]))
         for step, (indices, attacked) in zip(range(self.file.steps), batches, strict=False):
-            self.seen.update(int(i) for i in indices)
             if step >= self.step:
                 yield indices, attacked
+            else:
+                self.seen.update(int(i) for i in indices)
 
     def _link_starts_from(self, batch: TrainingBatch) -> TrainingBatch:
         """The first batch; where a recipe attacks and a batch may be a narrow band of labels, a draw from all of them.
@@ -197,6 +198,7 @@ class Trainer:
         began = time.perf_counter()
         for group in self.optimiser.param_groups:
             group["lr"] = self.file.learning_rate * _schedule(self.file, self.step)
+        self.seen.update(int(i) for i in indices)
         chosen = [self.splits.train[i] for i in indices]
         batch = training_batch(chosen, attacked, self.images, self.file, self.step, self.recipe.kind, self.limits)
         batch = TrainingBatch({key: value.to(self.device) for key, value in batch.items()}, self.helpers.__getitem__)
@@ -223,7 +225,9 @@ class Trainer:
         told = (loss, norm, ratio, start, *figures.values())
         copied = torch.stack([value.detach().double() for value in told]).tolist()
         if not math.isfinite(copied[1]):
-            raise TrainingError(f"the gradient is not finite at step {self.step}. Lower the learning rate.")
+            raise TrainingError(
+                f"the gradient is not finite at step {self.step}: the training diverged. Lower `learning_rate`."
+            )
         self.optimiser.step()
         with torch.no_grad():
             for parameter in self.held:

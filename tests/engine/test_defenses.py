@@ -254,6 +254,12 @@ def test_the_manifest_names_trained_weights(suite, monkeypatch, tmp_path, files,
     two = [{"name": "weighed", "weights": files["base"]}, "psnr"]
     with pytest.raises(LocatedError, match="'psnr' has no weights that could be trained"):
         suite(["robust"], metrics=two)
+    other = [{"name": "birqa", "weights": "random"}]
+    with pytest.raises(LocatedError, match=r"the manifest has no 'birqa@robust'\. Train them with `robustiqa train"):
+        suite(["robust"], metrics=other)
+    with pytest.raises(LocatedError, match=r"misfit\.safetensors.* does not fit"):
+        save_file({"v": torch.zeros(3)}, tmp_path / "misfit.safetensors")
+        suite([{"name": "mine", "weights": {"weighed": str(tmp_path / "misfit.safetensors")}}])
     out = suite(["base", "robust"], metrics=two, exclude=[{"metric": "psnr", "defense": "robust"}])
     assert {(c.scorer.label, c.who[2]) for c in make_plan(out, defended).cells} == {
         ("weighed", "base"),

@@ -15,10 +15,10 @@ class Noise(Dataset):
     splits = ("train", "val", "test")
 
     def __init__(
-        self, *, references: int = 6, side: int = 16, shared: bool = False,
+        self, *, references: int = 6, side: int = 16, shared: bool = False, equal: bool = False,
         folds: int | None = None, fold: int = 0, split_seed: int = 0,
     ) -> None:
-        self.references, self.side, self.shared = references, side, shared
+        self.references, self.side, self.shared, self.equal = references, side, shared, equal
         self.parts, self.fold, self.split_seed = folds or 3, fold, split_seed
 
     def held(self, split):
@@ -42,7 +42,7 @@ class Stripes(Noise):
     """The opinion falls with the strength."""
 
     def entries(self, split):
-        return [Entry(f"{r}/{k}", f"r{r}", opinion=1 - k / 7) for r in self.held(split) for k in range(8)]
+        return [Entry(f"{r}/{k}", f"r{r}", opinion=0.5 if self.equal else 1 - k / 7) for r in self.held(split) for k in range(8)]
 
     def load(self, entry):
         r, k = map(int, entry.id.split("/"))

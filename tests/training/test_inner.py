@@ -95,13 +95,17 @@ def test_of_triplets_the_rejected_patch_is_raised_and_the_preferred_one_lowered(
     assert shift["p1"].tolist() == pytest.approx((-reach * (which == "both")).tolist(), rel=1e-4, abs=1e-5)
 
 
-ADVERSARIAL = f"recipe: {{name: vanilla}}\n{INNER}\nrobust: {{limit: 6, steps: 2}}\nema: 0.5\n"
+ADVERSARIAL = f"{INNER}\nrobust: {{limit: 6, steps: 2}}\nema: 0.5\n"
 
 
-def test_a_killed_adversarial_training_ends_with_the_same_bytes(recipe, plugins, tmp_path, killed_at):
+@pytest.mark.parametrize("name", ["vanilla", "aat"])
+def test_a_killed_adversarial_training_ends_with_the_same_bytes(recipe, plugins, tmp_path, killed_at, name):
+    attacked, distinct = {"vanilla": (6, 16), "aat": (3, 10)}[name]  # of two references of eight strengths
+    adversarial = f"recipe: {{name: {name}{', anchors: 3, top: 2' if name == 'aat' else ''}}}\n{ADVERSARIAL}"
+
     def written(name):
         path = recipe(name)
-        path.write_text(path.read_text().replace("recipe: {name: clean, warm: 0.3}\n", ADVERSARIAL))
+        path.write_text(path.read_text().replace("recipe: {name: clean, warm: 0.3}\n", adversarial))
         return path
 
     whole = train(written("whole"), tmp_path / "run-whole", plugins=plugins)
@@ -116,15 +120,15 @@ def test_a_killed_adversarial_training_ends_with_the_same_bytes(recipe, plugins,
     assert logs[0] == logs[1]
     assert [entry["step"] for entry in logs[0]] == list(range(6))
     assert logs[0][0]["figures"].keys() >= {"mse", "plcc"}
-    assert (logs[0][0]["forwards"], logs[0][0]["backwards"]) == (6 * 3 + 6, 6 * 3 + 6)
+    assert (logs[0][0]["forwards"], logs[0][0]["backwards"]) == (attacked * 3 + 6, attacked * 3 + 6)
     point = whole.histories[0][-1]
     assert point.shift_up > 0 > point.shift_down
     assert 0 <= point.pair <= 1
     for name in ("whole", "resumed"):
         cost = json.loads((tmp_path / name / "manifest.json").read_text())["weights"]["cost"]
         assert cost["forwards"] == sum(line["forwards"] for line in logs[0])
-        assert (cost["attacked"], cost["clean"]) == (36, 0)
-        assert cost["distinct"] == 16  # two references of eight strengths
+        assert (cost["attacked"], cost["clean"]) == (6 * attacked, 36 - 6 * attacked)
+        assert cost["distinct"] == distinct
     windows = [load_file(tmp_path / run / "checkpoint.safetensors")["window"] for run in ("run-whole", "run-resumed")]
     assert len(windows[0]) == 6
     assert torch.equal(*windows)

@@ -93,6 +93,7 @@ def test_a_preview_trains_and_writes_nothing(recipe, plugins, tmp_path):
     [
         ("", ["dataset.shared=true"], "reference 'r6' is both in 'train', given as train, and in 'val', given as val"),
         ("", ["dataset.val=train"], "reference 'r2' is both in 'train', given as train, and in 'train', given as val"),
+        ("", ["dataset.equal=true"], "split 'train': all labels are equal, which ranks nothing"),
         ("", ["dataset.name=mini", "folds=3"], "data set 'mini' has no parameter 'folds'.*Leave out `folds`"),
         ("seeds: 2\nresplit: true\n", ["dataset.name=mini"], "no parameter 'split_seed'.*Leave out `resplit`"),
         ("folds: 3\n", [], "the metric 'distance' comes from .*Make it a package"),
@@ -123,6 +124,9 @@ def test_patience_counts_validations_after_the_first_best():
 
     assert best_of(history(0.1, 0.3, 0.3)).step == 1
     assert best_of(history(float("nan"), 0.3)).step == 1
+    fallen = Validation(2, 0.9, 0.05, 0.0, True, pair=0.5)
+    assert best_of([*history(0.1, 0.3), fallen]).step == 1, "a constant is no choice while there is another"
+    assert best_of([fallen]) is fallen
     assert not ran_out(history(0.1, 0.3, 0.2), 2)
     assert ran_out(history(0.1, 0.3, 0.2, 0.3), 2)
     assert not ran_out(history(0.3, 0.2, 0.1), None)
