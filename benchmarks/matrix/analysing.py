@@ -315,5 +315,6 @@ def collapsed(work: Work, found: Figures) -> list[str]:
         tested = members[cell.member]["std ratio"][0] if cell.member in members else np.nan  # folds are joined in 0
         last = _cost(work, cell)
         if last["collapsed"] or tested < COLLAPSE:
-            names.append(f"{cell.name} (validation {last['val std ratio']:.2f}, test {tested:.2f})")
+            test = "" if work.matrix.members.folds or np.isnan(tested) else f", test {tested:.2f}"
+            names.append(f"{cell.name} (validation {last['val std ratio']:.2f}{test})")
     return names
