@@ -83,7 +83,7 @@ def _sections(work: Work, images: Images, tables: Mapping[str, pd.DataFrame], fa
         _markdown(_pivot(arms, [name for name in SCALES if name not in _WIDE], mark=None)),
     ]
     if len(tables["contrasts"]):
-        text += ["## Contrasts, declared before\n", _markdown(_contrasts(tables["contrasts"]))]
+        text += ["## Contrasts that the matrix file declares\n", _markdown(_contrasts(tables["contrasts"]))]
         text += ["p and Holm's adjustment are of the robust pair accuracy alone; other figures stand beside it.\n"]
     if len(tables["masking"]):
         text += ["## Check on masking\n", _masking_told(tables["masking"]), _markdown(_rounded(tables["masking"]))]

@@ -46,7 +46,7 @@ def sentences(tables: Sequence[Table]) -> list[str]:
 
 def _shifts(frame: pd.DataFrame) -> list[str]:
     """For each scorer, what raising its scores achieved and the strongest of the other directions."""
-    rows = [row for row in _by_who_knows(_at_usual_budget(_attacked(frame))) if pd.notna(row["shift_over_sigma"])]
+    rows = [row for row in _strongest_threat(_at_usual_budget(_attacked(frame))) if pd.notna(row["shift_over_sigma"])]
     names = list(dict.fromkeys(_name(row) for row in sorted(rows, key=lambda row: row["defense"] != "base")))
     told = []
     for name in names[:_SCORERS]:
@@ -84,7 +84,7 @@ def _ranks(table: Table) -> list[str]:
         known = [f"{_name(row)} {number(row['clean_srocc'])}" for row in clean if pd.notna(row["clean_srocc"])]
         return [f"Clean SROCC on {table.dataset}: {', '.join(known[:6])}."] if known else []
     lowest: dict[str, dict[str, Any]] = {}
-    for row in _by_who_knows(rows):
+    for row in _strongest_threat(rows):
         name = _name(row)
         if name not in lowest or row["srocc"] < lowest[name]["srocc"]:
             lowest[name] = row
@@ -98,8 +98,8 @@ def _ranks(table: Table) -> list[str]:
     return [f"{what} on {table.dataset} at {_budget(ordered[0])}, clean → worst attack: {'; '.join(parts)}{more}."]
 
 
-def _by_who_knows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without oblivious attacks on defenses that were attacked adaptively, too: what those leave is what holds."""
+def _strongest_threat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the oblivious ones of defenses that were attacked adaptively, too: what the latter leave holds."""
     adaptive = {(row["metric"], row["defense"]) for row in rows if row["threat"] == "adaptive"}
     return [row for row in rows if row["threat"] != "oblivious" or (row["metric"], row["defense"]) not in adaptive]
 
@@ -108,7 +108,7 @@ def _choices(table: Table) -> list[str]:
     frame = table.frame
     rows = _attacked(frame[overall_accuracy(frame) & ~frame["attacked"].isin(["", CONTROL])])
     lowest: dict[str, dict[str, Any]] = {}
-    for row in _by_who_knows(_at_usual_budget(rows)):
+    for row in _strongest_threat(_at_usual_budget(rows)):
         name = _name(row)
         if pd.notna(row["accuracy"]) and (name not in lowest or row["accuracy"] < lowest[name]["accuracy"]):
             lowest[name] = row

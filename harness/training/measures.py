@@ -105,17 +105,17 @@ def tested(quality: Qualities, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def best_of(history: Sequence[Validation]) -> Validation:
-    """The first validation with the best figure of those that did not collapse, if any.
+    """The first validation of the highest merit."""
+    return max(history, key=merit)
 
-    The figure is the robust pair accuracy where there is one.
+
+def merit(point: Validation) -> tuple[bool, float]:
+    """What weights are chosen by, higher is better: first that they did not collapse, then a figure.
+
+    The figure is the robust pair accuracy where there is one, else that of the validation; least if not known.
     """
-    return max(history, key=lambda point: (not point.collapsed, merit(point)))
-
-
-def merit(point: Validation) -> float:
-    """What weights are chosen by: the robust pair accuracy where there is one, else the figure; least if not known."""
-    merit = point.pair if point.pair is not None else point.figure
-    return -math.inf if math.isnan(merit) else merit
+    figure = point.pair if point.pair is not None else point.figure
+    return not point.collapsed, -math.inf if math.isnan(figure) else figure
 
 
 def ran_out(history: Sequence[Validation], patience: int | None) -> bool:

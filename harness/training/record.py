@@ -124,16 +124,8 @@ def summary_of(file: RecipeFile, members: Sequence[Member], trained: Sequence[Tr
 
 
 def chosen(trained: Sequence[Trained]) -> int:
-    """The member with the best validation, of those that did not collapse if any; of equals the first.
-
-    The best is that of the highest robust pair accuracy where there is one, else of the highest figure.
-    """
-
-    def rank(i: int) -> tuple[bool, float, int]:
-        best = trained[i].best
-        return best.collapsed, -merit(best), i
-
-    return min(range(len(trained)), key=rank)
+    """The member whose best validation has the highest `merit`; of equals the first."""
+    return max(range(len(trained)), key=lambda i: merit(trained[i].best))
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float | None]:
