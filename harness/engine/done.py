@@ -17,7 +17,7 @@ def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
     for cell in plan.cells:
         done = store.slices(cell.id)
         if wanted and cell.attack is not None:
-            last = min(wanted, len(plan.limited(cell.split)))
+            last = min(wanted, len(plan.entries_of(cell)))
             asked = {i: min(size, last - i * size) for i in range(math.ceil(last / size))}
             done -= {i for i, count in asked.items() if store.examples_kept(cell.id, i) < count}
         found[cell.id] = done

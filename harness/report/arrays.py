@@ -32,7 +32,9 @@ HONEST = "honest reference"
 """In place of an attack: `RAISING_CONTROL` where quality is to be raised, `LOWERING_CONTROL` where it is to be lowered.
 
 Inside the same ball, and no attack: a metric that notices either as it should loses by it."""
-OVER_ALL = (FURTHEST, LOWEST_SROCC)
+MEAN_OVER_ATTACKS = "mean over attacks"
+"""In place of an attack: the mean of a figure over all of them."""
+OVER_ALL = (FURTHEST, LOWEST_SROCC, MEAN_OVER_ATTACKS)
 """What stands in place of an attack and is none."""
 ROUNDING = 1e-6
 """What rounding to float32 may add to a recorded change; relative in l2, whose squares add up."""

@@ -34,7 +34,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
     """
     return RunData(
         name=plan.suite.name,
-        records=_all_records([cell for cell in plan.cells if not cell.for_verdicts], plan, store),
+        records=_all_records(_own_cells(plan), plan, store),
         datasets={split.dataset.label: _dataset_facts(plan, split) for split in plan.splits},
         medians=_medians(plan, store),
         directions=plan.suite.directions,
@@ -46,7 +46,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         notices=[*_unfinished(plan, store), *_unprobed(plan, store), *store.read_provenance("notices")],
         failures=_failures(plan, store),
         faults=_faults(plan, store),
-        expected=list(dict.fromkeys(cell.who for cell in plan.cells if not cell.for_verdicts)),
+        expected=list(dict.fromkeys(cell.who for cell in _own_cells(plan))),
         weights={name: text for name, m in plan.suite.named_metrics if (text := _weights_text(m, registry))},
         networks={
             (defense.label, use.label): text
@@ -57,6 +57,9 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
         attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
         blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
+        lower_is_better=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.higher_is_better],
+        ir_score=plan.suite.ir_score,
+        map_records=_all_records([cell for cell in plan.cells if cell.for_maps], plan, store),
         which=plan.suite.which,
         precision=plan.suite.precision,
         verdicts=bool(plan.suite.verdicts),
@@ -67,6 +70,11 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
             for split in plan.splits
         },
     )
+
+
+def _own_cells(plan: Plan) -> list[Cell]:
+    """The cells that a suite asks for itself, without those added for verdicts and for maps."""
+    return [cell for cell in plan.cells if not (cell.for_verdicts or cell.for_maps)]
 
 
 def _attack_facts(use: AttackUse, registry: Registry) -> AttackFacts:
@@ -194,7 +202,7 @@ def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:
     return {
         (c.split.dataset.label, c.scorer.metric.label, c.who[2]): float(facts[c.split.key, c.scorer.key]["median"])
         for c in plan.cells
-        if (c.split.key, c.scorer.key) in facts
+        if (c.split.key, c.scorer.key) in facts and not c.for_maps
     }
 
 

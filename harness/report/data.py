@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.statistics.directions import TRIPLETS
-from harness.suite.model import NO_FLOOR
+from harness.suite.model import NO_FLOOR, IrScore
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ class RunData:
     """Label -> what stands behind it."""
     blind: Sequence[str] = ()
     """Metrics that are not differentiable."""
+    lower_is_better: Sequence[str] = ()
+    """Metrics whose score is the lower the better; qualities are its negative."""
+    ir_score: IrScore = field(default_factory=IrScore)
+    """How the IR-Score is made."""
+    map_records: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Clean records of train splits, which maps are fitted on; columns as in `records`."""
     which: str = "both"
     """Of a triplet's patches, those that are attacked: both, preferred_down, rejected_up or p0."""
     precision: str = "fp32"

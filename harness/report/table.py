@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.report.arrays import FURTHEST, HONEST, LOWEST_SROCC, OVER_ALL, Evaluated
+from harness.report.arrays import FURTHEST, HONEST, LOWEST_SROCC, MEAN_OVER_ATTACKS, OVER_ALL, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, attack_of
 from harness.report.rows import Row
@@ -62,7 +62,7 @@ Maker = Callable[[RunData, Evaluated], Table | None]
 """Makes the table of one data set, or None where it does not apply."""
 
 
-def table(name: str, *, explains: str, place: int = 1000) -> Callable[[Maker], Maker]:
+def table(name: str, *, explains: str, place: int = 1000, default: bool = True) -> Callable[[Maker], Maker]:
     """Decorator that makes a function a table of the report; one file in `harness/report/tables/`, and no other edit.
 
     All arguments are literals: suites are checked against the names, and the suite reference is written, without
@@ -72,6 +72,7 @@ def table(name: str, *, explains: str, place: int = 1000) -> Callable[[Maker], M
         name: What suites ask for under ``tables:``, and the name of its files.
         explains: What it shows, for the suite reference.
         place: Where it stands in a report: smaller numbers come first.
+        default: Whether suites that name no tables have it.
     """
 
     def mark(maker: Maker) -> Maker:
@@ -136,6 +137,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         FURTHEST: "furthest of all = per image the furthest that an attack, or a control inside the ball, moved it, "
         "costs those of all attacks together",
         LOWEST_SROCC: "lowest SROCC of all = the lowest under any one attack, or under the furthest of all",
+        MEAN_OVER_ATTACKS: "mean over attacks = of the attacks' figures, each alike",
     }
     limit = "" if data.limit is None else f" (limit {data.limit})"
     budgets = []

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
+from harness.suite.model import OPINIONS
 from harness.suite.strict_yaml import Problem, YamlPath
-from harness.suite.tables import table_names
+from harness.suite.tables import default_tables
 from harness.wording import did_you_mean, quoted
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
@@ -151,6 +152,34 @@ _Defenses = list[Annotated[_Entry, pydantic.BeforeValidator(as_defense)]]
 _Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0)]], pydantic.Field(min_length=1)]
 
 
+class _IrScore(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    mapping: Literal["quantile", "emd", "weak", "neural", "neural_weak", "none"] = pydantic.Field(
+        default="quantile",
+        description="How the qualities of each scorer are taken to one domain, fitted on its clean qualities on the "
+        "train split. `quantile`: the monotone map, which is optimal for the squared distance; `emd`: the same from "
+        "the plan of POT; `weak`: weak optimal transport by POT, little more than a shift where the domain is wider; "
+        "`neural`, `neural_weak`: the same two learnt by neural optimal transport, some seconds a scorer. "
+        "`none`: only scaled.",
+    )
+    reference: str = pydantic.Field(
+        default=OPINIONS,
+        description="The domain: `opinions` of the train split, or the label of one of the metrics, without defense.",
+    )
+    scaler: Literal["train", "test"] = pydantic.Field(
+        default="train", description="Whose mapped clean scores fill [0, 1]: the train split's, or the evaluated ones'."
+    )
+    rule: Literal["trapezoid", "mean"] = pydantic.Field(
+        default="trapezoid", description="How budgets are weighed: by their distances, or all alike."
+    )
+    direction: Literal[DIRECTIONS] = pydantic.Field(  # type: ignore[valid-type]
+        default="up", description="Which way images are attacked; it has to be one of `directions`, or be made of them."
+    )
+    paper_dashes: bool = pydantic.Field(
+        default=False, description="Print rows without a defense as dashes, as the paper's Table 3 has them."
+    )
+
+
 class SuiteFile(pydantic.BaseModel):
     """The keys of a suite file."""
 
@@ -205,8 +234,13 @@ class SuiteFile(pydantic.BaseModel):
         "a batch's size may change the last digits.",
     )
     tables: list[str] = pydantic.Field(
-        default=list(table_names()),
-        description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
+        default=list(default_tables()),
+        description="Tables to print, those that apply to the data set; see Tables. An empty list is all there are.",
+    )
+    ir_score: _IrScore = pydantic.Field(
+        default=_IrScore(),
+        description="How the table `ir_score` is made. Where it can be, the plan has clean cells on the split `train` "
+        "for its maps. No part of identity.",
     )
     transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(
         default=[],
@@ -290,7 +324,8 @@ def _problem(error: Any, value: Any) -> Problem:
         near = did_you_mean(str(path[-1]), ["linf", "l2"])
         return Problem(path, f"unknown key '{path[-1]}'.{near}", on_key=True)
     if error["type"] == "extra_forbidden":
-        inner = _Exclusion if path[0] == "exclude" else _Transfer
+        models: Mapping[str, type[pydantic.BaseModel]] = {"exclude": _Exclusion, "ir_score": _IrScore}
+        inner = models.get(str(path[0]), _Transfer)
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
         return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
     if error["type"] == "missing":

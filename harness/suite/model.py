@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,11 @@ Precision = Literal["fp32", "bf16"]
 Floor = Literal["none", "restore"]
 """What a result is compared with beside the start: nothing, or the ball's point nearest to the reference."""
 NO_FLOOR: Floor = "none"
+
+OPINIONS = "opinions"
+"""What `IrScore.reference` says of the opinions of the train split."""
+NO_MAP = "none"
+"""What `IrScore.mapping` says where qualities are compared as they are."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,28 @@ class DefenseUse:
 
 
 @dataclass(frozen=True)
+class IrScore:
+    """How the IR-Score is made: an account of the report's, no part of identity."""
+
+    mapping: str = "quantile"
+    """How qualities are taken to the common domain: a name of `harness.statistics.transport.MAPPINGS`, or none."""
+    reference: str = OPINIONS
+    """What the common domain is: the opinions of the train split, or the label of a metric."""
+    scaler: Literal["train", "test"] = "train"
+    """Whose clean scores fill [0, 1] after the map."""
+    rule: Literal["trapezoid", "mean"] = "trapezoid"
+    """How budgets are weighed."""
+    direction: str = "up"
+    paper_dashes: bool = False
+    """Whether rows without a defense are printed as dashes, as the paper has them."""
+
+    @property
+    def needs_opinions(self) -> bool:
+        """Whether there is none without opinions."""
+        return self.mapping != NO_MAP and self.reference == OPINIONS
+
+
+@dataclass(frozen=True)
 class Suite:
     """A validated suite.
 
@@ -190,6 +217,9 @@ class Suite:
     """Whether an attack takes all budgets of a norm in one batch."""
     verdicts: bool | int = True
     """Whether verdicts on gradient masking are given; as a number, with cells of their own on so many samples."""
+
+    ir_score: IrScore = IrScore()
+    """How the IR-Score is made, where tables ask for it."""
 
     @property
     def verdict_samples(self) -> int:
@@ -241,6 +271,7 @@ class Suite:
             "limit": self.limit,
             "slice": self.slice_size,
             "save_examples": self.save_examples,
+            **({"ir_score": asdict(self.ir_score)} if self.ir_score != IrScore() else {}),
         }
 
 

@@ -147,6 +147,8 @@ class Cell:
     """Radii that the attack takes in one batch, this one among them; empty where each is attacked alone."""
     for_verdicts: bool = False
     """Added for verdicts alone, on the first few samples. No part of identity."""
+    for_maps: bool = False
+    """A clean cell on the train split, added for maps that are fitted on it. No part of identity."""
 
     @property
     def sign(self) -> int:
@@ -156,6 +158,8 @@ class Cell:
     @property
     def label(self) -> str:
         """For people: 'mini / birqa-tiny / pgd up eps 8/255'."""
+        if self.for_maps:
+            return f"{self.split.label} / {self.scorer.label} / {CLEAN}, for maps"
         attack = self.attack.label if self.attack else CLEAN
         return cell_name(*self.who, attack, self.endpoint, self.norm, self.eps)
 
@@ -221,7 +225,7 @@ class Plan:
     @property
     def splits(self) -> tuple[SplitSpec, ...]:
         """The evaluated splits."""
-        return tuple({cell.split.key: cell.split for cell in self.cells}.values())
+        return tuple({cell.split.key: cell.split for cell in self.cells if not cell.for_maps}.values())
 
     def samples_read(self, split: str) -> Sequence[str]:
         """Entries of a split, by its key, whose images are loaded: whole slices, and what facts and fits learn from."""
@@ -239,6 +243,8 @@ class Plan:
 
     def entries_of(self, cell: Cell) -> Sequence[Entry]:
         """The entries that a cell is for."""
+        if cell.for_maps:
+            return self.entries[cell.split.key][: limit_of_maps(self.suite)]
         limited = self.limited(cell.split)
         return limited[: self.suite.verdict_samples] if cell.for_verdicts else limited
 
@@ -264,6 +270,11 @@ class Plan:
             split, source = cells[0].split, cells[0].source
             blocks += [Block(split, source, index, tuple(left)) for index, left in enumerate(pending) if left]
         return blocks
+
+
+def limit_of_maps(suite: Suite) -> int | None:
+    """How many samples of a train split maps are fitted on: the suite's limit, but not fewer than a fact's."""
+    return None if suite.limit is None else max(suite.limit, CALIBRATION_SAMPLES)
 
 
 def in_hash_order(entries: Sequence[Entry]) -> list[Entry]:

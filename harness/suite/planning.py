@@ -15,6 +15,7 @@ from harness.contracts import Dataset, Entry
 from harness.plugins.registry import Registry
 from harness.suite.conditions import Condition
 from harness.suite.identity import identity
+from harness.suite.ir_score_cells import scorers_to_map
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite
 from harness.suite.pixels import Images, Ledgers, images_of
 from harness.suite.plan import (
@@ -28,6 +29,7 @@ from harness.suite.plan import (
     ScorerSpec,
     SplitSpec,
     in_hash_order,
+    limit_of_maps,
 )
 from harness.suite.verdict_cells import added_attacks, traced_attacks, transferred_attacks, unmasked_twins
 
@@ -81,6 +83,13 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
             if "self_split" in suite.directions and use.shape == "pairs":
                 fact = _fact(suite, split, scorer)
                 facts.setdefault(fact.id, fact)
+        own_cells = [cell for cell in cells.values() if cell.split.key == split.key]
+        for scorer, defense in _to_map(suite, use, own_cells):
+            cell = replace(_cell(suite, calibration, scorer, scorer, defense), for_maps=True)
+            cells[cell.id] = cell
+            entries.setdefault(calibration.key, in_hash_order(dataset.entries(use.calibration_split)))
+            count = len(entries[calibration.key][: limit_of_maps(suite)])
+            slices[calibration.key] = math.ceil(count / suite.slice_size)
         side = _smallest_side(dataset, entries[split.key]) if suite.verdict_samples else 0
         for source, scorer, defense in _pairs(suite):  # after the suite's own cells, which may be the same
             for part in _for_verdicts(suite, registry, split, calibration, source, scorer, defense, side):
@@ -118,6 +127,13 @@ def images_for(use: DatasetUse, dataset: Dataset, ledgers: Ledgers, *, every: bo
         name: images_of(dataset, listed, name, in_hash_order(dataset.entries(name)), ledgers)
         for name in (use.split, use.calibration_split)
     }
+
+
+def _to_map(suite: Suite, use: DatasetUse, cells: Sequence[Cell]) -> Iterator[tuple[ScorerSpec, DefenseUse]]:
+    """The scorers that maps are fitted for, each with a defense it belongs to."""
+    defended = {scorer.key: defense for _, scorer, defense in reversed(list(_pairs(suite)))}
+    for scorer in scorers_to_map(suite, use, cells):
+        yield scorer, defended.get(scorer.key, _UNDEFENDED)
 
 
 def _files_of(dataset: Dataset) -> Sequence[Path] | None:
@@ -265,11 +281,11 @@ class _Condition:
 
 
 _CLEAN = _Condition()
+_UNDEFENDED = DefenseUse("base", (), "none", 1, 1)
 
 
 def _pairs(suite: Suite) -> Iterator[tuple[ScorerSpec, ScorerSpec, DefenseUse]]:
     """(source, scorer, defense) of every declared combination, transfers last."""
-    base = DefenseUse("base", (), "none", 1, 1)
     by_label = {metric.label: metric for metric in suite.metrics}
     for metric in suite.metrics:
         for defense in suite.defenses:
@@ -277,7 +293,7 @@ def _pairs(suite: Suite) -> Iterator[tuple[ScorerSpec, ScorerSpec, DefenseUse]]:
             if found is not None:
                 yield (*found, defense)
     for source, judge in suite.transfer:
-        yield ScorerSpec(by_label[source]), ScorerSpec(by_label[judge]), base
+        yield ScorerSpec(by_label[source]), ScorerSpec(by_label[judge]), _UNDEFENDED
 
 
 def _defended(metric: MetricUse, defense: DefenseUse) -> tuple[ScorerSpec, ScorerSpec] | None:

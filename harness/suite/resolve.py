@@ -19,8 +19,18 @@ from harness.suite.compose import Overrides, expand, override, read, read_mappin
 from harness.suite.conditions import Condition, Exclusion
 from harness.suite.defense_entries import defense_entry, with_weights
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, metric_entry
+from harness.suite.ir_score_cells import why_no_ir_score
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_defense, as_entry, read_file
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, too_few_queries
+from harness.suite.model import (
+    OPINIONS,
+    AttackUse,
+    DatasetUse,
+    DefenseUse,
+    IrScore,
+    MetricUse,
+    Suite,
+    too_few_queries,
+)
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
 from harness.suite.tables import table_names
@@ -173,6 +183,7 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         slice_size=file.slice,
         save_examples=file.save_examples,
         exclude=tuple(Exclusion(**pattern.model_dump()) for pattern in file.exclude),
+        ir_score=IrScore(**file.ir_score.model_dump()),
     )
     context.problems.extend(_combinations(placed, suite, context.registry))
     if suite.exclude and not context.problems:
@@ -259,6 +270,7 @@ def _combinations(placed: Mapping[str, _Placed], suite: Suite, registry: Registr
     yield from _attacks_without_use(placed, suite, registry)
     yield from _tables_without_use({use.shape for _, use in placed["datasets"]}, suite)
     yield from _directions_without_opinions(placed["datasets"], suite)
+    yield from _ir_score(suite)
     yield from _learnt_where_judged(placed["datasets"], suite, registry)
 
 
@@ -333,6 +345,17 @@ def _learnt_where_judged(datasets: _Placed, suite: Suite, registry: Registry) ->
             cure = f"'{use.name}' has no split 'train': leave that out, or take a data set that has one."
         for who in learnt:
             yield Problem(path, f"{who} from images of '{use.label}', split {use.split}, and is judged on them. {cure}")
+
+
+def _ir_score(suite: Suite) -> Iterator[Problem]:
+    """Keys of the IR-Score that name what this suite has not; where they are all defaults, it is left out instead."""
+    asked = suite.ir_score
+    labels = [metric.label for metric in suite.metrics]
+    if asked.reference not in (OPINIONS, *labels):
+        hint = did_you_mean(asked.reference, [OPINIONS, *labels])
+        yield Problem(("ir_score", "reference"), f"no metric '{asked.reference}' in this suite.{hint}")
+    elif asked != IrScore() and (why := why_no_ir_score(suite)):
+        yield Problem(("ir_score",), why, True)
 
 
 def _exclusions(suite: Suite) -> Iterator[Problem]:
