@@ -132,7 +132,12 @@ def test_the_norm_changes_cells_of_equal_radius(registry, suite_of):
 
 
 @pytest.mark.parametrize(
-    "field", [field.name for field in dataclasses.fields(Cell) if field.name not in ("id", "defense", "for_verdicts")]
+    "field",
+    [
+        field.name
+        for field in dataclasses.fields(Cell)
+        if field.name not in ("id", "defense", "for_verdicts", "for_maps")
+    ],
 )
 def test_no_two_cells_that_differ_in_a_field_share_an_id(registry, suite_of, field):
     """Every field of a cell but its id and the label of its defense is part of identity."""
