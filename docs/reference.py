@@ -107,7 +107,8 @@ def page(registry: Registry) -> str:
     for reference, lists in nested.items():
         names = ", ".join(f"`{name}`" for name in lists)
         model = schema["$defs"][reference]
-        parts += [f"### An entry of {names}\n", *_items(_keys(model))]
+        listed = any("items" in str(schema["properties"][name]) for name in lists)
+        parts += [f"### {'An entry' if listed else 'Keys'} of {names}\n", *_items(_keys(model))]
     for name, keys in ENTRY_KEYS.items():
         if keys:
             parts += [f"### Further keys in `{name}`\n", *_items(keys)]
@@ -132,7 +133,8 @@ def page(registry: Registry) -> str:
 
 def _about(name: str, field: Any, schema: Mapping[str, Any]) -> Iterator[str]:
     default = "" if field.is_required() else f" Default: `{_written(field.default)}`."
-    yield f"{_capital(type_text(schema))}.{default}{' Must be given.' if field.is_required() else ''}\n"
+    kind = type_text(schema) if "$ref" not in schema else "mapping with the keys named below"
+    yield f"{_capital(kind)}.{default}{' Must be given.' if field.is_required() else ''}\n"
     yield _wrapped(explanation(name, field)) + "\n"
 
 
@@ -206,7 +208,12 @@ def type_text(schema: Mapping[str, Any]) -> str:
 
 def _written(default: Any) -> str:
     if isinstance(default, pydantic.BaseModel):
-        return str(default.model_dump(exclude_none=True).get("name", default))
+        values = default.model_dump(exclude_none=True)
+        return (
+            str(values["name"])
+            if "name" in values
+            else f"{{{', '.join(f'{k}: {_written(v)}' for k, v in values.items())}}}"
+        )
     if isinstance(default, list):
         return f"[{', '.join(_written(one) for one in default)}]"
     if isinstance(default, float) and len(repr(default)) > 8 and abs(255 * default - round(255 * default, 3)) < 1e-9:

@@ -218,7 +218,7 @@ def test_failed_clean_scores_fail_every_row_of_the_scorer(run):
 
 def test_proxy_labels_are_named_in_every_heading_that_uses_them(tables):
     for (name, _), table in tables.items():
-        assert ("proxy" in table.title) == (name not in ("ordering", "verdicts", "adequacy"))
+        assert ("proxy" in table.title) == (name not in ("ordering", "verdicts", "adequacy", "msu"))
         assert (table.frame["labels"] == "proxy").all()
 
 
@@ -247,7 +247,7 @@ def test_no_labels_leave_out_tables_of_opinions(run):
     records = run.records[run.records.dataset == "mini"].assign(opinion=np.nan)
     facts = dataclasses.replace(run.datasets["mini"], labels="none", mean_opinion=None)
     made = build_tables(dataclasses.replace(run, records=records, datasets={"mini": facts}))
-    assert [table.name for table in made] == ["attacks", "shift", "ordering", "adequacy", "verdicts"]
+    assert [table.name for table in made] == ["attacks", "shift", "msu", "ordering", "adequacy", "verdicts"]
     assert line(made[1].compact, "psnr", "pgd", "up")
     assert not [row for row in made[1].compact.rows if row[2] == "mos_split"]
 
