@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TABLES = ("attacks", "shift", "srocc", "two_afc")
+_NO_START = "without"
+"""In place of the column of clean figures: the figure has no value without an attack."""
 _WIDTH = 4
 """Panels side by side."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -76,6 +78,8 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
         hard = overall_accuracy(frame) & (frame["attacked"] != "")
         proxy = ", proxy judge" if "proxy" in tables["two_afc"].title else ""
         measures.append((frame[hard], "accuracy", "clean_accuracy", f"2AFC accuracy{proxy}"))
+    if "ir_score" in tables and tables["ir_score"].frame["eps"].nunique() > 1:
+        measures.append((tables["ir_score"].frame, "r", _NO_START, "R (IR-Score)"))
     frames = [frame[frame["norm"] == frame.loc[frame["attack"] != "", "norm"].iloc[0]] for frame, _, _, _ in measures]
     names = list(dict.fromkeys(name for frame in frames for name in _names(frame)))
     width = min(_WIDTH, len(names))
@@ -138,13 +142,14 @@ def _at(frame: pd.DataFrame) -> str:
 
 
 def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict[str, dict[str, Any]]) -> None:
-    start = float(frame[clean].dropna().iloc[0]) if clean and frame[clean].notna().any() else 0.0
-    axes.axhline(start, color="#999999", linewidth=0.8, linestyle=":")
+    start = [] if clean == _NO_START else [_start(frame, clean)]
+    for value_without in start:
+        axes.axhline(value_without, color="#999999", linewidth=0.8, linestyle=":")
     ok = frame[(frame["state"] == "ok") & (frame["attack"] != "")]
     for (attack, direction), line in ok.groupby(["attack", "direction"], sort=False):
         line = line.sort_values("eps")
         text = _line(str(attack), str(direction))
-        x, y = [0.0, *(line["eps"] * 255)], [start, *line[value]]
+        x, y = [*(0.0 for _ in start), *(line["eps"] * 255)], [*start, *line[value]]
         axes.plot(x, y, label=text, markersize=3.5, linewidth=1.3, **styles[text])
     if len(ok):
         norm = str(ok["norm"].iloc[0])
@@ -155,6 +160,11 @@ def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict
             tick.set_rotation(45)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _start(frame: pd.DataFrame, clean: str) -> float:
+    """What an attack starts from: the clean figure, or 0 for a change."""
+    return float(frame[clean].dropna().iloc[0]) if clean and frame[clean].notna().any() else 0.0
 
 
 def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
