@@ -257,6 +257,7 @@ class BlockRun:
             "torch": [torch.__version__] * count,
             "device": [device_name(device)] * count,
             "status": result.status,
+            "identical": (batch.dist == batch.ref).flatten(1).all(1).tolist(),
         }
         taken = set(result.notes) & set(EVERY_NAME)
         if taken:
