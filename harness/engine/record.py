@@ -76,7 +76,6 @@ STORED: Sequence[Column] = (
     Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
     Column("torch", "text", "", "version of torch that computed the row"),
     Column("device", "text", "", "where: `cpu`, or the type of accelerator with its name, `cuda NVIDIA H200`"),
-    Column("status", "text", "", "`ok`; `start`: nothing beat the unattacked image; `floor`: restoring did more"),
     Column(
         "identical",
         "truth",
@@ -84,6 +83,7 @@ STORED: Sequence[Column] = (
         "whether the distorted image equals its reference in every pixel; null in records of before this was noted",
         optional=True,
     ),
+    Column("status", "text", "", "`ok`; `start`: nothing beat the unattacked image; `floor`: restoring did more"),
 )
 """Columns of the record files, in their order; an attack's notes follow them, sorted by name."""
 

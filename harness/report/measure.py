@@ -259,7 +259,7 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
 
     Beside the L-test stands the oracle's share: that of the opinions themselves, where they are known.
     """
-    weaker, stronger = level_pairs(data)
+    weaker, stronger = pairs_of_levels(data)
     distorted = np.flatnonzero(data.identical != 1)
     places = {"L": weaker, "D": distorted}
     oracle = {"L": _oracle(data.opinion[weaker], data.opinion[stronger]), "D": np.nan}
@@ -298,13 +298,13 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
             yield row | figure("share", figures, present, "share")
 
 
-def level_pairs(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
+def pairs_of_levels(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
     """The weaker and the stronger image of each pair of the L-test; of groups whose levels are no strength none."""
-    found: tuple[bootstrap.Ints, bootstrap.Ints] = once(data, ("levels",), lambda: _level_pairs(data))
+    found: tuple[bootstrap.Ints, bootstrap.Ints] = once(data, ("levels",), lambda: _pairs_of_levels(data))
     return found
 
 
-def _level_pairs(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
+def _pairs_of_levels(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
     groups = np.array(data.groups)
     return ordering.level_pairs(
         data.references, groups, np.where(np.isin(groups, list(data.not_strength)), np.nan, data.levels)

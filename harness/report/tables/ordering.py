@@ -15,7 +15,7 @@ from harness.report.layout import (
     for_terminal,
     plain_text,
 )
-from harness.report.measure import level_pairs, ordering_rows
+from harness.report.measure import ordering_rows, pairs_of_levels
 from harness.report.rows import Row
 from harness.report.table import Table, labels_text, make_table, table
 from harness.wording import MISSING, counted, joined, number
@@ -69,7 +69,7 @@ def ordering_table(data: RunData, one: Evaluated) -> Table | None:
 
 
 def _tests(one: Evaluated) -> Iterator[str]:
-    if level_pairs(one)[0].size:
+    if pairs_of_levels(one)[0].size:
         yield (
             "L: share of pairs of one reference and one distortion where the weaker level scores higher; attacked, the "
             "weaker is lowered and the stronger raised."
