@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 from collections import Counter
@@ -69,8 +70,8 @@ class OfficialLayout:
         if not self._marks or self._marked(self.given):
             return self.given
         # Names with a suffix are files: thousands of them need not be looked at one by one.
-        inside = [path for path in self.listing(self.given).values() if not path.suffix and path.is_dir()]
-        found = [path for path in inside if self._marked(path)]
+        inside = [path for path in self.listing(self.given).values() if not path.suffix]
+        found = [path for path in inside if self._marked_inside(path)]
         if len(found) > 1:
             raise DataError(
                 f"Data set {self.name}: {' and '.join(shown(path) for path in found)} both hold such a set. "
@@ -80,6 +81,11 @@ class OfficialLayout:
 
     def _marked(self, folder: Path) -> bool:
         return any(mark.lower() in self.listing(folder) for mark in self._marks)
+
+    def _marked_inside(self, folder: Path) -> bool:
+        with contextlib.suppress(DataError):  # a folder beside the set that may not be read
+            return folder.is_dir() and self._marked(folder)
+        return False
 
     def find(self, *parts: str) -> Path:
         """A file or folder below the root.

@@ -28,6 +28,8 @@ def missing_images(dataset: Dataset, entries: Iterable[Entry], name: str) -> str
             paths |= dict.fromkeys(map(Path, dataset.image_files(entry) or ()))
         except DataError as error:
             return str(error)
+        except Exception:  # a fault of a plugin, which is told when the image is loaded
+            return ""
     listings = {folder: _names_in(folder) for folder in dict.fromkeys(path.parent for path in paths)}
     # Where the file system ignores case, a file of another case is there all the same.
     missing = [path for path in paths if path.name not in listings[path.parent] and not path.exists()]
@@ -41,7 +43,7 @@ def _told(missing: list[Path], count: int, name: str) -> str:
     are = "is" if len(missing) == 1 else "are"
     return (
         f"Data set {name} is incomplete: of {count:,} image files {len(missing):,} {are} missing in {places}: "
-        f"{names}{more}. Unpack the set again, or add them."
+        f"{names}{more}. Add them, or unpack the set again."
     )
 
 

@@ -182,7 +182,7 @@ def test_image_files_are_counted_without_a_look_at_any(tree, name, monkeypatch):
     lacks = missing_images(build(name, root), entries(data), name)
     count = len(INCOMPLETE[name])
     assert re.match(rf"Data set {name} is incomplete: of [\d,]+ image files {count} (is|are) missing in ", lacks)
-    assert lacks.endswith(" Unpack the set again, or add them.")
+    assert lacks.endswith(" Add them, or unpack the set again.")
     assert all(Path(file).name.lower() in lacks.lower() for file in INCOMPLETE[name])
 
 
@@ -195,7 +195,7 @@ def test_validate_and_doctor_count_files(tree, tmp_path, monkeypatch):
     check(path)
     for number in ("01", "02", "81"):
         (root / f"images/I{number}_01_01.png").unlink()
-    told = r"of 15 image files 3 are missing in .*images: i01_01_01\.png, i02_01_01\.png, i81_01_01\.png\. Unpack"
+    told = r"of 15 image files 3 are missing in .*images: i01_01_01\.png, i02_01_01\.png, i81_01_01\.png\. Add them"
     with pytest.raises(LocatedError, match=rf"suite\.yaml: Data set kadid10k is incomplete: {told}"):
         check(path)
     monkeypatch.setattr(Registry, "names", lambda self, kind: ["kadid10k"])
