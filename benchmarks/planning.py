@@ -69,7 +69,7 @@ def finish(suite: Path, folder: Path) -> None:
         row |= {"item": entry.id, "sample": entry.id, "reference": entry.reference_id, "group": entry.group}
         row |= dict.fromkeys(
             ("sign", "draw", "forwards", "backwards", "queries", "zero_gradients", "constant_gradients"), 0
-        ) | {"batch": 1, "status": "ok"}
+        ) | {"batch": 1, "status": "ok", "identical": False}
         row |= {"attack": cell.attack.name if cell.attack else "clean", "norm": cell.norm, "eps": cell.eps}
         store.write_records(cell.id, 0, {name: [value] for name, value in row.items()})
     for fact in plan.facts:

@@ -515,6 +515,10 @@ class Dataset:
     """What tables call an `Entry.cluster`, in the singular; where entries have none, units are called references."""
     group_names: ClassVar[Mapping[str, str]] = {}
     """Group -> what tables call it, where the layout has only a code: ``{"08": "08 Gaussian blur"}``."""
+    levels_not_strength: ClassVar[Mapping[str, str]] = {}
+    """Group -> why its `Entry.level` is no strength, in few words: ``{"18": "signed: .15 .08 0 -.08 -.15"}``.
+
+    The L-test leaves these groups out and says so."""
     neutral: ClassVar[Mapping[str, Any]] = {}
     """Values of parameters that leave the set as it was before it had them: at these they are no part of identity."""
 
@@ -557,6 +561,10 @@ class Dataset:
     def notices(self) -> Sequence[str]:
         """What a reader of the results must know of the images loaded so far; one line each."""
         return ()
+
+    def label_source(self) -> str:
+        """Where several sets of scores are published, which of them these are, for the protocol line; else empty."""
+        return ""
 
 
 class TrainingBatch(dict[str, Tensor]):

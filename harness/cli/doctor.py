@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -60,7 +61,7 @@ def _doctor(
 
 
 def examine(registry: Registry) -> Iterator[Finding]:
-    """Look at everything in turn; cheap checks only, one image of each split is read."""
+    """Look at everything in turn; cheap checks only: image files are counted, and one of each split is read."""
     yield from _versions()
     yield from _devices()
     yield from _folders()
@@ -184,6 +185,8 @@ def _weights() -> Iterator[Finding]:
 
 
 def _datasets(registry: Registry) -> Iterator[Finding]:
+    from harness.suite.missing import missing_images
+
     for name in registry.names("datasets"):
         try:
             plugin = registry.dataset(name)
@@ -194,11 +197,16 @@ def _datasets(registry: Registry) -> Iterator[Finding]:
             yield Finding(f"data set {name}", "note", str(error))
             continue
         try:
+            if lacks := missing_images(dataset, itertools.chain.from_iterable(splits.values()), name):
+                yield Finding(f"data set {name}", "problem", lacks)
+                continue
             for entry in (entries[0] for entries in splits.values() if entries):
                 dataset.load(entry)
         except Exception as error:
             yield Finding(f"data set {name}", "problem", str(error))
             continue
-        found = f"{items} items, fingerprint {dataset.fingerprint()[:12]}, an image of each split read"
+        found = (
+            f"{items} items, fingerprint {dataset.fingerprint()[:12]}, no image file missing, one of each split read"
+        )
         differing = "; ".join(dataset.notices())
         yield Finding(f"data set {name}", "problem" if differing else "ok", differing or found)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, Limit, Only, PluginFiles, Seed, Sets, SuitePath, console, print_json, registry_of
+
+if TYPE_CHECKING:
+    from harness.plugins.registry import Registry
+    from harness.suite.model import DatasetUse
 
 
 @verb("Run", 2)
@@ -18,7 +24,7 @@ def _validate(
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a suite and say everything that is wrong with it, before anything is loaded.
+    """Check a suite and say everything that is wrong with it, before anything is loaded; counts the image files.
 
     Example: robustiqa validate suites/quickstart.yaml
     """
@@ -26,8 +32,11 @@ def _validate(
     from harness.suite.resolve import load_suite
     from harness.suite.strict_yaml import LocatedError
 
+    registry = registry_of(plugin)
     try:
-        found = load_suite(suite, registry_of(plugin), Overrides(tuple(sets or ()), only, limit, seed))
+        found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+        if lacks := [text for use in found.datasets if (text := _missing(use, registry))]:
+            raise LocatedError([f"{suite}: {text}" for text in lacks])
     except LocatedError as error:
         if as_json:
             print_json({"suite": str(suite), "valid": False, "errors": error.lines})
@@ -40,3 +49,12 @@ def _validate(
         f"{suite}: valid. {len(found.datasets)} data set(s), {len(found.metrics)} metric(s), "
         f"{len(found.defenses)} defense(s), {len(found.attacks)} attack(s), {len(found.budgets)} budget(s)."
     )
+
+
+def _missing(use: DatasetUse, registry: Registry) -> str:
+    """What a data set lacks of the images of its evaluated split and of that which facts come from."""
+    from harness.suite.missing import missing_images
+
+    dataset = registry.dataset(use.name).build(use.parameters)
+    splits = dict.fromkeys((use.split, use.calibration_split))
+    return missing_images(dataset, (entry for split in splits for entry in dataset.entries(split)), use.label)

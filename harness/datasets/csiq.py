@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,8 +24,9 @@ class CSIQ(RatedPairs):
     """30 references, six distortion types, 866 images with difference scores (DMOS) 0..1, **lower is better**.
 
     Labels are read from the published workbook ``csiq.DMOS.xlsx``, or where there is none from the list
-    ``csiq_label.txt`` made from it by others (``1600.AWGN.1.png 0.062``). The set has no official split: ``opinion`` is
-    1 - dmos, by the nominal scale, whatever the split.
+    ``csiq_label.txt`` made from it by others (``1600.AWGN.1.png 0.062``). Distorted images lie in ``dst_imgs`` by type,
+    or all of them directly in it or in ``dst_imgs_all``. The set has no official split: ``opinion`` is 1 - dmos, by the
+    nominal scale, whatever the split.
     """
 
     version: ClassVar[int] = 1
@@ -45,7 +47,16 @@ class CSIQ(RatedPairs):
             DataError: The seed or a fold is outside its range.
         """
         page = "http://vision.eng.shizuoka.ac.jp/mod/page/view.php?id=23"
-        super().__init__(OfficialLayout("csiq", "CSIQ", page, root), split_seed=split_seed, folds=folds, fold=fold)
+        layout = OfficialLayout(
+            "csiq",
+            "CSIQ",
+            page,
+            root,
+            marks=(WORKBOOK, TEXT),
+            accepts=f"{WORKBOOK} or {TEXT}, src_imgs/1600.png, and dst_imgs/awgn/1600.AWGN.1.png or, all types in one "
+            "folder, dst_imgs/1600.AWGN.1.png or dst_imgs_all/1600.AWGN.1.png",
+        )
+        super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
 
     def _read(self) -> Sequence[Entry]:
         (path,) = self._labels()
@@ -123,9 +134,21 @@ class CSIQ(RatedPairs):
         both = [listing[name.lower()] for name in (WORKBOOK, TEXT) if name.lower() in listing]
         return [both[0] if both else self._layout.find(WORKBOOK)]
 
+    def _folders(self) -> Sequence[tuple[str, ...]]:
+        return (("src_imgs",), (self._flat,)) if self._flat else self.folders
+
+    @cached_property
+    def _flat(self) -> str:
+        """The folder that holds the distorted images of all types; empty where they lie by type."""
+        held = self._layout.listing(self._layout.root)
+        if "dst_imgs" in held and set(FOLDERS) & self._layout.listing(held["dst_imgs"]).keys():
+            return ""
+        return next((name for name in ("dst_imgs_all", "dst_imgs") if name in held), "")
+
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
-        find = self._layout.find
-        return find("src_imgs", f"{entry.reference_id}.png"), find("dst_imgs", entry.group, f"{entry.id}.png")
+        image = self._layout.image
+        distorted = (self._flat,) if self._flat else ("dst_imgs", entry.group)
+        return image("src_imgs", f"{entry.reference_id}.png"), image(*distorted, f"{entry.id}.png")
 
 
 def _plain(cell: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,11 +21,17 @@ _LOWEST, _HIGHEST = 1.0, 5.0
 class KADID10k(RatedPairs):
     """81 references x 25 distortion types x 5 levels with scores 1..5, **higher is better** though named dmos.
 
-    The set has no official split: ``opinion`` is (dmos - 1) / 4, by the nominal scale, whatever the split.
+    The set has no official split: ``opinion`` is (dmos - 1) / 4, by the nominal scale, whatever the split. Level 3 of
+    types 18 and 25 changes nothing; 320 images are their reference, pixel by pixel.
     """
 
     version: ClassVar[int] = 1
     folders: ClassVar[tuple[tuple[str, ...], ...]] = (("images",),)
+    levels_not_strength: ClassVar[Mapping[str, str]] = {
+        "07": "signed: saturation × 0.4, 0.2, 0.1, 0, −0.4",
+        "18": "signed: mean shifted by 0.15, 0.08, 0, −0.08, −0.15",
+        "25": "signed: contrast changed by 0.3, 0.15, 0, −0.4, −0.6",
+    }
 
     def __init__(
         self, *, root: str | None = None, split_seed: int | None = None, folds: int | None = None, fold: int = 0
@@ -41,7 +47,14 @@ class KADID10k(RatedPairs):
         Raises:
             DataError: The seed or a fold is outside its range.
         """
-        layout = OfficialLayout("kadid10k", "KADID-10k", "https://database.mmsp-kn.de/kadid-10k-database.html", root)
+        layout = OfficialLayout(
+            "kadid10k",
+            "KADID-10k",
+            "https://database.mmsp-kn.de/kadid-10k-database.html",
+            root,
+            marks=(_LABEL_FILE,),
+            accepts=f"{_LABEL_FILE}, images/I01.png, images/I01_01_01.png",
+        )
         super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
 
     def _read(self) -> Sequence[Entry]:
@@ -70,5 +83,5 @@ class KADID10k(RatedPairs):
         return [self._layout.find(_LABEL_FILE)]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
-        find = self._layout.find
-        return find("images", f"{entry.reference_id}.png"), find("images", f"{entry.id}.png")
+        image = self._layout.image
+        return image("images", f"{entry.reference_id}.png"), image("images", f"{entry.id}.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 from collections import Counter
@@ -17,11 +18,24 @@ from harness.datasets.images import read_image
 from harness.datasets.splits import UNSPLIT, ReferenceSplits
 from harness.files import data_dir, shown
 
+_NAMES_TOLD = 6
+"""Names of a folder that a message lists; of more it says how many there are."""
+
 
 class OfficialLayout:
     """The unpacked folder of one data set; file names are found whatever their case."""
 
-    def __init__(self, name: str, title: str, page: str, root: str | None, *, folder: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        page: str,
+        root: str | None,
+        *,
+        folder: str = "",
+        marks: Sequence[str] = (),
+        accepts: str = "",
+    ) -> None:
         """Nothing is read yet.
 
         Args:
@@ -30,16 +44,48 @@ class OfficialLayout:
             page: Where it is to be had.
             root: The folder; by default `folder` in the data folder.
             folder: Its name there, `name` unless given.
+            marks: Files or folders of which its folder holds at least one; where it does not, a folder in it that does
+                is taken.
+            accepts: What it may hold, for messages, such as ``dmos.csv, images/I01.png``.
         """
         self.name = name
-        self.root = Path(root).expanduser() if root is not None else data_dir() / (folder or name)
+        self.given = Path(root).expanduser() if root is not None else data_dir() / (folder or name)
         self.mend = f"Unpack {title} again."
+        self._marks = marks
+        self._accepted = f"It is read as: {accepts}. " if accepts else ""
         self._get_it = (
             f"Download {title} ({page}), unpack it, and give its folder as root: or put it into "
             f"$ROBUSTIQA_DATA_DIR/{folder or name}."
         )
         self._listings: dict[Path, dict[str, Path]] = {}
         self._looked_at: dict[Path, None] = {}
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder that was given, or the one in it that holds the set, as an archive unpacks it.
+
+        Raises:
+            DataError: The folder cannot be read, or several in it hold such a set.
+        """
+        if not self._marks or self._marked(self.given):
+            return self.given
+        # Names with a suffix are files: thousands of them need not be looked at one by one.
+        inside = [path for path in self.listing(self.given).values() if not path.suffix]
+        found = [path for path in inside if self._marked_inside(path)]
+        if len(found) > 1:
+            raise DataError(
+                f"Data set {self.name}: {' and '.join(shown(path) for path in found)} both hold such a set. "
+                "Give one of them as root."
+            )
+        return found[0] if found else self.given
+
+    def _marked(self, folder: Path) -> bool:
+        return any(mark.lower() in self.listing(folder) for mark in self._marks)
+
+    def _marked_inside(self, folder: Path) -> bool:
+        with contextlib.suppress(DataError):  # a folder beside the set that may not be read
+            return folder.is_dir() and self._marked(folder)
+        return False
 
     def find(self, *parts: str) -> Path:
         """A file or folder below the root.
@@ -51,9 +97,27 @@ class OfficialLayout:
         for part in parts:
             found = self.listing(place).get(part.lower())
             if found is None:
-                raise DataError(f"Data set {self.name}: {part} is missing in {shown(place)}. {self._get_it}")
+                raise DataError(
+                    f"Data set {self.name}: {part} is missing in {shown(place)}, which {self._held(place)}. "
+                    f"{self._accepted}{self._get_it}"
+                )
             place = found
         return place
+
+    def image(self, *parts: str) -> Path:
+        """An image below the root, or where it should be: an incomplete set is told when it is read, or counted.
+
+        Raises:
+            DataError: Its folder is missing or cannot be read.
+        """
+        folder = self.find(*parts[:-1])
+        return self.listing(folder).get(parts[-1].lower(), folder / parts[-1])
+
+    def _held(self, folder: Path) -> str:
+        """What is found in a folder, in words."""
+        names = [path.name for path in self.listing(folder).values()]
+        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+        return f"holds {', '.join(names[:_NAMES_TOLD])}{more}" if names else "is empty"
 
     def listing(self, folder: Path) -> Mapping[str, Path]:
         """Lower-case name -> path of everything in a folder.
@@ -214,7 +278,7 @@ class RatedPairs(Dataset):
 
     def fingerprint(self) -> str:
         """Hash of the label files and of the names and sizes of all images; reads no pixel."""
-        folders = {"/".join(parts): self._layout.find(*parts) for parts in self.folders}
+        folders = {"/".join(parts): self._layout.find(*parts) for parts in self._folders()}
         return self._layout.fingerprint(self._labels(), folders)
 
     def files(self) -> Sequence[Path]:
@@ -222,10 +286,10 @@ class RatedPairs(Dataset):
         return self._layout.files()
 
     def image_files(self, entry: Entry) -> Sequence[Path]:
-        """Reference and distorted image of an entry.
+        """Reference and distorted image of an entry, whether they are there or not.
 
         Raises:
-            DataError: One is missing.
+            DataError: Their folder is missing.
         """
         return self._paths(entry)
 
@@ -237,12 +301,16 @@ class RatedPairs(Dataset):
         """Every entry, after filters."""
         raise NotImplementedError
 
+    def _folders(self) -> Sequence[tuple[str, ...]]:
+        """`folders`, of a set whose layouts have others those of the layout that is found."""
+        return self.folders
+
     def _labels(self) -> Sequence[Path]:
         """The label files, in a fixed order."""
         raise NotImplementedError
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
-        """Reference and distorted image of an entry."""
+        """Reference and distorted image of an entry, by `OfficialLayout.image`."""
         raise NotImplementedError
 
 

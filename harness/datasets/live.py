@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from harness.contracts import DataError, Entry, register
 from harness.datasets.layout import OfficialLayout, RatedPairs
+from harness.datasets.splits import UNSPLIT
+from harness.files import shown
 
 COUNTS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
 """Images of each distortion type, in the order of the label files."""
 
 _LOWEST, _HIGHEST = -5.0, 115.0
+_NAMES = "refnames_all.mat"
+_SCORES: Mapping[str, tuple[str, str]] = {
+    "dmos": ("dmos.mat", "dmos"),
+    "realigned": ("dmos_realigned.mat", "dmos_new"),
+}
+"""Value of the parameter `labels` -> the file, and the variable in it that holds the scores."""
 
 
 @register("live")
 class LIVE(RatedPairs):
     """29 references, five distortion types, 779 images with difference scores (DMOS), **lower is better**.
 
-    The label files list 982 images; the 203 marked as undistorted copies (``orgs``) are left out. DMOS is nominally
-    0..100, and where scores were realigned some lie a little outside. So that none is clipped and the scale stays
-    linear, ``opinion`` is (115 - dmos) / 120 whatever the split: 0..100 becomes .96 to .125. The release grades no
-    levels, so an entry has none. The references include the Kodak photographs that TID2013 has too.
+    The label files list 982 images; the 203 marked as undistorted copies (``orgs``) are left out. There are two sets of
+    scores: those of ``dmos.mat`` lie in 0..84.49, the realigned ones of ``dmos_realigned.mat`` in -2.64..111.77, and
+    most published correlations are with the latter. So that none is clipped and both are on one linear scale,
+    ``opinion`` is (115 - dmos) / 120 whatever the split: 0..100 becomes .96 to .125. The release grades no levels, so
+    an entry has none. The references include the Kodak photographs that TID2013 has too.
     """
 
     version: ClassVar[int] = 1
     folders: ClassVar[tuple[tuple[str, ...], ...]] = (("refimgs",), *((name,) for name in COUNTS))
+    neutral: ClassVar[Mapping[str, Any]] = {**UNSPLIT, "labels": "dmos"}
 
     def __init__(
-        self, *, root: str | None = None, split_seed: int | None = None, folds: int | None = None, fold: int = 0
+        self,
+        *,
+        root: str | None = None,
+        labels: Literal["dmos", "realigned"] = "dmos",
+        split_seed: int | None = None,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
-        """Choose the folder, and how to split what it holds.
+        """Choose the folder, the scores, and how to split what it holds.
 
         Args:
-            root: Folder that holds ``dmos.mat`` and ``refnames_all.mat``; by default ``live`` in the data folder.
+            root: Folder that holds ``dmos.mat`` or ``dmos_realigned.mat``, and ``refnames_all.mat``; by default
+                ``live`` in the data folder.
+            labels: The scores of ``dmos.mat``, or those of ``dmos_realigned.mat``.
             split_seed: Seed of splits train, val and test, 6:2:2 by reference; without it and `folds` all is one.
             folds: Number of folds by reference, 3 or more: train, val and test are made of them.
             fold: The fold that is test, from 0; the next one is val.
@@ -43,13 +61,24 @@ class LIVE(RatedPairs):
             DataError: The seed or a fold is outside its range.
         """
         page = "https://live.ece.utexas.edu/research/quality/subjective.htm"
-        super().__init__(
-            OfficialLayout("live", "LIVE release 2", page, root), split_seed=split_seed, folds=folds, fold=fold
+        layout = OfficialLayout(
+            "live",
+            "LIVE release 2",
+            page,
+            root,
+            marks=(*(file for file, _ in _SCORES.values()), _NAMES),
+            accepts=f"dmos.mat or dmos_realigned.mat, {_NAMES}, refimgs/bikes.bmp, and img1.bmp in {', '.join(COUNTS)}",
         )
+        super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
+        self._file, self._variable = _SCORES[labels]
+
+    def label_source(self) -> str:
+        """The file that the scores are of."""
+        return self._file
 
     def _read(self) -> Sequence[Entry]:
         scores, names = self._labels()
-        dmos, copies = self._array(scores, "dmos"), self._array(scores, "orgs")
+        dmos, copies = self._array(scores, self._variable), self._array(scores, "orgs")
         references = self._array(names, "refnames_all")
         images = [(group, number) for group, count in COUNTS.items() for number in range(1, count + 1)]
         entries = []
@@ -94,9 +123,16 @@ class LIVE(RatedPairs):
         return values
 
     def _labels(self) -> Sequence[Path]:
-        return [self._layout.find("dmos.mat"), self._layout.find("refnames_all.mat")]
+        held = self._layout.listing(self._layout.root)
+        for labels, (file, _) in _SCORES.items():
+            if self._file not in held and file in held:
+                raise DataError(
+                    f"Data set live: {shown(self._layout.root)} holds {file}, and {self._file} is missing. These are "
+                    f"two sets of scores: say 'labels: {labels}' to take those of {file}, or add {self._file}."
+                )
+        return [self._layout.find(self._file), self._layout.find(_NAMES)]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
         folder, stem = entry.id.split("/")
-        find = self._layout.find
-        return find("refimgs", f"{entry.reference_id}.bmp"), find(folder, f"{stem}.bmp")
+        image = self._layout.image
+        return image("refimgs", f"{entry.reference_id}.bmp"), image(folder, f"{stem}.bmp")

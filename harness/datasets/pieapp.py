@@ -23,7 +23,13 @@ class PieAPPFolder(OfficialLayout):
     def __init__(self, name: str, root: str | None) -> None:
         """See `OfficialLayout`."""
         page = "https://github.com/prashnani/PerceptualImageError"
-        super().__init__(name, "PieAPP", page, root, folder="pieapp")
+        lists = tuple(f"{split}_reference_list.txt" for split in ("train", "val", "test"))
+        accepts = (
+            "test_reference_list.txt, labels/test/ref_161_per_image_score.csv and ref_161_pairwise_labels.csv, "
+            "reference_images/test/ref_161.png, distorted_images/test/ref_161/distort_161_TYPE_inter_0.png, "
+            "and likewise train and val"
+        )
+        super().__init__(name, "PieAPP", page, root, folder="pieapp", marks=lists, accepts=accepts)
 
     def references(self, split: str) -> Sequence[str]:
         """Names of the references of a split, without suffix.
@@ -107,14 +113,14 @@ class PieAPP(Dataset):
         return self._layout.images(ref=ref, dist=dist)
 
     def image_files(self, entry: Entry) -> Sequence[Path]:
-        """Reference and distorted image of an entry.
+        """Reference and distorted image of an entry, whether they are there or not.
 
         Raises:
-            DataError: One is missing.
+            DataError: Their folder is missing.
         """
-        find, name = self._layout.find, entry.reference_id
-        ref = find("reference_images", "test", f"{name}.png")
-        return ref, find("distorted_images", "test", name, f"{entry.id}.png")
+        image, name = self._layout.image, entry.reference_id
+        ref = image("reference_images", "test", f"{name}.png")
+        return ref, image("distorted_images", "test", name, f"{entry.id}.png")
 
     def fingerprint(self) -> str:
         """Hash of the label files and of the names and sizes of the test images; reads no pixel."""

@@ -63,15 +63,15 @@ class PieAPP2AFC(Dataset):
         return self._layout.images(ref=ref, p0=p0, p1=p1)
 
     def image_files(self, entry: Entry) -> Sequence[Path]:
-        """Reference, p0 and p1 of an entry.
+        """Reference, p0 and p1 of an entry, whether they are there or not.
 
         Raises:
-            DataError: One is missing.
+            DataError: Their folder is missing.
         """
-        find, split, name = self._layout.find, entry.id.partition("/")[0], entry.reference_id
-        _, *images = self._triplets(split, name)[entry.id]
-        distorted = [find("distorted_images", split, name, f"{image}.png") for image in images]
-        return [find("reference_images", split, f"{name}.png"), *distorted]
+        image, split, name = self._layout.image, entry.id.partition("/")[0], entry.reference_id
+        _, *patches = self._triplets(split, name)[entry.id]
+        distorted = [image("distorted_images", split, name, f"{patch}.png") for patch in patches]
+        return [image("reference_images", split, f"{name}.png"), *distorted]
 
     def fingerprint(self) -> str:
         """Hash of the label files and of the names and sizes of all images; reads no pixel."""

@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from harness.contracts import DataError, Entry, register
+from harness.contracts import Entry, register
 from harness.datasets.layout import OfficialLayout, RatedPairs
-from harness.files import shown
 
 _LINE = re.compile(r"(?P<stem>(?P<reference>A\d{4})_(?P<kind>\d\d)_\d\d)\.bmp\s*,\s*(?P<elo>\S+)", re.IGNORECASE)
-_DISTORTED = re.compile(r"train_dist(_?\d+)?|distortion_\d+")
+_DISTORTED = re.compile(r"train_dist?(_?\d+)?|distortion_?\d+|dist_imgs")
 _LOWEST, _HIGHEST = 800.0, 2000.0
 
 
@@ -25,8 +24,8 @@ class PIPAL(RatedPairs):
     by reference, never the challenge's own val and test, and figures on these are not comparable. Elo scores have
     no bounds: ``opinion`` is (elo - 800) / 1200, whatever the split, a range of 600 around the initial 1400 that
     encloses the labels (about 900 to 1850). ``group`` is one of seven distortion types, 00 to 06; the numbers within
-    one are no levels. Distorted images may lie in ``Train_Dist`` or, as the archives unpack, in ``Distortion_1`` to
-    ``Distortion_4``.
+    one are no levels. Distorted images may lie in ``Train_Dist``, ``Train_Dis`` or ``Dist_Imgs`` or, as the archives
+    unpack, in ``Distortion_1`` to ``Distortion_4``, each of them once more in a folder of such a name.
     """
 
     version: ClassVar[int] = 1
@@ -46,12 +45,22 @@ class PIPAL(RatedPairs):
             DataError: The seed or a fold is outside its range.
         """
         page = "https://www.jasongt.com/projectpages/pipal.html"
-        super().__init__(OfficialLayout("pipal", "PIPAL", page, root), split_seed=split_seed, folds=folds, fold=fold)
+        layout = OfficialLayout(
+            "pipal",
+            "PIPAL",
+            page,
+            root,
+            marks=("Train_Label",),
+            accepts="Train_Label/A0001.txt, Train_Ref/A0001.bmp, and A0001_00_00.bmp in Train_Dist, Train_Dis, "
+            "Dist_Imgs or Distortion_1 to Distortion_4, also in Distortion_1/Distortion_1",
+        )
+        super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
 
     def fingerprint(self) -> str:
         """Hash of the label files and of the names and sizes of all images; reads no pixel."""
         folders = [self._layout.find("Train_Ref"), *self._distorted]
-        return self._layout.fingerprint(self._labels(), {folder.name.lower(): folder for folder in folders})
+        named = {folder.relative_to(self._layout.root).as_posix().lower(): folder for folder in folders}
+        return self._layout.fingerprint(self._labels(), named)
 
     def _read(self) -> Sequence[Entry]:
         entries: list[Entry] = []
@@ -78,18 +87,19 @@ class PIPAL(RatedPairs):
         return [path for name, path in sorted(listing.items()) if name.endswith(".txt")]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
-        name = f"{entry.id}.bmp".lower()
-        if name not in self._images:
-            places = ", ".join(shown(folder) for folder in self._distorted)
-            raise DataError(f"Data set pipal: {entry.id}.bmp is missing in {places}. {self._layout.mend}")
-        return self._layout.find("Train_Ref", f"{entry.reference_id}.bmp"), self._images[name]
+        name = f"{entry.id}.bmp"
+        distorted = self._images.get(name.lower(), self._distorted[0] / name)
+        return self._layout.image("Train_Ref", f"{entry.reference_id}.bmp"), distorted
 
     @cached_property
     def _distorted(self) -> Sequence[Path]:
         """The folders of distorted images."""
-        listing = self._layout.listing(self._layout.root)
-        found = [path for name, path in sorted(listing.items()) if _DISTORTED.fullmatch(name) and path.is_dir()]
-        return found or [self._layout.find("Train_Dist")]
+        outer = self._distorted_in(self._layout.root) or [self._layout.find("Train_Dist")]
+        return [folder for place in outer for folder in self._distorted_in(place) or [place]]
+
+    def _distorted_in(self, place: Path) -> Sequence[Path]:
+        listing = self._layout.listing(place)
+        return [path for name, path in sorted(listing.items()) if _DISTORTED.fullmatch(name) and path.is_dir()]
 
     @cached_property
     def _images(self) -> Mapping[str, Path]:

@@ -41,6 +41,11 @@ class TID2013(RatedPairs):
     group_names: ClassVar[Mapping[str, str]] = {
         f"{number:02}": f"{number:02} {name}" for number, name in enumerate(_TYPE_NAMES, start=1)
     }
+    levels_not_strength: ClassVar[Mapping[str, str]] = {
+        "15": "blocks of different intensity, in no order",
+        "16": "signed: shifts of −6, 10, −20, 30, −40 grey levels, darker and brighter in turn",
+        "17": "signed: contrast × 0.9, 1.2, 0.75, 1.45, 0.5",
+    }
 
     def __init__(
         self,
@@ -65,7 +70,14 @@ class TID2013(RatedPairs):
         Raises:
             DataError: A type, a reference, the seed or a fold is outside its range.
         """
-        layout = OfficialLayout("tid2013", "TID2013", "https://www.ponomarenko.info/tid2013.htm", root)
+        layout = OfficialLayout(
+            "tid2013",
+            "TID2013",
+            "https://www.ponomarenko.info/tid2013.htm",
+            root,
+            marks=(_LABEL_FILE,),
+            accepts=f"{_LABEL_FILE}, reference_images/I01.BMP, distorted_images/i01_01_1.bmp",
+        )
         super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
         self._types = _checked(types, _TYPES, "types")
         self._references = _checked(references, _REFERENCES, "references")
@@ -85,8 +97,8 @@ class TID2013(RatedPairs):
         return [self._layout.find(_LABEL_FILE)]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
-        find = self._layout.find
-        return find("reference_images", f"{entry.reference_id}.bmp"), find("distorted_images", f"{entry.id}.bmp")
+        image = self._layout.image
+        return image("reference_images", f"{entry.reference_id}.bmp"), image("distorted_images", f"{entry.id}.bmp")
 
     @cached_property
     def _all(self) -> Sequence[Entry]:

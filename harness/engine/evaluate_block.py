@@ -256,6 +256,7 @@ class BlockRun:
             "batch": [result.together] * count,
             "torch": [torch.__version__] * count,
             "device": [device_name(device)] * count,
+            "identical": (batch.dist == batch.ref).flatten(1).all(1).tolist(),
             "status": result.status,
         }
         taken = set(result.notes) & set(EVERY_NAME)

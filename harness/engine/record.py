@@ -2,7 +2,8 @@
 
 Add a column here, and compute it where a block is scored (`harness.engine.evaluate_block`) or, for a label, where
 records are collected (`harness.report.collect`). Store, report and docs/concepts.md take theirs from here. Records
-that were stored before a column was added lack it, and are refused as damaged: raise `PROTOCOL` with it.
+that were stored before a column was added lack it, and are refused as damaged: raise `PROTOCOL` with it, or make it
+`optional`, where what is not known does no harm.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ class Column:
         type: "text", "real" (64-bit float, null where there is none), "whole" (64-bit) or "truth".
         unit: Unit or range, in words; empty where there is none.
         meaning: What it is.
+        optional: Whether records without it are read, as null.
     """
 
     name: str
     type: ColumnType
     unit: str
     meaning: str
+    optional: bool = False
 
 
 STORED: Sequence[Column] = (
@@ -73,6 +76,13 @@ STORED: Sequence[Column] = (
     Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
     Column("torch", "text", "", "version of torch that computed the row"),
     Column("device", "text", "", "where: `cpu`, or the type of accelerator with its name, `cuda NVIDIA H200`"),
+    Column(
+        "identical",
+        "truth",
+        "",
+        "whether the distorted image equals its reference in every pixel; null in records of before this was noted",
+        optional=True,
+    ),
     Column("status", "text", "", "`ok`; `start`: nothing beat the unattacked image; `floor`: restoring did more"),
 )
 """Columns of the record files, in their order; an attack's notes follow them, sorted by name."""

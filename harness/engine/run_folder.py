@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
 _TYPES = {column.name: _ARROW[column.type] for column in STORED}
+_OPTIONAL = frozenset(column.name for column in STORED if column.optional)
 _MADE_FROM = "made-from.txt"
 
 
@@ -157,6 +158,8 @@ class RunFolder:
         except (pa.ArrowException, OSError) as error:
             raise StoreError(f"{path}: damaged records ({error}). Remove the file and run again.") from None
         for name, kind in _TYPES.items():
+            if name in _OPTIONAL and name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), kind))
             if name not in table.column_names or table.schema.field(name).type != kind:
                 raise StoreError(
                     f"{path}: damaged records (no column '{name}' of {kind}). Remove the file and run again."

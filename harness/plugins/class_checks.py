@@ -76,9 +76,12 @@ def _one_of(*known: str) -> _Attribute:
     return (lambda value: value in known), " or ".join(repr(name) for name in known)
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, tuple | list | frozenset | set) and all(isinstance(text, str) for text in value)
+
+
 def _names_of(value: Any, known: Sequence[str] = ()) -> bool:
-    texts = isinstance(value, tuple | list | frozenset | set) and all(isinstance(name, str) for name in value)
-    return texts and bool(value) and (not known or set(value) <= set(known))
+    return _texts(value) and bool(value) and (not known or set(value) <= set(known))
 
 
 _Attribute = tuple[Callable[[Any], bool], str]
@@ -106,6 +109,10 @@ _ATTRIBUTES: Mapping[Kind, Mapping[str, _Attribute]] = {
         "labels": _one_of("human", "proxy", "none"),
         "splits": _SPLITS,
         "neutral": ((lambda value: isinstance(value, Mapping)), "a mapping such as {}"),
+        "levels_not_strength": (
+            (lambda value: isinstance(value, Mapping) and _texts([*value, *value.values()])),
+            'a mapping of groups to reasons such as {"18": "signed: .15 .08 0 -.08 -.15"}',
+        ),
     },
     "recipes": {},
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.report.data import DatasetFacts, RunData
 from harness.statistics import directions
 from harness.statistics.bootstrap import RESAMPLES, Floats, Ints, cluster_codes, weightings
-from harness.suite.cell_names import cell_name
+from harness.suite.cell_names import CLEAN, cell_name
 from harness.wording import counted
 
 State = Literal["ok", "failed", "missing"]
@@ -151,6 +151,10 @@ class Evaluated:
     references: tuple[str, ...]
     groups: tuple[str, ...]
     levels: Floats
+    not_strength: Mapping[str, str]
+    """Group -> why its levels are no strength of distortion; other groups are left out."""
+    identical: Floats
+    """1 where an image equals its reference in every pixel, 0 where it does not, nan where records do not say."""
     opinion: Floats
     judge: Floats
     codes: Ints
@@ -259,6 +263,8 @@ def _evaluated(
         references=tuple(_words(items["reference"])),
         groups=tuple(_words(items["group"])),
         levels=items["level"].to_numpy(dtype=np.float64),
+        not_strength=data.levels_not_strength.get(name, {}),
+        identical=_identical(records, items["item"]),
         opinion=items["opinion"].to_numpy(dtype=np.float64),
         judge=items["judge"].to_numpy(dtype=np.float64),
         codes=codes,
@@ -267,6 +273,13 @@ def _evaluated(
         scorers=scorers,
         seed=data.seed,
     )
+
+
+def _identical(records: pd.DataFrame, items: pd.Series[Any]) -> Floats:
+    """Whether each item equals its reference, 1 or 0; nan where no clean record of it says."""
+    clean = records[records["attack"] == CLEAN]
+    known = clean["identical"].astype(np.float64).groupby(clean["item"]).max()
+    return np.asarray(items.map(known), dtype=np.float64)
 
 
 def _words(column: pd.Series[Any]) -> list[str]:

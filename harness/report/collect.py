@@ -55,6 +55,12 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
             if (text := _weights_text(use, registry))
         },
         group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
+        levels_not_strength={u.label: registry.dataset(u.name).cls.levels_not_strength for u in plan.suite.datasets},
+        label_sources={
+            use.label: source
+            for use in plan.suite.datasets
+            if (source := registry.dataset(use.name).build(use.parameters).label_source())
+        },
         attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
         blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
         lower_is_better=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.higher_is_better],

@@ -84,6 +84,10 @@ class RunData:
     """Metric -> rules of its contract that its probes found broken; metrics that keep all are left out."""
     group_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Data set -> group -> what tables call it; a group without a name is called what the records call it."""
+    levels_not_strength: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Data set -> group -> why its levels are no strength of distortion; other groups are left out."""
+    label_sources: Mapping[str, str] = field(default_factory=dict)
+    """Data set -> which of several published sets of scores its labels are; others are left out."""
     attacks: Mapping[str, AttackFacts] = field(default_factory=dict)
     """Label -> what stands behind it."""
     blind: Sequence[str] = ()

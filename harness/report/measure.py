@@ -255,8 +255,14 @@ def rated_clusters(data: Evaluated) -> Bools:
 
 
 def ordering_rows(data: Evaluated) -> Iterator[Row]:
-    """L-test (order of levels) and D-test (pristine above distorted), clean and attacked."""
-    weaker, stronger = _level_pairs(data)
+    """L-test (order of levels) and D-test (pristine above distorted), clean and attacked.
+
+    Beside the L-test stands the oracle's share: that of the opinions themselves, where they are known.
+    """
+    weaker, stronger = pairs_of_levels(data)
+    distorted = np.flatnonzero(data.identical != 1)
+    places = {"L": weaker, "D": distorted}
+    oracle = {"L": _oracle(data.opinion[weaker], data.opinion[stronger]), "D": np.nan}
 
     def mean(credits: Floats, codes: bootstrap.Ints) -> Measured:
         return float(credits.mean()), bootstrap.resampled_mean(credits, codes, data.multiplicities)
@@ -264,8 +270,8 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
     def levels(low: Floats, high: Floats) -> Measured:
         return mean(ordering.level_credits(low[weaker], high[stronger]), data.codes[weaker])
 
-    def noticed(pristine: Floats, distorted: Floats) -> Measured:
-        return mean(ordering.pristine_credits(pristine, distorted), data.codes)
+    def noticed(pristine: Floats, quality: Floats) -> Measured:
+        return mean(ordering.pristine_credits(pristine[distorted], quality[distorted]), data.codes[distorted])
 
     for scorer in data.scorers:
         settings: list[Setting | None] = [setting for setting in scorer.settings if not setting.control] or [None]
@@ -273,11 +279,11 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
         clean: dict[str, list[Measured]] = {}
         if weaker.size:
             clean["L"] = [levels(draw, draw) for draw in scorer.clean] if whole else []
-        if not np.isnan(scorer.pristine).any():
+        if distorted.size and not np.isnan(scorer.pristine).any():
             clean["D"] = [noticed(*both) for both in zip(scorer.pristine, scorer.clean, strict=True)] if whole else []
         for test, setting in ((test, setting) for setting in settings for test in clean):
-            present = clusters_of(data, data.codes[weaker] if test == "L" else data.codes)
-            known = figure("clean_share", clean[test], present, "share")
+            present = clusters_of(data, data.codes[places[test]])
+            known = {"oracle_share": oracle[test]} | figure("clean_share", clean[test], present, "share")
             if setting is None:
                 yield start_row(data, scorer, None, "", scorer.state, test=test) | known
                 continue
@@ -292,9 +298,23 @@ def ordering_rows(data: Evaluated) -> Iterator[Row]:
             yield row | figure("share", figures, present, "share")
 
 
-def has_levels(data: Evaluated) -> bool:
-    """Whether some reference has one distortion at several levels."""
-    return bool(_level_pairs(data)[0].size)
+def pairs_of_levels(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
+    """The weaker and the stronger image of each pair of the L-test; of groups whose levels are no strength none."""
+    found: tuple[bootstrap.Ints, bootstrap.Ints] = once(data, ("levels",), lambda: _pairs_of_levels(data))
+    return found
+
+
+def _pairs_of_levels(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
+    groups = np.array(data.groups)
+    return ordering.level_pairs(
+        data.references, groups, np.where(np.isin(groups, list(data.not_strength)), np.nan, data.levels)
+    )
+
+
+def _oracle(weaker: Floats, stronger: Floats) -> float:
+    """The L-test's figure of opinions [P]; nan unless every image has one."""
+    known = weaker.size and not np.isnan(weaker + stronger).any()
+    return float(ordering.level_credits(weaker, stronger).mean()) if known else float("nan")
 
 
 def _shift(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str) -> Row:
@@ -372,10 +392,3 @@ def _plccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measur
     """PLCC, likewise."""
     y, weights = data.opinion[items], bootstrap.sample_weights(data.multiplicities, data.codes[items])
     return [(correlation.plcc(x, y), correlation.weighted_plcc(x, y, weights)) for x in draws[:, items]]
-
-
-def _level_pairs(data: Evaluated) -> tuple[bootstrap.Ints, bootstrap.Ints]:
-    found: tuple[bootstrap.Ints, bootstrap.Ints] = once(
-        data, ("levels",), lambda: ordering.level_pairs(data.references, np.array(data.groups), data.levels)
-    )
-    return found

@@ -154,7 +154,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
     parts = [
         f"{facts.name}, split {facts.split}",
         f"{count} {'triplets' if triplets else 'images'}{limit}, {counted(references, 'reference')}{of}",
-        f"{facts.labels} labels" if facts.labels != "none" else "no labels",
+        _labels(data, one),
         f"attacks: {', '.join(attacks)}" if attacks else "no attacks",
         *(["directions: " + ", ".join(meant)] if meant and attacks else []),
         *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
@@ -172,6 +172,13 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         ", ".join(f"{name} {version}" for name, version in data.versions.items()),
     ]
     return "Protocol: " + "; ".join(part for part in parts if part) + "."
+
+
+def _labels(data: RunData, one: Evaluated) -> str:
+    """'human labels of dmos.mat'; without the source where there is but one."""
+    source = data.label_sources.get(one.name, "")
+    kind = f"{one.facts.labels} labels" if one.facts.labels != "none" else "no labels"
+    return f"{kind} of {source}" if source else kind
 
 
 def _floored(data: RunData, attacks: Sequence[str]) -> Sequence[str]:

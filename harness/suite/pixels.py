@@ -150,7 +150,7 @@ def _named(dataset: Dataset, entries: Sequence[Entry]) -> tuple[dict[str, Path],
 
 
 def _files_of(dataset: Dataset, entry: Entry) -> Sequence[Path]:
-    """The files of an entry; none where one is missing, which is told when it is loaded, as any fault of the set is."""
+    """The files of an entry; none where the set cannot say, which is told when it is loaded, as any fault of it is."""
     try:
         return [Path(path) for path in dataset.image_files(entry) or ()]
     except Exception:

@@ -59,6 +59,8 @@ def live(root: Path) -> None:
     for number in (1, 3, 4):
         image(root / f"jp2k/img{number}.bmp", number)
     savemat(root / "dmos.mat", {"dmos": dmos, "orgs": copies})
+    dmos[0, [0, 2, 3]] = 16.25, 111.77, -2.64
+    savemat(root / "dmos_realigned.mat", {"dmos_new": dmos, "orgs": copies, "dmos_std": 0 * dmos + 5})
     savemat(root / "refnames_all.mat", {"refnames_all": references})
 
 
@@ -126,7 +128,24 @@ def pieapp(root: Path) -> None:
     )
 
 
+def tid2013(root: Path) -> None:
+    """Two references, two types, two levels, with names in mixed case."""
+    lines = []
+    for folder in ("Reference_Images", "distorted_images"):
+        (root / folder).mkdir(parents=True)
+    for reference in (1, 25):
+        Image.new("RGB", (8, 6), (90, 80, 70)).save(root / f"Reference_Images/{'iI'[reference < 9]}{reference:02}.BMP")
+        for kind in (8, 24):
+            for level in (1, 2):
+                Image.new("RGB", (8, 6), (90 + level, kind, 70)).save(
+                    root / f"distorted_images/{'Ii'[level % 2]}{reference:02}_{kind:02}_{level}.bmp"
+                )
+                lines.append(f"{9 / level:.5f} I{reference:02}_{kind:02}_{level}.bmp")
+    (root / "MOS_with_names.TXT").write_text("\r\n".join(lines) + "\r\n")
+
+
 TREES = {
+    "tid2013": tid2013,
     "kadid10k": kadid10k,
     "live": live,
     "csiq": csiq,

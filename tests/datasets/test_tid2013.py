@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,9 @@ TEST_DATA = os.environ.get("ROBUSTIQA_TEST_DATA")
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
+def small(tree: Callable[[str], Path]) -> Path:
     """Two references, two types, two levels, with names in mixed case."""
-    root = tmp_path / "tid"
-    lines = []
-    for folder in ("Reference_Images", "distorted_images"):
-        (root / folder).mkdir(parents=True)
-    for reference in (1, 25):
-        Image.new("RGB", (8, 6), (90, 80, 70)).save(root / f"Reference_Images/{'iI'[reference < 9]}{reference:02}.BMP")
-        for kind in (8, 24):
-            for level in (1, 2):
-                Image.new("RGB", (8, 6), (90 + level, kind, 70)).save(
-                    root / f"distorted_images/{'Ii'[level % 2]}{reference:02}_{kind:02}_{level}.bmp"
-                )
-                lines.append(f"{9 / level:.5f} I{reference:02}_{kind:02}_{level}.bmp")
-    (root / "MOS_with_names.TXT").write_text("\r\n".join(lines) + "\r\n")
-    return root
+    return tree("tid2013")
 
 
 def test_entries_and_images_whatever_the_case_of_names(small: Path) -> None:
@@ -59,7 +47,6 @@ def test_filters(small: Path) -> None:
 
 
 def test_default_root_is_in_the_data_folder(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small.rename(small.with_name("tid2013"))
     monkeypatch.setenv("ROBUSTIQA_DATA_DIR", str(small.parent))
     assert len(TID2013().entries("all")) == 8
     monkeypatch.setenv("HOME", str(small.parent))
@@ -74,10 +61,10 @@ def test_missing_parts_name_place_and_cure(small: Path) -> None:
     data = TID2013(root=str(small))
     entry = data.entries("all")[0]
     (small / "distorted_images/i01_08_1.bmp").unlink()
-    with pytest.raises(DataError, match=r"i01_08_1\.bmp is missing in .*distorted_images"):
+    with pytest.raises(DataError, match=r"distorted_images.i01_08_1\.bmp is missing\. Restore the file"):
         data.load(entry)
     (small / "MOS_with_names.TXT").unlink()
-    with pytest.raises(DataError, match=r"mos_with_names\.txt is missing in .*tid\. Download"):
+    with pytest.raises(DataError, match=r"mos_with_names\.txt is missing in .*tid2013, which holds Ref.*Download"):
         TID2013(root=str(small)).entries("all")
 
 

@@ -39,6 +39,11 @@ def test_psnr_agrees_with_human_scores_as_published(run, test_data, tmp_path):
     (types,) = [t for t in result.tables if t.name == "per_type"]
     blur = types.frame[types.frame["type_name"] == "08 Gaussian blur"].iloc[0]
     assert abs(blur["srocc"] - 0.967) < 0.001 and blur["references"] == 24
+    (order,) = [t for t in result.tables if t.name == "ordering"]
+    share = order.frame.set_index("test")["oracle_share"]["L"]
+    assert share == 239 / 240, "of the pairs of blur, one is seen the other way round by people"
+    told = " ".join(order.notes)
+    assert all(name in told for name in ("16 Mean shift (signed", "17 Contrast change (signed", "human opinion scores"))
 
 
 QUICK = """
