@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.statistics.directions import TRIPLETS
-from harness.suite.model import NO_FLOOR
+from harness.suite.model import NO_FLOOR, Adjustment
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,12 @@ class RunData:
     """Metrics that are not differentiable."""
     which: str = "both"
     """Of a triplet's patches, those that are attacked: both, preferred_down, rejected_up or p0."""
+    contrasts: Sequence[tuple[str, str]] = ()
+    """(label of a metric, label of another) whose ranks are compared; empty for every two metrics without a defense."""
+    adjust: Adjustment = "holm"
+    """How p-values of several contrasts are adjusted."""
+    margin: float = 0.0
+    """Difference of opinions that a pair must exceed to count in pair accuracy."""
     precision: str = "fp32"
     """In which white-box attacks searched."""
     verdicts: bool = True

@@ -62,7 +62,7 @@ Maker = Callable[[RunData, Evaluated], Table | None]
 """Makes the table of one data set, or None where it does not apply."""
 
 
-def table(name: str, *, explains: str, place: int = 1000) -> Callable[[Maker], Maker]:
+def table(name: str, *, explains: str, place: int = 1000, default: bool = True) -> Callable[[Maker], Maker]:
     """Decorator that makes a function a table of the report; one file in `harness/report/tables/`, and no other edit.
 
     All arguments are literals: suites are checked against the names, and the suite reference is written, without
@@ -72,6 +72,7 @@ def table(name: str, *, explains: str, place: int = 1000) -> Callable[[Maker], M
         name: What suites ask for under ``tables:``, and the name of its files.
         explains: What it shows, for the suite reference.
         place: Where it stands in a report: smaller numbers come first.
+        default: Whether it is made where a suite does not say which tables it wants.
     """
 
     def mark(maker: Maker) -> Maker:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from harness.suite.strict_yaml import Problem, YamlPath
-from harness.suite.tables import table_names
+from harness.suite.tables import table_sources
 from harness.wording import did_you_mean, quoted
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
@@ -98,6 +98,12 @@ class _Transfer(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
     source: str = pydantic.Field(description="Label of the metric that is attacked.")
     scorer: str = pydantic.Field(description="Label of the metric that scores the attacked images.")
+
+
+class _Contrast(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    a: str = pydantic.Field(description="Label of a metric, or `LABEL@DEFENSE` for it under one of the defenses.")
+    b: str = pydantic.Field(description="Another; the difference is a minus b.")
 
 
 class _Exclusion(pydantic.BaseModel):
@@ -205,13 +211,31 @@ class SuiteFile(pydantic.BaseModel):
         "a batch's size may change the last digits.",
     )
     tables: list[str] = pydantic.Field(
-        default=list(table_names()),
-        description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them.",
+        default=[source.name for source in table_sources() if source.default],
+        description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them, "
+        "those among them that are only made on request.",
     )
     transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(
         default=[],
         description="Attack one metric and score the images with another, both without a defense. `all` in place of a "
         "list is every ordered pair of metrics.",
+    )
+    contrasts: list[_Contrast] = pydantic.Field(
+        default=[],
+        description="The metrics whose SROCC the table `ranks` compares, such as `{a: ssim, b: psnr}`: the fewer "
+        "questions are asked, the smaller the differences that can be told. Default: every two metrics, without "
+        "defenses.",
+    )
+    adjust: Literal["holm", "bh"] = pydantic.Field(
+        default="holm",
+        description="How p-values are adjusted for the number of contrasts of a condition. `holm`: one false "
+        "difference among all of them has a chance of 5 %. `bh` (Benjamini and Hochberg): of the differences found, "
+        "5 % are false in the mean.",
+    )
+    margin: Annotated[float, pydantic.Field(ge=0, lt=1)] = pydantic.Field(
+        default=0.0,
+        description="Robust pair accuracy counts pairs whose opinions, in [0, 1], differ by more than this: `0.1` "
+        "leaves out pairs that people hardly tell apart. No part of identity.",
     )
     verdicts: Annotated[bool | int, pydantic.BeforeValidator(_verdicts_asked)] = pydantic.Field(
         default=True,
@@ -290,7 +314,7 @@ def _problem(error: Any, value: Any) -> Problem:
         near = did_you_mean(str(path[-1]), ["linf", "l2"])
         return Problem(path, f"unknown key '{path[-1]}'.{near}", on_key=True)
     if error["type"] == "extra_forbidden":
-        inner = _Exclusion if path[0] == "exclude" else _Transfer
+        inner = {"exclude": _Exclusion, "contrasts": _Contrast}.get(str(path[0]), _Transfer)
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
         return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
     if error["type"] == "missing":

@@ -165,6 +165,9 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         directions=tuple(directions or file.directions),
         tables=tuple(tables or file.tables),
         transfer=tuple(pairs),
+        contrasts=tuple((one.a, one.b) for one in file.contrasts),
+        adjust=file.adjust,
+        margin=file.margin,
         which=file.which,
         precision=file.precision,
         batch_budgets=file.batch_budgets,
@@ -253,8 +256,26 @@ def _unknown_transfers(file: SuiteFile, labels: Sequence[str]) -> Iterator[Probl
             )
 
 
+def _contrasts_of_nothing(suite: Suite) -> Iterator[Problem]:
+    """Contrasts with a metric that is not there, of one with itself, or made twice: p-values go by their number."""
+    known, seen = suite.contrast_names, set()
+    for i, pair in enumerate(suite.contrasts):
+        for key, name in zip(("a", "b"), pair, strict=True):
+            if name not in known:
+                yield Problem(("contrasts", i, key), f"no metric '{name}' in this suite.{did_you_mean(name, known)}")
+        if pair[0] == pair[1]:
+            yield Problem(("contrasts", i), f"'{pair[0]}' is compared with itself. Remove it, or name another metric.")
+        elif frozenset(pair) in seen:
+            yield Problem(("contrasts", i), f"'{pair[0]}' and '{pair[1]}' are compared twice. Remove one.")
+        seen.add(frozenset(pair))
+    if suite.contrasts and suite.tables and "ranks" not in suite.tables:
+        cure = "Add 'ranks' to the tables, or remove the key."
+        yield Problem(("contrasts",), f"they are for the table 'ranks', which is not asked for. {cure}", True)
+
+
 def _combinations(placed: Mapping[str, _Placed], suite: Suite, registry: Registry) -> Iterator[Problem]:
     """What is right by itself and does not go together."""
+    yield from _contrasts_of_nothing(suite)
     yield from _budgets_without_use(placed["attacks"], suite)
     yield from _attacks_without_use(placed, suite, registry)
     yield from _tables_without_use({use.shape for _, use in placed["datasets"]}, suite)

@@ -30,12 +30,14 @@ class TableSource:
         explains: What it shows.
         place: Where it stands in a report: smaller numbers come first.
         module: Where its maker is.
+        default: Whether it is made where a suite does not say which tables it wants.
     """
 
     name: str
     explains: str
     place: int
     module: str
+    default: bool = True
 
 
 @functools.cache
@@ -66,7 +68,8 @@ def _in_file(file: Path) -> Iterator[TableSource]:
     try:
         for call in decorators(file.read_text(encoding="utf-8"), "table", over="def"):
             name, given = ast.literal_eval(call.args[0]), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-            yield TableSource(str(name), str(given["explains"]), int(given.get("place", LAST)), module)
+            place, default = int(given.get("place", LAST)), bool(given.get("default", True))
+            yield TableSource(str(name), str(given["explains"]), place, module, default)
     except SyntaxError as error:
         raise PluginError(f"{file}: line {error.lineno}: {error.msg}. Mend the file, or take it away.") from error
     except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
