@@ -14,15 +14,13 @@ from harness.report.measure import attacked_sroccs, clean_sroccs, rated_clusters
 from harness.report.rows import Bools, Measured, Row, figure, start_row
 from harness.statistics.bootstrap import Floats
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
-from harness.statistics.ranking import ADJUSTMENTS, ALPHA, Difference, difference, letters, stability
+from harness.statistics.ranking import ADJUSTMENTS, APART, Difference, difference, letters, stability, verdict
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import Adjustment
 from harness.wording import NO_DEFENSE, attack_text, joined, trained_name
 
 METRIC, CONTRAST, ORDER = "metric", "contrast", "order"
 """What a row is: a metric with its group, one metric less another, or the order of all."""
-APART, ALIKE, DESCRIPTIVE = "told apart", "not told apart", "descriptive"
-"""What is said of a contrast; of fewer clusters than intervals need, nothing is claimed."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,8 @@ def _rows(
     found = {(a, b): _difference(known[a], known[b], present) for a, b in family}
     adjusted = dict(zip(found, ADJUSTMENTS[adjust]([one.p for one in found.values()]).tolist(), strict=True))
     claims = int(present.sum()) >= DESCRIPTIVE_BELOW
-    apart = [pair for pair, p in adjusted.items() if claims and p < ALPHA]
+    verdicts = {pair: verdict(p, claims) for pair, p in adjusted.items()}
+    apart = [pair for pair, told in verdicts.items() if told == APART]
     groups = {} if contrasts or not claims else _groups(list(known), apart)
     for one in ranked:
         better = [b if found[a, b].value < 0 else a for a, b in apart if one.name in (a, b)]
@@ -140,9 +139,8 @@ def _rows(
         row |= figure("srocc", one.draws, present, "correlation")
         yield row | {"group": groups.get(one.name, ""), "beaten_by": joined([b for b in better if b != one.name])}
     for pair, one in found.items():
-        told = (APART if pair in apart else ALIKE) if claims else DESCRIPTIVE
         start = _start(data, condition, CONTRAST, pair[0], known[pair[0]].scorer, "ok") | {"against": pair[1]}
-        yield start | _figures(one) | {"p_adjusted": adjusted[pair], "contrasts": len(found), "verdict": told}
+        yield start | _figures(one) | {"p_adjusted": adjusted[pair], "contrasts": len(found), "verdict": verdicts[pair]}
     if not contrasts and len(known) > 1:
         means = [one.mean for one in known.values()]
         resampled = np.stack([spread[data.clusters :] for _, spread in means])

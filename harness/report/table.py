@@ -14,7 +14,7 @@ from harness.report.layout import Layout, attack_of
 from harness.report.rows import Row
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import CLEAN
-from harness.suite.model import NO_FLOOR
+from harness.suite.model import LEAST_RATED, NO_FLOOR
 from harness.wording import BROKEN, MISSING, budget_text, counted
 
 ASSUMPTION = "Opinions are taken not to change within the budget."
@@ -101,6 +101,8 @@ def make_table(
     elif one.clusters < DESCRIPTIVE_BELOW:
         noun = one.facts.cluster_noun
         extra.append(f"Fewer than {DESCRIPTIVE_BELOW} {noun}s: intervals are descriptive and claim no coverage.")
+    if one.facts.kind == "pairs" and one.facts.labels != "none" and not has_opinions(one):
+        extra.append(f"Fewer than {LEAST_RATED} images with opinions: no correlations and no tables made of them.")
     if any(row["state"] == "missing" for row in rows):
         extra.append(f"{MISSING}: not run.")
     if any(row["state"] == "failed" for row in rows):
@@ -159,6 +161,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
         *(["white-box attacks searched in bf16, scored in fp32"] if data.precision == "bf16" and settings else []),
+        *([f"pair accuracy of pairs whose opinions differ by more than {one.margin:g}"] if one.margin else []),
         *_floored(data, attacks),
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
@@ -201,4 +204,4 @@ def labels_text(one: Evaluated) -> str:
 
 def has_opinions(one: Evaluated) -> bool:
     """Whether there are enough opinions to correlate with."""
-    return one.facts.labels != "none" and int((~np.isnan(one.opinion)).sum()) >= 3
+    return one.facts.labels != "none" and int((~np.isnan(one.opinion)).sum()) >= LEAST_RATED

@@ -25,6 +25,10 @@ PAPER_LEAST = 0.01
 """Median difference of SROCC that the paper's rule asks for."""
 
 
+APART, ALIKE, DESCRIPTIVE = "told apart", "not told apart", "descriptive"
+"""What is said of a contrast; of fewer clusters than intervals need, nothing is claimed."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A figure of one metric less the same figure of another."""
@@ -79,6 +83,16 @@ def detectable(error: float, clusters: int) -> float:
     if clusters < 2:
         return float("nan")
     return float(special.stdtrit(clusters - 1, [1 - ALPHA / 2, POWER]).sum()) * error
+
+
+def verdict(p: float, claims: bool) -> str:
+    """What is said of a contrast.
+
+    Args:
+        p: Its p-value, adjusted; nan where none is known.
+        claims: Whether there are clusters enough to claim anything.
+    """
+    return (APART if p < ALPHA else ALIKE) if claims else DESCRIPTIVE
 
 
 def benjamini_hochberg(p: Sequence[float]) -> Floats:

@@ -287,6 +287,12 @@ _PATTERNS = {
     _LABEL: "should be text without a slash",
 }
 
+_OF_TWO: Mapping[str, str] = {
+    "transfer": "{source: METRIC, scorer: METRIC}",
+    "contrasts": "{a: METRIC, b: METRIC}",
+}
+"""How each entry of a key is written that names two metrics."""
+
 _KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_type": lambda c: "should be text",
     "int_type": lambda c: "should be a whole number",
@@ -317,6 +323,8 @@ def _problem(error: Any, value: Any) -> Problem:
         inner = {"exclude": _Exclusion, "contrasts": _Contrast}.get(str(path[0]), _Transfer)
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
         return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
+    if len(path) == 2 and path[0] in _OF_TWO and error["type"].startswith("model_"):
+        return Problem(path, f"should be {_OF_TWO[str(path[0])]}, got {quoted(error['input'])}.")
     if error["type"] == "missing":
         return Problem(path[:-1], f"the key '{path[-1]}' is missing. Add it.")
     return Problem(path, f"{worded(error)}, got {quoted(error['input'])}.")

@@ -25,6 +25,9 @@ Floor = Literal["none", "restore"]
 """What a result is compared with beside the start: nothing, or the ball's point nearest to the reference."""
 NO_FLOOR: Floor = "none"
 
+LEAST_RATED = 3
+"""Images with opinions that a correlation needs."""
+
 
 @dataclass(frozen=True)
 class Use:

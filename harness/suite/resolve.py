@@ -20,7 +20,7 @@ from harness.suite.conditions import Condition, Exclusion
 from harness.suite.defense_entries import defense_entry, with_weights
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, metric_entry
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_defense, as_entry, read_file
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, too_few_queries
+from harness.suite.model import LEAST_RATED, AttackUse, DatasetUse, DefenseUse, MetricUse, Suite, too_few_queries
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
 from harness.suite.tables import table_names
@@ -39,6 +39,8 @@ _ENTRIES: Mapping[str, _Entry] = {
     "defenses": defense_entry,
     "attacks": attack_entry,
 }
+_OF_OPINIONS = {"srocc", "ranks", "agreement", "pair_accuracy", "per_type", "frontier"}
+"""Tables that are not made of fewer rated images than a correlation needs."""
 _BASE = DefenseUse("base", (), "none", 1, 1)
 
 
@@ -322,6 +324,12 @@ def _tables_without_use(shapes: set[str], suite: Suite) -> Iterator[Problem]:
     if (shapes, two_afc) in (({"triplets"}, {False}), ({"pairs"}, {True})):
         kind = "two_afc is for triplets" if shapes == {"pairs"} else "triplets have only two_afc"
         yield Problem(("tables",), f"none of these tables can be made of these data sets: {kind}.", True)
+    if suite.limit is not None and suite.limit < LEAST_RATED and suite.tables and {*suite.tables} <= _OF_OPINIONS:
+        yield Problem(
+            ("limit",),
+            f"no correlation is defined for fewer than {LEAST_RATED} images, and these tables have nothing else. "
+            f"Raise it to {LEAST_RATED} or more.",
+        )
     if suite.verdict_samples and "verdicts" not in suite.tables:
         cure = "Add 'verdicts' to the tables, or remove the key."
         yield Problem(("verdicts",), f"its cells are for a table that is not asked for. {cure}", True)

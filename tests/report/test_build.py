@@ -90,11 +90,16 @@ def test_draws_are_averaged_and_their_spread_is_shown(run, tables):
     assert "draw sd" in shown["ε 8/255"]
 
 
-def test_robust_pair_accuracy_equals_a_loop(run, tables):
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+def test_robust_pair_accuracy_equals_a_loop(run, margin):
     up, down = cell(run), cell(run, sign=-1)
     y, low, high, clean = (one.to_numpy() for one in (up.opinion, down.attacked, up.attacked, up.clean))
-    pairs = y[:, None] > y[None, :]
-    frame = tables["pair_accuracy", "mini"].frame
+    pairs = y[:, None] > y[None, :] + margin
+    (table,) = build_tables(dataclasses.replace(run, tables=["pair_accuracy"], margin=margin))
+    assert (
+        ("differ by more than 0.1" in table.protocol) == ("differ by more than 0.1" in table.notes[0]) == (margin > 0)
+    )
+    frame = table.frame
     for attacked, better, worse in (
         ("both", low, high),
         ("worse one up", clean, high),

@@ -10,7 +10,6 @@ from harness.report.data import RunData
 from harness.report.layout import Layout, figure_text, stated
 from harness.report.ranking import (
     CONTRAST,
-    DESCRIPTIVE,
     METRIC,
     ORDER,
     compared,
@@ -20,6 +19,7 @@ from harness.report.ranking import (
 from harness.report.rows import Row
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
+from harness.statistics.ranking import DESCRIPTIVE
 from harness.suite.cell_names import CLEAN
 from harness.wording import MISSING, UNDEFINED, budget_text, counted, joined, marked, number, p_text, with_interval
 
