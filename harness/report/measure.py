@@ -67,7 +67,7 @@ def clean_sroccs(data: Evaluated, scorer: ScorerGrid) -> list[Measured]:
     """SROCC of clean quality with the opinions, of each draw; none where the scorer failed."""
     if scorer.state != "ok":
         return []
-    found: list[Measured] = once(data, ("srocc", scorer, None, ""), partial(_sroccs, data, _rated(data), scorer.clean))
+    found: list[Measured] = once(data, ("srocc", scorer, None, ""), partial(_sroccs, data, rated(data), scorer.clean))
     return found
 
 
@@ -82,7 +82,7 @@ def attacked_sroccs(
         directions: Directions wanted.
         honest: Whether the honest reference is told of as an attack is.
     """
-    measure = partial(_sroccs, data, _rated(data))
+    measure = partial(_sroccs, data, rated(data))
     more = (*scorer.furthest, *(scorer.honest if honest else ()))
     over_all: dict[tuple[str, float, str], list[Correlated]] = {}
     for setting, direction in in_order(scorer, directions, more):
@@ -148,7 +148,7 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     Clean figures are rows of their own, with attack "clean". A row's images, references, clusters and mark of its
     interval are its type's; resamples are those of every other table, seen where the type has images.
     """
-    places = {ALL_TYPES: _rated(data)} | rated_types(data)
+    places = {ALL_TYPES: rated(data)} | rated_types(data)
 
     def figures(scorer: ScorerGrid, setting: Setting | None, direction: str, draws: Floats, name: str) -> _OfType:
         srocc, plcc = (partial(measure, data, places[name], draws) for measure in (_sroccs, _plccs))
@@ -181,7 +181,7 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
 
 def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
     """Distortion type -> its items with opinions, for types of at least 8 of them from at least 5 references."""
-    known, groups = _rated(data), np.array(data.groups, dtype=object)
+    known, groups = rated(data), np.array(data.groups, dtype=object)
     parts = {name: known[groups[known] == name] for name in dict.fromkeys(groups.tolist()) if name}
     kept = [
         name
@@ -198,7 +198,7 @@ def references_of(data: Evaluated, items: bootstrap.Ints) -> int:
 
 def small_types(data: Evaluated) -> list[str]:
     """Types that have opinions, but too few images or references to correlate within."""
-    groups = {data.groups[item] for item in _rated(data)} - {""}
+    groups = {data.groups[item] for item in rated(data)} - {""}
     return sorted(groups - set(rated_types(data)), key=_by_number)
 
 
@@ -268,21 +268,21 @@ def frontier_measures(
 
 def _pairs(data: Evaluated, better: Floats, worse: Floats) -> Measured:
     """Pair accuracy with these qualities of the better and of the worse image, each of shape [N]."""
-    counts = _opinion_pairs(data).counts(better, worse)
+    counts = opinion_pairs(data, data.margin).counts(better, worse)
     return counts.accuracy(), counts.resampled(data.multiplicities)
 
 
-def _opinion_pairs(data: Evaluated) -> pairs.OpinionPairs:
-    """The pairs of images that the opinions order, whatever the metric and the attack."""
+def opinion_pairs(data: Evaluated, margin: float = 0.0) -> pairs.OpinionPairs:
+    """The pairs of images that the opinions order by more than a margin, whatever the metric and the attack."""
     found: pairs.OpinionPairs = once(
-        data, ("opinion pairs",), lambda: pairs.OpinionPairs(data.opinion, data.codes, data.clusters, data.margin)
+        data, ("pairs of opinions", margin), lambda: pairs.OpinionPairs(data.opinion, data.codes, data.clusters, margin)
     )
     return found
 
 
 def rated_clusters(data: Evaluated) -> Bools:
     """Which clusters have opinions, shape [C]."""
-    return clusters_of(data, data.codes[_rated(data)])
+    return clusters_of(data, data.codes[rated(data)])
 
 
 def ordering_rows(data: Evaluated) -> Iterator[Row]:
@@ -383,7 +383,7 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
     return row
 
 
-def _rated(data: Evaluated) -> bootstrap.Ints:
+def rated(data: Evaluated) -> bootstrap.Ints:
     """Items with opinions."""
     return np.flatnonzero(~np.isnan(data.opinion)).astype(np.int64)
 

@@ -138,9 +138,13 @@ def _rows(
         row = _start(data, condition, METRIC, one.name, one.scorer, one.state)
         row |= figure("srocc", one.draws, present, "correlation")
         yield row | {"group": groups.get(one.name, ""), "beaten_by": joined([b for b in better if b != one.name])}
-    for pair, one in found.items():
+    for pair, apart_by in found.items():
         start = _start(data, condition, CONTRAST, pair[0], known[pair[0]].scorer, "ok") | {"against": pair[1]}
-        yield start | _figures(one) | {"p_adjusted": adjusted[pair], "contrasts": len(found), "verdict": verdicts[pair]}
+        yield (
+            start
+            | _figures(apart_by)
+            | {"p_adjusted": adjusted[pair], "contrasts": len(found), "verdict": verdicts[pair]}
+        )
     if not contrasts and len(known) > 1:
         means = [one.mean for one in known.values()]
         resampled = np.stack([spread[data.clusters :] for _, spread in means])

@@ -101,7 +101,7 @@ def _ranks(table: Table) -> list[str]:
 
 def _which_metric(table: Table) -> str:
     """The metrics that none is better than, clean and under attack in the direction that breaks most."""
-    rows = [row for row in table.frame.to_dict("records") if row["kind"] == METRIC]
+    rows = _records(table.frame[table.frame["kind"] == METRIC])
     first = rows[0]
     labels = "proxy quality" if first["labels"] == "proxy" else "opinions"
     what = f"Which metric, by SROCC with {labels} on {table.dataset} ({first['images']} images, "
@@ -152,7 +152,11 @@ def _choices(table: Table) -> list[str]:
 def _attacked(frame: pd.DataFrame) -> list[dict[str, Any]]:
     own = (frame["state"] == "ok") & (frame["threat"] != "transfer")
     kept = frame[own & ~frame["attack"].isin(["", CLEAN, *OVER_ALL]) & (frame["direction"] != CONTROL)]
-    return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
+    return _records(kept)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _at_usual_budget(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -128,9 +128,9 @@ class OpinionRanks:
 
     def _block(self, values: _Sorted, part: _RankedBlock) -> Floats:
         below, up_to = values.positions(part.copies[:, self._codes[values.order]])
-        weighted = np.take(part.weighted, values.order, axis=1)
+        weighted = np.take(part.weighted, values.order, axis=1).astype(np.float64)
         if values.tied:
-            weighted = np.add.reduceat(weighted, values.starts, axis=1, dtype=np.float64)
+            weighted = np.add.reduceat(weighted, values.starts, axis=1)
         # The opinions' ranks are centred, so those of quality need not be: a constant adds nothing.
         covariance = np.einsum("bg,bg->b", below + up_to, weighted) / 2
         product = _variance(part.size, up_to - below) * part.variance

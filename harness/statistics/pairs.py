@@ -139,6 +139,26 @@ class OpinionPairs:
         return np.asarray(np.add.reduceat(columns.astype(np.int64), self._starts))
 
 
+def krocc(opinions: OpinionPairs, quality: ArrayLike, multiplicities: Ints) -> Floats:
+    """Kendall's tau-b of quality [N] with the opinions in every resample, by counts of pairs of clusters.
+
+    Args:
+        opinions: The pairs that the opinions order, without a margin.
+        quality: Shape [N]; of images without an opinion it does not matter.
+        multiplicities: How often each cluster occurs in each resample, shape [B, C].
+
+    Returns:
+        Shape [B]; nan where a resample has no two different opinions or qualities.
+    """
+    rated = np.where(np.isnan(np.asarray(opinions.opinion, dtype=np.float64)), np.nan, quality)
+    counts = opinions.counts(rated, rated)
+    ordered = resampled_sum(counts.total, multiplicities)
+    # A pair of equal qualities counts half among the correct ones, and so neither for nor against.
+    excess = 2 * resampled_sum(counts.correct, multiplicities) - ordered
+    different = resampled_sum(OpinionPairs(rated, opinions.codes, opinions.clusters).total, multiplicities)
+    return ratio(excess, np.sqrt(ordered * different))
+
+
 @dataclass(frozen=True)
 class _Places:
     """Values in order without repetition, and the place of each among them."""

@@ -320,7 +320,8 @@ def _problem(error: Any, value: Any) -> Problem:
         near = did_you_mean(str(path[-1]), ["linf", "l2"])
         return Problem(path, f"unknown key '{path[-1]}'.{near}", on_key=True)
     if error["type"] == "extra_forbidden":
-        inner = {"exclude": _Exclusion, "contrasts": _Contrast}.get(str(path[0]), _Transfer)
+        parts: Mapping[str, type[pydantic.BaseModel]] = {"exclude": _Exclusion, "contrasts": _Contrast}
+        inner = parts.get(str(path[0]), _Transfer)
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
         return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
     if len(path) == 2 and path[0] in _OF_TWO and error["type"].startswith("model_"):

@@ -260,7 +260,7 @@ def test_no_labels_leave_out_tables_of_opinions(run):
 def test_clean_only_run(run):
     records = run.records[run.records.attack == "clean"]
     made = {table.name: table for table in build_tables(dataclasses.replace(run, records=records))}
-    assert set(made) == {"srocc", "pair_accuracy", "ordering", "two_afc", "per_type"}
+    assert set(made) == {"srocc", "ranks", "pair_accuracy", "ordering", "two_afc", "per_type"}
     assert "no attacks" in made["srocc"].protocol
     clean = records[(records.metric == "psnr")]
     expected = spearmanr(clean.clean, clean.opinion).statistic
