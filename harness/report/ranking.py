@@ -19,7 +19,7 @@ from harness.suite.cell_names import CLEAN
 from harness.suite.model import Adjustment
 from harness.wording import NO_DEFENSE, attack_text, joined, trained_name
 
-METRIC, CONTRAST, ORDER = "metric", "contrast", "order"
+METRIC, COMPARED, WHOLE_ORDER = "metric", "contrast", "order"
 """What a row is: a metric with its group, one metric less another, or the order of all."""
 
 
@@ -139,7 +139,7 @@ def _rows(
         row |= figure("srocc", one.draws, present, "correlation")
         yield row | {"group": groups.get(one.name, ""), "beaten_by": joined([b for b in better if b != one.name])}
     for pair, apart_by in found.items():
-        start = _start(data, condition, CONTRAST, pair[0], known[pair[0]].scorer, "ok") | {"against": pair[1]}
+        start = _start(data, condition, COMPARED, pair[0], known[pair[0]].scorer, "ok") | {"against": pair[1]}
         yield (
             start
             | _figures(apart_by)
@@ -150,7 +150,10 @@ def _rows(
         resampled = np.stack([spread[data.clusters :] for _, spread in means])
         same, tau = stability([value for value, _ in means], resampled)
         names = " > ".join(known)
-        yield _start(data, condition, ORDER, names, ranked[0].scorer, "ok") | {"same_order": same, "mean_tau": tau}
+        yield _start(data, condition, WHOLE_ORDER, names, ranked[0].scorer, "ok") | {
+            "same_order": same,
+            "mean_tau": tau,
+        }
 
 
 def _start(data: Evaluated, condition: _Condition, kind: str, name: str, scorer: ScorerGrid, state: State) -> Row:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.statistics.bootstrap import Floats, Ints
 
-_BLOCK = 500_000
+_BLOCK = 200_000
 """Elements of a resamples x samples array worked on at a time, so that large data sets stay within memory."""
 _KEPT = 64_000_000
 """Elements up to which the opinions' ranks are kept, in 256 MB; above, they are made anew for each quality."""
@@ -90,6 +91,7 @@ class OpinionRanks:
         self._opinion = np.asarray(opinion, dtype=np.float64)
         self._codes = codes
         self._copies = np.asarray(multiplicities)
+        self._sizes = np.bincount(codes, minlength=self._copies.shape[1]).astype(np.float64)
         self._sorted = _Sorted.of(self._opinion)
         small = self._copies.shape[0] * self._opinion.size <= _KEPT
         self._kept = list(self._ranked()) if small and self._known(self._opinion) else None
@@ -117,23 +119,33 @@ class OpinionRanks:
         rows = max(1, _BLOCK // self._opinion.size)
         for start in range(0, len(self._copies), rows):
             copies = self._copies[start : start + rows].astype(np.float64)
-            below, up_to = self._sorted.positions(copies[:, self._codes[self._sorted.order]])
-            size = up_to[:, -1]
-            ranks = ((below + up_to - size[:, None]) / 2)[:, self._sorted.group] * copies[:, self._codes]
+            of_images = copies[:, self._codes]
+            below, up_to = self._sorted.positions(of_images[:, self._sorted.order])
+            size, ties = up_to[:, -1], up_to - below
+            ranks = ((below + up_to - size[:, None]) / 2)[:, self._sorted.group] * of_images
             # Multiples of a half: exact in half the memory while they need no more than 24 bits.
             narrow = 2 * np.abs(ranks).max() < 2**24
             yield _RankedBlock(
-                copies, size, ranks.astype(np.float32) if narrow else ranks, _variance(size, up_to - below)
+                copies,
+                size,
+                ranks.astype(np.float32) if narrow else ranks,
+                _variance(size, _cubes(ties)),
+                np.einsum("bn,bn->b", ranks, of_images),
+                copies**3 @ self._sizes,
             )
 
     def _block(self, values: _Sorted, part: _RankedBlock) -> Floats:
         below, up_to = values.positions(part.copies[:, self._codes[values.order]])
-        weighted = np.take(part.weighted, values.order, axis=1).astype(np.float64)
-        if values.tied:
-            weighted = np.add.reduceat(weighted, values.starts, axis=1)
+        weighted = np.take(part.weighted, values.order, axis=1)
         # The opinions' ranks are centred, so those of quality need not be: a constant adds nothing.
-        covariance = np.einsum("bg,bg->b", below + up_to, weighted) / 2
-        product = _variance(part.size, up_to - below) * part.variance
+        if values.tied:
+            weighted = np.add.reduceat(weighted, values.starts, axis=1, dtype=np.float64)
+            covariance = np.einsum("bg,bg->b", below + up_to, weighted) / 2
+            cubes = _cubes(up_to - below)
+        else:  # a rank is the position less half the image's own copies
+            covariance = np.einsum("bg,bg->b", up_to, weighted) - part.own / 2
+            cubes = part.cubes
+        product = _variance(part.size, cubes) * part.variance
         valid = (part.size >= 3) & (product > 0)
         out = np.full(len(part.size), np.nan)
         out[valid] = np.clip(covariance[valid] / np.sqrt(product[valid]), -1.0, 1.0)
@@ -142,21 +154,29 @@ class OpinionRanks:
 
 @dataclass(frozen=True)
 class _RankedBlock:
-    """The opinions' ranks in some resamples."""
+    """The opinions' ranks in some resamples, and what else of these is the same for all qualities."""
 
     copies: Floats
     """Multiplicities of the clusters, shape [b, C]."""
     size: Floats
     """Images, shape [b]."""
-    weighted: NDArray[np.float32] | Floats
+    weighted: NDArray[Any]
     """Distance of each image's rank from the mean rank, times its multiplicity, shape [b, N]."""
     variance: Floats
     """Sum of squares of these distances, shape [b]."""
+    own: Floats
+    """Sum over images of the above times the multiplicity, shape [b]."""
+    cubes: Floats
+    """Sum over images of the cube of their multiplicity: all the ties that a quality without ties has, shape [b]."""
 
 
-def _variance(size: Floats, ties: Floats) -> Floats:
-    """Sum of squared distances of ranks from their mean, from the sizes of groups of ties [b, G] (Kendall 1948)."""
-    return np.asarray((size**3 - np.einsum("bg,bg->b", ties * ties, ties)) / 12)
+def _variance(size: Floats, cubes: Floats) -> Floats:
+    """Sum of squared distances of ranks from their mean, given that of the cubes of sizes of ties (Kendall 1948)."""
+    return np.asarray((size**3 - cubes) / 12)
+
+
+def _cubes(ties: Floats) -> Floats:
+    return np.asarray(np.einsum("bg,bg->b", ties * ties, ties))
 
 
 @dataclass(frozen=True)

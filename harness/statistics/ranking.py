@@ -18,7 +18,7 @@ from harness.statistics.bootstrap import Floats
 from harness.statistics.intervals import LEVEL, interval, jackknife_variance, p_value
 from harness.statistics.levels import holm
 
-ALPHA = 1 - LEVEL
+ERROR_RATE = 1 - LEVEL
 POWER = 0.8
 """Chance of being found that the smallest difference has which data could have shown."""
 PAPER_LEAST = 0.01
@@ -82,7 +82,7 @@ def detectable(error: float, clusters: int) -> float:
     """The smallest true difference that a test at 5 % finds with a chance of 80 %: (t_.975 + t_.8) standard errors."""
     if clusters < 2:
         return float("nan")
-    return float(special.stdtrit(clusters - 1, [1 - ALPHA / 2, POWER]).sum()) * error
+    return float(special.stdtrit(clusters - 1, [1 - ERROR_RATE / 2, POWER]).sum()) * error
 
 
 def verdict(p: float, claims: bool) -> str:
@@ -92,7 +92,7 @@ def verdict(p: float, claims: bool) -> str:
         p: Its p-value, adjusted; nan where none is known.
         claims: Whether there are clusters enough to claim anything.
     """
-    return (APART if p < ALPHA else ALIKE) if claims else DESCRIPTIVE
+    return (APART if p < ERROR_RATE else ALIKE) if claims else DESCRIPTIVE
 
 
 def benjamini_hochberg(p: Sequence[float]) -> Floats:

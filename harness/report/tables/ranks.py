@@ -9,9 +9,9 @@ from harness.report.arrays import Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, figure_text, stated
 from harness.report.ranking import (
-    CONTRAST,
+    COMPARED,
     METRIC,
-    ORDER,
+    WHOLE_ORDER,
     compared,
     lowest_conditions,
     rank_rows,
@@ -41,7 +41,7 @@ def ranks_table(data: RunData, one: Evaluated) -> Table | None:
     if one.facts.kind != "pairs" or not has_opinions(one):
         return None
     rows = list(rank_rows(one, data.directions, data.contrasts, data.adjust))
-    if not any(row["kind"] == CONTRAST for row in rows):
+    if not any(row["kind"] == COMPARED for row in rows):
         return None
     return make_table(
         "ranks",
@@ -69,10 +69,10 @@ def _notes(data: RunData, one: Evaluated, rows: Sequence[Row]) -> list[str]:
         "Paper's rule: the 2.5 and 97.5 percentiles of the resampled difference leave out 0 and its median is at "
         "least .01.",
     ]
-    if any(row["kind"] == CONTRAST and row["verdict"] == DESCRIPTIVE for row in rows):
+    if any(row["kind"] == COMPARED and row["verdict"] == DESCRIPTIVE for row in rows):
         noun = one.facts.cluster_noun
         notes.append(f"Nothing is told apart by fewer than {DESCRIPTIVE_BELOW} {noun}s with opinions.")
-    if any(row["kind"] == ORDER for row in rows):
+    if any(row["kind"] == WHOLE_ORDER for row in rows):
         notes.append(
             "Whole order: in what share of the resamples all metrics come in the order observed, and the mean over "
             "them of Kendall's τ with that order."
@@ -99,7 +99,7 @@ def _line(row: Row) -> tuple[str, ...]:
         beaten = f"beaten by {row['beaten_by']}" if row["beaten_by"] else MISSING
         name = marked(row["name"], row["broken"])
         return condition, name, text, row["group"] or MISSING, MISSING, MISSING, beaten, MISSING
-    if row["kind"] == ORDER:
+    if row["kind"] == WHOLE_ORDER:
         return condition, "whole order", MISSING, MISSING, MISSING, MISSING, _firm(row), MISSING
     name = f"{row['name']} − {row['against']}"
     text = with_interval(row["difference"], row["difference_low"], row["difference_high"], 3, True)
@@ -118,7 +118,7 @@ def _compact(rows: Sequence[Row]) -> Layout:
             lines.append(
                 (_condition(row), marked(row["name"], row["broken"]), text, row["group"] or MISSING, row["beaten_by"])
             )
-        elif row["condition"] in kept and row["kind"] == ORDER:
+        elif row["condition"] in kept and row["kind"] == WHOLE_ORDER:
             lines.append((_condition(row), "whole order", MISSING, MISSING, _firm(row)))
     note = "Differences, their p-values and every attack are on the page, and in tables/ranks.md and tables/ranks.csv."
     return Layout(("condition", "metric", "SROCC", "group", "beaten by"), tuple(lines), 2, note)
