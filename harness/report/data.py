@@ -67,7 +67,7 @@ class RunData:
     """(data set, metric, defense) -> median of clean quality, for `self_split`."""
     directions: Sequence[str]
     tables: Sequence[str]
-    """Names of the tables wanted; empty for all that apply."""
+    """Names of the tables wanted; empty for those that are made by default."""
     seed: int
     slice_size: int
     limit: int | None

@@ -78,10 +78,12 @@ def fit_logistic(quality: ArrayLike, opinion: ArrayLike, count: int) -> Logistic
     mean, spread = float(x.mean()), float(x.std())
     z = (x - mean) / spread
     start = [y.max(), y.min(), 0.0, 0.5] if count == 4 else [np.ptp(y), 1.0, 0.0, 0.0, y.mean()]
+
+    def errors(b: Floats) -> Floats:
+        return np.asarray(curve(z, b) - y)
+
     with np.errstate(all="ignore"):
-        found = least_squares(
-            lambda b: curve(z, b) - y, start, method="lm", ftol=_TOLERANCE, xtol=_TOLERANCE, max_nfev=_MOST_EVALUATIONS
-        )
+        found = least_squares(errors, start, method="lm", ftol=_TOLERANCE, xtol=_TOLERANCE, max_nfev=_MOST_EVALUATIONS)
     if not found.success:
         why = f"no minimum in {_MOST_EVALUATIONS} evaluations"
     elif np.ptp(curve(z, found.x)) < 1e-6 * np.ptp(y):

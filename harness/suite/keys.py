@@ -212,8 +212,7 @@ class SuiteFile(pydantic.BaseModel):
     )
     tables: list[str] = pydantic.Field(
         default=[source.name for source in table_sources() if source.default],
-        description="Tables to print, those that apply to the data set; see Tables. An empty list is all of them, "
-        "those among them that are only made on request.",
+        description="Tables to print, those that apply to the data set; see Tables. An empty list is the default.",
     )
     transfer: Annotated[list[_Transfer], pydantic.BeforeValidator(_pairs_listed)] = pydantic.Field(
         default=[],
