@@ -2,6 +2,7 @@
 
 python benchmarks/coverage.py                            # 1,000 trials, 5 to 80 clusters, four designs
 python benchmarks/coverage.py --trials 100 --clusters 8  # a look
+python benchmarks/coverage.py --figures "SROCC less another's"  # that of the ranks table alone
 
 A trial draws C clusters of about eight images and computes every kind of figure that the tables have. Its interval is
 that of `harness.statistics.intervals`; beside it stand the percentile interval of the cluster bootstrap, which the
@@ -10,6 +11,7 @@ clusters of the same design. About fifteen minutes on a free CPU core.
 
 Designs. Opinions are uniform. Quality is the opinion plus an offset of the cluster (what makes images of one
 reference dependent, sd .2) plus noise (sd .15); attacks push by lognormal amounts whose scale is the cluster's own.
+Another metric, whose SROCC is compared with the first's, has an offset of its own and more noise (sd .25).
 `offsets`: as said. `none`: clusters make no difference. `heavy`: offsets and noise have Student's t with 3 degrees of
 freedom, cut off at 4 sd. `unequal`: as `offsets`, with 5 to 20 images in a cluster.
 """
@@ -21,15 +23,15 @@ import contextlib
 import csv
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from scipy import special
 
 from harness.statistics import pairs, robustness
-from harness.statistics.bootstrap import Floats, Ints, resampled_mean, sample_weights, weightings
-from harness.statistics.correlation import srocc, weighted_srocc
+from harness.statistics.bootstrap import Floats, Ints, resampled_mean, weightings
+from harness.statistics.correlation import OpinionRanks, srocc
 from harness.statistics.intervals import Scale, interval
 
 DESIGNS = ("offsets", "none", "heavy", "unequal")
@@ -48,6 +50,7 @@ FIGURES: Mapping[str, Scale] = {
     "SROCC": "correlation",
     "SROCC attacked": "correlation",
     "change of SROCC": "plain",
+    "SROCC less another's": "plain",
     "pair accuracy": "share",
     "robust pair accuracy": "share",
     "shift/σ": "plain",
@@ -93,40 +96,47 @@ def draw(design: str, clusters: int, rng: np.random.Generator) -> tuple[Ints, Sa
         "credit": (rng.uniform(size=len(codes)) < special.expit(1 + own(1.0))).astype(np.float64),
         "credit near 1": (rng.uniform(size=len(codes)) < special.expit(3.5 + own(1.0))).astype(np.float64),
         "robustness": np.log10(np.maximum(1 - scaled, scaled) / (np.abs(raised - clean) / 2 + 1e-6)),
+        "other": opinion + own(0.2) + noise(len(codes), 0.25),
     }
 
 
-def figures(codes: Ints, data: Sample, m: Ints) -> dict[str, Figure]:
-    """Every figure of a sample, and under each row of multiplicities."""
-    weights = sample_weights(m, codes)
+def figures(codes: Ints, data: Sample, m: Ints, wanted: Collection[str]) -> dict[str, Figure]:
+    """The figures wanted of a sample, and under each row of multiplicities."""
+    ranks = OpinionRanks(data["opinion"], codes, m)
 
-    def correlation(x: Floats) -> Figure:
-        return srocc(x, data["opinion"]), weighted_srocc(x, data["opinion"], weights)
+    def correlation(name: str) -> Figure:
+        return srocc(data[name], data["opinion"]), ranks.srocc(data[name])
 
-    def accuracy(better: Floats, worse: Floats) -> Figure:
-        counts = pairs.pair_counts(data["opinion"], better, worse, codes, m.shape[1])
+    def less(name: str, other: str) -> Figure:
+        (value, spread), (minus, minus_spread) = correlation(name), correlation(other)
+        return value - minus, spread - minus_spread
+
+    def accuracy(better: str, worse: str) -> Figure:
+        counts = pairs.pair_counts(data["opinion"], data[better], data[worse], codes, m.shape[1])
         return counts.accuracy(), counts.resampled(m)
 
-    def over_sigma(values: Floats) -> Figure:
+    def over_sigma(more: str, less: str) -> Figure:
+        values = data[more] - data[less]
         shift = robustness.mean_over_sigma(values, data["clean"])
         return shift, robustness.resampled_mean_over_sigma(values, data["clean"], codes, m)
 
-    def mean(values: Floats) -> Figure:
-        return float(values.mean()), resampled_mean(values, codes, m)
+    def mean(name: str) -> Figure:
+        return float(data[name].mean()), resampled_mean(data[name], codes, m)
 
-    clean, attacked = correlation(data["clean"]), correlation(data["split"])
-    return {
-        "SROCC": clean,
-        "SROCC attacked": attacked,
-        "change of SROCC": (attacked[0] - clean[0], attacked[1] - clean[1]),
-        "pair accuracy": accuracy(data["clean"], data["clean"]),
-        "robust pair accuracy": accuracy(data["lowered"], data["raised"]),
-        "shift/σ": over_sigma(data["raised"] - data["clean"]),
-        "excess/σ": over_sigma(data["raised"] - data["restored"]),
-        "2AFC": mean(data["credit"]),
-        "2AFC near 1": mean(data["credit near 1"]),
-        "R-score": mean(data["robustness"]),
+    makers: dict[str, Callable[[], Figure]] = {
+        "SROCC": lambda: correlation("clean"),
+        "SROCC attacked": lambda: correlation("split"),
+        "change of SROCC": lambda: less("split", "clean"),
+        "SROCC less another's": lambda: less("clean", "other"),
+        "pair accuracy": lambda: accuracy("clean", "clean"),
+        "robust pair accuracy": lambda: accuracy("lowered", "raised"),
+        "shift/σ": lambda: over_sigma("raised", "clean"),
+        "excess/σ": lambda: over_sigma("raised", "restored"),
+        "2AFC": lambda: mean("credit"),
+        "2AFC near 1": lambda: mean("credit near 1"),
+        "R-score": lambda: mean("robustness"),
     }
+    return {name: make() for name, make in makers.items() if name in wanted}
 
 
 def truth(design: str) -> dict[str, float]:
@@ -150,7 +160,11 @@ def truth(design: str) -> dict[str, float]:
         right[1] += pairs.credit(data["lowered"], data["raised"][other])[pair].sum()
         total += int(pair.sum())
     known |= {"pair accuracy": right[0] / total, "robust pair accuracy": right[1] / total}
-    return known | {"change of SROCC": known["SROCC attacked"] - known["SROCC"]}
+    other = srocc(data["other"], data["opinion"])
+    return known | {
+        "change of SROCC": known["SROCC attacked"] - known["SROCC"],
+        "SROCC less another's": known["SROCC"] - other,
+    }
 
 
 def studentised(value: float, spread: Floats, clusters: int, scale: Scale) -> Ends:
@@ -195,14 +209,16 @@ METHODS: Mapping[str, Callable[[float, Floats, int, Scale], Ends]] = {
 }
 
 
-def study(design: str, clusters: int, trials: int, true: Mapping[str, float]) -> Iterator[dict[str, object]]:
+def study(
+    design: str, clusters: int, trials: int, true: Mapping[str, float], wanted: Collection[str]
+) -> Iterator[dict[str, object]]:
     """A row for every figure and kind of interval."""
-    points: dict[str, list[tuple[float, float]]] = {name: [] for name in FIGURES}
-    ends: dict[tuple[str, str], list[Ends]] = {(name, method): [] for name in FIGURES for method in METHODS}
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
+    ends: dict[tuple[str, str], list[Ends]] = {(name, method): [] for name in wanted for method in METHODS}
     for trial in range(trials):
         codes, data = draw(design, clusters, np.random.default_rng([clusters, trial]))
         m = weightings(np.arange(clusters), RESAMPLES, trial)
-        for name, (value, spread) in figures(codes, data, m).items():
+        for name, (value, spread) in figures(codes, data, m, wanted).items():
             points[name].append((value, float(np.nanmean(spread[clusters:])) - value))
             for method, make in METHODS.items():
                 ends[name, method].append(make(value, spread, clusters, FIGURES[name]))
@@ -232,6 +248,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--clusters", type=int, nargs="+", default=CLUSTERS)
     parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=DESIGNS)
+    parser.add_argument("--figures", nargs="+", choices=FIGURES, default=list(FIGURES))
     parser.add_argument("--out", type=Path, help="a CSV file; by default the rows are printed")
     chosen = parser.parse_args()
     known = {design: truth(design) for design in chosen.designs}
@@ -241,7 +258,7 @@ def main() -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for clusters, design in itertools.product(chosen.clusters, chosen.designs):
-            writer.writerows(study(design, clusters, chosen.trials, known[design]))
+            writer.writerows(study(design, clusters, chosen.trials, known[design], chosen.figures))
             file.flush()
 
 

@@ -68,6 +68,11 @@ def number(value: float, digits: int = 2, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def p_text(value: float) -> str:
+    """A p-value with three decimals; "< 0.001" below."""
+    return "< 0.001" if value < 0.001 else number(value, 3)
+
+
 def significant(value: float, digits: int = 3) -> str:
     """A number of unknown scale with so many significant digits and a sign."""
     return UNDEFINED if math.isnan(value) else f"{value:+.{digits}g}".replace("-", "−")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def _compare(
     from rich.table import Table
 
     from harness.statistics.intervals import DESCRIPTIVE_BELOW
-    from harness.wording import BROKEN, budget_text, marked, number, scorer_text, with_interval
+    from harness.wording import BROKEN, budget_text, marked, number, p_text, scorer_text, with_interval
 
     header = (
         "data set",
@@ -51,7 +52,11 @@ def _compare(
         "SROCC A",
         "SROCC B",
         "change [95 %]",
+        "p (Holm)",
+        "could be shown",
+        "paper's rule",
         "quality change [95 %]",
+        "p (Holm)",
     )
     table = Table(*header, title=f"A = {run_a}, B = {run_b}", title_justify="left")
     for row in frame.to_dict("records"):
@@ -63,17 +68,22 @@ def _compare(
             str(row["images"]),
             number(row["srocc_a"]),
             number(row["srocc_b"]),
-            *(
-                with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, True)
-                for name in ("srocc_change", "quality_change")
-            ),
+            with_interval(row["srocc_change"], row["srocc_change_low"], row["srocc_change_high"], 3, True),
+            p_text(row["srocc_change_p_adjusted"]),
+            number(row["srocc_change_smallest_shown"], 3),
+            _rule(row["srocc_change"], row["srocc_change_papers_rule"]),
+            with_interval(row["quality_change"], row["quality_change_low"], row["quality_change_high"], 3, True),
+            p_text(row["quality_change_p_adjusted"]),
         )
     console().print(table)
     for rules in dict.fromkeys(rules for rules in frame["broken"] if rules):
         console().print(f"{BROKEN} broke its contract when probed: {rules}.", markup=False)
     console().print(
         "Changes are B minus A, with studentised intervals that leave out whole references (or what the data set calls "
-        "independent), paired over the images that both runs have."
+        "independent), paired over the images that both runs have. p is adjusted over the rows in which the runs "
+        "differ: below 0.05 a change is more than chance. Could be shown: the smallest true change of SROCC that would "
+        "be found at an unadjusted 5 % with a chance of 80 %. Paper's rule: the percentiles of the resampled change "
+        "leave out 0 and its median is at least .01."
     )
     if (frame["clusters"] < DESCRIPTIVE_BELOW).any():
         few = f"Fewer than {DESCRIPTIVE_BELOW} independent references in some rows"
@@ -81,3 +91,9 @@ def _compare(
     for name, a, b in (("seed", one.seed, other.seed), ("limit", one.limit, other.limit)):
         if a != b:
             console().print(f"The runs differ in {name}: A {a or 'none'}, B {b or 'none'}.")
+
+
+def _rule(change: float, kept: bool) -> str:
+    from harness.wording import UNDEFINED
+
+    return UNDEFINED if math.isnan(change) else "yes" if kept else "no"

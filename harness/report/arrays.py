@@ -164,6 +164,8 @@ class Evaluated:
     """`weightings`, shared by every row of every table, shape [C + B, C]: every cluster but one, then B resamples."""
     scorers: tuple[ScorerGrid, ...]
     seed: int
+    margin: float = 0.0
+    """Difference of opinions that a pair must exceed to count in pair accuracy."""
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
     """Figures several tables share."""
 
@@ -272,6 +274,7 @@ def _evaluated(
         multiplicities=weightings(codes, resamples, data.seed),
         scorers=scorers,
         seed=data.seed,
+        margin=data.margin,
     )
 
 

@@ -15,7 +15,7 @@ from harness.wording import few
 
 
 def build_tables(data: RunData) -> list[Table]:
-    """The tables a run asked for (all that apply when it asked for none), and its failures as a last table.
+    """The tables a run asked for (those made by default when it asked for none), and its failures as a last table.
 
     Raises:
         ValueError: A table is asked for that does not exist.
@@ -26,7 +26,7 @@ def build_tables(data: RunData) -> list[Table]:
         raise ValueError(f"unknown table {', '.join(unknown)}; tables are {', '.join(known)}")
     evaluated = lay_out(data)
     tables = []
-    for name in data.tables or known:
+    for name in data.tables or [source.name for source in known.values() if source.default]:
         maker = _maker(known[name])
         made = (maker(data, one) for one in evaluated)
         tables += [table for table in made if table is not None and len(table.frame)]

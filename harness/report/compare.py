@@ -8,16 +8,13 @@ import numpy as np
 import pandas as pd
 
 from harness.report.data import RunData
-from harness.statistics.bootstrap import (
-    Floats,
-    cluster_codes,
-    resampled_mean,
-    sample_weights,
-    weightings,
-)
-from harness.statistics.correlation import srocc, weighted_srocc
-from harness.statistics.intervals import interval
+from harness.statistics.bootstrap import Floats, cluster_codes, resampled_mean, weightings
+from harness.statistics.correlation import OpinionRanks, srocc
+from harness.statistics.intervals import DESCRIPTIVE_BELOW
+from harness.statistics.levels import holm
+from harness.statistics.ranking import difference, verdict
 
+CHANGES = ("srocc_change", "quality_change")
 KEYS = ["dataset", "metric", "defense", "threat", "source", "attack", "norm", "eps", "endpoint"]
 _MATCH = [*KEYS, "item", "draw"]
 
@@ -33,8 +30,10 @@ def compare(a: RunData, b: RunData, resamples: int = 1000) -> pd.DataFrame:
     Returns:
         The keys of the condition, ``images``, ``references``, ``clusters`` (independent units), ``quality_change``
         (mean change of attacked quality) and ``srocc_a``, ``srocc_b``, ``srocc_change``, each change with ``_low`` and
-        ``_high`` (95 %, paired) and ``_bias`` (of the bootstrap). SROCC is nan where opinions are missing. ``broken``:
-        rules of its contract that the metric was found to break.
+        ``_high`` (95 %, paired), ``_bias`` (of the bootstrap), ``_p`` (two-sided), ``_p_adjusted`` (Holm, over the
+        conditions in which the runs differ at all), ``_smallest_shown`` (true change that would be found at 5 % with a
+        chance of 80 %) and ``_verdict``; that of SROCC with ``_papers_rule``. SROCC is nan where opinions are missing.
+        ``broken``: rules of its contract that the metric was found to break.
     """
     both = a.records.merge(b.records[[*_MATCH, "attacked"]], on=_MATCH, suffixes=("", "_b"), how="inner")
     faults = {**a.faults, **b.faults}
@@ -43,7 +42,18 @@ def compare(a: RunData, b: RunData, resamples: int = 1000) -> pd.DataFrame:
         row = {**dict(zip(KEYS, key, strict=True)), **_row(part, resamples)}
         broken = {name: faults[name] for name in (row["metric"], row["source"]) if name in faults}
         rows.append({**row, "broken": "; ".join(f"{name}: {rules}" for name, rules in broken.items())})
+    for name in CHANGES:
+        _judge(rows, name)
     return pd.DataFrame(rows)
+
+
+def _judge(rows: list[dict[str, Any]], name: str) -> None:
+    """Adjust the p-values of a change for the number of conditions, and say which are told apart."""
+    # The same records in both runs are no question that was asked of the data.
+    asked = [float("nan") if row.pop(f"{name}_none") else row[f"{name}_p"] for row in rows]
+    for row, p in zip(rows, holm(asked).tolist(), strict=True):
+        row[f"{name}_p_adjusted"] = row[f"{name}_p"] if np.isnan(p) else p
+        row[f"{name}_verdict"] = verdict(row[f"{name}_p_adjusted"], row["clusters"] >= DESCRIPTIVE_BELOW)
 
 
 def _row(part: pd.DataFrame, resamples: int) -> dict[str, Any]:
@@ -64,13 +74,15 @@ def _row(part: pd.DataFrame, resamples: int) -> dict[str, Any]:
         **_change("srocc_change", float("nan"), np.full(len(m), np.nan), clusters),
     }
     if not np.isnan(opinion).any():
-        weights = sample_weights(m, codes)
-        changes = weighted_srocc(other, opinion, weights) - weighted_srocc(one, opinion, weights)
+        ranks = OpinionRanks(opinion, codes, m)
         first, second = srocc(one, opinion), srocc(other, opinion)
+        changes = ranks.srocc(other) - ranks.srocc(one)
         row |= {"srocc_a": first, "srocc_b": second} | _change("srocc_change", second - first, changes, clusters)
     return row
 
 
-def _change(name: str, value: float, spread: Floats, clusters: int) -> dict[str, float]:
-    found = interval(value, spread, clusters)
-    return {name: value, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_bias": found.bias}
+def _change(name: str, value: float, spread: Floats, clusters: int) -> dict[str, Any]:
+    found = difference(value, spread, clusters)
+    row = {name: value, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_bias": found.bias}
+    row |= {f"{name}_p": found.p, f"{name}_smallest_shown": found.detectable, f"{name}_none": found.error == 0}
+    return row | ({"srocc_change_papers_rule": found.by_paper} if name == "srocc_change" else {})

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.statistics.directions import TRIPLETS
-from harness.suite.model import NO_FLOOR, IrScore
+from harness.suite.model import NO_FLOOR, Adjustment, IrScore
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RunData:
     """(data set, metric, defense) -> median of clean quality, for `self_split`."""
     directions: Sequence[str]
     tables: Sequence[str]
-    """Names of the tables wanted; empty for all that apply."""
+    """Names of the tables wanted; empty for those that are made by default."""
     seed: int
     slice_size: int
     limit: int | None
@@ -100,6 +100,12 @@ class RunData:
     """Clean records of train splits, which maps are fitted on; columns as in `records`."""
     which: str = "both"
     """Of a triplet's patches, those that are attacked: both, preferred_down, rejected_up or p0."""
+    contrasts: Sequence[tuple[str, str]] = ()
+    """(label of a metric, label of another) whose ranks are compared; empty for every two metrics without a defense."""
+    adjust: Adjustment = "holm"
+    """How p-values of several contrasts are adjusted."""
+    margin: float = 0.0
+    """Difference of opinions that a pair must exceed to count in pair accuracy."""
     precision: str = "fp32"
     """In which white-box attacks searched."""
     verdicts: bool = True

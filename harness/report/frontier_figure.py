@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.report.arrays import FURTHEST
-from harness.report.summary import usual_of
+from harness.report.layout import usual_of
 from harness.report.table import Table
 from harness.wording import NO_DEFENSE, budget_text
 

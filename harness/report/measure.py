@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,8 +49,67 @@ LEAST_IMAGES = 8
 LEAST_REFERENCES = 5
 """With fewer images or references a distortion type has no figures of its own."""
 
-_Correlated = tuple[list[Measured], list[Measured]]
+_OfType = tuple[list[Measured], list[Measured]]
 """SROCC and PLCC of each draw."""
+
+
+class Correlated(NamedTuple):
+    """SROCC under an attack: of each draw, and where several were scored the lowest of them and of the worst pick."""
+
+    setting: Setting
+    direction: str
+    state: State
+    attacked: list[Measured]
+    worst: list[Measured]
+
+
+def clean_sroccs(data: Evaluated, scorer: ScorerGrid) -> list[Measured]:
+    """SROCC of clean quality with the opinions, of each draw; none where the scorer failed."""
+    if scorer.state != "ok":
+        return []
+    found: list[Measured] = once(data, ("srocc", scorer, None, ""), partial(_sroccs, data, rated(data), scorer.clean))
+    return found
+
+
+def attacked_sroccs(
+    data: Evaluated, scorer: ScorerGrid, directions: Sequence[str], honest: bool = False
+) -> Iterator[Correlated]:
+    """SROCC under every attack and control, then the lowest of the attacks at each budget that several were run at.
+
+    Args:
+        data: The data set.
+        scorer: Whose quality.
+        directions: Directions wanted.
+        honest: Whether the honest reference is told of as an attack is.
+    """
+    measure = partial(_sroccs, data, rated(data))
+    more = (*scorer.furthest, *(scorer.honest if honest else ()))
+    over_all: dict[tuple[str, float, str], list[Correlated]] = {}
+    for setting, direction in in_order(scorer, directions, more):
+        chosen = choose(data, scorer, setting, direction)
+        attacked, worst = [], []
+        if chosen.state == "ok":
+            attacked = once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
+            picked = once(data, ("worst srocc", scorer, setting, direction), partial(_worst, scorer, chosen, measure))
+            worst = [lowest_of([*attacked, *picked])] if picked else []
+        found = Correlated(setting, direction, chosen.state, attacked, worst)
+        yield found
+        if not setting.control and setting.attack != HONEST:
+            over_all.setdefault((setting.norm, setting.eps, direction), []).append(found)
+    for (norm, eps, direction), several in over_all.items():
+        if len(several) > 1:
+            state = joint_state({one.state for one in several})
+            lowest, worst = _by_draw(several, state)
+            yield Correlated(Setting(LOWEST_SROCC, False, norm, eps, ""), direction, state, lowest, worst)
+
+
+def _by_draw(several: Sequence[Correlated], state: State) -> tuple[list[Measured], list[Measured]]:
+    """The lowest of several attacks: in each draw, and in the worst of them."""
+    if state != "ok":
+        return [], []
+    draws = zip(*(one.attacked for one in several), strict=True)
+    worst = zip(*(one.worst for one in several), strict=True)
+    return [lowest_of(figures) for figures in draws], [lowest_of(figures) for figures in worst]
 
 
 def srocc_rows(data: Evaluated, directions: Sequence[str], honest: bool = False) -> Iterator[Row]:
@@ -60,55 +120,19 @@ def srocc_rows(data: Evaluated, directions: Sequence[str], honest: bool = False)
         directions: Directions wanted.
         honest: Whether the honest reference has rows as an attack has.
     """
-    measure = partial(_sroccs, data, _rated(data))
     present = rated_clusters(data)
     for scorer in data.scorers:
-        clean = once(data, ("srocc", scorer, None, ""), partial(measure, scorer.clean))
+        clean = clean_sroccs(data, scorer)
+        known = figure("clean_srocc", clean, present, "correlation")
         if not scorer.settings:
-            yield start_row(data, scorer, None, "", scorer.state) | figure("clean_srocc", clean, present, "correlation")
-        known = clean if scorer.state == "ok" else []
-        over_all: dict[tuple[str, float, str], list[tuple[State, list[Measured], list[Measured]]]] = {}
-        more = (*scorer.furthest, *(scorer.honest if honest else ()))
-        for setting, direction in in_order(scorer, directions, more):
-            chosen = choose(data, scorer, setting, direction)
-            attacked, worst = [], []
-            if chosen.state == "ok":
-                attacked = once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
-                picked = once(
-                    data, ("worst srocc", scorer, setting, direction), partial(_worst, scorer, chosen, measure)
-                )
-                worst = [lowest_of([*attacked, *picked])] if picked else []
-            row = start_row(data, scorer, setting, direction, chosen.state)
-            row |= _srocc_figures(known, attacked, present, worst)
-            yield row | {"shift_over_sigma": _shift(data, scorer, setting, direction)["shift_over_sigma"]}
-            if not setting.control and setting.attack != HONEST:
-                found = over_all.setdefault((setting.norm, setting.eps, direction), [])
-                found.append((chosen.state, attacked, worst))
-        for (norm, eps, direction), found in over_all.items():
-            if len(found) > 1:
-                state = joint_state({state for state, _, _ in found})
-                lowest, worst = ([lowest_of(figures) for figures in draws] for draws in _by_draw(found, state))
-                row = start_row(data, scorer, Setting(LOWEST_SROCC, False, norm, eps, ""), direction, state)
-                row |= _srocc_figures(known, lowest, present, worst)
-                yield row | {"shift_over_sigma": np.nan}
-
-
-def _srocc_figures(clean: list[Measured], attacked: list[Measured], present: Bools, worst: Sequence[Measured]) -> Row:
-    row = figure("clean_srocc", clean, present, "correlation")
-    row |= figure("srocc", attacked, present, "correlation", worst)
-    return row | figure("change", differences(attacked, clean), present)
-
-
-def _by_draw(
-    found: Sequence[tuple[State, list[Measured], list[Measured]]], state: State
-) -> tuple[list[tuple[Measured, ...]], list[tuple[Measured, ...]]]:
-    """The figures of several attacks side by side: in each draw, and in the worst of them."""
-    if state != "ok":
-        return [], []
-    return (
-        list(zip(*(figures for _, figures, _ in found), strict=True)),
-        list(zip(*(worst for _, _, worst in found), strict=True)),
-    )
+            yield start_row(data, scorer, None, "", scorer.state) | known
+        for setting, direction, state, attacked, worst in attacked_sroccs(data, scorer, directions, honest):
+            row = start_row(data, scorer, setting, direction, state) | known
+            row |= figure("srocc", attacked, present, "correlation", worst)
+            row |= figure("change", differences(attacked, clean), present)
+            over_all = setting.attack == LOWEST_SROCC
+            shift = np.nan if over_all else _shift(data, scorer, setting, direction)["shift_over_sigma"]
+            yield row | {"shift_over_sigma": shift}
 
 
 def _worst(scorer: ScorerGrid, chosen: Chosen, measure: Callable[[Floats], list[Measured]]) -> list[Measured]:
@@ -124,14 +148,14 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     Clean figures are rows of their own, with attack "clean". A row's images, references, clusters and mark of its
     interval are its type's; resamples are those of every other table, seen where the type has images.
     """
-    places = {ALL_TYPES: _rated(data)} | rated_types(data)
+    places = {ALL_TYPES: rated(data)} | rated_types(data)
 
-    def figures(scorer: ScorerGrid, setting: Setting | None, direction: str, draws: Floats, name: str) -> _Correlated:
+    def figures(scorer: ScorerGrid, setting: Setting | None, direction: str, draws: Floats, name: str) -> _OfType:
         srocc, plcc = (partial(measure, data, places[name], draws) for measure in (_sroccs, _plccs))
         shared = name == ALL_TYPES
         return once(data, ("srocc", scorer, setting, direction), srocc) if shared else srocc(), plcc()
 
-    def rows(start: Row, after: dict[str, _Correlated], before: dict[str, _Correlated]) -> Iterator[Row]:
+    def rows(start: Row, after: dict[str, _OfType], before: dict[str, _OfType]) -> Iterator[Row]:
         for name, items in places.items():
             srocc, plcc = after.get(name, ([], []))
             present = clusters_of(data, data.codes[items])
@@ -157,7 +181,7 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
 
 def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
     """Distortion type -> its items with opinions, for types of at least 8 of them from at least 5 references."""
-    known, groups = _rated(data), np.array(data.groups, dtype=object)
+    known, groups = rated(data), np.array(data.groups, dtype=object)
     parts = {name: known[groups[known] == name] for name in dict.fromkeys(groups.tolist()) if name}
     kept = [
         name
@@ -174,7 +198,7 @@ def references_of(data: Evaluated, items: bootstrap.Ints) -> int:
 
 def small_types(data: Evaluated) -> list[str]:
     """Types that have opinions, but too few images or references to correlate within."""
-    groups = {data.groups[item] for item in _rated(data)} - {""}
+    groups = {data.groups[item] for item in rated(data)} - {""}
     return sorted(groups - set(rated_types(data)), key=_by_number)
 
 
@@ -185,36 +209,36 @@ def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
             yield _shift(data, scorer, setting, direction)
 
 
-def pair_accuracy_rows(data: Evaluated, margin: float = 0.0) -> Iterator[Row]:
+def pair_accuracy_rows(data: Evaluated) -> Iterator[Row]:
     """Robust pair accuracy: with both images of a pair attacked, or only one of them; and of the honest reference."""
     present = rated_clusters(data)
     for scorer in data.scorers:
-        clean = [_pairs(data, margin, draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
+        clean = [_pairs(data, draw, draw) for draw in scorer.clean] if scorer.state == "ok" else []
         known = figure("clean_accuracy", clean, present, "share")
         settings = [setting for setting in (*scorer.settings, *scorer.furthest) if not setting.control]
         if not settings:
             yield start_row(data, scorer, None, "", scorer.state, attacked="") | known
         for setting in (*settings, *scorer.honest):
             for name in ("both",) if setting.attack == HONEST else ("both", "worse one up", "better one down"):
-                state, figures, worst = _robust_pairs(data, scorer, setting, name, margin)
+                state, figures, worst = _robust_pairs(data, scorer, setting, name)
                 row = start_row(data, scorer, setting, "", state, attacked=name) | known
                 yield row | figure("accuracy", figures, present, "share", worst)
 
 
 def _robust_pairs(
-    data: Evaluated, scorer: ScorerGrid, setting: Setting, attacked: str, margin: float = 0.0
+    data: Evaluated, scorer: ScorerGrid, setting: Setting, attacked: str
 ) -> tuple[State, list[Measured], list[Measured]]:
     """State, pair accuracy of each draw, and in the draws most in the attacker's favour where there are several."""
     found: tuple[State, list[Measured], list[Measured]] = once(
         data,
-        ("pairs", scorer, setting, attacked, margin),
-        lambda: _robust_pairs_of(data, scorer, setting, attacked, margin),
+        ("pairs", scorer, setting, attacked),
+        lambda: _robust_pairs_of(data, scorer, setting, attacked),
     )
     return found
 
 
 def _robust_pairs_of(
-    data: Evaluated, scorer: ScorerGrid, setting: Setting, attacked: str, margin: float
+    data: Evaluated, scorer: ScorerGrid, setting: Setting, attacked: str
 ) -> tuple[State, list[Measured], list[Measured]]:
     up, down = choose(data, scorer, setting, "up"), choose(data, scorer, setting, "down")
     parts = {
@@ -226,9 +250,9 @@ def _robust_pairs_of(
     state = joint_state(states)
     if state != "ok":
         return state, [], []
-    figures = [_pairs(data, margin, *draw) for draw in zip(better, worse, strict=True)]
+    figures = [_pairs(data, *draw) for draw in zip(better, worse, strict=True)]
     again = asked_again(scorer.clean)
-    return state, figures, [_pairs(data, margin, better.min(axis=0), worse.max(axis=0))] if again else []
+    return state, figures, [_pairs(data, better.min(axis=0), worse.max(axis=0))] if again else []
 
 
 def frontier_measures(
@@ -239,19 +263,26 @@ def frontier_measures(
     state = joint_state({scorer.state, state})
     if state != "ok":
         return state, [], [], []
-    clean = once(data, ("srocc", scorer, None, ""), partial(_sroccs, data, _rated(data), scorer.clean))
-    return state, clean, robust, worst
+    return state, clean_sroccs(data, scorer), robust, worst
 
 
-def _pairs(data: Evaluated, margin: float, better: Floats, worse: Floats) -> Measured:
+def _pairs(data: Evaluated, better: Floats, worse: Floats) -> Measured:
     """Pair accuracy with these qualities of the better and of the worse image, each of shape [N]."""
-    counts = pairs.pair_counts(data.opinion, better, worse, data.codes, data.clusters, margin)
+    counts = opinion_pairs(data, data.margin).counts(better, worse)
     return counts.accuracy(), counts.resampled(data.multiplicities)
+
+
+def opinion_pairs(data: Evaluated, margin: float = 0.0) -> pairs.OpinionPairs:
+    """The pairs of images that the opinions order by more than a margin, whatever the metric and the attack."""
+    found: pairs.OpinionPairs = once(
+        data, ("pairs of opinions", margin), lambda: pairs.OpinionPairs(data.opinion, data.codes, data.clusters, margin)
+    )
+    return found
 
 
 def rated_clusters(data: Evaluated) -> Bools:
     """Which clusters have opinions, shape [C]."""
-    return clusters_of(data, data.codes[_rated(data)])
+    return clusters_of(data, data.codes[rated(data)])
 
 
 def ordering_rows(data: Evaluated) -> Iterator[Row]:
@@ -372,7 +403,7 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
     return row
 
 
-def _rated(data: Evaluated) -> bootstrap.Ints:
+def rated(data: Evaluated) -> bootstrap.Ints:
     """Items with opinions."""
     return np.flatnonzero(~np.isnan(data.opinion)).astype(np.int64)
 
@@ -384,11 +415,15 @@ def _by_number(name: str) -> tuple[bool, int, str]:
 
 def _sroccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measured]:
     """SROCC of some items with their opinions, for each draw of qualities [draws, all items]."""
-    y, weights = data.opinion[items], bootstrap.sample_weights(data.multiplicities, data.codes[items])
-    return [(correlation.srocc(x, y), correlation.weighted_srocc(x, y, weights)) for x in draws[:, items]]
+    y, codes = data.opinion[items], data.codes[items]
+    # Whatever the metric and the attack, opinions have the same ranks.
+    ranks = once(data, ("ranks", items.tobytes()), lambda: correlation.OpinionRanks(y, codes, data.multiplicities))
+    return [(correlation.srocc(x, y), ranks.srocc(x)) for x in draws[:, items]]
 
 
 def _plccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measured]:
     """PLCC, likewise."""
-    y, weights = data.opinion[items], bootstrap.sample_weights(data.multiplicities, data.codes[items])
-    return [(correlation.plcc(x, y), correlation.weighted_plcc(x, y, weights)) for x in draws[:, items]]
+    y, codes = data.opinion[items], data.codes[items]
+    return [
+        (correlation.plcc(x, y), correlation.resampled_plcc(x, y, codes, data.multiplicities)) for x in draws[:, items]
+    ]

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.report.arrays import OVER_ALL
+from harness.report.layout import usual_of
 from harness.report.masking import failed_verdicts
+from harness.report.ranking import METRIC, lowest_conditions
 from harness.report.rows import CONTROL
 from harness.report.table import Table
 from harness.report.triplets import overall_accuracy
 from harness.statistics.directions import TRIPLETS
 from harness.suite.cell_names import CLEAN
-from harness.wording import attack_text, base_name, budget_text, marked, number, scorer_text
+from harness.wording import attack_text, base_name, budget_text, joined, marked, number, scorer_text
 
-USUAL_BUDGET = 8 / 255
-"""The budget sentences are about when it was run; otherwise the largest."""
-
-_TOLD = ("attacks", "srocc", "shift", "two_afc")
+_TOLD = ("attacks", "srocc", "ranks", "shift", "two_afc")
 _SCORERS = 3
 """Scorers that get a sentence of their own."""
 
 
 def sentences(tables: Sequence[Table]) -> list[str]:
-    """At most seven sentences: shifts, ranks, two-alternative choices, failures."""
+    """At most eight sentences: shifts, ranks, which metric, two-alternative choices, failures."""
     out: list[str] = []
     by_name = {name: [table for table in tables if table.name == name] for name in _TOLD}
     for name in ("srocc", "shift"):
@@ -35,11 +34,13 @@ def sentences(tables: Sequence[Table]) -> list[str]:
         out += _shifts(table.frame)
     for table in by_name["srocc"][:1]:
         out += _ranks(table)
+    for table in by_name["ranks"][:1]:
+        out.append(_which_metric(table))
     for table in by_name["two_afc"][:1]:
         out += _choices(table)
-    out = out[:6]
+    out = out[:7]
     failed = failed_verdicts([table for table in tables if table.name == "verdicts"])
-    out = [*out[:5], failed] if failed else out
+    out = [*out[:6], failed] if failed else out
     out += [f"{len(t.frame)} failure(s): see the list of failures." for t in tables if t.name == "failures"]
     return out
 
@@ -98,6 +99,30 @@ def _ranks(table: Table) -> list[str]:
     return [f"{what} on {table.dataset} at {_budget(ordered[0])}, clean → worst attack: {'; '.join(parts)}{more}."]
 
 
+def _which_metric(table: Table) -> str:
+    """The metrics that none is better than, clean and under attack in the direction that breaks most."""
+    rows = _records(table.frame[table.frame["kind"] == METRIC])
+    first = rows[0]
+    labels = "proxy quality" if first["labels"] == "proxy" else "opinions"
+    what = f"Which metric, by SROCC with {labels} on {table.dataset} ({first['images']} images, "
+    what += f"{first['clusters']} independent)"
+    if first["interval"] != "95 % studentised":
+        return f"{what}: too few to tell metrics apart."
+    conditions = {name: [row for row in rows if row["condition"] == name] for name in lowest_conditions(rows)}
+    attacked = [part for part in conditions.values() if any(pd.notna(row["srocc"]) for row in part)]
+    worst = min(attacked, key=lambda part: float(pd.Series([row["srocc"] for row in part]).mean()), default=[])
+    told = [f"clean, {_unbeaten([row for row in rows if row['condition'] == CLEAN])}"]
+    told += [f"at {_budget(worst[0])} ({worst[0]['condition']}), {_unbeaten(worst)}"] if worst else []
+    return f"{what}: {'; '.join(told)}."
+
+
+def _unbeaten(rows: Sequence[dict[Any, Any]]) -> str:
+    """'none beats ssim and psnr', of metrics under one condition."""
+    known = [row for row in rows if pd.notna(row["srocc"])]
+    names = [marked(row["name"], row["broken"]) for row in known if not row["beaten_by"]]
+    return f"none of the {len(known)} is shown to beat {joined(names)}" if known else "no metric has a figure"
+
+
 def _strongest_threat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows without the oblivious ones of defenses that were attacked adaptively, too: what the latter leave holds."""
     adaptive = {(row["metric"], row["defense"]) for row in rows if row["threat"] == "adaptive"}
@@ -127,7 +152,11 @@ def _choices(table: Table) -> list[str]:
 def _attacked(frame: pd.DataFrame) -> list[dict[str, Any]]:
     own = (frame["state"] == "ok") & (frame["threat"] != "transfer")
     kept = frame[own & ~frame["attack"].isin(["", CLEAN, *OVER_ALL]) & (frame["direction"] != CONTROL)]
-    return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
+    return _records(kept)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _at_usual_budget(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,11 +165,6 @@ def _at_usual_budget(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     linf = [row for row in rows if row["norm"] == "linf"] or rows
     chosen = usual_of(row["eps"] for row in linf)
     return [row for row in linf if row["eps"] == chosen]
-
-
-def usual_of(radii: Iterable[float]) -> float:
-    """The budget that is told of first: the usual one where it was run, otherwise the largest."""
-    return min(set(radii), key=lambda eps: (abs(eps - USUAL_BUDGET) > 1e-6, -eps))
 
 
 def _name(row: dict[Any, Any]) -> str:

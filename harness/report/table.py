@@ -14,7 +14,7 @@ from harness.report.layout import Layout, attack_of
 from harness.report.rows import Row
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.suite.cell_names import CLEAN
-from harness.suite.model import NO_FLOOR
+from harness.suite.model import LEAST_RATED, NO_FLOOR
 from harness.wording import BROKEN, MISSING, budget_text, counted
 
 ASSUMPTION = "Opinions are taken not to change within the budget."
@@ -72,7 +72,7 @@ def table(name: str, *, explains: str, place: int = 1000, default: bool = True) 
         name: What suites ask for under ``tables:``, and the name of its files.
         explains: What it shows, for the suite reference.
         place: Where it stands in a report: smaller numbers come first.
-        default: Whether suites that name no tables have it.
+        default: Whether it is made where a suite does not say which tables it wants.
     """
 
     def mark(maker: Maker) -> Maker:
@@ -101,6 +101,8 @@ def make_table(
     elif one.clusters < DESCRIPTIVE_BELOW:
         noun = one.facts.cluster_noun
         extra.append(f"Fewer than {DESCRIPTIVE_BELOW} {noun}s: intervals are descriptive and claim no coverage.")
+    if one.facts.kind == "pairs" and one.facts.labels != "none" and not has_opinions(one):
+        extra.append(f"Fewer than {LEAST_RATED} images with opinions: no correlations and no tables made of them.")
     if any(row["state"] == "missing" for row in rows):
         extra.append(f"{MISSING}: not run.")
     if any(row["state"] == "failed" for row in rows):
@@ -160,6 +162,7 @@ def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Se
         *([f"calibration samples: {facts.calibration}"] if facts.calibration and "error" in directions else []),
         *(["budgets: " + " and ".join(budgets)] if budgets else []),
         *(["white-box attacks searched in bf16, scored in fp32"] if data.precision == "bf16" and settings else []),
+        *([f"pair accuracy of pairs whose opinions differ by more than {one.margin:g}"] if one.margin else []),
         *_floored(data, attacks),
         *(text for name, text in over_all.items() if any(row["attack"] == name for row in settings)),
         *threats,
@@ -209,4 +212,4 @@ def labels_text(one: Evaluated) -> str:
 
 def has_opinions(one: Evaluated) -> bool:
     """Whether there are enough opinions to correlate with."""
-    return one.facts.labels != "none" and int((~np.isnan(one.opinion)).sum()) >= 3
+    return one.facts.labels != "none" and int((~np.isnan(one.opinion)).sum()) >= LEAST_RATED

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from harness.statistics.bootstrap import Floats
+from harness.statistics.bootstrap import Floats, Ints
 
-_BLOCK = 4_000_000
+_BLOCK = 200_000
 """Elements of a resamples x samples array worked on at a time, so that large data sets stay within memory."""
+_KEPT = 64_000_000
+"""Elements up to which the opinions' ranks are kept, in 256 MB; above, they are made anew for each quality."""
 _CONSTANT = 1e-12
 """Share of the sample's variance up to which a resample counts as constant: rounding leaves about 1e-16."""
 
@@ -53,16 +57,9 @@ def weighted_ranks(x: ArrayLike, weights: ArrayLike) -> Floats:
     Returns:
         Ranks of shape [B, N], from 1; at multiplicity 0 the rank is a position that no sum uses.
     """
-    copies = np.asarray(weights, dtype=np.float64).T
-    values, inverse = np.unique(np.asarray(x, dtype=np.float64), return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    sorted_copies = copies[order]
-    if len(values) < len(inverse):
-        starts = np.searchsorted(inverse[order], np.arange(len(values)))
-        sorted_copies = np.add.reduceat(sorted_copies, starts, axis=0)
-    middle = np.cumsum(sorted_copies, axis=0)
-    middle -= (sorted_copies - 1) / 2
-    return np.asarray(middle[inverse].T, dtype=np.float64)
+    values = _Sorted.of(np.asarray(x, dtype=np.float64))
+    below, up_to = values.positions(np.asarray(weights, dtype=np.float64)[:, values.order])
+    return np.asarray(((below + up_to + 1) / 2)[:, values.group], dtype=np.float64)
 
 
 def weighted_srocc(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> Floats:
@@ -76,10 +73,147 @@ def weighted_srocc(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> Floats:
     Returns:
         Correlations of shape [B]; nan where a resample has fewer than 3 samples or a constant side.
     """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if np.isnan(a).any() or np.isnan(b).any():
-        return np.full(len(np.asarray(weights)), np.nan)
-    return _in_blocks(_block_srocc, a, b, weights)
+    copies = np.asarray(weights)
+    return OpinionRanks(y, np.arange(copies.shape[1]), copies).srocc(x)
+
+
+class OpinionRanks:
+    """Opinions ranked within every resample of clusters, once for all the qualities that are correlated with them."""
+
+    def __init__(self, opinion: ArrayLike, codes: Ints, multiplicities: ArrayLike) -> None:
+        """Rank the opinions.
+
+        Args:
+            opinion: Opinion scores, shape [N].
+            codes: Cluster number of each image, shape [N].
+            multiplicities: How often each cluster occurs in each of B resamples, shape [B, C].
+        """
+        self._opinion = np.asarray(opinion, dtype=np.float64)
+        self._codes = codes
+        self._copies = np.asarray(multiplicities)
+        self._sizes = np.bincount(codes, minlength=self._copies.shape[1]).astype(np.float64)
+        self._sorted = _Sorted.of(self._opinion)
+        small = self._copies.shape[0] * self._opinion.size <= _KEPT
+        self._kept = list(self._ranked()) if small and self._known(self._opinion) else None
+
+    def srocc(self, quality: ArrayLike) -> Floats:
+        """Spearman's correlation of quality [N] with the opinions, in every resample.
+
+        Returns:
+            Correlations of shape [B]; nan where a resample has fewer than 3 images or a constant side, and everywhere
+            when a value is nan.
+        """
+        x = np.asarray(quality, dtype=np.float64)
+        if not (self._known(x) and self._known(self._opinion)):
+            return np.full(len(self._copies), np.nan)
+        values = _Sorted.of(x)
+        parts = [self._block(values, part) for part in (self._kept or self._ranked())]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    @staticmethod
+    def _known(values: Floats) -> bool:
+        return bool(values.size and not np.isnan(values).any())
+
+    def _ranked(self) -> Iterator[_RankedBlock]:
+        """The opinions' ranks, so many resamples at a time that memory is bounded."""
+        rows = max(1, _BLOCK // self._opinion.size)
+        for start in range(0, len(self._copies), rows):
+            copies = self._copies[start : start + rows].astype(np.float64)
+            of_images = copies[:, self._codes]
+            below, up_to = self._sorted.positions(of_images[:, self._sorted.order])
+            size, ties = up_to[:, -1], up_to - below
+            ranks = ((below + up_to - size[:, None]) / 2)[:, self._sorted.group] * of_images
+            # Multiples of a half: exact in half the memory while they need no more than 24 bits.
+            narrow = 2 * np.abs(ranks).max() < 2**24
+            yield _RankedBlock(
+                copies,
+                size,
+                ranks.astype(np.float32) if narrow else ranks,
+                _variance(size, _cubes(ties)),
+                np.einsum("bn,bn->b", ranks, of_images),
+                copies**3 @ self._sizes,
+            )
+
+    def _block(self, values: _Sorted, part: _RankedBlock) -> Floats:
+        below, up_to = values.positions(part.copies[:, self._codes[values.order]])
+        weighted = np.take(part.weighted, values.order, axis=1)
+        # The opinions' ranks are centred, so those of quality need not be: a constant adds nothing.
+        if values.tied:
+            weighted = np.add.reduceat(weighted, values.starts, axis=1, dtype=np.float64)
+            covariance = np.einsum("bg,bg->b", below + up_to, weighted) / 2
+            cubes = _cubes(up_to - below)
+        else:  # a rank is the position less half the image's own copies
+            covariance = np.einsum("bg,bg->b", up_to, weighted) - part.own / 2
+            cubes = part.cubes
+        product = _variance(part.size, cubes) * part.variance
+        valid = (part.size >= 3) & (product > 0)
+        out = np.full(len(part.size), np.nan)
+        out[valid] = np.clip(covariance[valid] / np.sqrt(product[valid]), -1.0, 1.0)
+        return out
+
+
+@dataclass(frozen=True)
+class _RankedBlock:
+    """The opinions' ranks in some resamples, and what else of these is the same for all qualities."""
+
+    copies: Floats
+    """Multiplicities of the clusters, shape [b, C]."""
+    size: Floats
+    """Images, shape [b]."""
+    weighted: NDArray[Any]
+    """Distance of each image's rank from the mean rank, times its multiplicity, shape [b, N]."""
+    variance: Floats
+    """Sum of squares of these distances, shape [b]."""
+    own: Floats
+    """Sum over images of the above times the multiplicity, shape [b]."""
+    cubes: Floats
+    """Sum over images of the cube of their multiplicity: all the ties that a quality without ties has, shape [b]."""
+
+
+def _variance(size: Floats, cubes: Floats) -> Floats:
+    """Sum of squared distances of ranks from their mean, given that of the cubes of sizes of ties (Kendall 1948)."""
+    return np.asarray((size**3 - cubes) / 12)
+
+
+def _cubes(ties: Floats) -> Floats:
+    return np.asarray(np.einsum("bg,bg->b", ties * ties, ties))
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """A sample sorted once, with its ties."""
+
+    order: Ints
+    starts: Ints
+    """Where each of its G different values starts, shape [G]."""
+    group: Ints
+    """Number of each sample's value, shape [N]."""
+
+    @classmethod
+    def of(cls, x: Floats) -> _Sorted:
+        order = np.argsort(x, kind="stable")
+        values = x[order]
+        new = np.ones(len(x), dtype=bool)
+        new[1:] = values[1:] != values[:-1]
+        group = np.empty(len(x), dtype=np.int64)
+        group[order] = np.cumsum(new) - 1
+        return cls(order, np.flatnonzero(new), group)
+
+    @property
+    def tied(self) -> bool:
+        return len(self.starts) < len(self.order)
+
+    def positions(self, copies: Floats) -> tuple[Floats, Floats]:
+        """How many copies lie below each of the values, and how many up to and with it, each [b, G].
+
+        Args:
+            copies: How often each sample occurs in each resample, in sorted order, shape [b, N].
+        """
+        reached = np.zeros((len(copies), len(self.order) + 1))
+        np.cumsum(copies, axis=1, out=reached[:, 1:])
+        if not self.tied:
+            return reached[:, :-1], reached[:, 1:]
+        return reached[:, self.starts], reached[:, np.append(self.starts[1:], len(self.order))]
 
 
 def weighted_plcc(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> Floats:
@@ -94,47 +228,33 @@ def weighted_plcc(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> Floats:
         Correlations of shape [B]; nan where a resample has fewer than 3 samples or a constant side, and everywhere
         when a value is not finite.
     """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return np.full(len(np.asarray(weights)), np.nan)
-    return _in_blocks(_block_plcc, a, b, weights)
-
-
-def _in_blocks(
-    correlate: Callable[[Floats, Floats, Floats], Floats], x: Floats, y: Floats, weights: ArrayLike
-) -> Floats:
-    """A correlation of every resample [B], so many resamples at a time that memory is bounded."""
     copies = np.asarray(weights)
-    if x.size == 0:
-        return np.full(len(copies), np.nan)
-    rows = max(1, _BLOCK // x.size)
-    parts = [correlate(x, y, copies[i : i + rows].astype(np.float64).T) for i in range(0, len(copies), rows)]
-    return np.concatenate(parts) if parts else np.empty(0)
+    return resampled_plcc(x, y, np.arange(copies.shape[1]), copies)
 
 
-def _block_srocc(x: Floats, y: Floats, copies: Floats) -> Floats:
-    size = copies.sum(axis=0)
-    middle = (size + 1) / 2
-    rank_x = weighted_ranks(x, copies.T).T - middle
-    rank_y = weighted_ranks(y, copies.T).T - middle
-    weighted_x = copies * rank_x
-    covariance = np.einsum("nb,nb->b", weighted_x, rank_y)
-    variance_x = np.einsum("nb,nb->b", weighted_x, rank_x)
-    variance_y = np.einsum("nb,nb,nb->b", copies, rank_y, rank_y)
-    product = variance_x * variance_y
-    valid = (size >= 3) & (product > 0)
-    out = np.full(copies.shape[1], np.nan)
-    out[valid] = np.clip(covariance[valid] / np.sqrt(product[valid]), -1.0, 1.0)
-    return out
+def resampled_plcc(x: ArrayLike, y: ArrayLike, codes: Ints, multiplicities: ArrayLike) -> Floats:
+    """`weighted_plcc` for resamples of clusters, from the moments of each.
 
-
-def _block_plcc(x: Floats, y: Floats, copies: Floats) -> Floats:
-    size = copies.sum(axis=0)
-    a, b = _standardised(x), _standardised(y)
-    mean_a, mean_b, mean_aa, mean_bb, mean_ab = np.stack([a, b, a * a, b * b, a * b]) @ copies / np.maximum(size, 1)
+    Args:
+        x: Sample of shape [N].
+        y: Sample of shape [N].
+        codes: Cluster number of each, shape [N].
+        multiplicities: How often each cluster occurs in each resample, shape [B, C].
+    """
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    m = np.asarray(multiplicities, dtype=np.float64)
+    out = np.full(len(m), np.nan)
+    if not (a.size and np.isfinite(a).all() and np.isfinite(b).all()):
+        return out
+    a, b = _standardised(a), _standardised(b)
+    moments = [
+        np.bincount(codes, weights=values, minlength=m.shape[1])
+        for values in (np.ones_like(a), a, b, a * a, b * b, a * b)
+    ]
+    size, *sums = (m @ np.stack(moments, axis=1)).T
+    mean_a, mean_b, mean_aa, mean_bb, mean_ab = np.stack(sums) / np.maximum(size, 1)
     variance_a, variance_b = mean_aa - mean_a**2, mean_bb - mean_b**2
     valid = (size >= 3) & (variance_a > _CONSTANT) & (variance_b > _CONSTANT)
-    out = np.full(copies.shape[1], np.nan)
     product = variance_a[valid] * variance_b[valid]
     out[valid] = np.clip((mean_ab - mean_a * mean_b)[valid] / np.sqrt(product), -1.0, 1.0)
     return out

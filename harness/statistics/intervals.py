@@ -139,19 +139,54 @@ def _stretched(values: Floats, scale: Scale) -> Floats:
     return np.asarray(special.logit(np.clip(values, _EDGE, 1 - _EDGE))) if scale == "share" else values
 
 
+def p_value(value: float, spread: Floats, clusters: int, present: NDArray[np.bool_] | None = None) -> float:
+    """The two-sided p-value of a difference: the level at which its `interval` would end at 0.
+
+    Args:
+        value: The difference on the whole sample.
+        spread: The difference under each row of `weightings`, shape [C + B].
+        clusters: Number of clusters C.
+        present: Which clusters have a part in it, shape [C]; all by default.
+
+    Returns:
+        A number in [0, 1]; nan where the difference has no interval. Below .05 where that leaves out 0, up to what
+        rounding a quantile of the resamples may do.
+    """
+    out = spread[:clusters] if present is None else spread[:clusters][present]
+    count = len(out)
+    if count < 2 or np.isnan(value) or np.isnan(out).any():
+        return float("nan")
+    variance = jackknife_variance(out)
+    if variance <= _ROUNDING * max(value**2, float(np.max(out**2))):
+        return 0.0 if value else 1.0
+    away = abs(value) / float(np.sqrt(variance))
+    least, most = (2 * float(special.stdtr(count - 1, -away / factor)) for factor in (1, _MOST))
+    # The pseudo-values of a figure as it is have the mean of the values without each cluster, turned round.
+    studentised = np.sign(value) * _studentised((count - 1) * (out.mean() - out))
+    beyond = 2 * float(np.mean(studentised >= away)) if studentised.size else least
+    return min(most, max(least, beyond))
+
+
 def _quantiles(deviations: Floats) -> tuple[float, float]:
     """Standard errors to go down and up; deviations of pseudo-values from their mean, shape [C]."""
-    count, student = len(deviations), _student(len(deviations))
-    if count < _LEAST_RESAMPLED:
+    student, drawn = _student(len(deviations)), _studentised(deviations)
+    if not drawn.size:
         return student, student
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    down, up = np.clip([high, -low], student, _MOST * student)
+    return float(down), float(up)
+
+
+def _studentised(deviations: Floats) -> Floats:
+    """Means of resampled pseudo-values, each over its own standard error; empty where resamples tell nothing."""
+    count = len(deviations)
+    if count < _LEAST_RESAMPLED:
+        return np.empty(0)
     mean, square = (_copies(count) @ np.stack([deviations, deviations**2], axis=1)).T / count
     variance = (square - mean**2) / (count - 1)
     told = variance > 1e-9 * (deviations @ deviations) / count  # the others drew equal clusters alone
-    if not told.any():  # on the edge of its scale, where all that is left out looks alike
-        return student, student
-    low, high = np.quantile(mean[told] / np.sqrt(variance[told]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    down, up = np.clip([high, -low], student, _MOST * student)
-    return float(down), float(up)
+    # None is told on the edge of a scale, where all that is left out looks alike.
+    return np.asarray(mean[told] / np.sqrt(variance[told]))
 
 
 def _student(count: int) -> float:

@@ -9,7 +9,7 @@ import pydantic
 
 from harness.suite.model import OPINIONS
 from harness.suite.strict_yaml import Problem, YamlPath
-from harness.suite.tables import default_tables
+from harness.suite.tables import table_sources
 from harness.wording import did_you_mean, quoted
 
 DIRECTIONS = ("up", "down", "mos_split", "self_split", "random_sign", "error")
@@ -99,6 +99,12 @@ class _Transfer(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
     source: str = pydantic.Field(description="Label of the metric that is attacked.")
     scorer: str = pydantic.Field(description="Label of the metric that scores the attacked images.")
+
+
+class _Contrast(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    a: str = pydantic.Field(description="Label of a metric, or `LABEL@DEFENSE` for it under one of the defenses.")
+    b: str = pydantic.Field(description="Another; the difference is a minus b.")
 
 
 class _Exclusion(pydantic.BaseModel):
@@ -234,8 +240,8 @@ class SuiteFile(pydantic.BaseModel):
         "a batch's size may change the last digits.",
     )
     tables: list[str] = pydantic.Field(
-        default=list(default_tables()),
-        description="Tables to print, those that apply to the data set; see Tables. An empty list is all there are.",
+        default=[source.name for source in table_sources() if source.default],
+        description="Tables to print, those that apply to the data set; see Tables. An empty list is the default.",
     )
     ir_score: _IrScore = pydantic.Field(
         default=_IrScore(),
@@ -246,6 +252,23 @@ class SuiteFile(pydantic.BaseModel):
         default=[],
         description="Attack one metric and score the images with another, both without a defense. `all` in place of a "
         "list is every ordered pair of metrics.",
+    )
+    contrasts: list[_Contrast] = pydantic.Field(
+        default=[],
+        description="The metrics whose SROCC the table `ranks` compares, such as `{a: ssim, b: psnr}`: the fewer "
+        "questions are asked, the smaller the differences that can be told. Default: every two metrics, without "
+        "defenses.",
+    )
+    adjust: Literal["holm", "bh"] = pydantic.Field(
+        default="holm",
+        description="How p-values are adjusted for the number of contrasts of a condition. `holm`: one false "
+        "difference among all of them has a chance of 5 %. `bh` (Benjamini and Hochberg): of the differences found, "
+        "5 % are false in the mean.",
+    )
+    margin: Annotated[float, pydantic.Field(ge=0, lt=1)] = pydantic.Field(
+        default=0.0,
+        description="Robust pair accuracy counts pairs whose opinions, in [0, 1], differ by more than this: `0.1` "
+        "leaves out pairs that people hardly tell apart. No part of identity.",
     )
     verdicts: Annotated[bool | int, pydantic.BeforeValidator(_verdicts_asked)] = pydantic.Field(
         default=True,
@@ -297,6 +320,12 @@ _PATTERNS = {
     _LABEL: "should be text without a slash",
 }
 
+_OF_TWO: Mapping[str, str] = {
+    "transfer": "{source: METRIC, scorer: METRIC}",
+    "contrasts": "{a: METRIC, b: METRIC}",
+}
+"""How each entry of a key is written that names two metrics."""
+
 _KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_type": lambda c: "should be text",
     "int_type": lambda c: "should be a whole number",
@@ -324,10 +353,16 @@ def _problem(error: Any, value: Any) -> Problem:
         near = did_you_mean(str(path[-1]), ["linf", "l2"])
         return Problem(path, f"unknown key '{path[-1]}'.{near}", on_key=True)
     if error["type"] == "extra_forbidden":
-        models: Mapping[str, type[pydantic.BaseModel]] = {"exclude": _Exclusion, "ir_score": _IrScore}
-        inner = models.get(str(path[0]), _Transfer)
+        parts: Mapping[str, type[pydantic.BaseModel]] = {
+            "exclude": _Exclusion,
+            "contrasts": _Contrast,
+            "ir_score": _IrScore,
+        }
+        inner = parts.get(str(path[0]), _Transfer)
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
         return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
+    if len(path) == 2 and path[0] in _OF_TWO and error["type"].startswith("model_"):
+        return Problem(path, f"should be {_OF_TWO[str(path[0])]}, got {quoted(error['input'])}.")
     if error["type"] == "missing":
         return Problem(path[:-1], f"the key '{path[-1]}' is missing. Add it.")
     return Problem(path, f"{worded(error)}, got {quoted(error['input'])}.")

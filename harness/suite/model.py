@@ -18,6 +18,9 @@ PixelsKey = Literal["sampled", "all", "names"]
 Precision = Literal["fp32", "bf16"]
 """In which the images of a white-box attack are scored while it searches."""
 
+Adjustment = Literal["holm", "bh"]
+"""Of p-values of contrasts: Holm's, for the chance of one error, or Benjamini and Hochberg's, for their share."""
+
 Floor = Literal["none", "restore"]
 """What a result is compared with beside the start: nothing, or the ball's point nearest to the reference."""
 NO_FLOOR: Floor = "none"
@@ -26,6 +29,8 @@ OPINIONS = "opinions"
 """What `IrScore.reference` says of the opinions of the train split."""
 NO_MAP = "none"
 """What `IrScore.mapping` says where qualities are compared as they are."""
+LEAST_RATED = 3
+"""Images with opinions that a correlation needs."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,12 @@ class Suite:
     """(label of the attacked metric, label of the judging metric)."""
     limit: int | None
     slice_size: int
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """(label, label) of metrics whose ranks are compared, as `contrast_names` has them; empty for every two metrics."""
+    adjust: Adjustment = "holm"
+    """How the p-values of contrasts are adjusted for their number."""
+    margin: float = 0.0
+    """Difference of opinions that a pair must exceed to count in pair accuracy."""
     exclude: tuple[Exclusion, ...] = ()
     save_examples: int = 0
     """Samples, first in hash order, whose attacked images are kept."""
@@ -239,6 +250,13 @@ class Suite:
         ]
         return [*((metric.label, metric) for metric in self.metrics), *dict(defended).items()]
 
+    @property
+    def contrast_names(self) -> Sequence[str]:
+        """What `contrasts` may name: every metric, and with each of its defenses as ``LABEL@DEFENSE``."""
+        defenses = dict.fromkeys(defense.label for defense in self.defenses if defense.purifiers or defense.trained)
+        labels = [metric.label for metric in self.metrics]
+        return [*labels, *(trained_name(label, defense) for label in labels for defense in defenses)]
+
     def weights(self) -> dict[str, str]:
         """sha256 of every weight file, or "random": of metrics, of these as trained, and of purifiers' networks."""
         found = {name: metric.weights for name, metric in self.named_metrics}
@@ -266,6 +284,9 @@ class Suite:
             "batch_budgets": self.batch_budgets,
             "tables": list(self.tables),
             "transfer": [{"source": source, "scorer": scorer} for source, scorer in self.transfer],
+            "contrasts": [{"a": a, "b": b} for a, b in self.contrasts],
+            "adjust": self.adjust,
+            "margin": self.margin,
             "verdicts": self.verdicts,
             "exclude": [exclusion.written() for exclusion in self.exclude],
             "limit": self.limit,

@@ -22,6 +22,7 @@ from harness.suite.entries import EntryContext, attack_entry, dataset_entry, met
 from harness.suite.ir_score_cells import why_no_ir_score
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_defense, as_entry, read_file
 from harness.suite.model import (
+    LEAST_RATED,
     OPINIONS,
     AttackUse,
     DatasetUse,
@@ -49,6 +50,8 @@ _ENTRIES: Mapping[str, _Entry] = {
     "defenses": defense_entry,
     "attacks": attack_entry,
 }
+_OF_OPINIONS = {"srocc", "ranks", "agreement", "pair_accuracy", "per_type", "frontier"}
+"""Tables that are not made of fewer rated images than a correlation needs."""
 _BASE = DefenseUse("base", (), "none", 1, 1)
 
 
@@ -175,6 +178,9 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         directions=tuple(directions or file.directions),
         tables=tuple(tables or file.tables),
         transfer=tuple(pairs),
+        contrasts=tuple((one.a, one.b) for one in file.contrasts),
+        adjust=file.adjust,
+        margin=file.margin,
         which=file.which,
         precision=file.precision,
         batch_budgets=file.batch_budgets,
@@ -264,8 +270,26 @@ def _unknown_transfers(file: SuiteFile, labels: Sequence[str]) -> Iterator[Probl
             )
 
 
+def _contrasts_of_nothing(suite: Suite) -> Iterator[Problem]:
+    """Contrasts with a metric that is not there, of one with itself, or made twice: p-values go by their number."""
+    known, seen = suite.contrast_names, set()
+    for i, pair in enumerate(suite.contrasts):
+        for key, name in zip(("a", "b"), pair, strict=True):
+            if name not in known:
+                yield Problem(("contrasts", i, key), f"no metric '{name}' in this suite.{did_you_mean(name, known)}")
+        if pair[0] == pair[1]:
+            yield Problem(("contrasts", i), f"'{pair[0]}' is compared with itself. Remove it, or name another metric.")
+        elif frozenset(pair) in seen:
+            yield Problem(("contrasts", i), f"'{pair[0]}' and '{pair[1]}' are compared twice. Remove one.")
+        seen.add(frozenset(pair))
+    if suite.contrasts and suite.tables and "ranks" not in suite.tables:
+        cure = "Add 'ranks' to the tables, or remove the key."
+        yield Problem(("contrasts",), f"they are for the table 'ranks', which is not asked for. {cure}", True)
+
+
 def _combinations(placed: Mapping[str, _Placed], suite: Suite, registry: Registry) -> Iterator[Problem]:
     """What is right by itself and does not go together."""
+    yield from _contrasts_of_nothing(suite)
     yield from _budgets_without_use(placed["attacks"], suite)
     yield from _attacks_without_use(placed, suite, registry)
     yield from _tables_without_use({use.shape for _, use in placed["datasets"]}, suite)
@@ -313,6 +337,12 @@ def _tables_without_use(shapes: set[str], suite: Suite) -> Iterator[Problem]:
     if (shapes, two_afc) in (({"triplets"}, {False}), ({"pairs"}, {True})):
         kind = "two_afc is for triplets" if shapes == {"pairs"} else "triplets have only two_afc"
         yield Problem(("tables",), f"none of these tables can be made of these data sets: {kind}.", True)
+    if suite.limit is not None and suite.limit < LEAST_RATED and suite.tables and {*suite.tables} <= _OF_OPINIONS:
+        yield Problem(
+            ("limit",),
+            f"no correlation is defined for fewer than {LEAST_RATED} images, and these tables have nothing else. "
+            f"Raise it to {LEAST_RATED} or more.",
+        )
     if suite.verdict_samples and "verdicts" not in suite.tables:
         cure = "Add 'verdicts' to the tables, or remove the key."
         yield Problem(("verdicts",), f"its cells are for a table that is not asked for. {cure}", True)

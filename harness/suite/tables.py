@@ -30,14 +30,14 @@ class TableSource:
         explains: What it shows.
         place: Where it stands in a report: smaller numbers come first.
         module: Where its maker is.
-        default: Whether suites that name no tables have it.
+        default: Whether it is made where a suite does not say which tables it wants.
     """
 
     name: str
     explains: str
     place: int
     module: str
-    default: bool
+    default: bool = True
 
 
 @functools.cache
@@ -61,11 +61,6 @@ def table_sources() -> tuple[TableSource, ...]:
 def table_names() -> tuple[str, ...]:
     """What a suite may ask for under ``tables:``, in the order of a report."""
     return tuple(source.name for source in table_sources())
-
-
-def default_tables() -> tuple[str, ...]:
-    """The tables of a suite that names none."""
-    return tuple(source.name for source in table_sources() if source.default)
 
 
 def _in_file(file: Path) -> Iterator[TableSource]:

@@ -15,6 +15,7 @@ from harness.cli.doctor import examine, probe_named
 from harness.errors import UserError
 from harness.flow import open_folder, run_status
 from harness.report.compare import compare
+from harness.statistics.levels import holm
 
 SUITE = """
 name: toy
@@ -75,6 +76,9 @@ def test_compare_is_the_difference_on_shared_images_with_paired_intervals(run_to
     assert row["quality_change_low"] <= row["quality_change"] <= row["quality_change_high"]
     clean = frame[frame["attack"] == "clean"].iloc[0]
     assert clean["quality_change"] == clean["srocc_change"] == clean["srocc_change_high"] == 0
+    assert (clean["quality_change_p_adjusted"], clean["quality_change_verdict"]) == (1, "descriptive")
+    differing = frame[frame["quality_change"] != 0]
+    assert differing["quality_change_p_adjusted"].to_numpy() == pytest.approx(holm(differing["quality_change_p"]))
     assert (compare(a, a)["quality_change"] == 0).all()
 
 

@@ -90,11 +90,16 @@ def test_draws_are_averaged_and_their_spread_is_shown(run, tables):
     assert "draw sd" in shown["ε 8/255"]
 
 
-def test_robust_pair_accuracy_equals_a_loop(run, tables):
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+def test_robust_pair_accuracy_equals_a_loop(run, margin):
     up, down = cell(run), cell(run, sign=-1)
     y, low, high, clean = (one.to_numpy() for one in (up.opinion, down.attacked, up.attacked, up.clean))
-    pairs = y[:, None] > y[None, :]
-    frame = tables["pair_accuracy", "mini"].frame
+    pairs = y[:, None] > y[None, :] + margin
+    (table,) = build_tables(dataclasses.replace(run, tables=["pair_accuracy"], margin=margin))
+    assert (
+        ("differ by more than 0.1" in table.protocol) == ("differ by more than 0.1" in table.notes[0]) == (margin > 0)
+    )
+    frame = table.frame
     for attacked, better, worse in (
         ("both", low, high),
         ("worse one up", clean, high),
@@ -247,7 +252,7 @@ def test_no_labels_leave_out_tables_of_opinions(run):
     records = run.records[run.records.dataset == "mini"].assign(opinion=np.nan)
     facts = dataclasses.replace(run.datasets["mini"], labels="none", mean_opinion=None)
     made = build_tables(dataclasses.replace(run, records=records, datasets={"mini": facts}))
-    assert [table.name for table in made] == ["attacks", "shift", "msu", "ordering", "adequacy", "verdicts"]
+    assert [table.name for table in made] == ["attacks", "shift", "ordering", "adequacy", "verdicts"]
     assert line(made[1].compact, "psnr", "pgd", "up")
     assert not [row for row in made[1].compact.rows if row[2] == "mos_split"]
 
@@ -255,7 +260,7 @@ def test_no_labels_leave_out_tables_of_opinions(run):
 def test_clean_only_run(run):
     records = run.records[run.records.attack == "clean"]
     made = {table.name: table for table in build_tables(dataclasses.replace(run, records=records))}
-    assert set(made) == {"srocc", "pair_accuracy", "ordering", "two_afc", "per_type"}
+    assert set(made) == {"srocc", "ranks", "pair_accuracy", "ordering", "two_afc", "per_type"}
     assert "no attacks" in made["srocc"].protocol
     clean = records[(records.metric == "psnr")]
     expected = spearmanr(clean.clean, clean.opinion).statistic

@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr, spearmanr
 
-from harness.statistics.correlation import plcc, srocc, weighted_plcc, weighted_ranks, weighted_srocc
+from harness.statistics.bootstrap import sample_weights, weightings
+from harness.statistics.correlation import (
+    OpinionRanks,
+    plcc,
+    resampled_plcc,
+    srocc,
+    weighted_plcc,
+    weighted_ranks,
+    weighted_srocc,
+)
 
 
 def test_srocc_and_plcc_equal_scipy_with_ties():
@@ -63,13 +72,14 @@ def test_weighted_srocc_is_spearman_of_the_repeated_sample(case):
         assert got == pytest.approx(spearmanr(long_x, long_y).statistic, abs=1e-12)
 
 
-@pytest.mark.parametrize("correlate", [weighted_srocc, weighted_plcc])
-def test_blocks_do_not_change_the_result(monkeypatch, correlate):
+def test_neither_blocks_nor_what_is_kept_change_the_result(monkeypatch):
     rng = np.random.default_rng(3)
     x, y, times = rng.normal(size=20), rng.normal(size=20), rng.integers(0, 3, (50, 20))
-    whole = correlate(x, y, times)
+    whole = weighted_srocc(x, y, times)
     monkeypatch.setattr("harness.statistics.correlation._BLOCK", 60)
-    np.testing.assert_allclose(correlate(x, y, times), whole, rtol=1e-13)
+    np.testing.assert_array_equal(weighted_srocc(x, y, times), whole)
+    monkeypatch.setattr("harness.statistics.correlation._KEPT", 0)
+    np.testing.assert_array_equal(weighted_srocc(x, y, times), whole)
 
 
 @given(repeated, st.sampled_from([0.0, 1.0, 1e4]))
@@ -86,3 +96,17 @@ def test_weighted_plcc_is_pearson_of_the_repeated_sample(case, offset):
 def test_weighted_plcc_without_finite_values_is_nan():
     assert np.isnan(weighted_plcc([1.0, 2.0, np.inf], [1, 2, 3], np.ones((2, 3), dtype=int))).all()
     assert np.isnan(weighted_plcc([], [], np.ones((2, 0), dtype=int))).all()
+
+
+def test_resamples_of_clusters_are_resamples_of_their_samples():
+    rng = np.random.default_rng(6)
+    codes = rng.integers(0, 5, 40)
+    x, y = np.round(rng.normal(size=(2, 40)), 1)
+    m = weightings(codes, 30)
+    ranks = OpinionRanks(y, codes, m)
+    for name, quality in (("ties", x), ("no ties", x + 1e-6 * rng.normal(size=40))):
+        for found, times in zip(ranks.srocc(quality), sample_weights(m, codes), strict=True):
+            expected = spearmanr(np.repeat(quality, times), np.repeat(y, times)).statistic
+            assert found == pytest.approx(expected, abs=1e-14), name
+    for found, times in zip(resampled_plcc(x, y, codes, m), sample_weights(m, codes), strict=True):
+        assert found == pytest.approx(pearsonr(np.repeat(x, times), np.repeat(y, times)).statistic, abs=1e-13)

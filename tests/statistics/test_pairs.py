@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from harness.statistics.bootstrap import cluster_multiplicities, sample_weights
-from harness.statistics.pairs import pair_counts
+from harness.statistics.pairs import OpinionPairs, krocc, pair_counts
 
 
 def brute_force(opinion, better, worse, margin=0.0):
@@ -60,5 +61,16 @@ def test_a_lift_common_to_all_images_changes_nothing(lift):
 def test_blocks_of_rows_do_not_change_the_counts(monkeypatch):
     opinion, better, worse, codes = sample(8)
     whole = pair_counts(opinion, better, worse, codes, 6)
-    monkeypatch.setattr("harness.statistics.pairs._ROWS", 7)
+    monkeypatch.setattr("harness.statistics.pairs._ROWS", 2)
     np.testing.assert_array_equal(pair_counts(opinion, better, worse, codes, 6).correct, whole.correct)
+
+
+def test_krocc_is_scipys_tau_b_of_the_repeated_sample():
+    opinion, quality, _, codes = sample(4)
+    m = cluster_multiplicities(np.arange(6), 20, seed=2)
+    unrated = np.append(opinion, np.nan), np.append(quality, 0.3), np.append(codes, 0)
+    for y, q, where in ((opinion, quality, codes), unrated):
+        got = krocc(OpinionPairs(y, where, 6), q, m)
+        for value, times in zip(got, sample_weights(m, codes), strict=True):
+            assert value == pytest.approx(kendalltau(np.repeat(quality, times), np.repeat(opinion, times)).statistic)
+    assert np.isnan(krocc(OpinionPairs(opinion, codes, 6), np.ones(30), m)).all()

@@ -102,6 +102,15 @@ def test_every_problem_is_found_at_once_with_its_place_and_a_suggestion(suite_of
         (("metrics: [linear]", "metrics: [linear]\ndefenses: [{name: flip, eot: 3}]"), "'eot' has no effect"),
         (("metrics: [linear]", "metrics: [linear]\ndefenses: [{name: flip, probability: 7}]"), "between 0 and 1, got 7"),
         (("metrics: [linear]", "metrics: [linear]\ntransfer: [{source: psnr, scorer: linear}]"), "no metric 'psnr' in this"),
+        (("[linear]", "[linear, psnr]\ncontrasts: [{a: linear, b: psnrr}]"), "no metric 'psnrr' in this suite. Did you mean 'psnr'?"),
+        (("[linear]", "[linear, psnr]\ncontrasts: [[linear, psnr]]"), "should be {a: METRIC, b: METRIC}, got"),
+        (("[linear]", "[linear, psnr]\ncontrasts: [{a: linear, b: linear}]"), "'linear' is compared with itself"),
+        (("[linear]", "[linear, psnr]\ncontrasts: [{a: linear, b: psnr}, {a: psnr, b: linear}]"), "are compared twice"),
+        (("[linear]", "[linear, psnr]\ndefenses: [base, flip]\ncontrasts: [{a: linear@flip, b: linear}]"), None),
+        (("[linear]", "[linear, psnr]\ntables: [srocc]\ncontrasts: [{a: linear, b: psnr}]"), "Add 'ranks' to the tables"),
+        (("[linear]", "[linear]\nadjust: bonferroni"), "should be 'holm' or 'bh'"),
+        (("[linear]", "[linear]\nmargin: 1"), "should be below 1, got 1"),
+        (("[linear]", "[linear]\nlimit: 2\ntables: [srocc, ranks]"), "no correlation is defined for fewer than 3 images"),
         (("[toy]", "[{name: tid2013, root: /nowhere/at/all}]"), "/nowhere/at/all"),
         (
             ("{name: pgd, steps: 5, step_size: 2/255}]\nbudgets: {linf: [8/255, 1e-3]}", "fgsm]\nbudgets: {l2: [1]}"),
@@ -158,8 +167,11 @@ defenses: [base, {name: flip, threat: adaptive, draws: 2}]
 attacks: [noise, {name: pgd, start: zero, matrix: {steps: [1, 2], step_size: [1/255, 2/255]}}]
 budgets: {linf: [2/255, 4/255]}
 directions: [up, down]
-tables: [srocc]
+tables: [srocc, ranks]
 transfer: [{source: psnr, scorer: linear}]
+contrasts: [{a: linear@flip, b: psnr}]
+adjust: bh
+margin: 0.1
 exclude: [{metric: psnr, attack: noise, eps: 2/255}]
 limit: 4
 slice: 2

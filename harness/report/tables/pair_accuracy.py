@@ -56,6 +56,11 @@ def pair_accuracy_table(data: RunData, one: Evaluated) -> Table | None:
         full,
         compact,
         (),
-        f"Pairs: opinions differ, margin 0. An equal score counts half, clean and attacked. {ASSUMPTION}",
+        f"Pairs: {_pairs_of(one.margin)}. An equal score counts half, clean and attacked. {ASSUMPTION}",
         NO_BOUND if honest else "",
     )
+
+
+def _pairs_of(margin: float) -> str:
+    """Which pairs count."""
+    return f"opinions in [0, 1] differ by more than {margin:g}" if margin else "opinions differ, margin 0"
