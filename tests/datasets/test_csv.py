@@ -1,6 +1,7 @@
 """Own images in a table: what may be left out, what is refused with its line, and what a suite makes of it."""
 
 import codecs
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from harness.datasets.csv_file import CSV
 from harness.errors import UserError
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
-from harness.suite.resolve import read_suite
+from harness.suite.resolve import load_suite, read_suite
 from harness.testing import check_dataset
 
 TABLE = """ref,dist,opinion,group,level
@@ -251,3 +252,10 @@ def test_a_suite_takes_the_form_of_the_table(folder, tmp_path):
     assert hard["clean_accuracy"].tolist() == [0.5]
     with pytest.raises(UserError, match=r"datasets\.0: .*mine\.csv, line 3: split is ''"):
         run("ref,dist,split\na.png,a1.png,x\nb.png,b1.png,\n", "bad")
+
+
+def test_the_example_suite_needs_a_table_and_nothing_else(folder, monkeypatch):
+    (folder / "mine.csv").write_text(TABLE)
+    monkeypatch.chdir(folder)
+    suite = load_suite(Path(__file__).parents[2] / "docs" / "examples" / "own_images.yaml", Registry())
+    assert [(use.label, use.shape, use.labels) for use in suite.datasets] == [("csv(file=mine.csv)", "pairs", "human")]
