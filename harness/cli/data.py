@@ -250,7 +250,8 @@ def _examined(chosen: _Chosen) -> dict[str, Any]:
     images, entries = chosen.images, list(chosen.dataset.entries(chosen.split))
     found = {name: images.read(name) for name in sorted(images.paths)}
     known = {name: images.ledger[name].last for name in found if name in images.ledger}
-    looked = look_at(chosen.dataset, _told(entries, images.label))
+    made = entries and not images.paths and chosen.dataset.image_files(entries[0]) is not None
+    looked = look_at(chosen.dataset, () if made else _told(entries, images.label))
     there = {images.paths[name]: seen.last for name, seen in found.items() if seen.last != GONE}
     return {
         "split": images.label,
@@ -288,6 +289,8 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"{row['split']}: {row['files']} files, contents {row['contents']}; {same}{missing}."
     whole = row["expected"] is not None and row["items"] != row["expected"]
     sizes = sorted(row["sizes"], key=lambda size: -row["sizes"][size])
+    if not sizes and not row["unreadable"]:
+        return
     told = ", ".join(sizes[:_SHOWN]) + (f" and {len(sizes) - _SHOWN} more sizes" if len(sizes) > _SHOWN else "")
     published = f" of the published {row['expected']}" if whole else ""
     yield f"  {row['items']} items{published}: {told or 'none readable'}"

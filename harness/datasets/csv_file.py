@@ -49,7 +49,7 @@ class CSV(Dataset):
         *,
         file: str,
         higher_is_better: bool = True,
-        scale: tuple[float, float] | None = None,
+        scale: Sequence[float] | None = None,
         labels: Literal["human", "proxy"] = "human",
         split_seed: int | None = None,
         folds: int | None = None,
@@ -60,7 +60,7 @@ class CSV(Dataset):
         Args:
             file: The table.
             higher_is_better: Whether a higher opinion is a better image; false for difference scores (DMOS).
-            scale: Lowest and highest opinion that there can be; by default those of the table.
+            scale: Lowest and highest opinion that there can be, two numbers; by default those of the table.
             labels: Whose opinions they are: people's, or another metric's (proxy).
             split_seed: Seed of splits train, val and test, 6:2:2 by reference, for a table without a column ``split``.
             folds: Number of folds by reference, 3 or more, likewise.
@@ -74,6 +74,8 @@ class CSV(Dataset):
         table = read_table(self._path, _KNOWN)
         self._columns, self._rows = frozenset(table.columns), table.rows
         self._images = self._form()
+        if scale is not None and (len(scale) != 2 or not scale[0] < scale[1]):
+            raise DataError(f"{self._name}, scale: {list(scale)} is no range. Give [lowest, highest].")
         self._higher_is_better, self._scale = higher_is_better, scale
         self._parts = ReferenceSplits("csv", split_seed=split_seed, folds=folds, fold=fold)
         self.kind = "triplets" if self._images == _TRIPLET else "pairs"  # type: ignore[misc]
@@ -217,10 +219,8 @@ class CSV(Dataset):
         if self.labels == "none" or self._images != _PAIR:
             return 0.0, 1.0
         opinions = [self._opinion(row) for row in self._rows]
-        low, high = self._scale or (min(opinions), max(opinions))
+        low, high = self._scale if self._scale is not None else (min(opinions), max(opinions))
         if not low < high:
-            if self._scale:
-                raise DataError(f"{self._name}, scale: {low:g} is not below {high:g}. Give [lowest, highest].")
             raise DataError(
                 f"{self._name}: every opinion is {low:g}, which ranks nothing. Give scale: [lowest, highest], or "
                 "take the column out."

@@ -198,7 +198,11 @@ def test_one_message_with_file_and_line(table, folder, case):
 
 @pytest.mark.parametrize(
     ("scale", "message"),
-    [((5.0, 1.0), "scale: 5 is not below 1"), ((2.0, 5.0), r"line 3: opinion 1\.5 lies outside the scale 2\.\.5")],
+    [
+        ((5.0, 1.0), r"scale: \[5\.0, 1\.0\] is no range"),
+        ((1.0,), "is no range"),
+        ((2.0, 5.0), r"line 3: opinion 1\.5 lies outside the scale 2\.\.5"),
+    ],
 )
 def test_a_scale_that_cannot_be(table, scale, message):
     with pytest.raises(DataError, match=message):
@@ -246,6 +250,10 @@ def test_a_suite_takes_the_form_of_the_table(folder, tmp_path):
 
     unrated = "ref,dist,group,level\na.png,a1.png,tone,1\na.png,a2.png,tone,2\nb.png,b1.png,tone,1\n"
     assert set(run(unrated, "unrated")) == {"ordering"}
+    with pytest.raises(UserError, match="has no opinions, so the direction 'mos_split' cannot be had"):
+        aimed = {"attacks": ["fgsm"], "budgets": {"linf": [8 / 255]}, "directions": ["mos_split"]}
+        own = {"name": "csv", "file": str(folder / "mine.csv")}
+        read_suite({"name": "own", "datasets": [own], "metrics": ["psnr"], **aimed}, Registry())
     tables = run(TRIPLETS, "triplets")
     hard = tables["two_afc"].query("kind == 'hard' and subset == 'all'")
     # p1 lies further from its reference in both triplets; people preferred p0 in the first and p1 in the second.
@@ -259,3 +267,26 @@ def test_the_example_suite_needs_a_table_and_nothing_else(folder, monkeypatch):
     monkeypatch.chdir(folder)
     suite = load_suite(Path(__file__).parents[2] / "docs" / "examples" / "own_images.yaml", Registry())
     assert [(use.label, use.shape, use.labels) for use in suite.datasets] == [("csv(file=mine.csv)", "pairs", "human")]
+
+
+def test_one_text_in_two_folders_names_different_images(tmp_path):
+    """Files of equal names and sizes: only their pixels tell the folders apart, and records, too."""
+    for step, name in ((10, "near"), (40, "far")):
+        (tmp_path / name).mkdir()
+        for tone, image in ((100, "a"), (100 + step, "a1"), (80, "b"), (80 + step, "b1")):
+            Image.new("RGB", (8, 6), (tone, tone, tone)).save(tmp_path / name / f"{image}.bmp")
+        (tmp_path / name / "mine.csv").write_text("ref,dist\na.bmp,a1.bmp\nb.bmp,b1.bmp\n")
+    datasets = [{"name": "csv", "label": name, "file": str(tmp_path / name / "mine.csv")} for name in ("near", "far")]
+    registry = Registry()
+    suite = read_suite({"name": "two", "datasets": datasets, "metrics": ["psnr"]}, registry)
+
+    def run():
+        return run_suite(suite, registry, Options(out=tmp_path / "run", executor="serial", probe=False))
+
+    assert run().cells == 2
+    scores = [
+        pd.read_parquet(path)["clean"].tolist() for path in sorted((tmp_path / "run").glob("records/*/*.parquet"))
+    ]
+    expected = [[20 * np.log10(255 / step)] * 2 for step in (10, 40)]
+    assert sorted(scores, reverse=True) == [pytest.approx(one, abs=1e-4) for one in expected]
+    assert run().cells == 0, "no file was taken for one of the other folder that changed"
