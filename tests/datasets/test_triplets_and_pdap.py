@@ -1,6 +1,8 @@
 """BAPPS, NIGHTS and PDAP-HDDS in tiny trees of their layouts; triplets are scored at 64 px."""
 
+import functools
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,15 +102,23 @@ def image(path: Path, level: int = 0) -> None:
     Image.new("RGB", (8, 8), (40 + 20 * level, 90, 70)).save(path)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Name of a set -> a folder in its layout, made once."""
+
+    @functools.cache
+    def make(name):
+        root = tmp_path_factory.mktemp("made") / name
+        TREES[name](root)
+        return root
+
+    return make
+
+
 @pytest.fixture
-def tree(tmp_path):
-    """Call it with the name of a set for a folder in its layout."""
-
-    def write(name):
-        TREES[name](tmp_path / name)
-        return tmp_path / name
-
-    return write
+def tree(made, tmp_path):
+    """Call it with the name of a set for a folder in its layout, to do with what you like."""
+    return lambda name: shutil.copytree(made(name), tmp_path / name)
 
 
 def build(name, root, **parameters):
