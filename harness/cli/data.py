@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -299,8 +300,15 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
     if row["identical"]:
         yield f"  {len(row['identical'])} items whose images are identical: {', '.join(_few(row['identical']))}"
     if row["duplicates"]:
-        groups = [" = ".join(Path(path).name for path in group) for group in row["duplicates"]]
+        groups = [" = ".join(_from_common_folder(group)) for group in row["duplicates"]]
         yield f"  {len(groups)} groups of files with the same content: {'; '.join(_few(groups))}"
+
+
+def _from_common_folder(paths: Sequence[str]) -> Iterator[str]:
+    """Paths without the folders that all of them have in common."""
+    whole = [Path(path).expanduser().absolute() for path in paths]
+    common = os.path.commonpath([path.parent for path in whole])
+    return (path.relative_to(common).as_posix() for path in whole)
 
 
 def _few(messages: Sequence[str]) -> Sequence[str]:
