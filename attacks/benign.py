@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,35 +16,91 @@ from torch.nn import functional as F
 
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
+_OF: Mapping[str, str] = {
+    "gamma": "gamma",
+    "contrast": "contrast",
+    "sigma": "unsharp",
+    "amount": "unsharp",
+    "window": "denoise",
+}
+"""Parameter -> the transform that it belongs to."""
+_REACH = 3.0
+"""Where the Gaussian of unsharp masking ends, in standard deviations."""
+
 
 @register("benign")
 @register("benign-shift2", transform="shift2")
 @register("benign-jpeg95", transform="jpeg95")
 @register("benign-resize", transform="resize")
 @register("benign-round8", transform="round8")
+@register("benign-gamma", transform="gamma", gamma=0.9)
+@register("benign-contrast", transform="contrast", contrast=1.1)
+@register("benign-unsharp", transform="unsharp", sigma=1.0, amount=0.5)
+@register("benign-denoise", transform="denoise", window=3)
 @dataclass(frozen=True)
 class Benign(Attack):
     """An everyday change of the distorted image, whatever the budget; its size is in the records' linf and l2.
 
+    The last four are enhancements that people make in practice, some of which raise metrics without any attack.
+
     Attributes:
         transform: "shift1" and "shift2": by 1 or 2 px in one of four directions drawn per sample, edges repeated;
             "jpeg95": JPEG of quality 95 with 4:2:0 chroma; "resize": to twice the size and back, bicubic; "round8":
-            8-bit rounding, which changes nothing in an image read from an 8-bit file.
+            8-bit rounding, which changes nothing in an image read from an 8-bit file; "gamma": x to the power `gamma`;
+            "contrast": distances from the image's mean times `contrast`; "unsharp": `amount` times what a Gaussian of
+            `sigma` takes away is added (unsharp masking); "denoise": median of each channel. All are clipped to [0, 1].
+        gamma: Exponent, above 0; below 1 brightens.
+        contrast: Factor about the mean over all pixels and channels, at least 0; above 1 is more contrast.
+        sigma: Standard deviation of the Gaussian in pixels, above 0; the edge is repeated.
+        amount: How much of the detail is added, at least 0.
+        window: Side of the median's square in pixels, odd; the edge is repeated.
     """
 
     control = True
     bounded = False
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
-    transform: Literal["shift1", "shift2", "jpeg95", "resize", "round8"] = "shift1"
+    neutral: ClassVar[Mapping[str, Any]] = {"gamma": 1.0, "contrast": 1.0, "sigma": 0.0, "amount": 0.0, "window": 1}
+    transform: Literal["shift1", "shift2", "jpeg95", "resize", "round8", "gamma", "contrast", "unsharp", "denoise"] = (
+        "shift1"
+    )
+    gamma: float = 1.0
+    contrast: float = 1.0
+    sigma: float = 0.0
+    amount: float = 0.0
+    window: int = 1
+
+    def __post_init__(self) -> None:
+        for name, transform in _OF.items():
+            value = getattr(self, name)
+            if value != self.neutral[name] and transform != self.transform:
+                raise ValueError(f"{name} belongs to the transform {transform}, and this is {self.transform}")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} should be a finite number from 0, got {value}")
+        if self.gamma == 0:
+            raise ValueError("gamma should be above 0")
+        if self.transform == "unsharp" and self.sigma == 0:
+            raise ValueError("unsharp needs a sigma above 0")
+        if self.window % 2 == 0:
+            raise ValueError(f"window should be odd, got {self.window}")
 
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """The changed images."""
-        if self.transform == "jpeg95":
-            return torch.stack([_jpeg(image, 95) for image in images])
-        if self.transform == "resize":
-            return _resized(images)
-        if self.transform == "round8":
-            return torch.round(images * 255) / 255
+        match self.transform:
+            case "jpeg95":
+                return torch.stack([_jpeg(image, 95) for image in images])
+            case "resize":
+                return _resized(images)
+            case "round8":
+                return torch.round(images * 255) / 255
+            case "gamma":
+                return images.clamp(0, 1) ** self.gamma
+            case "contrast":
+                mean = images.mean((1, 2, 3), keepdim=True)
+                return (mean + self.contrast * (images - mean)).clamp(0, 1)
+            case "unsharp":
+                return (images + self.amount * (images - _blurred(images, self.sigma))).clamp(0, 1)
+            case "denoise":
+                return _medians(images, self.window)
         return _shifted(images, int(self.transform.removeprefix("shift")), rng.integers(4).tolist())
 
 
@@ -72,3 +130,20 @@ def _resized(images: Tensor) -> Tensor:
     large = F.interpolate(images, scale_factor=2, mode="bicubic", antialias=True)
     back = F.interpolate(large, size=images.shape[2:], mode="bicubic", antialias=True)
     return back.clamp(0, 1)
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    """Images under a Gaussian, edges repeated."""
+    radius = max(1, round(_REACH * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-offsets.square() / (2 * sigma**2))
+    kernel = (weights / weights.sum()).to(images).view(1, 1, 1, -1)
+    channels = F.pad(images.flatten(0, 1)[:, None], (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(channels, kernel), kernel.transpose(2, 3)).view_as(images)
+
+
+def _medians(images: Tensor, window: int) -> Tensor:
+    """The median of the square around each pixel, channel by channel; edges repeated."""
+    wide = F.pad(images, (window // 2,) * 4, mode="replicate")
+    squares = wide.unfold(2, window, 1).unfold(3, window, 1)
+    return squares.flatten(4).median(-1).values

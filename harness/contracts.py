@@ -504,6 +504,7 @@ class Dataset:
 
     kind: ClassVar[Literal["pairs", "triplets"]] = "pairs"
     labels: ClassVar[Literal["human", "proxy", "none"]] = "human"
+    """Whose opinions they are. An instance may have another kind, and other labels, than its class."""
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("all",)
     """Names `entries` accepts. A set with "train" is calibrated on it, one without on the evaluated split.

@@ -15,3 +15,15 @@ class UserError(Exception):
 
 class DataError(UserError):
     """A data set or an image cannot be used as it is."""
+
+
+def network_reason(error: OSError) -> str:
+    """Why a download failed, in few words: the server's answer, or the innermost reason."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP {response.status_code} {response.reason}"
+    innermost: BaseException = error
+    while innermost.__context__ is not None:
+        innermost = innermost.__context__
+    text = getattr(innermost, "strerror", None) or str(innermost).splitlines()[0] if str(innermost) else ""
+    return text or type(innermost).__name__

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
+from harness.cli.bars import progress_bars
 from harness.cli.common import AsJson, console, print_json
 from harness.errors import UserError
 from harness.files import shown
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from harness.plugins.weights.fetch import Bar
-    from harness.plugins.weights.manifest import Part, WeightsEntry
+    from harness.plugins.weights.manifest import WeightsEntry
 
 _Names = Annotated[list[str] | None, typer.Argument(help="Names in the manifest.", metavar="NAME")]
 
@@ -95,8 +91,8 @@ def _fetch(
         raise UserError("weights fetch: give names, or --all. See `robustiqa weights list`.")
     screen = console()
     for entry in entries(names or ()):
-        with _bars() as bar:
-            for place, fetched in fetch(entry, bar):
+        with progress_bars() as bar:
+            for place, fetched in fetch(entry, lambda part: bar(part.file)):
                 said = "fetched" if fetched else "already there"
                 screen.print(f"{entry.name}: {shown(place.path)} ({said})", soft_wrap=True, markup=False)
         screen.print(f"{entry.name}: licence {entry.licence}", soft_wrap=True, markup=False)
@@ -163,48 +159,3 @@ def _mix(
             soft_wrap=True,
             markup=False,
         )
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[Callable[[Part], Bar | None]]:
-    """Progress of downloads on a terminal, and nothing elsewhere."""
-    screen = console(stderr=True)
-    if not screen.is_terminal:
-        yield lambda part: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    text = TextColumn("{task.description}", markup=False)
-    columns = (text, BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=screen, transient=True) as bars:
-        yield lambda part: _Bar(bars, part.file)
-
-
-class _Bar:
-    """One download among rich's bars, told in the way of pooch."""
-
-    def __init__(self, bars: Progress, name: str) -> None:
-        self._bars = bars
-        self._task = bars.add_task(name, total=None)
-
-    @property
-    def total(self) -> int:
-        """Bytes expected."""
-        return int(self._bars.tasks[self._task].total or 0)
-
-    @total.setter
-    def total(self, size: int) -> None:
-        self._bars.update(self._task, total=size or None)
-
-    def update(self, size: int) -> None:
-        """So many more bytes came."""
-        self._bars.advance(self._task, size)
-
-    def reset(self) -> None:
-        """Begin again at 0."""
-        self._bars.update(self._task, completed=0)
-
-    def close(self) -> None:
-        """The download ended; what is left is verifying it."""
-        self._bars.refresh()

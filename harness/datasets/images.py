@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +48,28 @@ def read_pixels(path: Path | str, *, grey: bool = True) -> Pixels:
         DataError: See `read_image`.
     """
     path = Path(path)
+    with _told(path), Image.open(path) as image:
+        image.load()
+        if not grey and image.mode in _GREY:
+            raise DataError(f"Image {shown(path)} is grey, with one channel. Save it as RGB to compare it.")
+        return _rgb(image, path)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the head of the file alone.
+
+    Raises:
+        DataError: The file is missing, or is no image.
+    """
+    with _told(path), Image.open(path) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with an image file, as one message."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            if not grey and image.mode in _GREY:
-                raise DataError(f"Image {shown(path)} is grey, with one channel. Save it as RGB to compare it.")
-            return _rgb(image, path)
+        yield
     except FileNotFoundError as error:
         raise DataError(f"Image {shown(path)} is missing. Restore the file, or unpack the data set again.") from error
     # Pillow reports damage as OSError, SyntaxError (PNG chunks), ValueError, struct.error or a size alarm.

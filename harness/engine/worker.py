@@ -198,7 +198,7 @@ class Worker:
         return SampleError("", otherwise)
 
     def _dataset(self, use: Use) -> Dataset:
-        key = identity("dataset", {**use.identity(), "root": str(use.parameters.get("root"))})
+        key = identity("dataset", {**use.identity(), "given": str(dict(use.parameters))})  # a path as it stands
         if key not in self._datasets:
             self._datasets[key] = self.registry.dataset(use.name).build(use.parameters)
         return self._datasets[key]

@@ -74,7 +74,7 @@ def dataset_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any
         return None
     if "label" not in entry and split != default:
         use["label"] += f" {split}"
-    about = {"labels": plugin.cls.labels, "shape": plugin.cls.kind, "cluster_noun": plugin.cls.cluster_noun}
+    about = {"labels": dataset.labels, "shape": dataset.kind, "cluster_noun": plugin.cls.cluster_noun}
     about["calibrated_on_train"] = plugin.cls.calibrated_on_train
     return DatasetUse(**use, split=split, splits=splits, pixels=pixels, **about)
 

@@ -116,7 +116,8 @@ def images_of(dataset: Dataset, use: DatasetUse, split: str, entries: Sequence[E
         entries: Its entries in hash order.
         ledgers: What the run folder recorded.
     """
-    where = {name: value for name, value in use.identity()["parameters"].items() if name != "root"}
+    table = {"file": use.parameters["file"]} if "file" in use.parameters else {}  # one text may lie in two folders
+    where = {name: value for name, value in {**use.identity()["parameters"], **table}.items() if name != "root"}
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in f"{use.name}-{split}")
     key = f"{plain}-{identity('images', {'name': use.name, 'parameters': where, 'split': split})}"
     paths, names = _named(dataset, entries if use.pixels != "names" else ())

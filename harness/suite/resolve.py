@@ -239,7 +239,9 @@ def _doubled(uses: _Placed) -> Iterator[Problem]:
     equals: dict[str, str] = {}
     for path, use in uses:
         who = (use.label, getattr(use, "threat", ""))
-        what = json.dumps(use.identity(), sort_keys=True, default=sorted)
+        # Tables of equal text in two folders name different images.
+        places = dict(use.parameters) if isinstance(use, DatasetUse) else {}
+        what = json.dumps([use.identity(), places], sort_keys=True, default=sorted)
         if who in labels:
             alike = equals.get(what) == use.label
             cure = "Remove one." if alike else "Remove one, or tell them apart with 'label:'."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.contracts import Attack, Dataset
@@ -64,6 +65,8 @@ def plugin_use(
     neutral = getattr(plugin.cls, "neutral", {})
     defaults = {p.name: p.default for p in plugin.parameters()}
     changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
+    if kind == "datasets" and isinstance(table := values.get("file"), str):
+        changed = [f"file={Path(table).name}", *(one for one in changed if not one.startswith("file="))]
     if kind == "attacks" and entry.get("floor", NO_FLOOR) != NO_FLOOR:
         changed.append(f"floor={entry['floor']}")
     if kind in ("metrics", "purifiers") and entry.get("weights") == RANDOM_WEIGHTS:

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter, median_filter
+from skimage.exposure import adjust_gamma
 from skimage.metrics import peak_signal_noise_ratio
 
 from attacks.benign import Benign
@@ -33,9 +35,9 @@ class Bright(Attack):
 '''
 
 
-def changed(transform, images):
+def changed(transform, images, **parameters):
     ids = [str(row) for row in range(len(images))]
-    return Benign(transform).perturb(None, images, None, SampleRng.for_samples(0, ids, "benign"))
+    return Benign(transform, **parameters).perturb(None, images, None, SampleRng.for_samples(0, ids, "benign"))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,53 @@ def test_rounding_moves_by_half_a_level_at_most():
     assert torch.equal(changed("round8", result), result)
 
 
+def test_enhancements_are_those_of_scipy_and_skimage(photo):
+    """Parameters are not the presets': a default that is used in their place would show."""
+    channels = photo[0].double().numpy()
+    blurred = np.stack([gaussian_filter(channel, 1.5, mode="nearest", radius=4) for channel in channels])
+    expected = {
+        "gamma": (adjust_gamma(channels, 0.7), {"gamma": 0.7}),
+        "contrast": (channels.mean() + 1.3 * (channels - channels.mean()), {"contrast": 1.3}),
+        "unsharp": (channels + 0.8 * (channels - blurred), {"sigma": 1.5, "amount": 0.8}),
+        "denoise": (np.stack([median_filter(channel, 5, mode="nearest") for channel in channels]), {"window": 5}),
+    }
+    for transform, (theirs, parameters) in expected.items():
+        ours = changed(transform, photo.expand(2, -1, -1, -1), **parameters)
+        assert torch.equal(ours[0], ours[1]) and (ours[0] - photo[0]).abs().max() > 0.01, transform
+        np.testing.assert_allclose(ours[0].numpy(), np.clip(theirs, 0, 1), atol=2e-6, err_msg=transform)
+
+
+def test_the_enhancements_as_registered_are_mild(photo):
+    for name in ("gamma", "contrast", "unsharp", "denoise"):
+        plugin = Registry().attack(f"benign-{name}")
+        result = plugin.build({}).perturb(None, photo, None, None)
+        assert 20 < peak_signal_noise_ratio(photo.numpy(), result.numpy(), data_range=1) < 45, name
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"amount": 1.0}, "amount belongs to the transform unsharp"),
+        ({"transform": "gamma", "gamma": 0.0}, "gamma should be above 0"),
+        ({"transform": "unsharp", "amount": 0.5}, "unsharp needs a sigma above 0"),
+        ({"transform": "contrast", "contrast": -1.0}, "contrast should be a finite number from 0"),
+        ({"transform": "denoise", "window": 4}, "window should be odd, got 4"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(parameters, said):
+    with pytest.raises(ValueError, match=said):
+        Benign(**parameters)
+
+
+def test_the_presets_that_came_before_have_the_identity_they_had():
+    def parameters(name):
+        text = f"name: x\ndatasets: [mini]\nmetrics: [psnr]\nattacks: [{name}]\nbudgets: {{linf: [8/255]}}\n"
+        return dict(validate(parse_text(text, "x.yaml"), Registry()).attacks[0].identity()["parameters"])
+
+    assert parameters("benign-shift2") == {"transform": "shift2"}
+    assert parameters("benign-unsharp") == {"transform": "unsharp", "sigma": 1.0, "amount": 0.5}
+
+
 def records(text, registry, out):
     run_suite(
         validate(parse_text(text, "suite.yaml"), registry), registry, Options(out=out, executor="serial", probe=False)
@@ -109,7 +158,8 @@ tables: [shift]
 
 def test_no_budget_clips_it(toy_file, tmp_path):
     registry = Registry([toy_file])
-    names = ["benign", "benign-shift2", "benign-jpeg95", "benign-resize", "benign-round8"]
+    changes = ("shift2", "jpeg95", "resize", "round8", "gamma", "contrast", "unsharp", "denoise")
+    names = ["benign", *(f"benign-{change}" for change in changes)]
     frame = records(SUITE % ", ".join([*names, "noise"]), registry, tmp_path / "run")
     for name in names:
         part = frame[frame["attack"] == name]

@@ -5,12 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
 from harness.contracts import DataError
+from harness.datasets.csv_file import CSV
 from harness.datasets.tid2013 import TID2013
+from harness.flow import Options, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.resolve import read_suite
 from harness.testing import check_dataset
 
 TEST_DATA = os.environ.get("ROBUSTIQA_TEST_DATA")
@@ -117,6 +122,32 @@ def test_five_folds_cover_the_rated_images_once(rated: str) -> None:
     assert sorted(len({entry.reference_id for entry in data.entries("test")}) for data in folds) == [4, 5, 5, 5, 5]
     assert [len(folds[0].entries(split)) for split in ("all", "train", "val", "test")] == [360, 210, 75, 75]
     assert all(data.load(data.entries("test")[0])["ref"].shape == (3, 384, 512) for data in folds)
+
+
+def test_the_same_images_in_a_table_give_the_same_records(rated: str, tmp_path: Path) -> None:
+    """Every entry is equal; of the records, those of a few images, random noise among them."""
+    data = TID2013(root=rated)
+    lines = ["id,ref,dist,opinion,reference_id,group,level"]
+    for entry in data.entries("all"):
+        ref, dist = (path.relative_to(rated) for path in data.image_files(entry))
+        known = (entry.id, ref, dist, entry.raw, entry.reference_id, entry.group, entry.level)
+        lines.append(",".join(map(str, known)))
+    table = Path(rated) / "mine.csv"
+    table.write_text("\n".join(lines))
+    assert CSV(file=str(table), scale=(0, 9)).entries("all") == data.entries("all")
+
+    def records(dataset: dict[str, object], out: Path) -> pd.DataFrame:
+        suite = {"name": "x", "datasets": [dataset], "metrics": ["psnr"], "attacks": ["noise"], "limit": 4, "slice": 4}
+        registry = Registry()
+        read = read_suite({**suite, "budgets": {"linf": [8 / 255]}, "directions": ["up"]}, registry)
+        run_suite(read, registry, Options(out=out, executor="serial", probe=False))
+        frame = pd.concat(map(pd.read_parquet, out.glob("records/*/*.parquet"))).drop(columns="seconds")
+        return frame.sort_values(["attack", "sign", "item"], ignore_index=True)
+
+    official = records({"name": "tid2013", "root": rated}, tmp_path / "official")
+    own = records({"name": "csv", "file": str(table), "scale": [0, 9]}, tmp_path / "own")
+    assert len(own) == 8
+    pd.testing.assert_frame_equal(own, official, check_exact=True)
 
 
 def test_psnr_agrees_with_people_as_published(rated: str) -> None:

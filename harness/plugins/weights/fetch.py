@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from harness.errors import network_reason
 from harness.files import locked, sha256_of, shown
 from harness.plugins.weights.locate import Held, downloads, held, refusal
 from harness.plugins.weights.manifest import WHOLE, Part, WeightsEntry, WeightsError, is_page, pin, pins
@@ -120,8 +121,8 @@ def _download(entry: WeightsEntry, part: Part, target: Path, bar: Bar | None) ->
             if error.errno is not None:  # of the disk; what requests raises carries none
                 raise
             raise WeightsError(
-                f"weights {entry.name}: {part.url} could not be downloaded ({_reason(error)}). Run the command again "
-                f"to go on, or download it elsewhere and put it into {shown(target.parent)} as {part.file}."
+                f"weights {entry.name}: {part.url} could not be downloaded ({network_reason(error)}). Run the command "
+                f"again to go on, or download it elsewhere and put it into {shown(target.parent)} as {part.file}."
             ) from error
         found = _verified(entry, part, temporary)
         temporary.replace(target)
@@ -147,17 +148,6 @@ def _verified(entry: WeightsEntry, part: Part, path: Path) -> str:
         f"weights {entry.name}: {part.url} is not the file of the manifest: {wrong}. Nothing was kept. Run the command "
         f"again, or download it elsewhere and put it into {shown(downloads())} as {part.file}."
     )
-
-
-def _reason(error: OSError) -> str:
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP {response.status_code} {response.reason}"
-    innermost: BaseException = error
-    while innermost.__context__ is not None:
-        innermost = innermost.__context__
-    text = getattr(innermost, "strerror", None) or str(innermost).splitlines()[0] if str(innermost) else ""
-    return text or type(innermost).__name__
 
 
 def verify(chosen: Sequence[WeightsEntry]) -> Iterator[Checked]:
