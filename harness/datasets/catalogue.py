@@ -63,14 +63,14 @@ CATALOGUE: Mapping[str, Published] = {
     "live": Published(
         *("LIVE release 2", "768 x 512", "29", "779", "25k", "keep its notice"),
         "https://live.ece.utexas.edu/research/quality/subjective.htm",
-        "dmos.mat, refnames_all.mat, refimgs/, jp2k/, jpeg/, wn/, gblur/, fastfading/",
+        "dmos.mat or dmos_realigned.mat, refnames_all.mat, refimgs/, jp2k/, jpeg/, wn/, gblur/, fastfading/",
         "live",
         counts={"all": 779},
     ),
     "csiq": Published(
         *("CSIQ", "512 x 512", "30", "866", "5k", _ON_PAGE),
         "http://vision.eng.shizuoka.ac.jp/mod/page/view.php?id=23",
-        "csiq.DMOS.xlsx or csiq_label.txt, src_imgs/, dst_imgs/{awgn,blur,contrast,fnoise,jpeg,jpeg2000}/",
+        "csiq.DMOS.xlsx or csiq_label.txt, src_imgs/, dst_imgs/{awgn,blur,contrast,fnoise,jpeg,jpeg2000}/ or all in one",
         "csiq",
         counts={"all": 866},
     ),
