@@ -83,9 +83,9 @@ def _compare(
     console().print(
         "Changes are B minus A, with studentised intervals that leave out whole references (or what the data set calls "
         "independent), paired over the images that both runs have. p is adjusted (Holm) over the rows in which the "
-        "runs differ: below 0.05 a change is more than chance. Could be shown: the smallest true change of SROCC that would "
-        "be found at an unadjusted 5 % with a chance of 80 %. Paper's rule: the percentiles of the resampled change "
-        "leave out 0 and its median is at least .01."
+        "runs differ: below 0.05 a change is more than chance. Could be shown: the smallest true change of SROCC that "
+        "would be found at an unadjusted 5 % with a chance of 80 %. Paper's rule: the percentiles of the resampled "
+        "change leave out 0 and its median is at least .01."
     )
     if (frame["clusters"] < DESCRIPTIVE_BELOW).any():
         few = f"Fewer than {DESCRIPTIVE_BELOW} independent references in some rows"
