@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,14 +53,17 @@ def _compare(
         "SROCC A",
         "SROCC B",
         "change [95 %]",
-        "p (Holm)",
         "could be shown",
         "paper's rule",
         "quality change [95 %]",
-        "p (Holm)",
     )
     table = Table(*header, title=f"A = {run_a}, B = {run_b}", title_justify="left")
     for row in frame.to_dict("records"):
+
+        def changed(name: str, row: dict[Hashable, Any] = row) -> str:
+            text = with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, True)
+            return f"{text}\np {p_text(row[f'{name}_p_adjusted'])}"
+
         table.add_row(
             row["dataset"],
             marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"]),
@@ -68,22 +72,20 @@ def _compare(
             str(row["images"]),
             number(row["srocc_a"]),
             number(row["srocc_b"]),
-            with_interval(row["srocc_change"], row["srocc_change_low"], row["srocc_change_high"], 3, True),
-            p_text(row["srocc_change_p_adjusted"]),
+            changed("srocc_change"),
             number(row["srocc_change_smallest_shown"], 3),
             _rule(row["srocc_change"], row["srocc_change_papers_rule"]),
-            with_interval(row["quality_change"], row["quality_change_low"], row["quality_change_high"], 3, True),
-            p_text(row["quality_change_p_adjusted"]),
+            changed("quality_change"),
         )
     console().print(table)
     for rules in dict.fromkeys(rules for rules in frame["broken"] if rules):
         console().print(f"{BROKEN} broke its contract when probed: {rules}.", markup=False)
     console().print(
         "Changes are B minus A, with studentised intervals that leave out whole references (or what the data set calls "
-        "independent), paired over the images that both runs have. p is adjusted over the rows in which the runs "
-        "differ: below 0.05 a change is more than chance. Could be shown: the smallest true change of SROCC that would "
-        "be found at an unadjusted 5 % with a chance of 80 %. Paper's rule: the percentiles of the resampled change "
-        "leave out 0 and its median is at least .01."
+        "independent), paired over the images that both runs have. p is adjusted (Holm) over the rows in which the "
+        "runs differ: below 0.05 a change is more than chance. Could be shown: the smallest true change of SROCC that "
+        "would be found at an unadjusted 5 % with a chance of 80 %. Paper's rule: the percentiles of the resampled "
+        "change leave out 0 and its median is at least .01."
     )
     if (frame["clusters"] < DESCRIPTIVE_BELOW).any():
         few = f"Fewer than {DESCRIPTIVE_BELOW} independent references in some rows"

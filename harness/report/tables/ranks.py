@@ -96,9 +96,8 @@ def _line(row: Row) -> tuple[str, ...]:
     condition = _condition(row)
     if row["kind"] == METRIC:
         text = stated(row, lambda row: figure_text(row, "srocc"))
-        beaten = f"beaten by {row['beaten_by']}" if row["beaten_by"] else MISSING
         name = marked(row["name"], row["broken"])
-        return condition, name, text, row["group"] or MISSING, MISSING, MISSING, beaten, MISSING
+        return condition, name, text, row["group"] or MISSING, MISSING, MISSING, _beaten(row), MISSING
     if row["kind"] == WHOLE_ORDER:
         return condition, "whole order", MISSING, MISSING, MISSING, MISSING, _firm(row), MISSING
     name = f"{row['name']} − {row['against']}"
@@ -109,19 +108,26 @@ def _line(row: Row) -> tuple[str, ...]:
 
 
 def _compact(rows: Sequence[Row]) -> Layout:
-    """The metrics clean and under the lowest of all attacks; the differences are on the page."""
+    """The metrics clean and under the lowest of all attacks; differences where a suite declared them."""
     kept = {CLEAN, *lowest_conditions(rows)}
+    every_two = any(row["kind"] == WHOLE_ORDER for row in rows)
     lines = []
-    for row in rows:
-        if row["condition"] in kept and row["kind"] == METRIC:
+    for row in (row for row in rows if row["condition"] in kept):
+        start = _line(row)[:4]
+        if row["kind"] == METRIC:
             text = stated(row, lambda row: number(row["srocc"]))
-            lines.append(
-                (_condition(row), marked(row["name"], row["broken"]), text, row["group"] or MISSING, row["beaten_by"])
-            )
-        elif row["condition"] in kept and row["kind"] == WHOLE_ORDER:
-            lines.append((_condition(row), "whole order", MISSING, MISSING, _firm(row)))
+            lines.append((*start[:2], text, start[3], _beaten(row)))
+        elif row["kind"] == WHOLE_ORDER:
+            lines.append((*start, _firm(row)))
+        elif not every_two:
+            p = p_text(row["p_adjusted"])
+            lines.append((*start[:2], number(row["difference"], 2, True), MISSING, f"{row['verdict']}, p {p}"))
     note = "Differences, their p-values and every attack are on the page, and in tables/ranks.md and tables/ranks.csv."
-    return Layout(("condition", "metric", "SROCC", "group", "beaten by"), tuple(lines), 2, note)
+    return Layout(("condition", "metric", "SROCC", "group", "verdict"), tuple(lines), 2, note)
+
+
+def _beaten(row: Row) -> str:
+    return f"beaten by {row['beaten_by']}" if row["beaten_by"] else MISSING
 
 
 def _condition(row: Row) -> str:
