@@ -18,6 +18,7 @@ from harness.report.layout import (
     plain_text,
     scorer_of,
     stated,
+    usual_of,
 )
 from harness.report.rows import Measured, Row, choose, clusters_with_values, figure, in_order, mean_of_known, start_row
 from harness.report.table import Table, make_table, table
@@ -63,7 +64,10 @@ def msu_table(data: RunData, one: Evaluated) -> Table | None:
         "distributions, with the sign of the shift of their mean, and without interval, as theirs.",
         rows,
         _layout(rows, {**{title: _with_interval(name) for title, name in _COLUMNS.items()}, **distances}),
-        _layout(for_terminal(rows), {**{title: _plain(name) for title, name in _SHORT.items()}, **distances}),
+        _layout(
+            _at_usual_budgets(for_terminal(rows)),
+            {**{title: _plain(name) for title, name in _SHORT.items()}, **distances},
+        ),
         data.directions,
     )
 
@@ -114,6 +118,14 @@ def _distance(distance: Callable[[Floats, Floats], float], clean: Floats, attack
 
 def _mean(one: Evaluated, values: Floats) -> Measured:
     return mean_of_known(values, one.codes, one.multiplicities)
+
+
+def _at_usual_budgets(rows: Sequence[Row]) -> list[Row]:
+    """For the terminal, one budget of each norm."""
+    usual = {
+        norm: usual_of(row["eps"] for row in rows if row["norm"] == norm) for norm in {row["norm"] for row in rows}
+    }
+    return [row for row in rows if row["eps"] == usual[row["norm"]]]
 
 
 def _with_interval(name: str) -> Callable[[Row], str]:
