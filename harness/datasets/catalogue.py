@@ -70,7 +70,7 @@ CATALOGUE: Mapping[str, Published] = {
     "csiq": Published(
         *("CSIQ", "512 x 512", "30", "866", "5k", _ON_PAGE),
         "http://vision.eng.shizuoka.ac.jp/mod/page/view.php?id=23",
-        "csiq.DMOS.xlsx or csiq_label.txt, src_imgs/, dst_imgs/{awgn,blur,contrast,fnoise,jpeg,jpeg2000}/ or all in one",
+        "csiq.DMOS.xlsx or csiq_label.txt, src_imgs/, dst_imgs/{awgn,blur,contrast,fnoise,jpeg,jpeg2000}/ (or flat)",
         "csiq",
         counts={"all": 866},
     ),
