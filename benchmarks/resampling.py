@@ -7,7 +7,8 @@ resamples of them, paired. Beside it `scipy.stats.spearmanr` of a few resamples 
 Pair accuracy: 10,125 images of 81 references (KADID-10k), by clusters, beside numpy comparing floats row by row.
 IR-Score: the table of 12 scorers under 4 attacks at 4 budgets on 2,000 images of 100 references, with the quantile map;
 beside it the same means of a few resamples written out, times their number.
-SROCC and pair accuracy must be the same either way. Processor seconds of one thread; memory is the peak above what was there before.
+SROCC and pair accuracy must be the same either way. Processor seconds of one thread; memory is the peak above what was
+there before.
 """
 
 from __future__ import annotations
