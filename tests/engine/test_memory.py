@@ -19,6 +19,7 @@ budgets: {linf: [2/255, 4/255]}
 directions: [up, down]
 slice: 8
 limit: 16
+tables: [srocc, shift]
 """
 KEYS = ["item", "attack", "sign", "eps"]
 
