@@ -162,4 +162,6 @@ def test_a_finished_run_makes_its_report_again_only_if_part_of_it_is_gone(run_to
         (tmp_path / "report" / gone).unlink()
         again = run_toy(suite("linear"), tmp_path)
         assert again.jobs == 0 and not again.unchanged and (tmp_path / "report" / gone).is_file()
-    assert not run_toy(suite("linear").replace("[srocc, ranks, shift]", "[shift]"), tmp_path).unchanged, "another report is asked for"
+    assert not run_toy(suite("linear").replace("[srocc, ranks, shift]", "[shift]"), tmp_path).unchanged, (
+        "another report is asked for"
+    )

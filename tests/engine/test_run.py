@@ -27,6 +27,7 @@ metrics: [{metrics}]
 attacks: [{attacks}]
 budgets: {{linf: [{budgets}]}}
 directions: [up, mos_split]
+tables: [srocc, shift, two_afc]
 """
 
 

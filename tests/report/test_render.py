@@ -24,7 +24,7 @@ def test_files_are_complete_and_nothing_is_left_behind(run, tmp_path):
     write_report(run, build_tables(run), tmp_path)
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     names = ("adequacy", "attacks", "defenses", "ordering", "pair_accuracy", "per_type", "shift", "srocc", "two_afc")
-    names += ("ranks", "verdicts")
+    names += ("ir_score", "ranks", "verdicts")
     expected = [f"tables/{name}.{kind}" for name in names for kind in ("csv", "md")] + ["tables/verdicts.json"]
     assert found == sorted(["index.html", "terminal.txt", "figures/mini.png", "figures/mini_2afc.png", *expected])
     assert (tmp_path / "figures/mini.png").read_bytes().startswith(b"\x89PNG")

@@ -13,6 +13,7 @@ metrics: [{metrics}]
 attacks: [{attacks}]
 budgets: {{linf: [{budgets}]}}
 directions: [up]
+tables: [srocc, shift, pair_accuracy, two_afc]
 """
 
 
