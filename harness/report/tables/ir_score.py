@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.report.arrays import Evaluated
+from harness.report.arrays import MEAN_OVER_ATTACKS, Evaluated
 from harness.report.data import RunData
 from harness.report.ir_score import IrScores, ir_scores
-from harness.report.layout import Layout, attack_of, figure_text, for_terminal, scorer_of, stated
+from harness.report.layout import Layout, attack_of, figure_text, scorer_of, stated
 from harness.report.rows import Row
 from harness.report.table import Table, has_opinions, make_table, table
 from harness.statistics.integral import UNMOVED
@@ -90,7 +90,8 @@ def _full(rows: list[Row], columns: dict[str, Callable[[Row], str]]) -> Layout:
 
 
 def _compact(rows: list[Row], columns: dict[str, Callable[[Row], str]]) -> Layout:
-    lines = {(scorer_of(row), attack_of(row)): row for row in reversed(for_terminal(rows))}
+    shown = [row for row in rows if row["attack"] != MEAN_OVER_ATTACKS]  # the furthest, because weak attacks flatter
+    lines = {(scorer_of(row), attack_of(row)): row for row in reversed(shown)}
     body = tuple(
         (*key, *(stated(row, column).partition(" [")[0] for column in columns.values()))
         for key, row in reversed(lines.items())
