@@ -126,7 +126,10 @@ def _extract(packed: tarfile.TarFile, into: Path) -> None:
         if not (member.isfile() or member.isdir()):
             raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
         member.mode = 0o755 if member.isdir() else 0o644
-    packed.extractall(into, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    if hasattr(tarfile, "data_filter"):
+        packed.extractall(into, filter="data")
+    else:
+        packed.extractall(into)
 
 
 def _leaves(folder: Path, name: str) -> bool:
