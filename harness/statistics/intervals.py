@@ -79,8 +79,7 @@ def interval(
         any other share that is the same whichever cluster is left out, the interval of one draw per cluster, the most
         that clustering can take away.
     """
-    out, resampled = spread[:clusters], spread[clusters:]
-    out = out if present is None else out[present]
+    out, resampled = without_each_cluster(spread, clusters, present), spread[clusters:]
     count = len(out)
     known = resampled[~np.isnan(resampled)]
     bias = float(known.mean()) - value if known.size else float("nan")
@@ -126,6 +125,11 @@ def _without_variance(value: float, count: int, scale: Scale) -> tuple[float, fl
     return (value, value) if scale == "plain" else (float("nan"), float("nan"))
 
 
+def without_each_cluster(spread: Floats, clusters: int, present: NDArray[np.bool_] | None = None) -> Floats:
+    """The figure without each cluster that has a part in it, of those under each row of `weightings`."""
+    return spread[:clusters] if present is None else spread[:clusters][present]
+
+
 def jackknife_variance(out: Floats) -> float:
     """The jackknife's variance of a figure from its values without each cluster (Efron & Tibshirani 1993, eq. 11.5)."""
     count = len(out)
@@ -152,7 +156,7 @@ def p_value(value: float, spread: Floats, clusters: int, present: NDArray[np.boo
         A number in [0, 1]; nan where the difference has no interval. Below .05 where that leaves out 0, up to what
         rounding a quantile of the resamples may do.
     """
-    out = spread[:clusters] if present is None else spread[:clusters][present]
+    out = without_each_cluster(spread, clusters, present)
     count = len(out)
     if count < 2 or np.isnan(value) or np.isnan(out).any():
         return float("nan")

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from harness.statistics.bootstrap import Floats
-from harness.statistics.intervals import LEVEL, interval, jackknife_variance, p_value
+from harness.statistics.intervals import LEVEL, interval, jackknife_variance, p_value, without_each_cluster
 from harness.statistics.levels import holm
 
 ERROR_RATE = 1 - LEVEL
@@ -67,7 +67,7 @@ def difference(value: float, spread: Floats, clusters: int, present: NDArray[np.
         The difference; nan for what needs more than one cluster or a figure that does not exist without one of them.
     """
     known = interval(value, spread, clusters, present=present)
-    out = spread[:clusters] if present is None else spread[:clusters][present]
+    out = without_each_cluster(spread, clusters, present)
     error = float(np.sqrt(jackknife_variance(out))) if len(out) > 1 else float("nan")
     resampled = spread[clusters:]
     resampled = resampled[~np.isnan(resampled)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from harness.report.arrays import MEAN_OVER_ATTACKS, Evaluated
 from harness.report.data import RunData
 from harness.report.ir_score import IrScores, ir_scores
-from harness.report.layout import Layout, attack_of, figure_text, scorer_of, stated
+from harness.report.layout import Layout, attack_of, figure_text, plain_text, scorer_of, stated
 from harness.report.rows import Row
 from harness.report.table import Table, has_opinions, make_table, table
 from harness.statistics.integral import UNMOVED
@@ -34,9 +35,6 @@ def ir_score_table(data: RunData, one: Evaluated) -> Table | None:
     if not rows or all(row["state"] == "missing" for row in rows):
         return None
     defended = any(row["defense"] != NO_DEFENSE for row in rows)
-    columns: dict[str, Callable[[Row], str]] = {"mean R": lambda row: _integral(data, row, "mean_r")}
-    if defended:
-        columns["relative area"] = lambda row: _integral(data, row, "relative_area")
     return make_table(
         "ir_score",
         one,
@@ -49,8 +47,8 @@ def ir_score_table(data: RunData, one: Evaluated) -> Table | None:
         + " SROCC asks whether the order survives, this whether the values do. A score that never moves is robust by "
         "it, and may be useless.",
         rows,
-        _full(rows, columns),
-        _compact(rows, columns),
+        _full(rows, _columns(data, defended, figure_text)),
+        _compact(rows, _columns(data, defended, plain_text)),
         [asked.direction],
         *_notes(data, one, found, defended),
     )
@@ -65,36 +63,49 @@ def _made(data: RunData, one: Evaluated) -> str:
     return f"{mapped}, scaler {asked.scaler}, {asked.rule} over budgets, attacked {asked.direction}"
 
 
-def _integral(data: RunData, row: Row, name: str) -> str:
+def _columns(data: RunData, defended: bool, text: Callable[[Row, str], str]) -> dict[str, Callable[[Row], str]]:
+    """The integrals, written with their intervals or alone."""
+    columns: dict[str, Callable[[Row], str]] = {"mean R": lambda row: _integral(data, row, "mean_r", text)}
+    if defended:
+        columns["relative area"] = lambda row: _integral(data, row, "relative_area", text)
+    return columns
+
+
+def _integral(data: RunData, row: Row, name: str, text: Callable[[Row, str], str]) -> str:
     if data.ir_score.paper_dashes and row["defense"] == NO_DEFENSE:
         return MISSING
     if name == "relative_area" and row["defense"] == NO_DEFENSE:
         return "0"
-    return figure_text(row, name)
+    return text(row, name)
+
+
+def _by_attack(rows: Sequence[Row]) -> Mapping[tuple[str, str], Sequence[Row]]:
+    """The rows of each scorer and attack: one for each budget, with the integrals in all of them."""
+    lines: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        lines.setdefault((scorer_of(row), attack_of(row)), []).append(row)
+    return lines
 
 
 def _full(rows: list[Row], columns: dict[str, Callable[[Row], str]]) -> Layout:
     """A line for each scorer and attack: the integrals, then R at each budget."""
     radii = _radii(rows)
-    lines: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        lines.setdefault((scorer_of(row), attack_of(row)), []).append(row)
     body = []
-    for key, own in lines.items():
+    for key, own in _by_attack(rows).items():
         at = {budget_text(row["norm"], row["eps"]): stated(row, lambda row: figure_text(row, "r")) for row in own}
         integrals = (stated(own[0], column) for column in columns.values())
-        unmoved = str(int(max(row["unmoved"] for row in own))) if own[0]["unmoved"] == own[0]["unmoved"] else MISSING
+        counts = [row["unmoved"] for row in own]
+        unmoved = MISSING if any(map(math.isnan, counts)) else str(int(max(counts)))
         body.append((*key, *integrals, *(at.get(radius, MISSING) for radius in radii), unmoved))
     header = ("metric", "attack", *columns, *(f"R at ε {radius}" for radius in radii), "images unmoved")
     return Layout(header, tuple(body), 2, f"Images unmoved: how many moved less than {UNMOVED:g} of the range.")
 
 
 def _compact(rows: list[Row], columns: dict[str, Callable[[Row], str]]) -> Layout:
-    shown = [row for row in rows if row["attack"] != MEAN_OVER_ATTACKS]  # the furthest, because weak attacks flatter
-    lines = {(scorer_of(row), attack_of(row)): row for row in reversed(shown)}
+    """The integrals alone; of what is over all attacks the furthest, because weak attacks flatter a mean."""
+    shown = [row for row in rows if row["attack"] != MEAN_OVER_ATTACKS]
     body = tuple(
-        (*key, *(stated(row, column).partition(" [")[0] for column in columns.values()))
-        for key, row in reversed(lines.items())
+        (*key, *(stated(own[0], column) for column in columns.values())) for key, own in _by_attack(shown).items()
     )
     return Layout(("metric", "attack", *columns), body, 2)
 
