@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.files import TERMINAL, write_whole
+from harness.report.build import NOT_MADE
 from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.summary import sentences
@@ -60,7 +61,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
             write_whole(path, page)
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
-    for name in set(table_names()) - {table.name for table in tables}:  # of a report that had it
+    for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
 

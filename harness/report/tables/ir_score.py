@@ -116,7 +116,7 @@ def _radii(rows: list[Row]) -> list[str]:
 
 def _notes(data: RunData, one: Evaluated, found: IrScores, defended: bool) -> list[str]:
     notes = []
-    if not found.apart:
+    if not found.apart and (data.ir_score.mapping != NO_MAP or data.ir_score.scaler == "train"):
         notes.append(
             "Maps and scaler are fitted on the evaluated images themselves, for want of a split train beside them."
         )
