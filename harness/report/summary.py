@@ -125,10 +125,14 @@ def _which_metric(table: Table) -> str:
 
 
 def _unbeaten(rows: Sequence[dict[Any, Any]]) -> str:
-    """'none beats ssim and psnr', of metrics under one condition."""
+    """'ssim and psnr are beaten by none of the 5', of metrics under one condition."""
     known = [row for row in rows if pd.notna(row["srocc"])]
     names = [marked(row["name"], row["broken"]) for row in known if not row["beaten_by"]]
-    return f"none of the {len(known)} is shown to beat {joined(names)}" if known else "no metric has a figure"
+    if not known:
+        return "no metric has a figure"
+    if len(names) == len(known) > 1:
+        return f"no two of {joined(names)} can be told apart"
+    return f"{joined(names)} {'is' if len(names) == 1 else 'are'} shown to be beaten by none of the {len(known)}"
 
 
 def _decided(contrasts: Sequence[dict[Any, Any]]) -> str:

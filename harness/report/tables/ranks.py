@@ -45,17 +45,18 @@ def ranks_table(data: RunData, one: Evaluated) -> Table | None:
     rows = list(rank_rows(one, data.directions, data.contrasts, data.adjust))
     if not any(row["kind"] == COMPARED for row in rows):
         return None
+    grouped = any(row["kind"] == METRIC and row["group"] for row in rows)
     return make_table(
         "ranks",
         one,
         data,
         f"Which metrics cannot be told apart, by SROCC with {labels_text(one)}",
         "Best first under each condition. "
-        + ("" if data.contrasts else _LETTERS)
+        + (_LETTERS if grouped else "")
         + "A difference smaller than the smallest that could be shown is no sign of equality.",
         rows,
-        _full(rows, grouped=not data.contrasts),
-        _compact(rows, grouped=not data.contrasts),
+        _full(rows, grouped),
+        _compact(rows, grouped, bool(data.contrasts)),
         data.directions,
         *_notes(data, one, rows),
         ASSUMPTION,
@@ -79,7 +80,8 @@ def _notes(data: RunData, one: Evaluated, rows: Sequence[Row]) -> list[str]:
     if any(row["kind"] == WHOLE_ORDER for row in rows):
         notes.append(
             "Whole order: in what share of the resamples all metrics come in the order observed, and the mean over "
-            "them of Kendall's τ with that order."
+            "them of Kendall's τ with that order. Resamples of few references are too much alike and nothing is "
+            "adjusted here, so it looks firmer than the verdicts, which count."
         )
     constant = dict.fromkeys(
         row["name"] for row in rows if row["kind"] == METRIC and row["state"] == "ok" and math.isnan(row["srocc"])
@@ -119,10 +121,11 @@ def _line(row: Row) -> tuple[str, ...]:
     text = with_interval(row["difference"], row["difference_low"], row["difference_high"], 3, True)
     shown = number(row["smallest_shown"], 3)
     rule = "yes" if row["papers_rule"] else "no"
-    return condition, name, text, MISSING, p_text(row["p_adjusted"]), shown, row["verdict"], rule
+    p = MISSING if row["verdict"] == DESCRIPTIVE else p_text(row["p_adjusted"])
+    return condition, name, text, MISSING, p, shown, row["verdict"], rule
 
 
-def _compact(rows: Sequence[Row], grouped: bool) -> Layout:
+def _compact(rows: Sequence[Row], grouped: bool, declared: bool) -> Layout:
     """The metrics clean and under the lowest of all attacks; differences where a suite declared them."""
     kept = {CLEAN, *lowest_conditions(rows)}
     lines = []
@@ -133,11 +136,11 @@ def _compact(rows: Sequence[Row], grouped: bool) -> Layout:
             lines.append((*start[:2], text, start[3], _beaten(row)))
         elif row["kind"] == WHOLE_ORDER:
             lines.append((*start, _firm(row)))
-        elif not grouped:
-            p = p_text(row["p_adjusted"])
-            lines.append((*start[:2], number(row["difference"], 2, True), MISSING, f"{row['verdict']}, p {p}"))
+        elif declared:
+            p = "" if row["verdict"] == DESCRIPTIVE else f", p {p_text(row['p_adjusted'])}"
+            lines.append((*start[:2], number(row["difference"], 2, True), MISSING, f"{row['verdict']}{p}"))
     note = "Differences, their p-values and every attack are on the page, and in tables/ranks.md and tables/ranks.csv."
-    header = ("condition", "metric" if grouped else "metric or difference", "SROCC", "group", "verdict")
+    header = ("condition", "metric or difference" if declared else "metric", "SROCC", "group", "verdict")
     first, *others = (header, *lines) if grouped else (line[:_GROUP] + line[_GROUP + 1 :] for line in (header, *lines))
     return Layout(tuple(first), tuple(tuple(line) for line in others), 2, note)
 
