@@ -19,6 +19,7 @@ from harness.files import shown
 Pixels = npt.NDArray[np.uint8]
 """8-bit RGB, H x W x 3."""
 
+_MISSING = "Check the path."
 _PLAIN = frozenset({"1", "L", "P", "RGB"})
 _GREY = frozenset({"1", "L"})
 _WITH_ALPHA = frozenset({"LA", "PA", "RGBA", "La", "RGBa"})
@@ -26,17 +27,18 @@ _DEEP = re.compile(r";16[BLN]")
 """In the name of a stored format: 16 bits a channel, of which Pillow keeps the upper 8 without a word."""
 
 
-def read_image(path: Path | str, *, grey: bool = True) -> Tensor:
+def read_image(path: Path | str, *, grey: bool = True, missing: str = _MISSING) -> Tensor:
     """One image file as 3 x H x W float32 RGB in [0, 1].
 
     Args:
         path: The file.
         grey: Whether an image of one grey channel is expanded; otherwise it is refused.
+        missing: What to do where there is no such file, for the message.
 
     Raises:
         DataError: The file is missing, truncated, no image, transparent, or of a pixel format without 8-bit RGB form.
     """
-    return to_tensor(read_pixels(path, grey=grey))
+    return to_tensor(read_pixels(path, grey=grey, missing=missing))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -44,15 +46,16 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(torch.float32) / 255
 
 
-def read_pixels(path: Path | str, *, grey: bool = True) -> Pixels:
+def read_pixels(path: Path | str, *, grey: bool = True, missing: str = _MISSING) -> Pixels:
     """One image file as 8-bit RGB; grey and palette images are expanded, an opaque alpha plane is dropped.
 
     Raises:
         DataError: See `read_image`.
     """
     path = Path(path)
-    with _told(path), Image.open(path) as image:
+    with _told(path, missing), Image.open(path) as image:
         _refuse_format(image, path)
+        image.load()
         if not grey and image.mode in _GREY:
             raise DataError(f"Image {shown(path)} is grey, with one channel. Save it as RGB to compare it.")
         return _rgb(image)
@@ -70,12 +73,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, missing: str = _MISSING) -> Iterator[None]:
     """Whatever goes wrong with an image file, as one message."""
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"Image {shown(path)} is missing. Check the path, or restore the file.") from error
+        raise DataError(f"Image {shown(path)} is missing. {missing}") from error
     # Pillow reports damage as OSError, SyntaxError (PNG chunks), ValueError, struct.error or a size alarm.
     except (DataError, MemoryError):
         raise
