@@ -20,7 +20,8 @@ from harness.files import data_dir, expanded, shown
 
 _OF_FILES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".mat", ".txt", ".csv", ".xlsx"})
 """Suffixes that no folder has which holds a set."""
-_MISSING = "Restore the file, or unpack the data set again."
+RESTORE = "Restore the file, or unpack the data set again."
+"""What to do where an image of an official set is missing."""
 _NAMES_TOLD = 6
 """Names of a folder that a message lists; of more it says how many there are."""
 
@@ -221,7 +222,7 @@ class OfficialLayout:
         Raises:
             DataError: An image cannot be read, or they differ in size.
         """
-        images = {key: read_image(path, missing=_MISSING) for key, path in paths.items()}
+        images = {key: read_image(path, missing=RESTORE) for key, path in paths.items()}
         (_, first), *others = images.items()
         for key, image in others:
             if image.shape != first.shape:
