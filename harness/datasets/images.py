@@ -92,7 +92,7 @@ def _told(path: Path, missing: str = _MISSING) -> Iterator[None]:
 
 def _refuse_format(image: Image.Image, path: Path) -> None:
     """What cannot be 8-bit RGB, of an image that was opened and not loaded."""
-    stored = next((found for tile in image.tile if (found := _DEEP.search(str(tile[3])))), None)
+    stored = next((found for tile in getattr(image, "tile", ()) if (found := _DEEP.search(str(tile[3])))), None)
     if image.mode not in _PLAIN | _WITH_ALPHA or stored:
         form = f"{image.mode}{stored[0] if stored and ';' not in image.mode else ''}"
         raise DataError(
