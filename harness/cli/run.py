@@ -104,11 +104,11 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     Nothing heavy is imported for this. Wherever it is not certain, the answer is no and everything is looked at.
     """
     from harness.engine.stamp import recall
-    from harness.files import RUNS, TERMINAL
+    from harness.files import RUNS, TERMINAL, expanded
 
     if not suite.is_file():  # a pipe can be read once
         return False
-    folder = (out or RUNS / _name_in(suite)).expanduser()
+    folder = expanded(out or RUNS / _name_in(suite), "--out")
     name = recall(folder, call)
     if name is None:
         return False
