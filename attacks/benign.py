@@ -56,6 +56,8 @@ class Benign(Attack):
         window: Side of the median's square in pixels, odd; the edge is repeated.
     """
 
+    cite = "robustiqa"
+
     control = True
     bounded = False
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})

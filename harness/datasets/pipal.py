@@ -28,6 +28,7 @@ class PIPAL(RatedPairs):
     unpack, in ``Distortion_1`` to ``Distortion_4``, each of them once more in a folder of such a name.
     """
 
+    cite = "gu2020pipal"
     version: ClassVar[int] = 1
 
     def __init__(
