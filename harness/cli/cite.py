@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,7 +35,15 @@ def _cite(
                 f"{path}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote, or a suite file."
             )
         calls = RunFolder(path).read_provenance("invocations")
-        versions = dict.fromkeys(str(call["versions"]["robustiqa"]) for call in calls if "versions" in call)
+        files = dict.fromkeys(str(file) for call in calls for file in call.get("plugins", ()))
+        if files and not plugin:
+            given = " ".join(f"--plugin {file}" for file in files)
+            print(f"note: the run was made with {given}, whose references need them again.", file=sys.stderr)
+        versions = dict.fromkeys(
+            str(made["robustiqa"]) for call in calls if "robustiqa" in (made := call.get("versions", {}))
+        )
         weights = {str(sha256) for call in calls for sha256 in call.get("weights", {}).values()}
         found = cited(path / "suite.yaml", registry, versions=list(versions), weights=weights)
+    for gap in found.gaps():
+        print(f"note: {gap}", file=sys.stderr)
     print(found.bibtex() if form == "bibtex" else found.text(), end="")

@@ -33,6 +33,9 @@ DECLARE = (
 DECLARE += "there is no paper"
 """How a plugin says what to cite."""
 
+UNSAID = f"it does not say what to cite. State it on the class: {DECLARE}"
+"""What is said of a plugin without `cite`."""
+
 _HEAD = re.compile(r"@\s*([A-Za-z]+)\s*\{\s*([^\s,{}()\"#%'=~\\@]+)\s*,")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z_-]*)\s*=\s*")
 _REFUSED = ("comment", "string", "preamble")

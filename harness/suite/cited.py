@@ -6,6 +6,7 @@ plugins of others); what cannot be had is said.
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,24 +42,27 @@ class Cited:
         title: 'suite quickstart', or 'run quickstart'.
         entries: Each reference once, sorted by key, with what it stands for.
         no_paper: What says that it has none.
+        library_only: What comes through a bridge that names no paper but the library's.
         silent: What declares nothing.
-        unknown: What cannot be had, each with the reason.
+        unknown: What cannot be had or read, each with the reason.
     """
 
     title: str
     entries: Sequence[tuple[Reference, str]]
     no_paper: str
+    library_only: str
     silent: str
     unknown: Sequence[str]
 
     def remarks(self) -> list[str]:
         """What has no entry, as lines."""
-        lines = {
-            "No paper, as declared": self.no_paper,
-            "Declares no reference": self.silent,
-            "Not known": "; ".join(self.unknown),
-        }
-        return [f"{name}: {text}." for name, text in lines.items() if text]
+        known = {"No paper, as declared": self.no_paper, "Its paper is for its library to say": self.library_only}
+        return [*(f"{name}: {text}." for name, text in known.items() if text), *self.gaps()]
+
+    def gaps(self) -> list[str]:
+        """What ought to have an entry and has none, as lines."""
+        gaps = {"Declares no reference": self.silent, "Not known": "; ".join(self.unknown)}
+        return [f"{name}: {text}." for name, text in gaps.items() if text]
 
     def bibtex(self) -> str:
         """A BibTeX file; comments say what each entry stands for, and what has none."""
@@ -86,8 +90,7 @@ def cited(
         weights: sha256 of the weight files that the run used; None for a suite.
 
     Raises:
-        UserError: The file is no suite, what a plugin declares cannot be read, or two plugins give one key to different
-            papers.
+        UserError: The file is no suite, or two plugins give one key to different papers.
     """
     suite, finder, book = _suite_in(file), _Finder(file, registry, weights), _Book(registry)
     book.add(_harness(versions or [library_version(HARNESS)]), "robustiqa itself")
@@ -168,10 +171,9 @@ class _Finder:
 
     def _by_verdicts(self) -> Iterator[_Used]:
         """What cells are added of; where that cannot be told, because the suite cannot run here, what may be."""
-        try:
+        added, why = MAY_BE_ADDED, "verdicts, perhaps"
+        with contextlib.suppress(UserError):
             added, why = added_plugins(load_suite(self._file, self._registry), self._registry), "verdicts"
-        except UserError:
-            added, why = MAY_BE_ADDED, "verdicts, perhaps"
         for kind, names in added.items():
             yield from (_Used(kind, name, why=why) for name in names if self._registry.knows(kind, name))
 
@@ -212,25 +214,28 @@ class _Finder:
             elif link["name"] in self._registry.names("purifiers") or not self._is_training(link):
                 yield from self._plugin(_used("purifiers", link))
             else:
-                for metric in metrics:
-                    yield from self._trained(link, metric)
+                wanted = {name: file for metric in metrics for name, file in self._weights_of(link, metric)}
+                if not wanted:
+                    self.unknown.append(f"how the weights of defense {link['name']} were trained")
+                for name, file in wanted.items():
+                    yield from self._training(f"defense {link['name']} of {name}", file)
 
     def _is_training(self, entry: Mapping[str, Any]) -> bool:
         return entry["name"] in trained() or "weights" in entry
 
-    def _trained(self, defense: Mapping[str, Any], metric: Mapping[str, Any]) -> Iterator[_Used]:
-        """What made the weights that a metric has under a defense; nothing for a metric that has none."""
+    def _weights_of(self, defense: Mapping[str, Any], metric: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """(label of the metric, name or path of the weights that it has under a defense), where it has any."""
         given, label = defense.get("weights"), metric.get("label") or metric["name"]
-        names = dict.fromkeys(trained_name(one, defense["name"]) for one in (label, metric["name"]))
-        if given is None:
-            wanted = [name for name in names if name in read_manifest()]
-        elif isinstance(given, dict):
-            wanted = [str(given[label])] if label in given else []
+        names = list(dict.fromkeys(trained_name(one, defense["name"]) for one in (label, metric["name"])))
+        if isinstance(given, dict):
+            files = [str(given[label])] if label in given else []
+        elif given is None:
+            files = [name for name in names if name in read_manifest()]
         else:
-            wanted = [str(Path(given) / name) + SUFFIX for name in names]
-            wanted = [path for path in wanted if self._entry(path) is not None] or wanted[:1]
-        if wanted:
-            yield from self._training(f"defense {defense['name']} of {label}", wanted[0])
+            files = [str(Path(str(given)) / name) + SUFFIX for name in names]
+            files = [file for file in files if self._entry(file) is not None]
+        if files:
+            yield label, files[0]
 
     def _training(self, role: str, weights: Any) -> Iterator[_Used]:
         """Recipe, inner attack and data set that made weights, as the manifest has it; nothing of published ones."""
@@ -254,7 +259,7 @@ class _Finder:
                 yield from self._plugin(_Used(kind, made["name"], made, why))
 
     def _entry(self, weights: str) -> Mapping[str, Any] | None:
-        """What a manifest says of weights: the zoo's, or that beside a file. Of a run's it must name the same sha256."""
+        """What a manifest says of weights: the zoo's, or that beside a file; of a run's it names the same sha256."""
         path, shipped = Path(weights).expanduser(), read_manifest()
         if weights in shipped:
             return shipped[weights]
@@ -280,7 +285,7 @@ class _Book:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._entries: dict[str, tuple[Reference, _Roles]] = {}
-        self._no_paper, self._silent = _Roles(), _Roles()
+        self._no_paper, self._library_only, self._silent = _Roles(), _Roles(), _Roles()
         self._unknown: dict[str, None] = {}
 
     def add(self, reference: Reference, what: str, why: str = "") -> None:
@@ -315,13 +320,14 @@ class _Book:
         if found.library is None:
             self._silent.add(f"bridge {prefix}", "")
         if not found.own:
-            places = self._silent if found.own is None else self._no_paper
-            places.add(used.what + (" beside its library's" if behind else ""), used.why)
+            paperless = self._library_only if behind else self._no_paper
+            (self._silent if found.own is None else paperless).add(used.what, used.why)
 
     def closed(self, title: str, unknown: Sequence[str]) -> Cited:
         """Everything that was noted, in order."""
         entries = [(reference, str(roles)) for _, (reference, roles) in sorted(self._entries.items())]
-        return Cited(title, entries, str(self._no_paper), str(self._silent), [*self._unknown, *unknown])
+        no_paper, library_only, silent = map(str, (self._no_paper, self._library_only, self._silent))
+        return Cited(title, entries, no_paper, library_only, silent, [*self._unknown, *unknown])
 
 
 class _Roles:

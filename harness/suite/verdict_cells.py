@@ -116,7 +116,7 @@ def unmasked_twins(suite: Suite, registry: Registry, metric: MetricUse, side: in
             yield MetricUse(**{**use, "label": LABEL + name}, weights="", weights_file=None)
 
 
-def added_plugins(suite: Suite, registry: Registry) -> dict[Kind, list[str]]:
+def added_plugins(suite: Suite, registry: Registry) -> Mapping[Kind, Sequence[str]]:
     """Names of the plugins that all these cells are of; of honest metrics those that large images admit."""
     attacks = {use.name for use, *_ in transferred_attacks(suite, registry)}
     metrics: set[str] = set()

@@ -15,8 +15,8 @@ from harness.engine.scorer import load_metric
 from harness.engine.worker import Done, Job, Worker
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
 from harness.suite.plan import Probe
-from harness.testing.common import ConformanceError, image_pairs
-from harness.testing.metrics import check_metric
+from harness.testing.common import ConformanceError, Report, image_pairs
+from harness.testing.metrics import probe_contract
 
 _LARGEST_SIDE = 512
 
@@ -63,7 +63,9 @@ def probe_metric(metric: Metric, name: str, *, trained: bool = True) -> dict[str
     """
     metric = metric.probed()
     try:
-        check_metric(metric, name=name, trained=trained)
+        report = Report("metric", metric, name)
+        probe_contract(metric, report, trained=trained)
+        report.settle()
         faults: list[Mapping[str, str]] = []
     except ConformanceError as error:
         faults = [{"rule": f.rule, "seen": f.seen, "cure": f.cure} for f in error.faults]
