@@ -69,6 +69,8 @@ class Benign(Attack):
         window: Side of the median's square in pixels, odd, 3 to 31; the edge is repeated.
     """
 
+    cite = "robustiqa"
+
     control = True
     bounded = False
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})

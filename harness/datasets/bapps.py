@@ -37,6 +37,7 @@ class BAPPS(Dataset):
     is a reference of its own; from which photographs patches were cut is not published.
     """
 
+    cite = "zhang2018unreasonable"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = tuple(_SUBSETS)

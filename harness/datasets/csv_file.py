@@ -48,6 +48,7 @@ class CSV(Dataset):
     opinion of the whole table, whatever the split. Without opinions, labels are "none".
     """
 
+    cite = ""
     neutral: ClassVar[Mapping[str, Any]] = UNSPLIT
 
     def __init__(

@@ -31,6 +31,7 @@ class NIGHTS(Dataset):
     different scenes of one category: differences are of content and layout, not of image quality.
     """
 
+    cite = "fu2023dreamsim"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")

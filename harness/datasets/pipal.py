@@ -30,6 +30,7 @@ class PIPAL(RatedPairs):
     two of them is refused.
     """
 
+    cite = "gu2020pipal"
     version: ClassVar[int] = 1
 
     def __init__(

@@ -22,6 +22,7 @@ from harness.testing.common import (
     Slope,
     as_text,
     distorted,
+    expect_reference,
     identical,
     image_pairs,
     largest_gap,
@@ -48,6 +49,19 @@ def check_metric(metric: Metric, *, name: str | None = None, trained: bool = Tru
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("metric", metric, name)
+    expect_reference(report, metric)
+    probe_contract(metric, report, trained=trained)
+    report.settle()
+
+
+def probe_contract(metric: Metric, report: Report, *, trained: bool) -> None:
+    """Every rule that scores depend on; a run asks these alone.
+
+    Args:
+        metric: As `check_metric` takes it.
+        report: Gets what is broken.
+        trained: Whether its scores have a sense to check.
+    """
     with _as_scored(metric):
         probe = _MetricProbe(metric, report)
         if probe.declares() and probe.scores():
@@ -60,7 +74,6 @@ def check_metric(metric: Metric, *, name: str | None = None, trained: bool = Tru
                     probe.sense()
                 if metric.differentiable:
                     probe.gradient()
-    report.settle()
 
 
 def scores_of(metric: Metric, ref: Tensor, dist: Tensor) -> list[float] | None:

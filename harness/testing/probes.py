@@ -14,8 +14,8 @@ from harness.engine.scorer import load_metric
 from harness.engine.worker import Done, Job, Worker
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
 from harness.suite.plan import Probe
-from harness.testing.common import ConformanceError, image_pairs
-from harness.testing.metrics import check_metric, scores_of, smallest_side
+from harness.testing.common import ConformanceError, Report, image_pairs
+from harness.testing.metrics import probe_contract, scores_of, smallest_side
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def probe_metric(metric: Metric, name: str, *, trained: bool = True) -> dict[str
     """
     metric = metric.probed()
     try:
-        check_metric(metric, name=name, trained=trained)
+        report = Report("metric", metric, name)
+        probe_contract(metric, report, trained=trained)
+        report.settle()
         faults: list[Mapping[str, str]] = []
     except ConformanceError as error:
         faults = [{"rule": f.rule, "seen": f.seen, "cure": f.cure} for f in error.faults]
