@@ -13,7 +13,7 @@ from harness.report.layouts.places import headers, places_of, text_of
 from harness.report.layouts.published import NOT_THERE, PUBLISHED
 from harness.suite.layout_file import EVERY, LayoutSpec
 from harness.suite.strict_yaml import YamlPath
-from harness.wording import base_name, did_you_mean
+from harness.wording import base_name, did_you_mean, joined
 
 _OF_OTHER_TABLES = ("training_minutes", "fps", "peak_memory", "parameters")
 """Statistics of tables that a run need not have."""
@@ -143,7 +143,7 @@ def _where(panels: Sequence[Panel], letter: str, board: Board) -> str:
                 row = f"{row} ({panel.title})" if panel.title else row
                 told.setdefault("" if len(has) == len(columns) else f": {', '.join(has)}", []).append(row)
     return "; ".join(
-        f"{'every row' if len(rows) == lines > 1 else ', '.join(rows)}{which}" for which, rows in told.items()
+        f"{'every row' if len(rows) == lines > 1 else joined(rows)}{which}" for which, rows in told.items()
     )
 
 
