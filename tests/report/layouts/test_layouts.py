@@ -125,7 +125,7 @@ def test_intervals(layout, cell, intervals, shown):
     assert f"| a | {shown} |" in write(grid, "md")
     head, row = write(grid, "csv").splitlines()
     assert ("SROCC low" in head) == (intervals in ("beside", "below")) and row.startswith("a,0.10")
-    assert ("shortstack" in write(grid, "tex")) == (intervals == "below")
+    assert ("\\begin{tabular}[t]" in write(grid, "tex")) == (intervals == "below")
 
 
 def test_two_figures_for_one_place_name_what_is_to_be_fixed(layout, cells):
