@@ -14,7 +14,7 @@ from harness.report.ranking import COMPARED
 from harness.report.rows import CONTROL, Row
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
-from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, NO_ATTACK, NO_PURIFIER, NO_TRAINING, WHOLE
+from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, NO_ATTACK, NO_PURIFIER, NO_TRAINING, WHOLE_SET
 from harness.suite.tables import table_sources
 from harness.wording import NO_DEFENSE, budget_text, scorer_text
 
@@ -136,7 +136,7 @@ def _known(data: RunData, table: Table, wanted: Sequence[str]) -> Iterator[Cell]
 
 
 def _of_row(data: RunData, row: Row, statistic: str, source: _Source) -> Iterator[Cell]:
-    at = _scorer(data, row) | {"statistic": statistic, "subset": str(row.get("subset") or WHOLE)}
+    at = _scorer(data, row) | {"statistic": statistic, "subset": str(row.get("subset") or WHOLE_SET)}
     attack = str(row["attack"])
     if source.clean and not math.isnan(row.get(source.clean, math.nan)):
         yield _cell(at | {"attack": NO_ATTACK}, row | {"state": "ok"}, source.clean)
@@ -243,7 +243,7 @@ def _facts(data: RunData, table: Table, dataset: str) -> dict[str, str]:
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
     if facts is None:
         return found
-    counts = table.frame["images"].dropna() if "images" in table.frame else []
+    counts: list[float] = [] if "images" not in table.frame else list(table.frame["images"].dropna())
     count = int(max(counts, default=facts.items))
     return found | {"labels": facts.labels, "split": facts.split, "images": str(count)}
 
