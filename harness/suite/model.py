@@ -12,6 +12,7 @@ from harness.contracts import Norm
 from harness.plugins.contents import Contents
 from harness.plugins.model import Kind
 from harness.suite.conditions import Condition, Exclusion
+from harness.suite.layout_file import LayoutSpec
 from harness.wording import trained_name
 
 PixelsKey = Literal["sampled", "all", "names"]
@@ -231,6 +232,8 @@ class Suite:
 
     ir_score: IrScore = IrScore()
     """How the IR-Score is made, where tables ask for it."""
+    layouts: tuple[LayoutSpec, ...] = ()
+    """Tables as their author lays them out; no part of identity."""
 
     @property
     def verdict_samples(self) -> int:
@@ -292,6 +295,7 @@ class Suite:
             "limit": self.limit,
             "slice": self.slice_size,
             "save_examples": self.save_examples,
+            **({"layouts": [dict(spec.source) for spec in self.layouts]} if self.layouts else {}),
             **({"ir_score": asdict(self.ir_score)} if self.ir_score != IrScore() else {}),
         }
 

@@ -21,6 +21,7 @@ from harness.suite.defense_entries import defense_entry, with_weights
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, metric_entry
 from harness.suite.ir_score_cells import why_no_ir_score
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_defense, as_entry, read_file
+from harness.suite.layout_file import suite_layouts
 from harness.suite.model import (
     LEAST_RATED,
     OPINIONS,
@@ -143,10 +144,11 @@ def validate(document: Document, registry: Registry) -> Suite:
         structural = [problem for problem in structural if problem.path]  # what is missing may stand in the other file
     context = EntryContext(registry, problems, {problem.path for problem in structural})
     problems += structural
+    layouts = suite_layouts(document, problems)
     suite = _resolve(document.value, file, context)
     if problems or suite is None:
         raise document.report(problems)
-    return suite
+    return dataclasses.replace(suite, layouts=tuple(layouts))
 
 
 def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryContext) -> Suite | None:
