@@ -16,8 +16,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-_FILE = Path("suites/paper/claims.csv")
-_NUMBERS = Path("suites/paper/published")
+_FILE = "suites/paper/claims.csv"
 
 
 @verb("Look", 6)
@@ -26,8 +25,9 @@ def _claims(
         list[Path] | None,
         typer.Argument(help="Run folders, whose figures are put into the same formulas.", metavar="RUN"),
     ] = None,
-    file: Annotated[Path, typer.Option(help="The file of claims.", metavar="FILE.csv")] = _FILE,
-    numbers: Annotated[Path, typer.Option(help="The folder of the printed tables.", metavar="DIR")] = _NUMBERS,
+    file: Annotated[
+        Path | None, typer.Option(help=f"The file of claims; {_FILE} of the checkout by default.", metavar="FILE.csv")
+    ] = None,
     called: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,6 +35,10 @@ def _claims(
             help="What stands for what, such as lpips-vgg=LPIPS or mini=kadid10k; may be repeated.",
             metavar="LABEL=NAME",
         ),
+    ] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(help="Direction of attacks in runs; mos_split, and up for the IR-Score, by default."),
     ] = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
@@ -45,15 +49,17 @@ def _claims(
     """
     import pandas as pd
 
-    from harness.report.claims import claims_table, not_the_papers, read_claims, renamed, usual_names
+    from harness.report.claims import claims_table, in_direction, not_the_papers, read_claims, renamed, usual_names
+    from harness.report.layouts.published import FOLDER
     from harness.report.printed import printed_cells
 
     names = _names(called or [])
-    claims, printed = read_claims(file), printed_cells(numbers)
+    file = file if file is not None else FOLDER.parent / Path(_FILE).name
+    claims, printed = read_claims(file), printed_cells()
     ours, lesser = None, ""
     if runs:
-        cells = _cells_of(runs, plugin)
-        names = {**usual_names(numbers), **names}
+        cells = in_direction(_cells_of(runs, plugin), direction or "")
+        names = {**usual_names(FOLDER), **names}
         ours, lesser = renamed(cells, names), not_the_papers(cells, names)
     frame = claims_table(claims, printed, ours)
     astray = frame[frame["verdict"] != pd.Series([claim.verdict for claim in claims])]
@@ -84,10 +90,10 @@ def _names(called: Sequence[str]) -> dict[str, str]:
 def _cells_of(runs: Sequence[Path], plugin: Sequence[Path] | None) -> pd.DataFrame:
     """The cells of all runs."""
     from harness.flow import cells_of
-    from harness.report.claims import frame_of
+    from harness.report.printed import frame_of
 
     registry = registry_of(plugin)
-    return frame_of(cell for run in runs for cell in cells_of(run, registry))
+    return frame_of([cell for run in runs for cell in cells_of(run, registry)])
 
 
 def _print(frame: pd.DataFrame, lesser: str) -> None:
@@ -101,17 +107,23 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
     shown = {column: title for column, title in columns.items() if column in frame}
     if "found_here" in frame:
         shown.pop("why", None)
+    told = frame[frame["cells_here"].str.partition(" ")[0] != "0"] if "cells_here" in frame else frame
     table = Table("claim", "sentence", *shown.values(), padding=(0, 1, 1, 1), box=None, header_style="bold")
-    for row in frame.to_dict("records"):
+    for row in told.to_dict("records"):
         cells = [f"{row['id']}\n[dim]{escape(row['place'])}[/]", f"“{escape(row['quote'])}”"]
         table.add_row(*cells, *(escape(str(row[column])) for column in shown))
     screen = console()
     screen.print(table)
+    if len(told) < len(frame):
+        left = f"{len(frame) - len(told)} claims have no cells in these runs; --json says of each what is missing."
+        screen.print(left, soft_wrap=True)
+    if "cells_here" in frame:
+        screen.print("A verdict on fewer cells than the paper prints is of these cells alone.", soft_wrap=True)
     for column, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
         if column in frame:
-            counts = frame[column].value_counts()
-            told = ", ".join(f"{counts[name]} {name}" for name in FINDINGS if name in counts)
-            screen.print(f"{whose}: {told}.", markup=False, soft_wrap=True)
+            counts = told[column].value_counts()
+            said = ", ".join(f"{counts[name]} {name}" for name in FINDINGS if name in counts)
+            screen.print(f"{whose}: {said}.", markup=False, soft_wrap=True)
     if lesser:
         screen.print(
             f"{lesser}: these verdicts are of these runs and say nothing of the paper's numbers, which are left out.",

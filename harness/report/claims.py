@@ -10,15 +10,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 
 from harness.datasets.table_file import TableRow, read_table
 from harness.report.formula import Formula, FormulaError, NoCellsError, Selection, Value, read_formula, rounded
-from harness.report.printed import FIGURES, PRINTED_TABLES, as_cells, cells_for
+from harness.report.layouts.published import names
+from harness.report.printed import FIGURES, PRINTED_TABLES, cells_for
 from harness.suite.strict_yaml import LocatedError
-from harness.wording import MISSING, counted, did_you_mean, number
+from harness.wording import MISSING, did_you_mean, number
 
 Finding = Literal["holds", "holds with rounding", "does not hold", "cannot be told"]
 FINDINGS: tuple[Finding, ...] = get_args(Finding)
@@ -27,6 +28,8 @@ _COLUMNS = ("id", "place", "quote", "formula", "condition", "digits", "verdict",
 _LPIPS = {"lpips-alex": "LPIPS"}
 """Tables 3 and 7 name no network of LPIPS: AlexNet's, its authors' default, unless told."""
 _NO_LIMIT = "none"
+_DIRECTION, _DIRECTIONS = "mos_split", {"ir_score": "up"}
+"""The direction of statistics of attacked images, as the layouts of the paper's tables have it."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,8 @@ def evaluate(claim: Claim, cells: pd.DataFrame) -> Verdict:
 
     Args:
         claim: It.
-        cells: The paper's (`printed_cells`) or those of runs, one row each: `value`, `low`, `high`, and what they are
-            of in columns called like the dimensions of `PRINTED_TABLES`, "" where one does not apply; with `state`,
-            cells that are not "ok" count as missing. Metrics must be called as the paper calls them (`renamed`).
+        cells: The paper's (`printed_cells`) or those of runs (`frame_of`), whose metrics must be called as the paper
+            calls them (`renamed`). Cells that are not "ok" count as missing.
 
     Raises:
         LocatedError: The formula cannot be computed on these cells, as where two of them answer to one description.
@@ -195,13 +197,11 @@ def _lookup_in(cells: pd.DataFrame, used: set[object]) -> Callable[[Selection, s
         table = PRINTED_TABLES[selection.table]
         wanted = stands = cells_for(selection.table, cells)
         if stands.any():
-            wanted = stands & cells[figure].notna()
+            wanted = stands & cells[figure].notna() & (cells["state"] == "ok")
             for dimension, values in selection.chosen.items():
                 wanted &= cells[dimension].isin(values)
             for dimension, values in selection.left_out.items():
                 wanted &= ~cells[dimension].isin(values)
-            if "state" in cells:
-                wanted &= cells["state"] == "ok"
         found = cells[wanted]
         if found.empty:
             raise NoCellsError(_none_of(selection, cells[stands]))
@@ -242,47 +242,6 @@ def _refuse_twins(selection: Selection, found: pd.DataFrame, dimensions: Sequenc
     )
 
 
-class CellLike(Protocol):
-    """What is asked of a cell of a run."""
-
-    @property
-    def at(self) -> Mapping[str, str]:
-        """Dimension -> value, of those that apply."""
-
-    @property
-    def value(self) -> float:
-        """The figure."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of its interval, or nan."""
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
-
-    @property
-    def state(self) -> str:
-        """ok, failed or missing."""
-
-    @property
-    def facts(self) -> Mapping[str, str]:
-        """Among others `labels` ("human", "proxy") and `limit` of its run ("none")."""
-
-
-def frame_of(cells: Iterable[CellLike]) -> pd.DataFrame:
-    """Cells of runs as `evaluate` takes them."""
-    asked = [(*table.dimensions, *table.where) for table in PRINTED_TABLES.values()]
-    rows = [
-        {
-            **{**cell.at, "value": cell.value, "low": cell.low, "high": cell.high, "state": cell.state},
-            **{"labels": cell.facts.get("labels", ""), "limit": cell.facts.get("limit", _NO_LIMIT)},
-        }
-        for cell in cells
-    ]
-    return as_cells(rows, [*(dimension for one in asked for dimension in one), "state", "labels", "limit"])
-
-
 def usual_names(printed: Path) -> dict[str, str]:
     """Label of a metric here -> the paper's name of it.
 
@@ -290,26 +249,40 @@ def usual_names(printed: Path) -> dict[str, str]:
         printed: `suites/paper/published`, whose `names.csv` says which metric computes the same as a printed one.
 
     Raises:
-        DataError: The file cannot be read.
+        UserError: The file cannot be read.
     """
-    rows = read_table(printed / "names.csv", ("published", "here")).rows
-    plain = {row.text("here"): row.text("published") for row in rows if row.text("here")[:1].isalpha()}
-    return {**plain, **_LPIPS}
+    found: dict[str, str] = {}
+    for published, name in names(printed).items():
+        if name.here:
+            found.setdefault(name.here, published)
+    return {**found, **_LPIPS}
 
 
-def not_the_papers(cells: pd.DataFrame, names: Mapping[str, str]) -> str:
+def in_direction(cells: pd.DataFrame, direction: str = "") -> pd.DataFrame:
+    """Cells of one direction of attack, beside those that have none and those of triplets.
+
+    Args:
+        cells: Of runs.
+        direction: Such as "up". The paper does not say which is its own; by default correlations are taken where the
+            attack disturbs the order (mos_split), and the IR-Score where quality is raised.
+    """
+    wanted = cells["statistic"].map(lambda name: direction or _DIRECTIONS.get(name, _DIRECTION))
+    return cells[cells["direction"].isin(["", "pair"]) | (cells["direction"] == wanted)]
+
+
+def not_the_papers(cells: pd.DataFrame, called: Mapping[str, str]) -> str:
     """Why verdicts on cells of runs cannot stand beside those on printed numbers; empty if they can.
 
     Args:
         cells: Of runs, not yet `renamed`.
-        names: What they will be renamed by.
+        called: What they will be renamed by.
     """
-    named = renamed(cells, names)
+    named = renamed(cells, called)
     stands = pd.Series(False, index=cells.index)
     for table in PRINTED_TABLES:
         stands |= cells_for(table, named)
     used = cells[stands]
-    stand_ins = [f"{label} for {names[label]}" for label in sorted(set(used["dataset"]) & set(names))]
+    stand_ins = [f"{label} for {called[label]}" for label in sorted(set(used["dataset"]) & set(called))]
     reasons = [f"with {' and '.join(stand_ins)}"] if stand_ins else []
     if (used["labels"] == "proxy").any():
         reasons.append("on proxy labels")
@@ -318,15 +291,15 @@ def not_the_papers(cells: pd.DataFrame, names: Mapping[str, str]) -> str:
     return ", ".join(reasons).capitalize()
 
 
-def renamed(cells: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+def renamed(cells: pd.DataFrame, called: Mapping[str, str]) -> pd.DataFrame:
     """Cells with labels of suites replaced by what claims call them.
 
     Args:
         cells: Of runs.
-        names: Label in a suite -> name in claims, of metrics, data sets, attacks, trainings or defenses.
+        called: Label in a suite -> name in claims, of metrics, data sets, attacks, trainings or defenses.
     """
     return cells.replace(
-        {column: dict(names) for column in cells if column not in (*FIGURES, "state", "labels", "limit")}
+        {column: dict(called) for column in cells if column not in (*FIGURES, "state", "labels", "limit")}
     )
 
 
@@ -336,11 +309,12 @@ def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFr
     Args:
         claims: What `read_claims` returned.
         printed: What `printed_cells` returned.
-        ours: Cells of runs, `renamed`; None for none.
+        ours: Cells of runs, `in_direction` and `renamed`; None for none.
 
     Returns:
         One row per claim: `id`, `place`, `quote`, `found` (its numbers from the printed ones), `verdict`, `why`; with
-        cells of runs also `found_here`, `verdict_here` and `cells_here`, such as "8 of 12".
+        cells of runs also `found_here`, `verdict_here`, `missing_here`, why it cannot be told, and `cells_here`, of how
+        many cells it was computed of how many that the paper prints, such as "8 of 12".
     """
     rows = []
     for claim in claims:
@@ -350,13 +324,15 @@ def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFr
         if ours is not None:
             here = _here(claim, ours)
             row |= {"found_here": here.found, "verdict_here": here.holds, "missing_here": here.why}
-            row["cells_here"] = f"{here.cells} of {paper.cells}" if paper.cells else counted(here.cells, "cell")
+            row["cells_here"] = f"{here.cells} of {paper.cells or here.cells}"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _here(claim: Claim, ours: pd.DataFrame) -> Verdict:
     """On cells of runs: where two cells answer to one description, it cannot be told which is meant."""
+    if claim.formula is not None and not claim.formula.selections:
+        return Verdict({}, "cannot be told", "it is about the paper's text alone")
     try:
         return evaluate(claim, ours)
     except LocatedError as error:

@@ -38,6 +38,8 @@ SLACK = 1e-9
 _LONGEST, _MOST_PARTS = 4000, 300
 _LARGEST, _LARGEST_CHOICE = 1e12, 1000
 _SELECTION = re.compile(r"([A-Za-z]\w*)\s*\[([^\[\]]*)\]")
+_COMMA = re.compile(r",(?![^()]*\))")
+"""Between conditions; not within a name such as BiRQA (no, no, no)."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -146,7 +148,7 @@ def _selection(table: str, text: str) -> Selection:
     """What stands between the brackets behind a table's name."""
     chosen: dict[str, tuple[str, ...]] = {}
     left_out: dict[str, tuple[str, ...]] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip() for part in _COMMA.split(text))):
         dimension, separator, values = (piece.strip() for piece in part.partition("="))
         alternatives = tuple(value.strip() for value in values.removeprefix("!").split("|"))
         if not (dimension and separator and all(alternatives)):

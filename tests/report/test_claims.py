@@ -3,19 +3,26 @@
 import csv
 import json
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli import main
-from harness.errors import DataError
-from harness.report.claims import FINDINGS, claims_table, evaluate, frame_of, not_the_papers, read_claims, renamed
+from harness.report.claims import (
+    FINDINGS,
+    claims_table,
+    evaluate,
+    in_direction,
+    not_the_papers,
+    read_claims,
+    renamed,
+    usual_names,
+)
 from harness.report.formula import FormulaError, read_formula, rounded
-from harness.report.printed import printed_cells
+from harness.report.layouts.cells import Cell
+from harness.report.printed import as_cells, frame_of, printed_cells
 from harness.suite.strict_yaml import LocatedError
 
 PAPER = Path(__file__).parents[2] / "suites" / "paper"
@@ -161,12 +168,11 @@ def test_arithmetic_is_pythons(left, right, comparison):
 
 
 def frame(rows):
-    return pd.DataFrame(
-        [
-            {"table": "table3", "metric": m, "training": t, "statistic": "srocc", "attack": a, "value": v}
-            for m, t, a, v in rows
-        ]
-    ).assign(low=lambda f: f["value"] - 0.1, high=lambda f: f["value"] + 0.2)
+    at = [
+        {"table": "table3", "metric": m, "training": t, "statistic": "srocc", "attack": a, "value": v}
+        for m, t, a, v in rows
+    ]
+    return as_cells(at).assign(low=lambda f: f["value"] - 0.1, high=lambda f: f["value"] + 0.2)
 
 
 SMALL = frame(
@@ -319,36 +325,7 @@ def test_everything_wrong_with_a_file_is_told_at_once(tmp_path):
     ]
 
 
-def test_damaged_printed_tables_are_told_of(tmp_path):
-    for path in (PAPER / "published").glob("*.csv"):
-        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    table = tmp_path / "table9_purification_bapps.csv"
-    whole = table.read_text()
-    for old, new, said in (
-        ("0.794", "0,794", r"table9_purification_bapps.csv, line 2: 5 cells under 4 columns"),
-        ("0.794", "high", r"table9_purification_bapps.csv, line 2: accuracy 'high' is no number"),
-        ("DiffPure", "DiffPur", "unknown defense 'DiffPur'"),
-        ("accuracy", "acc", "lacks the column accuracy"),
-    ):
-        table.write_text(whole.replace(old, new, 1))
-        with pytest.raises(DataError, match=said):
-            printed_cells(tmp_path)
-    table.unlink()
-    with pytest.raises(DataError, match=r"table9_purification_bapps\.csv cannot be read"):
-        printed_cells(tmp_path)
-
-
 # -------------------------------------------------------------------------------------------------------------- runs
-
-
-@dataclass(frozen=True)
-class OwnCell:
-    at: dict
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    state: str = "ok"
-    facts: dict = field(default_factory=lambda: {"labels": "human", "limit": "none"})
 
 
 def own_cells(changes=None, **facts):
@@ -363,11 +340,25 @@ def own_cells(changes=None, **facts):
                 if attack != "none":
                     at |= {"direction": "up", "norm": "linf", "budget": "8/255"}
                 told = {"labels": "human", "limit": "none", **facts}
-                cells.append(OwnCell({**at, **(changes or {})}, value, facts=told))
+                cells.append(Cell({**at, **(changes or {})}, value, facts=told))
     return cells
 
 
-NAMES = {"birqa": "BiRQA", "topiq": "TOPIQ"}
+NAMES = usual_names(PAPER / "published")
+
+
+def test_what_stands_for_the_papers_metrics():
+    expected = {"birqa": "BiRQA", "topiq": "TOPIQ", "lpips-alex": "LPIPS", "lpips-vgg": "LPIPS-VGG", "psnr": "PSNR"}
+    assert {label: NAMES[label] for label in expected} == expected
+    assert NAMES["birqa(csram=False, scgb=False, rah=False)"] == "BiRQA (no, no, no)"
+
+
+def test_the_direction_is_chosen_and_never_mixed():
+    cells = frame_of([*own_cells(), *own_cells({"direction": "mos_split"}), *own_cells({"direction": "pair"})])
+    assert set(in_direction(cells)["direction"]) == {"", "mos_split", "pair"}
+    assert set(in_direction(cells, "up")["direction"]) == {"", "up", "pair"}
+    ir = frame_of(own_cells({"statistic": "ir_score"}))
+    assert set(in_direction(ir)["direction"]) == {"up", ""}
 
 
 def test_a_run_is_put_into_the_same_formulas(claims, printed):
@@ -386,7 +377,7 @@ def test_cells_of_another_kind_have_no_part(claims):
     for changes in ({"dataset": "mini"}, {"threat": "transfer"}, {"subset": "blur"}, {"defense": "jpeg"}):
         ours = renamed(frame_of(own_cells(changes)), NAMES)
         assert evaluate(claims["aat-gain-srocc"], ours).why == "no cell of table3"
-    failed = [OwnCell(cell.at, math.nan, state="failed") for cell in own_cells()]
+    failed = [Cell(cell.at, math.nan, state="failed") for cell in own_cells()]
     assert evaluate(claims["aat-gain-srocc"], renamed(frame_of(failed), NAMES)).holds == "cannot be told"
 
 
@@ -413,26 +404,58 @@ def test_what_keeps_printed_numbers_from_standing_beside(changes, facts, names, 
 # ------------------------------------------------------------------------------------------------------ command line
 
 
-def test_the_command(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(PAPER.parents[1])
+@pytest.fixture
+def called(capsys):
+    """Runs `robustiqa claims`: exit code, standard output and error."""
 
-    def called(*arguments):
+    def call(*arguments):
         with pytest.raises(SystemExit) as end:
-            main(["claims", *arguments])
+            main(["claims", *map(str, arguments)])
         out, err = capsys.readouterr()
         return end.value.code, out, err
 
-    code, out, _ = called("--json")
-    assert code == 0 and len(json.loads(out)["claims"]) > 60 and json.loads(out)["astray"] == []
-    few, changed = tmp_path / "few.csv", tmp_path / "changed.csv"
+    return call
+
+
+@pytest.fixture
+def few(tmp_path):
+    """A file of three of the paper's claims."""
     lines = (PAPER / "claims.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    few.write_text("".join(line for line in lines if line.startswith(("id,", "theorem-example,", "own-rule,"))))
-    code, out, _ = called("--file", str(few))
-    assert code == 0 and "bound = .45" in out and "The paper's numbers: 1 holds, 1 does not hold." in out
-    changed.write_text(few.read_text().replace("bound == .45", "bound == .46"))
-    code, _, err = called("--file", str(changed))
+    wanted = ("id,", "theorem-example,", "own-rule,", "figure6-drop,", "base-more-robust,")
+    path = tmp_path / "few.csv"
+    path.write_text("".join(line for line in lines if line.startswith(wanted)), encoding="utf-8")
+    return path
+
+
+def test_the_command(called, few):
+    code, out, _ = called("--file", few)
+    assert code == 0 and "bound = .45" in out and "The paper's numbers: 2 holds, 2 does not hold." in out
+    few.write_text(few.read_text(encoding="utf-8").replace("bound == .45", "bound == .46"), encoding="utf-8")
+    code, _, err = called("--file", few)
     assert code == 1 and "claim 'theorem-example' comes to 'does not hold', and the file says otherwise." in err
     code, _, err = called("--as", "mini")
     assert code == 2 and "--as mini: give LABEL=NAME" in err
     code, _, err = called("--file", "nowhere.csv")
     assert code == 2 and "nowhere.csv cannot be read" in err
+
+
+def test_the_command_on_a_run(called, few, run_toy, toy_file, tmp_path):
+    """`linear` and `negative_mse` of the toys stand for two metrics of the paper."""
+    suite = "name: toy\ndatasets: [toy]\nmetrics: [linear, negative_mse]\nattacks: [fgsm]\nbudgets: {linf: [8/255]}\n"
+    run = run_toy(suite + "directions: [up]\ntables: [srocc]\n", tmp_path / "run")
+    frame = next(table.frame for table in run.tables if table.name == "srocc").set_index("metric")
+    names = ("--as", "toy=kadid10k", "--as", "linear=BiRQA", "--as", "negative_mse=TOPIQ")
+    code, out, err = called(
+        tmp_path / "run", "--file", few, "--plugin", toy_file, *names, "--direction", "up", "--json"
+    )
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["not_the_papers"].startswith("With toy for kadid10k")
+    claims = {row["id"]: row for row in said["claims"]}
+    assert all("verdict" not in row for row in claims.values()), "printed numbers stand beside no stand-ins"
+    found = claims["base-more-robust"]
+    lead = frame.loc["linear", "srocc"] - frame.loc["negative_mse", "srocc"]
+    numbers = [float(part.split(" = ")[1].replace("−", "-")) for part in found["found_here"].split(", ")]
+    assert numbers == pytest.approx([lead, lead], abs=5e-4) and found["cells_here"] == "2 of 12"
+    assert claims["theorem-example"]["missing_here"] == "it is about the paper's text alone"
+    assert claims["figure6-drop"]["missing_here"] == "table3 has no training 'aat'"
