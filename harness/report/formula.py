@@ -185,11 +185,11 @@ _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any], Value]] = {
     ast.NotEq: lambda difference: abs(difference) > _SLACK,
 }
 """Comparison -> whether it is true of left minus right."""
-_OPERATORS: Sequence[type[ast.AST]] = [*_ARITHMETIC, *_COMPARISONS]
-_ALLOWED: tuple[type[ast.AST], ...] = (
-    *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Attribute, ast.Name, ast.Load, ast.Constant),
-    *(ast.keyword, ast.USub, ast.Not, ast.Invert, ast.And, ast.Or, *_OPERATORS),
-)
+_PARTS: Sequence[type[ast.AST]] = [
+    *[ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Attribute, ast.Name, ast.Load, ast.Constant],
+    *[ast.keyword, ast.USub, ast.Not, ast.Invert, ast.And, ast.Or],
+]
+_ALLOWED: tuple[type[ast.AST], ...] = (*_PARTS, *_ARITHMETIC, *_COMPARISONS)
 
 
 def _check(node: ast.expr, known: Sequence[str], part: str) -> None:
