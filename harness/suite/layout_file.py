@@ -193,8 +193,9 @@ def suite_layouts(document: Document, problems: list[Problem]) -> list[LayoutSpe
     listed = document.value.get("layouts")
     found: list[LayoutSpec] = []
     for i, one in enumerate(listed if isinstance(listed, list) else []):
-        if not isinstance(one, str):
+        if isinstance(one, dict):
             found += [spec for spec in [read_layout(document, ("layouts", i), problems)] if spec]
+        if not isinstance(one, str):
             continue
         try:
             inner = parse(_beside(document, ("layouts", i), one), start=START)

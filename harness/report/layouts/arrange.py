@@ -13,10 +13,12 @@ from harness.report.layouts.places import headers, places_of, text_of
 from harness.report.layouts.published import NOT_THERE, PUBLISHED
 from harness.suite.layout_file import EVERY, LayoutSpec
 from harness.suite.strict_yaml import YamlPath
-from harness.wording import base_name, did_you_mean
+from harness.wording import base_name, did_you_mean, joined
 
 _OF_OTHER_TABLES = ("training_minutes", "fps", "peak_memory", "parameters")
 """Statistics of tables that a run need not have."""
+HERE = "Here"
+"""Title of the panel of a run's own figures, where there are others."""
 _INTERVALS = {
     "beside": "In brackets: 95 % intervals.",
     "below": "In brackets: 95 % intervals.",
@@ -49,10 +51,10 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
     panels, notes = [Panel("", board.lines(taken))], [*spec.notes, *_said(spec, board)]
     if published:
         more, said = panels_beside(spec, board, taken, published)
-        panels = [Panel("Here", panels[0].lines), *more] if more else panels
+        panels = [Panel(HERE, panels[0].lines), *more] if more else panels
         notes += said
     if any(entry.note == NOT_THERE for panel in panels for line in panel.lines for entry in line.entries):
-        notes.append(f"A dash without a letter: {NOT_THERE}.")
+        notes.append(f"A dash without a letter: {NOT_THERE}{', or none to compare with' if len(panels) > 1 else ''}.")
     letters: dict[str, str] = {}
     panels = [_lettered(panel, letters) for panel in panels]
     width = max(len(line.labels) for panel in panels for line in panel.lines)
@@ -140,10 +142,10 @@ def _where(panels: Sequence[Panel], letter: str, board: Board) -> str:
             has = [name for name, entry in zip(columns, line.entries, strict=True) if entry.note == letter]
             if has:
                 row = ", ".join(part for part in line.labels if part)
-                row = f"{row} ({panel.title})" if panel.title else row
+                row = f"{row} ({panel.title})" if panel.title not in ("", HERE) else row
                 told.setdefault("" if len(has) == len(columns) else f": {', '.join(has)}", []).append(row)
     return "; ".join(
-        f"{'every row' if len(rows) == lines > 1 else ', '.join(rows)}{which}" for which, rows in told.items()
+        f"{'every row' if len(rows) == lines > 1 else joined(rows)}{which}" for which, rows in told.items()
     )
 
 

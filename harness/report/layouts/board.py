@@ -101,13 +101,15 @@ class Board:
             if asked and there and not have & {compared(name, value) for value in asked}:
                 absent.append(f"{name} {', '.join(asked)} (there: {', '.join(there[:8])})")
         if not self.cells:
-            absent = [f"the statistics {', '.join(self.spec.statistics or ())}"]
+            absent = [f"statistic {' or '.join(self.spec.statistics or ())}"]
         what = joined(absent) if absent else "these together"
         raise self.spec.error(f"all cells are missing: there is no {what} in the run. Change the layout or the run.")
 
     def differing_runs(self) -> str:
         """In what the runs that have a part in the table differ, in words; empty where they agree."""
         used = self._fitting_somewhere()
+        if len({cell.run for cell in used}) < 2:
+            return ""
         parts: dict[str, dict[str, dict[str, None]]] = {}
         for cell in used:
             for name, value in cell.facts.items():

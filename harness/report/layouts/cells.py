@@ -243,7 +243,8 @@ def _facts(data: RunData, table: Table, dataset: str) -> dict[str, str]:
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
     if facts is None:
         return found
-    count = int(table.frame["images"].max()) if "images" in table.frame else facts.items
+    counts = table.frame["images"].dropna() if "images" in table.frame else []
+    count = int(max(counts, default=facts.items))
     return found | {"labels": facts.labels, "split": facts.split, "images": str(count)}
 
 

@@ -102,17 +102,18 @@ def _cells(about: Mapping[str, Any], row: Mapping[str, str]) -> Iterator[Cell]:
         at = {name: value for name, value in at.items() if name not in ("norm", "budget", "direction")}
     texts = {name: written(name, at[name]) for name in DIMENSIONS if at.get(name) not in (None, "")}
     protocol = f"As printed in {about['title']} of the paper, computed by its authors."
+    made = {"table": str(about["title"])}
     for column, statistic in about["figures"].items():
         place = texts if statistic == "value" else {**texts, "statistic": statistic}
         if "metric" not in place:  # of a data set, not of a metric
             place = {name: value for name, value in place.items() if name != "training"}
         if not row[column]:
-            yield Cell(place, state="missing", why=NOT_THERE, protocol=protocol, run=PUBLISHED)
+            yield Cell(place, state="missing", why=NOT_THERE, protocol=protocol, run=PUBLISHED, made=made)
             continue
         half = float(row[about["halfwidth"]]) if "halfwidth" in about else math.nan
         value = _number(row[column])
         text = re.sub(r"(?<=\d)x(?=\d)", "×", row[column]) if math.isnan(value) else ""
-        yield Cell(place, value, value - half, value + half, protocol=protocol, run=PUBLISHED, text=text)
+        yield Cell(place, value, value - half, value + half, protocol=protocol, run=PUBLISHED, text=text, made=made)
 
 
 def _number(text: str) -> float:

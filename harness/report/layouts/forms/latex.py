@@ -131,7 +131,7 @@ def _entry(grid: Grid, entry: Entry, kind: _Kind) -> str:
         return f"{{{_room(entry.number, kind)}{text}}}"
     ends = f"{{[}}{', '.join(map(_figure, entry.ends))}{{]}}" if entry.ends[0] else ""
     if ends and grid.intervals == "below":
-        return rf"\shortstack[r]{{{text}\\{{\scriptsize {ends}}}}}"
+        return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{text}\\[-2pt]{{\scriptsize {ends}}}\end{{tabular}}"
     return " ".join([text, *([ends] if ends else []), *([rf"$\pm$ {_figure(entry.spread)}"] if entry.spread else [])])
 
 
