@@ -36,8 +36,8 @@ def training_table(data: RunData, one: Evaluated) -> Table | None:
         "training",
         one.name,
         f"{one.name}: Training minutes",
-        "Of the training that made the weights, validations in between included; of weights that began as others, these "
-        "were trained before. Minutes of different devices do not compare.",
+        "Of the training that made the weights, validations in between included. Weights that began as others were "
+        "trained on from these. Minutes of different devices do not compare.",
         pd.DataFrame(rows),
         layout,
         layout,
