@@ -9,6 +9,7 @@ import pandas as pd
 from harness.report.arrays import lay_out
 from harness.report.data import RunData
 from harness.report.layout import Layout
+from harness.report.over_splits import over_splits
 from harness.report.table import Maker, Table
 from harness.suite.tables import TableSource, table_sources
 from harness.wording import few
@@ -29,7 +30,7 @@ def build_tables(data: RunData) -> list[Table]:
     for name in data.tables or [source.name for source in known.values() if source.default]:
         maker = _maker(known[name])
         made = (maker(data, one) for one in evaluated)
-        tables += [table for table in made if table is not None and len(table.frame)]
+        tables += over_splits([table for table in made if table is not None and len(table.frame)], data.splits)
     return tables + ([_failures(data)] if data.failures else [])
 
 

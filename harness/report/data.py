@@ -88,6 +88,8 @@ class RunData:
     """Data set -> group -> why its levels are no strength of distortion; other groups are left out."""
     label_sources: Mapping[str, str] = field(default_factory=dict)
     """Data set -> which of several published sets of scores its labels are; others are left out."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Of a suite over several splits, name of a data set in one of them -> the data set's own, in their order."""
     attacks: Mapping[str, AttackFacts] = field(default_factory=dict)
     """Label -> what stands behind it."""
     blind: Sequence[str] = ()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 110
+BY_SPLIT = "_by_split"
+"""What follows a table's name in the file that has the rows of each split."""
 
 
 def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
@@ -45,11 +47,14 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
     for name in dict.fromkeys(table.name for table in tables):
         mine = [table for table in tables if table.name == name]
         pages[folder / "tables" / f"{name}.csv"] = csv_text(mine).encode()
+        if any(table.by_split is not None for table in mine):
+            pages[folder / "tables" / f"{name}{BY_SPLIT}.csv"] = by_split_text(mine).encode()
         pages[folder / "tables" / f"{name}.md"] = "\n".join(markdown(table) for table in mine).encode()
         if name == "verdicts":
             pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
     frontiers = [frontier_name(table.dataset) for table in tables if table.name == "frontier"]
-    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*data.datasets, *frontiers)}
+    evaluated = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
+    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*evaluated, *frontiers)}
     same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
     if same and all(path.is_file() for path in drawn.values()):
         figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}
@@ -61,7 +66,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
     for name in set(table_names()) - {table.name for table in tables}:  # of a report that had it
-        for suffix in (".csv", ".md"):
+        for suffix in (".csv", f"{BY_SPLIT}.csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
 
 
@@ -75,7 +80,16 @@ def _printed(tables: Sequence[Table]) -> str:
 
 def csv_text(tables: Sequence[Table]) -> str:
     """Every figure of the tables of one name as CSV, all data sets one under the other."""
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return _csv([table.frame for table in tables])
+
+
+def by_split_text(tables: Sequence[Table]) -> str:
+    """Every figure of each split as CSV, all data sets one under the other."""
+    return _csv([table.by_split for table in tables if table.by_split is not None])
+
+
+def _csv(frames: Sequence[pd.DataFrame]) -> str:
+    frame = pd.concat(frames, ignore_index=True)
     return str(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
 
 

@@ -32,6 +32,7 @@ from harness.suite.model import (
     Suite,
     too_few_queries,
 )
+from harness.suite.over_splits import of_split, together, told_once, wrong_for_splits
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
 from harness.suite.tables import table_names
@@ -93,10 +94,15 @@ def read_suite(
 def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Suite:
     override(document, overrides, lambda key, entry: _automatic_labels(registry, key, entry))
     suite = validate(document, registry)
-    if overrides.only is None:
-        return suite
+    return suite if overrides.only is None else _picked(suite, overrides.only)
+
+
+def _picked(suite: Suite, only: str) -> Suite:
+    """What ``--only`` leaves of a suite, of each split alike."""
+    if suite.parts:
+        return together([_picked(part, only) for part in suite.parts])
     # Cells that only verdicts look at are not among those that were picked.
-    return dataclasses.replace(select(suite, overrides.only), verdicts=bool(suite.verdicts))
+    return dataclasses.replace(select(suite, only), verdicts=bool(suite.verdicts))
 
 
 def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) -> set[str]:
@@ -143,10 +149,27 @@ def validate(document: Document, registry: Registry) -> Suite:
         structural = [problem for problem in structural if problem.path]  # what is missing may stand in the other file
     context = EntryContext(registry, problems, {problem.path for problem in structural})
     problems += structural
-    suite = _resolve(document.value, file, context)
+    splits = document.value.get("splits")
+    unsplit = list(wrong_for_splits(document.value, splits, registry)) if splits is None or file is not None else []
+    problems += unsplit
+    if splits is None:
+        suite = None if unsplit else _resolve(document.value, file, context)
+    else:
+        suite = None if problems or file is None else _resolve_splits(document.value, file, context, splits)
     if problems or suite is None:
         raise document.report(problems)
     return suite
+
+
+def _resolve_splits(value: Mapping[str, Any], file: SuiteFile, context: EntryContext, count: int) -> Suite | None:
+    """A suite over several splits, or None where a problem of one prevents it."""
+    parts, found, resolved = [], [], {}  # type: ignore[var-annotated]
+    for index in range(count):
+        own = EntryContext(context.registry, [], adapters=context.adapters, resolved=resolved)
+        parts.append(_resolve(of_split(value, index), file, own))
+        found.append(own.problems)
+    context.problems.extend(told_once(found))
+    return None if context.problems else together([part for part in parts if part is not None])
 
 
 def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryContext) -> Suite | None:
@@ -218,10 +241,24 @@ def _each(value: Mapping[str, Any], key: str, resolve: _Entry, context: EntryCon
         if isinstance(listed, list):
             context.bare_chains.add((key, i))
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            use = resolve(context, (key, i), entry)
+            use = _resolved(key, i, entry, resolve, context)
             if use is not None:
                 found.append(((key, i), use))
     return found
+
+
+def _resolved(key: str, i: int, entry: Mapping[str, Any], resolve: _Entry, context: EntryContext) -> Any:
+    """An entry; one that another split has alike is not resolved again."""
+    if key not in ("metrics", "attacks") or context.resolved is None:
+        return resolve(context, (key, i), entry)
+    text = json.dumps([key, entry], sort_keys=True, default=str)
+    if text not in context.resolved:
+        before = len(context.problems)
+        use = resolve(context, (key, i), entry)
+        if len(context.problems) > before:
+            return use
+        context.resolved[text] = use
+    return context.resolved[text]
 
 
 def _choices(value: Mapping[str, Any], key: str, known: Sequence[str], context: EntryContext) -> list[str]:
