@@ -30,6 +30,8 @@ from harness.plugins.registry import Registry
 from harness.report.build import build_tables
 from harness.report.collect import collect, describe_split
 from harness.report.data import RunData
+from harness.report.layouts import cells
+from harness.report.layouts.cells import Cell
 from harness.report.render import write_report
 from harness.report.table import Table
 from harness.suite.identity import identity
@@ -211,6 +213,20 @@ def open_folder(folder: Path, registry: Registry) -> RunResult:
     """
     plan, store = reopen(folder, registry)
     return RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), True)
+
+
+def cells_of(folder: Path, registry: Registry, statistics: Sequence[str] | None = None) -> list[Cell]:
+    """The figures of a run folder as cells, running and writing nothing.
+
+    Args:
+        folder: The run folder.
+        registry: Where its plugins come from.
+        statistics: Those wanted; None for all.
+
+    Raises:
+        UserError: It is no run folder, or its suite cannot be read.
+    """
+    return cells.cells_of(open_folder(folder, registry).data, str(folder), statistics)
 
 
 def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Sequence[Path], began_ns: int) -> None:

@@ -17,8 +17,10 @@ from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
 from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
 from harness.suite.cell_names import CLEAN
-from harness.suite.model import AttackUse, DatasetUse, MetricUse, PurifierUse, Suite
+from harness.suite.layout_names import NO_PURIFIER, NO_TRAINING
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, PurifierUse, Suite, Use
 from harness.suite.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
+from harness.suite.uses import automatic_label
 from harness.wording import split_name
 
 
@@ -82,7 +84,26 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
             split.dataset.label: [e.id for e in plan.limited(split)[: plan.suite.verdict_samples]]
             for split in plan.splits
         },
+        trainings={use.label: _parts(use) for use in plan.suite.defenses if use.trained},
+        made=_made(plan, registry),
     )
+
+
+def _parts(use: DefenseUse) -> tuple[str, str]:
+    """The training and the purifiers of a defense."""
+    training = use.trained.label if use.trained else NO_TRAINING
+    return training, "+".join(purifier.label for purifier in use.purifiers) or NO_PURIFIER
+
+
+def _made(plan: Plan, registry: Registry) -> dict[str, dict[str, str]]:
+    """Dimension -> label -> what the suite would call it had it given no label."""
+    suite = plan.suite
+    used: dict[str, Sequence[Use]] = {"dataset": suite.datasets, "metric": suite.metrics, "attack": suite.attacks}
+    used["defense"] = [purifier for defense in suite.defenses for purifier in defense.purifiers]
+    return {
+        dimension: {use.label: automatic_label(registry.get(use.kind, use.name), use) for use in uses}
+        for dimension, uses in used.items()
+    }
 
 
 def _own_cells(plan: Plan) -> list[Cell]:

@@ -118,6 +118,10 @@ class RunData:
     """Samples of each data set that such cells were asked for; 0 where none were."""
     verdict_items: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Data set -> those samples."""
+    trainings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Defense -> (training, purifiers) that it is made of; defenses that are purifiers alone are left out."""
+    made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """dataset, metric, attack or defense -> label -> registered name with the parameters that are no defaults."""
 
     def records_of(self, dataset: str) -> pd.DataFrame:
         """Every record of a data set, those of cells that verdicts alone look at among them."""

@@ -83,6 +83,21 @@ def plugin_use(
     }
 
 
+def automatic_label(plugin: Plugin[Any], use: Use) -> str:
+    """What tables would call a plugin had the suite not labelled it: its name, and the parameters that are no defaults.
+
+    Args:
+        plugin: The plugin.
+        use: It, as the suite uses it.
+    """
+    values = {p.name: use.parameters.get(p.name, p.default) for p in plugin.parameters()}
+    for p in plugin.parameters():  # a file has lists where code has tuples
+        if isinstance(p.default, tuple) and isinstance(values[p.name], list):
+            values[p.name] = tuple(values[p.name])
+    entry = {"weights": getattr(use, "weights", ""), "floor": getattr(use, "floor", NO_FLOOR)}
+    return str(plugin_use(use.kind, plugin, values, entry)["label"])
+
+
 def contents_of(
     plugin: Plugin[Any], values: Mapping[str, Any], built: Built, *, weights: str | None = None
 ) -> Contents:

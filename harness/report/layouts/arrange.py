@@ -1,0 +1,154 @@
+"""Cells into a grid, as a layout says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from harness.report.layouts.beside import panels_beside, published_of, renamed
+from harness.report.layouts.board import MIRRORED, Board
+from harness.report.layouts.cells import STATISTICS, Cell
+from harness.report.layouts.grid import Column, Entry, Grid, Panel
+from harness.report.layouts.places import headers, places_of, text_of
+from harness.report.layouts.published import NOT_THERE, PUBLISHED
+from harness.suite.layout_file import EVERY, LayoutSpec
+from harness.suite.strict_yaml import YamlPath
+from harness.wording import base_name, did_you_mean
+
+_OF_OTHER_TABLES = ("training_minutes", "fps", "peak_memory", "parameters")
+"""Statistics of tables that a run need not have."""
+_INTERVALS = {
+    "beside": "In brackets: 95 % intervals.",
+    "below": "In brackets: 95 % intervals.",
+    "deviation": "After ±: the standard deviation.",
+    "halfwidth": "After ±: half of the 95 % interval.",
+}
+
+
+def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool = False) -> Grid:
+    """Lay cells out.
+
+    Args:
+        spec: The layout.
+        cells: Cells of one run or of several, or published ones alone.
+        despite_protocol: Whether runs of different protocol may stand in one table, which then says so.
+
+    Raises:
+        UserError: No cell of the layout is there, several cells fit one place, or runs disagree in protocol.
+    """
+    alone = bool(cells) and all(cell.run == PUBLISHED for cell in cells)
+    cells = renamed(spec, cells) if alone else cells
+    published = [] if alone else published_of(spec, cells)
+    rows, columns = (list(places_of(spec, blocks, cells)) for blocks in (spec.rows, spec.columns))
+    board = Board(spec, cells, rows, columns, {cell.at.get("metric", "") for cell in published})
+    board.refuse_nothing()
+    differing = board.differing_runs()
+    if differing and not despite_protocol:
+        raise spec.error(f"{differing}. Lay them out apart, or have them in one table with --despite-protocol.")
+    taken = board.taken()
+    panels, notes = [Panel("", board.lines(taken))], [*spec.notes, *_said(spec, board)]
+    if published:
+        more, said = panels_beside(spec, board, taken, published)
+        panels = [Panel("Here", panels[0].lines), *more] if more else panels
+        notes += said
+    if any(entry.note == NOT_THERE for panel in panels for line in panel.lines for entry in line.entries):
+        notes.append(f"A dash without a letter: {NOT_THERE}.")
+    letters: dict[str, str] = {}
+    panels = [_lettered(panel, letters) for panel in panels]
+    width = max(len(line.labels) for panel in panels for line in panel.lines)
+    heads = zip(headers(spec, columns), columns, strict=True)
+    return Grid(
+        name=spec.name,
+        caption=spec.caption,
+        protocol=_protocol([found.cell for line in taken for found in line if found.cell]),
+        stub=(*spec.stub, *[""] * width)[:width],
+        columns=tuple(Column(header, place.block) for header, place in heads),
+        panels=tuple(panels),
+        footnotes=tuple((letter, f"{why}: {_where(panels, letter, board)}.") for why, letter in letters.items()),
+        notes=(*notes, *([f"Take care: {differing}."] if differing else [])),
+        intervals=spec.intervals,
+    )
+
+
+def check_names(spec: LayoutSpec, cells: Sequence[Cell], known: Mapping[str, Collection[str]]) -> None:
+    """Refuse names of a layout that neither the cells have nor anybody knows: they are misspelt.
+
+    Args:
+        spec: The layout.
+        cells: What there is to lay out.
+        known: Dimension -> names that may be missing without being misspelt; other dimensions are not looked at.
+
+    Raises:
+        LocatedError: Every such name, with the closest that there is.
+    """
+    wrong: list[tuple[str, YamlPath]] = []
+    published = published_of(spec, cells)
+    for dimension, names in known.items():
+        there = list(dict.fromkeys(cell.at[dimension] for cell in (*cells, *published) if dimension in cell.at))
+        for value, keys in spec.values_of(dimension).items():
+            base = base_name(value)
+            if value not in (EVERY, *there) and base not in names and ":" not in base:
+                hint = did_you_mean(value, list(dict.fromkeys([*there, *names])))
+                wrong.append((f"no {dimension} '{value}' in the run, and none of that name anywhere.{hint}", keys))
+    if wrong:
+        raise spec.errors(wrong)
+
+
+def known_names(names: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
+    """What `check_names` takes: registered names by dimension, and the statistics that there are."""
+    return {**names, "statistic": [*STATISTICS, *_OF_OTHER_TABLES]}
+
+
+def _said(spec: LayoutSpec, board: Board) -> Iterator[str]:
+    """What marks and intervals mean."""
+    if spec.best.targets:
+        second = "; underlined: the second best" if spec.best.second else ""
+        yield f"Bold: the best of each {spec.best.per}, as printed{second}."
+        sizes = [row.block for row in board.rows]
+        if spec.best.per == "block" and any(sizes.count(block) == 1 for block in sizes):
+            yield "A block of one row has no best."
+    if spec.intervals in _INTERVALS:
+        yield _INTERVALS[spec.intervals]
+    if spec.triangle:
+        yield "Only the lower triangle is shown; the rest is its mirror image with the other sign."
+
+
+def _lettered(panel: Panel, letters: dict[str, str]) -> Panel:
+    """A panel whose missing cells have the letter of their reason; dashes that are everybody's have none."""
+
+    def lettered(entry: Entry) -> Entry:
+        if not entry.note or entry.note in (MIRRORED, NOT_THERE):
+            return dataclasses.replace(entry, note="")
+        return dataclasses.replace(entry, note=letters.setdefault(entry.note, _letter(len(letters))))
+
+    lines = [dataclasses.replace(line, entries=tuple(lettered(one) for one in line.entries)) for line in panel.lines]
+    return Panel(panel.title, tuple(lines))
+
+
+def _letter(number: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)
+
+
+def _where(panels: Sequence[Panel], letter: str, board: Board) -> str:
+    """The cells with a footnote, rows that have it in the same columns together: 'base LPIPS: FGSM, C&W'."""
+    columns = [text_of(board.spec, column) for column in board.columns]
+    told: dict[str, list[str]] = {}
+    for panel in panels:
+        for line in panel.lines:
+            has = [name for name, entry in zip(columns, line.entries, strict=True) if entry.note == letter]
+            if has:
+                row = ", ".join(part for part in line.labels if part)
+                row = f"{row} ({panel.title})" if panel.title else row
+                told.setdefault("" if len(has) == len(columns) else f": {', '.join(has)}", []).append(row)
+    return "; ".join(f"{', '.join(rows)}{which}" for which, rows in told.items())
+
+
+def _protocol(cells: Sequence[Cell]) -> str:
+    """The parts of the protocol lines of all cells, each once."""
+    lines = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol))
+    if len(lines) < 2:
+        return "".join(lines)
+    start = "Protocol: "
+    parts = dict.fromkeys(part for line in lines for part in line.removeprefix(start).removesuffix(".").split("; "))
+    return f"{start if lines[0].startswith(start) else ''}{'; '.join(parts)}."

@@ -1,0 +1,166 @@
+r"""A grid as LaTeX: booktabs rules, figures in siunitx columns, headers over several columns.
+
+pandas' ``Styler.to_latex`` has neither rules under the headers that span columns nor lines between panels, and escapes
+ASCII alone; so this is a writer of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.report.layouts.forms.latex_text import escape
+from harness.report.layouts.grid import BEST, SECOND, Entry, Grid, Line, for_people, starts
+from harness.wording import MISSING
+
+PACKAGES = ("booktabs", "siunitx", "graphicx", "amssymb")
+_SETUP = (
+    "text-series-to-math = true, propagate-math-font = true, group-separator = {,}, group-minimum-digits = 4, "
+    "retain-zero-uncertainty = true, separate-uncertainty = true"
+)
+
+
+def write(grid: Grid) -> str:
+    r"""A ``table`` to be ``\input``, with a short caption for the list of tables and a long one with the protocol."""
+    kinds = [_Kind(own) for own in _columns(grid)]
+    stubs = [_stub_kind([line.labels[i] for line in _lines(grid)]) for i in range(len(grid.stub))]
+    width = len(stubs) + len(kinds)
+    return "\n".join(
+        [
+            f"% Needs \\usepackage{{{','.join(PACKAGES)}}}.",
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption[{escape(grid.caption)}]{{{escape(grid.long_caption)}}}",
+            rf"\label{{tab:{grid.name}}}",
+            rf"\sisetup{{{_SETUP}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{''.join(stubs)}{''.join(f' {kind.column}' for kind in kinds)}}}",
+            r"\toprule",
+            *_heads(grid),
+            r"\midrule",
+            *_body(grid, kinds, width),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            *_told(grid),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def standalone(grid: Grid) -> str:
+    """A document of the table alone."""
+    head = [r"\documentclass{article}", r"\usepackage[margin=2cm]{geometry}", r"\usepackage[T1]{fontenc}"]
+    packages = [rf"\usepackage{{{name}}}" for name in PACKAGES]
+    return "\n".join([*head, *packages, r"\pagestyle{empty}", r"\begin{document}", write(grid), r"\end{document}", ""])
+
+
+class _Kind:
+    """How a column of entries is set: as numbers on their decimal points, or as text."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        numbers = [entry.number for entry in entries if entry.number]
+        self.numeric = bool(numbers) and not any(entry.ends[0] for entry in entries)
+        self.integers = max((len(number.lstrip("-").partition(".")[0]) for number in numbers), default=1)
+        self.decimals = max((len(number.partition(".")[2]) for number in numbers), default=0)
+        self.signed = any(number.startswith("-") for number in numbers)
+        self.spread = max((len(_digits(entry.spread)) for entry in entries if entry.spread), default=0)
+
+    @property
+    def column(self) -> str:
+        """Its letter in the preamble of the tabular."""
+        if not self.numeric:
+            return "r" if self.decimals or self.integers > 1 else "c"
+        spread = f"({self.spread})" if self.spread else ""
+        sign = "-" if self.signed else ""
+        return f"S[table-format={sign}{self.integers}{f'.{self.decimals}' if self.decimals else '.0'}{spread}]"
+
+
+def _digits(spread: str) -> str:
+    """The digits of an uncertainty that count: of 0.017 they are 17."""
+    return spread.replace(".", "").lstrip("0") or "0"
+
+
+def _stub_kind(labels: Sequence[str]) -> str:
+    return "c" if all(len(text) <= 1 for text in labels) else "l"
+
+
+def _lines(grid: Grid) -> Iterator[Line]:
+    return (line for panel in grid.panels for line in panel.lines)
+
+
+def _columns(grid: Grid) -> Iterator[list[Entry]]:
+    return ([line.entries[place] for line in _lines(grid)] for place in range(len(grid.columns)))
+
+
+def _heads(grid: Grid) -> Iterator[str]:
+    """The levels of headers, with a rule under each header that is over several columns."""
+    levels = list(grid.headers())
+    for level, spans in enumerate(levels):
+        lowest = level == len(levels) - 1
+        names = [f"{{{escape(text)}}}" if lowest and text else "" for text in grid.stub]
+        cells, rules, place = [], [], len(grid.stub) + 1
+        for text, span in spans:
+            over = text and span > 1
+            cells.append(rf"\multicolumn{{{span}}}{{c}}{{{escape(text)}}}" if span > 1 else f"{{{escape(text)}}}")
+            rules += [rf"\cmidrule(lr){{{place}-{place + span - 1}}}"] if over else []
+            place += span
+        yield " & ".join([*names, *cells]) + r" \\"
+        if rules:
+            yield " ".join(rules)
+
+
+def _body(grid: Grid, kinds: Sequence[_Kind], width: int) -> Iterator[str]:
+    for number, panel in enumerate(grid.panels):
+        if number:
+            yield r"\midrule"
+        if panel.title:
+            yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {escape(panel.title)}}} \\"
+        for line, begins in zip(panel.lines, starts(panel.lines), strict=True):
+            if begins:
+                yield r"\midrule"
+            if line.heading:
+                yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {escape(line.heading)}}} \\"
+            cells = [_entry(grid, entry, kind) for entry, kind in zip(line.entries, kinds, strict=True)]
+            yield " & ".join([*map(escape, line.labels), *cells]) + r" \\"
+
+
+def _entry(grid: Grid, entry: Entry, kind: _Kind) -> str:
+    note = rf"\textsuperscript{{{entry.note}}}" if entry.note else ""
+    if not entry.number:
+        text = escape(entry.text or MISSING)
+        return f"{{{text}{note}}}"
+    if kind.numeric and entry.mark != SECOND:
+        spread = rf" \pm {entry.spread}" if entry.spread else ""
+        return rf"{_BOLD if entry.mark == BEST else ''}{entry.number}{spread}"
+    text = escape(for_people(entry.number)).replace(",", "{,}")
+    text = {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}.get(entry.mark, text)
+    if kind.numeric:
+        return f"{{{_room(entry.number, kind)}{text}{_after(entry, kind)}}}"
+    ends = f"[{', '.join(escape(for_people(end)) for end in entry.ends)}]" if entry.ends[0] else ""
+    if ends and grid.intervals == "below":
+        return rf"{{\shortstack[r]{{{text}\\{{\scriptsize {ends}}}}}}}"
+    return f"{{{text} {ends}{note}}}" if ends else f"{{{text}{note}}}"
+
+
+_BOLD = r"\bfseries "
+
+
+def _room(number: str, kind: _Kind) -> str:
+    """The room of a sign and of digits that a number has not and its column has, so that points stay in line."""
+    missing = "0" * (kind.integers - len(number.lstrip("-").partition(".")[0]))
+    sign = "$-$" if kind.signed and not number.startswith("-") else ""
+    return rf"\phantom{{{sign}{missing}}}" if sign or missing else ""
+
+
+def _after(entry: Entry, kind: _Kind) -> str:
+    return rf" $\pm$ {entry.spread}" if entry.spread and kind.spread else ""
+
+
+def _told(grid: Grid) -> Iterator[str]:
+    if not grid.told:
+        return
+    yield r"\par\smallskip"
+    yield r"\begin{minipage}{\linewidth}\footnotesize\raggedright"
+    for letter, text in grid.told:
+        yield (rf"\textsuperscript{{{letter}}} " if letter else "") + escape(text) + r"\par"
+    yield r"\end{minipage}"

@@ -1,0 +1,52 @@
+"""A grid for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.report.layouts.grid import BEST, SECOND, Entry, Grid, for_people
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+
+def print_grid(grid: Grid, console: Console) -> None:
+    """Print a table, with all that is told of it; names are printed as they are, whatever they hold."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print()
+    console.print(Text(grid.caption, style="bold"))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
+    for text in grid.stub:
+        table.add_column(Text(text), overflow="fold")
+    for column in grid.columns:
+        table.add_column(Text("\n".join(column.header)), justify="right", no_wrap=False, overflow="fold")
+    for panel in grid.panels:
+        if panel.title:
+            table.add_section()
+            table.add_row(Text(panel.title, style="italic"))
+        for place, line in enumerate(panel.lines):
+            if place and line.block != panel.lines[place - 1].block:
+                table.add_section()
+            if line.heading:
+                table.add_row(Text(line.heading, style="italic"))
+            table.add_row(*map(Text, line.labels), *map(_entry, line.entries))
+    console.print(table)
+    for letter, text in grid.told:
+        console.print(Text(f"{letter} {text}".strip(), style="dim"))
+    console.print(Text(grid.protocol, style="dim"))
+
+
+def _entry(entry: Entry) -> Text:
+    from rich.text import Text
+
+    text = Text(entry.printed, style={BEST: "bold", SECOND: "underline"}.get(entry.mark, ""))
+    if entry.ends[0]:
+        text.append(f" [{for_people(entry.ends[0])}, {for_people(entry.ends[1])}]", style="not bold not underline")
+    if entry.spread:
+        text.append(f" ± {for_people(entry.spread)}", style="not bold not underline")
+    text.append(f" {entry.note}" if entry.note else "", style="dim")
+    return text
