@@ -120,8 +120,15 @@ class RunData:
     """Data set -> those samples."""
     trainings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Defense -> (training, purifiers) that it is made of; defenses that are purifiers alone are left out."""
+    trained_on: Mapping[str, str] = field(default_factory=dict)
+    """Metric, with the weights of a training as ``METRIC@TRAINING`` -> the data set these weights were trained on."""
     made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """dataset, metric, attack or defense -> label -> registered name with the parameters that are no defaults."""
+
+    def facts_of(self, dataset: str) -> DatasetFacts | None:
+        """The facts of a data set; of one that is evaluated over several splits, those of its first."""
+        first = next((one for one, own in self.splits.items() if own == dataset), dataset)
+        return self.datasets.get(first)
 
     def records_of(self, dataset: str) -> pd.DataFrame:
         """Every record of a data set, those of cells that verdicts alone look at among them."""

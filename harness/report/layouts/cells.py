@@ -10,13 +10,14 @@ from typing import Any
 
 from harness.report.build import build_tables
 from harness.report.data import RunData
+from harness.report.over_splits import DEVIATION
 from harness.report.ranking import COMPARED
 from harness.report.rows import CONTROL, Row
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
 from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, NO_ATTACK, NO_PURIFIER, NO_TRAINING, WHOLE
 from harness.suite.tables import table_sources
-from harness.wording import NO_DEFENSE, budget_text, scorer_text
+from harness.wording import NO_DEFENSE, budget_text, scorer_text, trained_name
 
 __all__ = ["DIMENSIONS", "STATISTICS", "Cell", "cells_of", "tables_of"]
 
@@ -175,6 +176,7 @@ def _named(data: RunData, name: str) -> dict[str, str]:
 def _scorer(data: RunData, row: Row) -> dict[str, str]:
     """Whose figure a row is."""
     at = {"dataset": str(row["dataset"]), "metric": str(row["metric"]), **_defended(data, str(row["defense"]))}
+    at["trained_on"] = data.trained_on.get(trained_name(at["metric"], _training(at["training"])), "")
     threat = str(row["threat"])
     return at | {"threat": threat} | ({"against": str(row["source"])} if threat == "transfer" else {})
 
@@ -183,6 +185,10 @@ def _defended(data: RunData, defense: str) -> dict[str, str]:
     none = NO_PURIFIER if defense in (NO_DEFENSE, "") else defense
     training, purifier = data.trainings.get(defense, (NO_TRAINING, none))
     return {"training": training, "defense": purifier}
+
+
+def _training(named: str) -> str:
+    return "" if named == NO_TRAINING else named
 
 
 def _direction(row: Row) -> str:
@@ -200,7 +206,9 @@ def _cell(at: Mapping[str, str], row: Row, column: str) -> Cell:
     if state != "ok":
         return Cell(at, state=state, why=str(row.get("why") or (NOT_RUN if state == "missing" else state)))
     parts = {name: float(row.get(f"{column}_{name}", math.nan)) for name in ("low", "high")}
-    return Cell(at, value, **parts, deviation=float(row.get(f"{column}_draw_sd", math.nan)))
+    over_splits = f"{column}{DEVIATION}"
+    spread = over_splits if over_splits in row else f"{column}_draw_sd"
+    return Cell(at, value, **parts, deviation=float(row.get(spread, math.nan)))
 
 
 def _why(data: RunData, row: Row) -> str:
@@ -238,7 +246,7 @@ def _said(value: Any) -> bool:
 
 
 def _facts(data: RunData, table: Table, dataset: str) -> dict[str, str]:
-    facts = data.datasets.get(dataset)
+    facts = data.facts_of(dataset)
     found = {"seed": str(data.seed), "limit": str(data.limit or "none")}
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
     if facts is None:
