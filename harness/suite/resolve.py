@@ -186,7 +186,8 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         return None
     context.problems.extend(_doubled_budgets(file))
     labels = [use.label for _, use in placed["metrics"]]
-    context.problems.extend(_unknown_transfers(file, labels))
+    unread = any(problem.path[:1] in (("metrics",), ("defenses",)) for problem in context.problems)
+    context.problems.extend([] if unread else _unknown_transfers(file, labels))
     every_pair = value.get("transfer") == EVERY_PAIR
     pairs = itertools.permutations(labels, 2) if every_pair else ((p.source, p.scorer) for p in file.transfer)
     datasets, metrics, defenses, attacks = (tuple(use for _, use in uses) for uses in placed.values())
@@ -214,6 +215,8 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         exclude=tuple(Exclusion(**pattern.model_dump()) for pattern in file.exclude),
         ir_score=IrScore(**file.ir_score.model_dump()),
     )
+    if not unread:  # or it would be missed what could not be read
+        context.problems.extend(_contrasts_of_nothing(suite))
     context.problems.extend(_combinations(placed, suite, context.registry))
     if suite.exclude and not context.problems:
         context.problems.extend(_exclusions(suite))
@@ -223,12 +226,13 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
 def _evaluated(
     placed: Mapping[str, _Placed], file: SuiteFile
 ) -> tuple[list[MetricUse], Callable[[MetricUse, DefenseUse], bool]]:
-    """The metrics, and whether one is evaluated under a defense on any data set."""
+    """The metrics, and whether one is evaluated under a defense on any data set; of sets that cannot be read, too."""
     exclusions = [Exclusion(**pattern.model_dump()) for pattern in file.exclude]
 
     def evaluated(metric: MetricUse, defense: DefenseUse) -> bool:
-        cells = [Condition(use.label, metric.label, metric.label, defense.label) for _, use in placed["datasets"]]
-        return not cells or any(not any(one.removes(cell) for one in exclusions) for cell in cells)
+        datasets = [use.label for _, use in placed["datasets"]] or [""]
+        cells = [Condition(dataset, metric.label, metric.label, defense.label) for dataset in datasets]
+        return any(not any(one.removes(cell) for one in exclusions) for cell in cells)
 
     return [use for _, use in placed["metrics"]], evaluated
 
@@ -328,7 +332,6 @@ def _contrasts_of_nothing(suite: Suite) -> Iterator[Problem]:
 
 def _combinations(placed: Mapping[str, _Placed], suite: Suite, registry: Registry) -> Iterator[Problem]:
     """What is right by itself and does not go together."""
-    yield from _contrasts_of_nothing(suite)
     yield from _budgets_without_use(placed["attacks"], suite)
     yield from _attacks_without_use(placed, suite, registry)
     yield from _tables_without_use({use.shape for _, use in placed["datasets"]}, suite)
