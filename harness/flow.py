@@ -25,16 +25,19 @@ from harness.engine.scorer import device_named
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import RUNS, locked
-from harness.plugins.model import Plugin
+from harness.plugins.model import Kind, Plugin
 from harness.plugins.registry import Registry
+from harness.report.arrays import OVER_ALL
 from harness.report.build import build_tables
 from harness.report.collect import collect, describe_split
 from harness.report.data import RunData
 from harness.report.layouts import cells
+from harness.report.layouts import files as layouts
 from harness.report.layouts.cells import Cell
 from harness.report.render import write_report
 from harness.report.table import Table
 from harness.suite.identity import identity
+from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER
 from harness.suite.model import Suite, Use
 from harness.suite.plan import Plan
 from harness.suite.planning import make_plan
@@ -186,12 +189,34 @@ def _report(result: RunResult) -> None:
         with locked(store.report):
             state = _state(result.plan.suite, store)
             write_report(result.data, result.tables, store.report)
+            _lay_out(result)
             store.note_report(state)
     except OSError as error:
         raise UserError(
             f"{error.filename or store.report}: the report cannot be written ({error.strerror or error}). The records "
             f"are kept; make the folder writable and run 'robustiqa report {store.path}'."
         ) from error
+
+
+def _lay_out(result: RunResult) -> None:
+    """Write the suite's layouts; one that lacks what is still to be run waits for the end."""
+    folder, specs = result.folder.report / layouts.FOLDER, result.plan.suite.layouts
+    kept = []
+    try:
+        grids = layouts.lay_out_run(specs, result.data, str(result.folder.path), registered(result.registry))
+        kept = layouts.write_grids(grids, folder)
+    except UserError:
+        if result.finished:
+            raise
+    finally:
+        layouts.clear_others(kept, folder)
+
+
+def registered(registry: Registry) -> dict[str, list[str]]:
+    """Dimension of laid-out tables -> the names that are registered for it."""
+    kinds: dict[str, Kind] = {"dataset": "datasets", "metric": "metrics", "attack": "attacks", "defense": "purifiers"}
+    names = {dimension: registry.names(kind) for dimension, kind in kinds.items()}
+    return {**names, "attack": [NO_ATTACK, *OVER_ALL, *names["attack"]], "defense": [NO_PURIFIER, *names["defense"]]}
 
 
 def report_run(folder: Path, registry: Registry) -> RunResult:

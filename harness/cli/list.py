@@ -72,7 +72,7 @@ def _listed(what: Listed, registry: Registry) -> list[dict[str, str]]:
         return [
             {"name": str(path), "from": "this folder"}
             for path in sorted(Path("suites").rglob("*.yaml"))
-            if "train" not in path.parts
+            if not {"train", "layouts", "published"} & {*path.parts}
         ]
     every: list[Kind] = ["metrics", "attacks", "purifiers", "datasets", "recipes"]
     kinds = {**{Listed(name): [kind] for name, kind in _KINDS.items()}, Listed.bridges: every, Listed.plugins: every}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.suite.layout_file import layout_files
 from harness.suite.strict_yaml import NO_LINE, Document, LocatedError, Place, Problem, YamlPath, parse, parse_text
 from harness.wording import did_you_mean
 
@@ -110,16 +111,17 @@ def _plain(value: Any) -> Any:
 
 
 def files_of(path: Path, kind: FileKind = SUITES) -> list[Path]:
-    """A suite file and every file that it builds on, as far as they can be read."""
-    found = [path]
+    """A suite file, every file that it builds on and their files of layouts, as far as they can be read."""
+    found, layouts = [path], list[Path]()
     while True:
         try:
-            value = parse(found[-1], start=kind.start).value
-            target = found[-1].parent / Path(value["extends"]).expanduser()
+            document = parse(found[-1], start=kind.start)
+            layouts += layout_files(document)
+            target = found[-1].parent / Path(document.value["extends"]).expanduser()
         except (UserError, TypeError, KeyError, ValueError, RuntimeError):
-            return found
+            return [*found, *layouts]
         if target in found:
-            return found
+            return [*found, *layouts]
         found.append(target)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
+from harness.suite.layout_names import NAME
 from harness.suite.model import OPINIONS
 from harness.suite.strict_yaml import Problem, YamlPath
 from harness.suite.tables import table_sources
@@ -19,7 +20,6 @@ EVERY_PAIR = "all"
 """What `transfer` says in place of a list for every ordered pair of metrics."""
 PIXELS = ("sampled", "all", "names")
 """What `pixels` says of a data set; the first is the default."""
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
 _LABEL = r"^[^/\\]+$"
 
 DIRECTIONS_EXPLAINED: Mapping[str, str] = {
@@ -154,6 +154,18 @@ def _verdicts_asked(value: Any) -> Any:
     return value
 
 
+def _layout_listed(value: Any) -> Any:
+    """One message for what is neither; what a mapping holds is read by `harness.suite.layout_file`."""
+    if not isinstance(value, str | dict):
+        raise ValueError("should be the name of a layout file, or a layout: a mapping with name, rows and columns")
+    return value
+
+
+_Layout = Annotated[
+    Any,
+    pydantic.BeforeValidator(_layout_listed),
+    pydantic.WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]}),
+]
 _Entries = list[Annotated[_Entry, pydantic.BeforeValidator(as_entry)]]
 _Defenses = list[Annotated[_Entry, pydantic.BeforeValidator(as_defense)]]
 _Budgets = Annotated[list[Annotated[float, pydantic.Field(gt=0)]], pydantic.Field(min_length=1)]
@@ -251,6 +263,12 @@ class SuiteFile(pydantic.BaseModel):
     tables: list[str] = pydantic.Field(
         default=[source.name for source in table_sources() if source.default],
         description="Tables to print, those that apply to the data set; see Tables. An empty list is the default.",
+    )
+    layouts: list[_Layout] = pydantic.Field(
+        default=[],
+        description="Tables as their author lays them out, written into `report/layouts/` beside the others: layouts, "
+        "or names of files that hold some, relative to the suite. [Tables](tables.md) has their keys. No part of "
+        "identity.",
     )
     ir_score: _IrScore = pydantic.Field(
         default=_IrScore(),

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.errors import UserError
-from harness.suite.keys import NAME
-from harness.suite.layout_names import DIMENSIONS, compared, written
+from harness.suite.layout_names import DIMENSIONS, NAME, compared, written
 from harness.suite.strict_yaml import Document, LocatedError, Problem, YamlPath, parse
 from harness.wording import did_you_mean, quoted
 

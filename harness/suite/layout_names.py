@@ -6,6 +6,8 @@ from typing import Any
 
 from harness.wording import budget_text
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+"""A name that a file can have."""
 DIMENSIONS = (
     "dataset",
     "metric",

@@ -12,6 +12,7 @@ from harness.contracts import Norm
 from harness.plugins.contents import Contents
 from harness.plugins.model import Kind
 from harness.suite.conditions import Condition, Exclusion
+from harness.suite.layout_file import LayoutSpec
 from harness.wording import split_name, trained_name
 
 PixelsKey = Literal["sampled", "all", "names"]
@@ -234,6 +235,8 @@ class Suite:
     parts: tuple[Suite, ...] = ()
     """Of a suite over several splits, the plain suite of each; metrics and defenses are then those of the first split,
     and data sets those of all, called by split."""
+    layouts: tuple[LayoutSpec, ...] = ()
+    """Tables as their author lays them out; no part of identity."""
 
     @property
     def verdict_samples(self) -> int:
@@ -278,7 +281,7 @@ class Suite:
         if self.parts:
             written = [part.resolved() for part in self.parts]
             own = {key: _listed_by_split([one[key] for one in written]) for key in ("metrics", "defenses")}
-            return {**written[0], **own, "splits": len(written)}
+            return {**written[0], **own, "splits": len(written), **self._layouts_written()}
         labels = [metric.label for metric in self.metrics]
         return {
             "name": self.name,
@@ -302,8 +305,12 @@ class Suite:
             "limit": self.limit,
             "slice": self.slice_size,
             "save_examples": self.save_examples,
+            **self._layouts_written(),
             **({"ir_score": asdict(self.ir_score)} if self.ir_score != IrScore() else {}),
         }
+
+    def _layouts_written(self) -> dict[str, Any]:
+        return {"layouts": [dict(spec.source) for spec in self.layouts]} if self.layouts else {}
 
 
 def _listed_by_split(values: Sequence[Any]) -> Any:

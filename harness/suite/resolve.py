@@ -21,6 +21,7 @@ from harness.suite.defense_entries import defense_entry, with_weights
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, metric_entry
 from harness.suite.ir_score_cells import why_no_ir_score
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_defense, as_entry, read_file
+from harness.suite.layout_file import suite_layouts
 from harness.suite.model import (
     LEAST_RATED,
     OPINIONS,
@@ -149,6 +150,7 @@ def validate(document: Document, registry: Registry) -> Suite:
         structural = [problem for problem in structural if problem.path]  # what is missing may stand in the other file
     context = EntryContext(registry, problems, {problem.path for problem in structural})
     problems += structural
+    layouts = suite_layouts(document, problems)
     splits = document.value.get("splits")
     unsplit = list(wrong_for_splits(document.value, splits, registry)) if splits is None or file is not None else []
     problems += unsplit
@@ -158,7 +160,7 @@ def validate(document: Document, registry: Registry) -> Suite:
         suite = None if problems or file is None else _resolve_splits(document.value, file, context, splits)
     if problems or suite is None:
         raise document.report(problems)
-    return suite
+    return dataclasses.replace(suite, layouts=tuple(layouts))
 
 
 def _resolve_splits(value: Mapping[str, Any], file: SuiteFile, context: EntryContext, count: int) -> Suite | None:

@@ -134,6 +134,7 @@ def _where(panels: Sequence[Panel], letter: str, board: Board) -> str:
     """The cells with a footnote, rows that have it in the same columns together: 'base LPIPS: FGSM, C&W'."""
     columns = [text_of(board.spec, column) for column in board.columns]
     told: dict[str, list[str]] = {}
+    lines = sum(len(panel.lines) for panel in panels)
     for panel in panels:
         for line in panel.lines:
             has = [name for name, entry in zip(columns, line.entries, strict=True) if entry.note == letter]
@@ -141,7 +142,9 @@ def _where(panels: Sequence[Panel], letter: str, board: Board) -> str:
                 row = ", ".join(part for part in line.labels if part)
                 row = f"{row} ({panel.title})" if panel.title else row
                 told.setdefault("" if len(has) == len(columns) else f": {', '.join(has)}", []).append(row)
-    return "; ".join(f"{', '.join(rows)}{which}" for which, rows in told.items())
+    return "; ".join(
+        f"{'every row' if len(rows) == lines > 1 else ', '.join(rows)}{which}" for which, rows in told.items()
+    )
 
 
 def _protocol(cells: Sequence[Cell]) -> str:

@@ -57,7 +57,8 @@ def panels_beside(
 ) -> tuple[list[Panel], list[str]]:
     """The panel of published numbers and that of differences, or none and why; and what is to be said of them."""
     title = published_tables()[spec.published.table]["title"] if spec.published else ""
-    reasons = list(dict.fromkeys(_why_not(cell, published) for cell in board.used(taken) if cell.state == "ok"))
+    used = [found.cell for line in taken for found in line if found.cell]
+    reasons = list(dict.fromkeys(_why_not(cell, published) for cell in used if cell.state == "ok"))
     if reasons := [reason for reason in reasons if reason]:
         return [], [f"The numbers of the paper's {title} do not stand beside these: {'; '.join(reasons)}."]
     others = Board(spec, published, board.rows, board.columns)

@@ -161,8 +161,8 @@ def _contrasted(data: RunData, at: Mapping[str, str], row: Row, statistic: str, 
     names = {scorer: _named(data, scorer) for scorer in (str(row["name"]), str(row["against"]))}
     one, other = names
     yield dataclasses.replace(cell, at={**at, **names[one], "against": other})
-    turned = {"value": -cell.value, "low": -cell.high, "high": -cell.low}
-    yield dataclasses.replace(cell, at={**at, **names[other], "against": one}, **turned)
+    turned = {**at, **names[other], "against": one}
+    yield dataclasses.replace(cell, at=turned, value=-cell.value, low=-cell.high, high=-cell.low)
 
 
 def _named(data: RunData, name: str) -> dict[str, str]:
@@ -205,10 +205,9 @@ def _cell(at: Mapping[str, str], row: Row, column: str) -> Cell:
         return Cell(at, state="missing", why="has no value here")
     if state != "ok":
         return Cell(at, state=state, why=str(row.get("why") or (NOT_RUN if state == "missing" else state)))
-    parts = {name: float(row.get(f"{column}_{name}", math.nan)) for name in ("low", "high")}
-    over_splits = f"{column}{DEVIATION}"
-    spread = over_splits if over_splits in row else f"{column}_draw_sd"
-    return Cell(at, value, **parts, deviation=float(row.get(spread, math.nan)))
+    spread = f"{column}{DEVIATION}" if f"{column}{DEVIATION}" in row else f"{column}_draw_sd"
+    low, high, deviation = (float(row.get(name, math.nan)) for name in (f"{column}_low", f"{column}_high", spread))
+    return Cell(at, value, low, high, deviation)
 
 
 def _why(data: RunData, row: Row) -> str:
@@ -233,11 +232,11 @@ def _brought(table: Table, statistics: Sequence[str] | None) -> Iterator[Cell]:
             continue
         at = {name: str(row[name]) for name in DIMENSIONS if _said(row.get(name))}
         value, state = float(row["value"]), str(row.get("state") or "ok")
-        parts = {name: float(row.get(name, math.nan)) for name in ("low", "high", "deviation")}
+        low, high, deviation = (float(row.get(name, math.nan)) for name in ("low", "high", "deviation"))
         why = str(row.get("why") or "") if _said(row.get("why")) else ""
         if state == "ok" and math.isnan(value):
             state, why = "missing", why or "has no value here"
-        yield Cell(at, value, **parts, state=state, why=why)
+        yield Cell(at, value, low, high, deviation, state, why)
 
 
 def _said(value: Any) -> bool:
@@ -251,8 +250,7 @@ def _facts(data: RunData, table: Table, dataset: str) -> dict[str, str]:
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
     if facts is None:
         return found
-    images = table.frame.loc[table.frame.get("dataset", "") == dataset, "images"] if "images" in table.frame else []
-    count = max((int(one) for one in images), default=facts.items)
+    count = int(table.frame["images"].max()) if "images" in table.frame else facts.items
     return found | {"labels": facts.labels, "split": facts.split, "images": str(count)}
 
 

@@ -95,14 +95,13 @@ class Grid:
         return [*self.footnotes, *(("", text) for text in self.notes)]
 
     def headers(self) -> Iterator[list[tuple[str, int]]]:
-        """Each level of headers as (text, columns that it is over); the lowest stands over one each."""
-        levels = len(self.columns[0].header)
-        for level in range(levels):
+        """Each level of headers as (text, columns that it is over)."""
+        for level in range(len(self.columns[0].header)):
             spans: list[tuple[str, int]] = []
             before: tuple[object, ...] | None = None
             for column in self.columns:
                 here = (column.block, *column.header[: level + 1])
-                if here == before and level < levels - 1:
+                if here == before:
                     spans[-1] = (spans[-1][0], spans[-1][1] + 1)
                 else:
                     spans.append((column.header[level], 1))

@@ -27,16 +27,16 @@ def mark(
         columns: The columns.
         statistic: The statistic of a row and a column.
     """
-    groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+    groups: dict[tuple[str, tuple[int, ...]], list[tuple[int, int]]] = {}
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             name = statistic(row, column)
             if name in best.targets and entries[i][j].number:
-                of = {"block": (row.block, j), "column": (j,), "row": (i, column.block)}[best.per]
-                groups.setdefault((*of, name), []).append((i, j))
+                of: dict[str, tuple[int, ...]] = {"block": (row.block, j), "column": (j,), "row": (i, column.block)}
+                groups.setdefault((name, of[best.per]), []).append((i, j))
     marked = [list(line) for line in entries]
-    for (*_, name), places in groups.items():
-        ranks = {(i, j): _rank(best.targets[str(name)], entries[i][j].number) for i, j in places}
+    for (name, _), places in groups.items():
+        ranks = {(i, j): _rank(best.targets[name], entries[i][j].number) for i, j in places}
         levels = sorted(set(ranks.values()))
         marks = dict(zip(levels, [BEST, SECOND] if best.second else [BEST], strict=False))
         for (i, j), rank in ranks.items() if len(places) > 1 else ():

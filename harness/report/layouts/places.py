@@ -106,9 +106,9 @@ def row_labels(spec: LayoutSpec, row: Place) -> tuple[str, ...]:
 
 
 def text_of(spec: LayoutSpec, place: Place) -> str:
-    """A row or column in a line: 'SROCC ↑, FGSM'."""
+    """A row or column in a line: 'SROCC ↑ / FGSM'."""
     own = [texts[0] for texts in _texts(spec, place).values() if texts[0]] if place.varies or not place.title else []
-    return ", ".join([*([place.title] if place.title else []), *own])
+    return " / ".join([*([place.title] if place.title else []), *own])
 
 
 def headers(spec: LayoutSpec, columns: Sequence[Place]) -> list[tuple[str, ...]]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from harness.errors import UserError
 from harness.report.layouts.forms import html, latex, markdown, values
 from harness.report.layouts.grid import Grid
-from harness.wording import did_you_mean
 
 FORMS: Mapping[str, Callable[[Grid], str]] = {
     "md": markdown.write,
@@ -29,6 +28,15 @@ def write(grid: Grid, form: str) -> str:
     Raises:
         UserError: There is no such form.
     """
+    return FORMS[check_form(form)](grid)
+
+
+def check_form(form: str) -> str:
+    """A form, if there is such.
+
+    Raises:
+        UserError: There is none.
+    """
     if form not in FORMS:
-        raise UserError(f"unknown form '{form}'.{did_you_mean(form, list(FORMS))}")
-    return FORMS[form](grid)
+        raise UserError(f"unknown form '{form}'. Forms are {', '.join(FORMS)}.")
+    return form

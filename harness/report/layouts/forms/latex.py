@@ -13,10 +13,9 @@ from harness.report.layouts.grid import BEST, SECOND, Entry, Grid, Line, for_peo
 from harness.wording import MISSING
 
 PACKAGES = ("booktabs", "siunitx", "graphicx", "amssymb")
-_SETUP = (
-    "text-series-to-math = true, propagate-math-font = true, group-separator = {,}, group-minimum-digits = 4, "
-    "retain-zero-uncertainty = true, separate-uncertainty = true"
-)
+_SETUP = "text-series-to-math = true, propagate-math-font = true, group-separator = {,}, group-minimum-digits = 4"
+_MANY = 7
+"""Columns of figures that have the usual room between them; more are set closer."""
 
 
 def write(grid: Grid) -> str:
@@ -31,6 +30,8 @@ def write(grid: Grid) -> str:
             r"\centering",
             rf"\caption[{escape(grid.caption)}]{{{escape(grid.long_caption)}}}",
             rf"\label{{tab:{grid.name}}}",
+            r"\par\smallskip",
+            *([r"\setlength{\tabcolsep}{4pt}"] if len(kinds) > _MANY else []),
             rf"\sisetup{{{_SETUP}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{''.join(stubs)}{''.join(f' {kind.column}' for kind in kinds)}}}",
@@ -49,7 +50,7 @@ def write(grid: Grid) -> str:
 
 def standalone(grid: Grid) -> str:
     """A document of the table alone."""
-    head = [r"\documentclass{article}", r"\usepackage[margin=2cm]{geometry}", r"\usepackage[T1]{fontenc}"]
+    head = [r"\documentclass{article}", r"\usepackage[margin=2cm]{geometry}"]
     packages = [rf"\usepackage{{{name}}}" for name in PACKAGES]
     return "\n".join([*head, *packages, r"\pagestyle{empty}", r"\begin{document}", write(grid), r"\end{document}", ""])
 
@@ -59,25 +60,18 @@ class _Kind:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         numbers = [entry.number for entry in entries if entry.number]
-        self.numeric = bool(numbers) and not any(entry.ends[0] for entry in entries)
+        self.numeric = bool(numbers) and not any(entry.ends[0] or entry.spread for entry in entries)
         self.integers = max((len(number.lstrip("-").partition(".")[0]) for number in numbers), default=1)
         self.decimals = max((len(number.partition(".")[2]) for number in numbers), default=0)
         self.signed = any(number.startswith("-") for number in numbers)
-        self.spread = max((len(_digits(entry.spread)) for entry in entries if entry.spread), default=0)
+        self.empty = not numbers
 
     @property
     def column(self) -> str:
         """Its letter in the preamble of the tabular."""
         if not self.numeric:
-            return "r" if self.decimals or self.integers > 1 else "c"
-        spread = f"({self.spread})" if self.spread else ""
-        sign = "-" if self.signed else ""
-        return f"S[table-format={sign}{self.integers}{f'.{self.decimals}' if self.decimals else '.0'}{spread}]"
-
-
-def _digits(spread: str) -> str:
-    """The digits of an uncertainty that count: of 0.017 they are 17."""
-    return spread.replace(".", "").lstrip("0") or "0"
+            return "c" if self.empty else "r"
+        return f"S[table-format={'-' if self.signed else ''}{self.integers}.{self.decimals}]"
 
 
 def _stub_kind(labels: Sequence[str]) -> str:
@@ -130,19 +124,20 @@ def _entry(grid: Grid, entry: Entry, kind: _Kind) -> str:
         text = escape(entry.text or MISSING)
         return f"{{{text}{note}}}"
     if kind.numeric and entry.mark != SECOND:
-        spread = rf" \pm {entry.spread}" if entry.spread else ""
-        return rf"{_BOLD if entry.mark == BEST else ''}{entry.number}{spread}"
-    text = escape(for_people(entry.number)).replace(",", "{,}")
+        return rf"\bfseries {entry.number}" if entry.mark == BEST else entry.number
+    text = _figure(entry.number)
     text = {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}.get(entry.mark, text)
     if kind.numeric:
-        return f"{{{_room(entry.number, kind)}{text}{_after(entry, kind)}}}"
-    ends = f"[{', '.join(escape(for_people(end)) for end in entry.ends)}]" if entry.ends[0] else ""
+        return f"{{{_room(entry.number, kind)}{text}}}"
+    ends = f"{{[}}{', '.join(map(_figure, entry.ends))}{{]}}" if entry.ends[0] else ""
     if ends and grid.intervals == "below":
-        return rf"{{\shortstack[r]{{{text}\\{{\scriptsize {ends}}}}}}}"
-    return f"{{{text} {ends}{note}}}" if ends else f"{{{text}{note}}}"
+        return rf"\shortstack[r]{{{text}\\{{\scriptsize {ends}}}}}"
+    return " ".join([text, *([ends] if ends else []), *([rf"$\pm$ {_figure(entry.spread)}"] if entry.spread else [])])
 
 
-_BOLD = r"\bfseries "
+def _figure(number: str) -> str:
+    """A figure outside of a siunitx column."""
+    return escape(for_people(number)).replace(",", "{,}")
 
 
 def _room(number: str, kind: _Kind) -> str:
@@ -150,10 +145,6 @@ def _room(number: str, kind: _Kind) -> str:
     missing = "0" * (kind.integers - len(number.lstrip("-").partition(".")[0]))
     sign = "$-$" if kind.signed and not number.startswith("-") else ""
     return rf"\phantom{{{sign}{missing}}}" if sign or missing else ""
-
-
-def _after(entry: Entry, kind: _Kind) -> str:
-    return rf" $\pm$ {entry.spread}" if entry.spread and kind.spread else ""
 
 
 def _told(grid: Grid) -> Iterator[str]:

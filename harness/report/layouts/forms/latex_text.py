@@ -84,7 +84,6 @@ _ACCENTS = {
     "\u030b": r"\H",
     "\u030c": r"\v",
     "\u0327": r"\c",
-    "\u0328": r"\k",
 }
 _LIKE_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
 """Greek letters that LaTeX has no command for, as they look like others."""
@@ -103,6 +102,8 @@ def escape(text: str) -> str:
         for part in [character] if _known(character) else unicodedata.normalize("NFD", character):
             if part in _ACCENTS and out:
                 out[-1] = f"{_ACCENTS[part]}{{{out[-1]}}}"
+            elif unicodedata.combining(part) and out:
+                continue  # an accent that not every font encoding has
             elif part in _LIGATURES and out and out[-1].strip("{}") == part:
                 out.append(f"{{{part}}}")
             else:

@@ -22,8 +22,8 @@ def print_grid(grid: Grid, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
     for text in grid.stub:
         table.add_column(Text(text), overflow="fold")
-    for column in grid.columns:
-        table.add_column(Text("\n".join(column.header)), justify="right", no_wrap=False, overflow="fold")
+    for header in zip(*(_first_of_span(level) for level in grid.headers()), strict=True):
+        table.add_column(Text("\n".join(header)), justify="right", overflow="fold")
     for panel in grid.panels:
         if panel.title:
             table.add_section()
@@ -38,6 +38,11 @@ def print_grid(grid: Grid, console: Console) -> None:
     for letter, text in grid.told:
         console.print(Text(f"{letter} {text}".strip(), style="dim"))
     console.print(Text(grid.protocol, style="dim"))
+
+
+def _first_of_span(level: list[tuple[str, int]]) -> list[str]:
+    """A level of headers over the columns, each text over the first of its columns alone."""
+    return [text if place == 0 else "" for text, span in level for place in range(span)]
 
 
 def _entry(entry: Entry) -> Text:
