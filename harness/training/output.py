@@ -84,6 +84,7 @@ def entry_of(file: RecipeFile, trained: Trained, kind: str) -> dict[str, Any]:
         **_collapse(trained),
         "cost": dict(trained.spent),
         "minutes": round(trained.seconds / 60, 1),
+        "device": trained.facts["device"],
         "versions": _versions(),
     }
 
@@ -107,6 +108,7 @@ def entry_of_folds(
             for member, one in zip(members, trained, strict=True)
         ],
         "minutes": round(sum(one.seconds for one in trained) / 60, 1),
+        "device": trained[0].facts["device"],
         "versions": _versions(),
     }
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import ContradictionError, Metric, TrainingBatch
+from harness.engine.provenance import device_name
 from harness.files import write_whole
 from harness.plugins.build import default_metric
 from harness.plugins.registry import Registry
@@ -38,6 +39,7 @@ from harness.training.robust import RobustValidation
 from harness.training.steps import Step, StepLog
 from harness.training.trainable import matching, trainable, training_mode
 
+OPTIMISER = torch.optim.Adam
 _TESTED = "tested.json"
 _LINK_STARTS_FROM = 32
 """Items whose least-squares line the affine link begins at, where the first batch may not do."""
@@ -59,7 +61,7 @@ class Trained:
     test: Mapping[str, Any] | None
     """Figures of the test split, where there is one."""
     facts: Mapping[str, Any]
-    """Sizes, fingerprint, labels and starting weights, for records."""
+    """Sizes, fingerprint, labels, starting weights and device, for records."""
     seconds: float
     alarm: int | None
     """First step at which the spread of training batches fell below the bar; None if it never did."""
@@ -107,7 +109,7 @@ class Trainer:
         self.overheard = Overheard(self.model)
         links = [self.link.a, self.link.log_b] if self.link is not None else []
         self.parameters = [*self.trained.values(), *links]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=file.learning_rate, betas=file.betas)
+        self.optimiser = OPTIMISER(self.parameters, lr=file.learning_rate, betas=file.betas)
         self.step = 0
         self.history: list[Validation] = []
         self.best, self.best_link = _copied(self.metric), self._link_state()
@@ -413,7 +415,7 @@ class Trainer:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """Sizes, fingerprint, labels and starting weights, for records."""
+        """Sizes, fingerprint, labels, starting weights and device, for records."""
         use = self.file.dataset
         return {
             "dataset": use.name,
@@ -421,6 +423,7 @@ class Trainer:
             "fingerprint": self.data.fingerprint(),
             "started_from": self.started.sha256 if self.started is not None else None,
             "licence": licence_after(self.started),
+            "device": device_name(self.device),
             "splits": {
                 part: {
                     "split": split,

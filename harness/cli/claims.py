@@ -1,0 +1,132 @@
+"""What a paper claims, computed again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.app import verb
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FILE = "suites/paper/claims.csv"
+
+
+@verb("Look", 6)
+def _claims(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders, whose figures are put into the same formulas.", metavar="RUN"),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help=f"The file of claims; {_FILE} of the checkout by default.", metavar="FILE.csv")
+    ] = None,
+    called: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            help="What stands for what, such as lpips-vgg=LPIPS or mini=kadid10k; may be repeated.",
+            metavar="LABEL=NAME",
+        ),
+    ] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(help="Direction of attacks in runs; mos_split, and up for the IR-Score, by default."),
+    ] = None,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a paper's sentences about numbers again, from its printed tables and from runs that have the cells.
+
+    Exit code 1 where a verdict is not the one that the file states. Example: robustiqa claims results/runs/mine
+    """
+    import pandas as pd
+
+    from harness.report.claims import claims_table, in_direction, not_the_papers, read_claims, renamed, usual_names
+    from harness.report.layouts.published import FOLDER
+    from harness.report.printed import printed_cells
+
+    names = _names(called or [])
+    file = file if file is not None else FOLDER.parent / Path(_FILE).name
+    claims, printed = read_claims(file), printed_cells()
+    ours, lesser = None, ""
+    if runs:
+        cells = in_direction(_cells_of(runs, plugin), direction or "")
+        names = {**usual_names(FOLDER), **names}
+        ours, lesser = renamed(cells, names), not_the_papers(cells, names)
+    frame = claims_table(claims, printed, ours)
+    astray = frame[frame["verdict"] != pd.Series([claim.verdict for claim in claims])]
+    if lesser:
+        frame = frame.drop(columns=["found", "verdict", "why"])
+    if as_json:
+        print_json({"claims": frame.to_dict("records"), "not_the_papers": lesser, "astray": list(astray["id"])})
+    else:
+        _print(frame, lesser)
+    for row in astray.itertuples():
+        print(
+            f"failed: {file}: claim '{row.id}' comes to '{row.verdict}', and the file says otherwise.", file=sys.stderr
+        )
+    if len(astray):
+        print("Mend the formula, or the verdict and its why.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _names(called: Sequence[str]) -> dict[str, str]:
+    """LABEL=NAME of the command line."""
+    pairs = [one.partition("=") for one in called]
+    for text, (label, _, name) in zip(called, pairs, strict=True):
+        if not (label and name):
+            raise UserError(f"--as {text}: give LABEL=NAME, such as --as lpips-vgg=LPIPS.")
+    return {label: name for label, _, name in pairs}
+
+
+def _cells_of(runs: Sequence[Path], plugin: Sequence[Path] | None) -> pd.DataFrame:
+    """The cells of all runs."""
+    from harness.flow import cells_of
+    from harness.report.printed import frame_of
+
+    registry = registry_of(plugin)
+    return frame_of([cell for run in runs for cell in cells_of(run, registry)])
+
+
+def _print(frame: pd.DataFrame, lesser: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from harness.report.claims import FINDINGS
+
+    columns = {"found": "from the paper's numbers", "verdict": "verdict", "why": "why"}
+    columns |= {"found_here": "from these runs", "verdict_here": "verdict here", "cells_here": "cells"}
+    shown = {column: title for column, title in columns.items() if column in frame}
+    if "found_here" in frame:
+        shown.pop("why", None)
+    told = frame[frame["cells_here"].str.partition(" ")[0] != "0"] if "cells_here" in frame else frame
+    table = Table("claim", "sentence", *shown.values(), padding=(0, 1, 1, 1), box=None, header_style="bold")
+    for row in told.to_dict("records"):
+        cells = [f"{row['id']}\n[dim]{escape(row['place'])}[/]", f"“{escape(row['quote'])}”"]
+        table.add_row(*cells, *(escape(str(row[column])) for column in shown))
+    screen = console()
+    screen.print(table)
+    if len(told) < len(frame):
+        left = f"{len(frame) - len(told)} claims have no cells in these runs; --json says of each what is missing."
+        screen.print(left, soft_wrap=True)
+    if "cells_here" in frame:
+        screen.print("A verdict on fewer cells than the paper prints is of these cells alone.", soft_wrap=True)
+    for column, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
+        if column in frame:
+            counts = told[column].value_counts()
+            said = ", ".join(f"{counts[name]} {name}" for name in FINDINGS if name in counts)
+            screen.print(f"{whose}: {said}.", markup=False, soft_wrap=True)
+    if lesser:
+        screen.print(
+            f"{lesser}: these verdicts are of these runs and say nothing of the paper's numbers, which are left out.",
+            markup=False,
+            soft_wrap=True,
+        )
