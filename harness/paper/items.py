@@ -10,8 +10,8 @@ from typing import Literal
 from harness.errors import UserError
 from harness.wording import did_you_mean
 
-Kind = Literal["layout", "figure6", "figure5"]
-"""What an item becomes: a laid-out table, or a picture of a run or of a training."""
+Kind = Literal["layout", "datasets", "features", "parameters", "figure3", "figure5", "figure6"]
+"""What an item becomes: a laid-out table of its runs, a table that needs none, or a picture."""
 
 _DEFENDED = ("vanilla", "penalised", "aat")
 
@@ -47,6 +47,7 @@ _MODULES = ("none", "csram", "csram_scgb")
 _PROXY = "the embedded photographs, whose labels are proxies, and birqa-tiny"
 
 ITEMS: tuple[Item, ...] = (
+    Item("table1", "the data sets", "datasets"),
     Item(
         "table2",
         "accuracy across data sets",
@@ -75,6 +76,7 @@ ITEMS: tuple[Item, ...] = (
         tuple(f"paper/mini/birqa_tiny_ablation_{one}.yaml" for one in (*_MODULES, "whole")),
         f"{_PROXY}, each trained for 60 steps",
     ),
+    Item("table5", "the features of BiRQA", "features"),
     Item(
         "table6",
         "accuracy on five benchmarks",
@@ -106,6 +108,15 @@ ITEMS: tuple[Item, ...] = (
         ("table9.yaml",),
         (_BASE, "defenses/birqa_aat.yaml"),
         mini="8 embedded triplets with proxy judges, and birqa-tiny; weak attacks, an embedded denoiser for DiffPure",
+    ),
+    Item("table10", "the settings of training", "parameters"),
+    Item(
+        "figure3",
+        "speed and accuracy",
+        "figure3",
+        ("figure3.yaml",),
+        (_BASE,),
+        mini=f"{_PROXY}; 3 forwards of 384 x 384 where the paper has 100 of 1920 x 1080",
     ),
     Item(
         "figure5",

@@ -17,6 +17,7 @@ from harness.paper.items import Item, folder_of_suites, recipe_path
 from harness.plugins.registry import Registry
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite
+from harness.training.recipe_file import read_recipe
 
 _DATA = re.compile(r"Data set (\w+): folder \S+ cannot be read")
 _PUBLISHED = re.compile(r"the weights '([^']+)' are not on this machine")
@@ -33,7 +34,7 @@ class Need:
         published: Published weights to be fetched.
         trained: Weight files to be trained.
         other: Whatever else the suites refuse, in their own words.
-        hours: Of one worker, for what is left of the runs, as far as earlier runs measured it; None where nothing is known.
+        hours: Of one worker, for what is left, as far as earlier runs measured it; None where nothing is known.
         done: Whether nothing is left to run.
     """
 
@@ -90,8 +91,6 @@ def need_of(item: Item, registry: Registry) -> Need:
 
 def _untrained(item: Item) -> Iterator[str]:
     """Of an item that is made of trainings alone, those that have not been run."""
-    from harness.training.recipe_file import read_recipe
-
     for name in item.recipes:
         file = read_recipe(recipe_path(name))
         if not (RUNS / f"train-{file.name}" / "steps.jsonl").is_file():

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import pandas as pd
+
+from harness.engine.drawing import FIGURE_FORMATS, save
 from harness.engine.progress import Progress
+from harness.engine.speed import SpeedProtocol, measure_speed, timed_metric
 from harness.errors import UserError
 from harness.files import write_whole
 from harness.flow import Options, RunResult, run_suite
@@ -18,10 +23,20 @@ from harness.report.layouts.arrange import arrange
 from harness.report.layouts.cells import cells_of
 from harness.report.layouts.files import statistics_of, write_grids
 from harness.report.layouts.forms import write
-from harness.suite.layout_file import read_layouts
+from harness.report.paper_figures import draw_figure3, draw_figure6, figure3_frame, figure6_frame
+from harness.report.paper_tables import DescribedFeature, datasets_table, features_table, parameters_table
 from harness.suite.resolve import load_suite
+from harness.training.curve_figures import draw_curves
+from harness.training.curves import read_curves
+from harness.training.output import weight_path
+from harness.training.recipe_file import read_recipe
+from harness.training.settings import settings_of
+from harness.training.train import train
 
 PAGE = "index.html"
+_SPEED = SpeedProtocol(384, 384, forwards=3, warmup=1, threads=1)
+_TABLE_10 = {"clean": "paper/birqa_kadid10k.yaml", "aat": "defenses/birqa_aat.yaml"}
+"""Part of Table 10 -> the recipe file that has its settings."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +86,39 @@ def _make(item: Item, out: Path, registry: Registry, progress: Progress) -> Made
     trainings = [_trained(name, out / "runs") for name in item.mini_recipes]
     if item.kind == "figure5":
         return _figure5(item, trainings, out)
+    if item.kind in ("datasets", "features", "parameters"):
+        return _plain(item, out, registry)
     suite = load_suite(folder_of_suites() / "paper" / "mini" / f"{item.name}.yaml", registry)
     result = run_suite(suite, registry, Options(out / "runs" / suite.name, probe=False), progress)
     if result.failures:
         raise UserError(f"{result.failures[0].message}; see {result.folder.report / 'index.html'}.")
-    return _laid_out(item, result, out) if item.kind == "layout" else _figure6(item, result, out)
+    if item.kind == "layout":
+        return _laid_out(item, result, out)
+    return _figure3(item, result, out, registry) if item.kind == "figure3" else _figure6(item, result, out)
+
+
+def _plain(item: Item, out: Path, registry: Registry) -> Made:
+    """Tables 1, 5 and 10, which are made of what is here and need no run."""
+    printed = folder_of_suites() / "paper" / "published"
+    if item.kind == "datasets":
+        frame = datasets_table(printed / "table1_datasets.csv", registry)
+    elif item.kind == "features":
+        frame = features_table(printed / "table5_features.csv", _features())
+    else:
+        settings = {part: settings_of(read_recipe(recipe_path(name)), registry) for part, name in _TABLE_10.items()}
+        frame = parameters_table(printed / "table10_parameters.csv", settings)
+    write_whole(out / f"{item.name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    return Made(item, table=frame.to_html(index=False, border=0, na_rep="", classes="laid-out"))
+
+
+def _features() -> Mapping[str, DescribedFeature]:
+    """The features of BiRQA, which is a plugin and no part of the harness."""
+    found: Mapping[str, DescribedFeature] = importlib.import_module("metrics_zoo.birqa.features").FEATURES
+    return found
 
 
 def _trained(name: str, runs: Path) -> Path:
     """The run folder of a training, which is run where its weights are not there."""
-    from harness.training.output import weight_path
-    from harness.training.recipe_file import read_recipe
-    from harness.training.train import train
-
     path = recipe_path(name)
     file = read_recipe(path)
     folder = runs / f"train-{file.name}"
@@ -93,7 +128,7 @@ def _trained(name: str, runs: Path) -> Path:
 
 
 def _laid_out(item: Item, result: RunResult, out: Path) -> Made:
-    specs = read_layouts(folder_of_suites() / "paper" / "mini" / "layouts" / f"{item.name}.yaml")
+    specs = result.plan.suite.layouts
     cells = cells_of(result.data, str(result.folder.path), statistics_of(specs))
     grids = [arrange(spec, cells) for spec in specs]
     write_grids(grids, out)
@@ -101,18 +136,37 @@ def _laid_out(item: Item, result: RunResult, out: Path) -> Made:
 
 
 def _figure5(item: Item, trainings: Sequence[Path], out: Path) -> Made:
-    from harness.training.curve_figures import draw_curves
-    from harness.training.curves import read_curves
-
     curves = read_curves(list(trainings))
     drawn = draw_curves(curves, out / item.name)
-    kept = tuple(path for path in drawn if path.suffix == ".png" and "figure_5" in path.name)
+    kept = tuple(path for path in drawn if path.name.startswith("figure5"))
     names = ", ".join(folder.name for folder in trainings)
     return Made(item, pictures=kept, protocol=f"Step log of {names}; Theorem 1 is checked on every batch.")
 
 
+def _figure3(item: Item, result: RunResult, out: Path, registry: Registry) -> Made:
+    stored = out / "fps.csv"
+    names = [metric.name for metric in result.plan.suite.metrics]
+    if not stored.is_file():  # times differ from one measurement to the next
+        found = [measure_speed(timed_metric(name, (), registry), _SPEED, registry.files).row() for name in names]
+        rows = [{"metric": name, **row, "precision": "fp32"} for name, row in zip(names, found, strict=True)]
+        write_whole(stored, pd.DataFrame(rows).to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+    frame = figure3_frame(pd.read_csv(stored), _frame(result, "agreement"))
+    pictures = save(draw_figure3(frame), out / item.name, FIGURE_FORMATS, "column")
+    return Made(item, pictures=tuple(pictures), protocol=_protocol(result, "agreement"))
+
+
 def _figure6(item: Item, result: RunResult, out: Path) -> Made:
-    raise UserError(f"{item.name}: not drawn yet; its run is {result.folder.path}.")
+    pictures = save(draw_figure6(figure6_frame(_frame(result, "srocc"))), out / item.name, FIGURE_FORMATS, "column")
+    return Made(item, pictures=tuple(pictures), protocol=_protocol(result, "srocc"))
+
+
+def _frame(result: RunResult, table: str) -> pd.DataFrame:
+    """The figures of a run's table, all data sets one under the other."""
+    return pd.concat([one.frame for one in result.tables if one.name == table], ignore_index=True)
+
+
+def _protocol(result: RunResult, table: str) -> str:
+    return next(one.protocol for one in result.tables if one.name == table)
 
 
 def write_page(made: Sequence[Made], out: Path) -> Path:
@@ -130,7 +184,8 @@ def write_page(made: Sequence[Made], out: Path) -> Path:
     source = resources.files("harness.paper").joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pictures = {
-        one.item.name: [base64.b64encode(path.read_bytes()).decode() for path in one.pictures] for one in made
+        one.item.name: [base64.b64encode(p.read_bytes()).decode() for p in one.pictures if p.suffix == ".png"]
+        for one in made
     }
     page = environment.from_string(source).render(made=made, pictures=pictures)
     try:
@@ -138,5 +193,3 @@ def write_page(made: Sequence[Made], out: Path) -> Path:
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written ({error.strerror}). Give --out.") from error
     return out / PAGE
-
-
