@@ -17,7 +17,7 @@ from harness.engine.speed import SpeedProtocol, measure_speed, timed_metric
 from harness.errors import UserError
 from harness.files import write_whole
 from harness.flow import Options, RunResult, run_suite
-from harness.paper.items import Item, folder_of_suites, recipe_path
+from harness.paper.items import ITEMS, Item, folder_of_suites, recipe_path
 from harness.plugins.registry import Registry
 from harness.report.layouts.arrange import arrange
 from harness.report.layouts.cells import cells_of
@@ -170,26 +170,29 @@ def _protocol(result: RunResult, table: str) -> str:
 
 
 def write_page(made: Sequence[Made], out: Path) -> Path:
-    """The page of all that were made, pictures within; needs no other file.
+    """The page of all that were made, now or by an earlier call, pictures within; needs no other file.
 
     Args:
-        made: In the order of the page.
-        out: Its folder.
+        made: What this call made.
+        out: Folder of the page; what it holds of each item is kept in ``parts`` below it.
 
     Raises:
         UserError: It cannot be written.
     """
     import jinja2
 
-    source = resources.files("harness.paper").joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    pictures = {
-        one.item.name: [base64.b64encode(p.read_bytes()).decode() for p in one.pictures if p.suffix == ".png"]
-        for one in made
-    }
-    page = environment.from_string(source).render(made=made, pictures=pictures)
+    source = resources.files("harness.paper")
+    texts = (source.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "part.html"))
+    page, part = map(environment.from_string, texts)
     try:
-        write_whole(out / PAGE, page.encode())
+        for one in made:
+            png = [path.read_bytes() for path in one.pictures if path.suffix == ".png"]
+            text = part.render(one=one, pictures=[base64.b64encode(picture).decode() for picture in png])
+            write_whole(out / "parts" / f"{one.item.name}.html", text.encode())
+        there = {item: out / "parts" / f"{item.name}.html" for item in ITEMS}
+        parts = {item: path.read_text(encoding="utf-8") for item, path in there.items() if path.is_file()}
+        write_whole(out / PAGE, page.render(parts=parts).encode())
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written ({error.strerror}). Give --out.") from error
     return out / PAGE
