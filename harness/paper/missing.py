@@ -81,7 +81,8 @@ def need_of(item: Item, registry: Registry) -> Need:
         lines += _untrained(item)
     known = [one for one in hours if one is not None]
     return Need(
-        *(_found(pattern, lines) for pattern in (_DATA, _PUBLISHED)),
+        data=_found(_DATA, lines),
+        published=_found(_PUBLISHED, lines),
         trained=(*_found(_FILE, lines), *(f"{metric}@{name}" for metric, name in _pairs(lines))),
         other=tuple(line for line in lines if not any(p.search(line) for p in (_DATA, _PUBLISHED, _FILE, _TRAINED))),
         hours=sum(known) if hours and len(known) == len(hours) else None,
