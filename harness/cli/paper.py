@@ -27,11 +27,11 @@ def _paper(
 
     Examples: robustiqa paper table3   |   robustiqa paper --mini
     """
+    from harness.cli.paper_parts.items import items_named
+    from harness.cli.paper_parts.missing import need_of
+    from harness.cli.paper_parts.small import make_small, write_page
     from harness.engine.memory import keep_freed_memory
     from harness.engine.progress import ConsoleProgress
-    from harness.paper.items import items_named
-    from harness.paper.missing import need_of
-    from harness.paper.small import make_small, write_page
 
     items = items_named(names or ())
     registry = registry_of(plugin)

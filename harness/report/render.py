@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 110
-BY_SPLIT = "_by_split"
+_BY_SPLIT = "_by_split"
 """What follows a table's name in the file that has the rows of each split."""
 
 
@@ -66,7 +66,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
         mine = [table for table in tables if table.name == name]
         pages[folder / "tables" / f"{name}.csv"] = csv_text(mine).encode()
         if any(table.by_split is not None for table in mine):
-            pages[folder / "tables" / f"{name}{BY_SPLIT}.csv"] = by_split_text(mine).encode()
+            pages[folder / "tables" / f"{name}{_BY_SPLIT}.csv"] = by_split_text(mine).encode()
         pages[folder / "tables" / f"{name}.md"] = "\n".join(markdown(table) for table in mine).encode()
         if name == "verdicts":
             pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
@@ -90,7 +90,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
     for name in set(table_names()) - {table.name for table in tables}:  # of a report that had it
-        for suffix in (".csv", f"{BY_SPLIT}.csv", ".md"):
+        for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
 
 

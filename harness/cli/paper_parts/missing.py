@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.cli.paper_parts.items import Item, folder_of_suites, recipe_path
 from harness.engine.costs import estimate, read_costs
 from harness.engine.done import done_slices
 from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
 from harness.files import RUNS
 from harness.flow import default_device
-from harness.paper.items import Item, folder_of_suites, recipe_path
 from harness.plugins.registry import Registry
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.paper_parts.items import ITEMS, Item, folder_of_suites, items_named, recipe_path
+from harness.cli.paper_parts.missing import need_of
+from harness.cli.paper_parts.small import make_small, write_page
 from harness.engine.progress import Progress
 from harness.errors import UserError
-from harness.paper.items import ITEMS, Item, folder_of_suites, items_named, recipe_path
-from harness.paper.missing import need_of
-from harness.paper.small import make_small, write_page
 from harness.plugins.registry import Registry
 from harness.suite.compose import read
 from harness.suite.layout_file import read_layouts

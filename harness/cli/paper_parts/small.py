@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.cli.paper_parts.items import ITEMS, Item, folder_of_suites, recipe_path
 from harness.engine.drawing import FIGURE_FORMATS, save
 from harness.engine.progress import Progress
 from harness.engine.speed import SpeedProtocol, measure_speed, timed_metric
 from harness.errors import UserError
 from harness.files import write_whole
 from harness.flow import Options, RunResult, run_suite
-from harness.paper.items import ITEMS, Item, folder_of_suites, recipe_path
 from harness.plugins.registry import Registry
 from harness.report.layouts.arrange import arrange
 from harness.report.layouts.cells import cells_of
@@ -91,7 +91,7 @@ def _make(item: Item, out: Path, registry: Registry, progress: Progress) -> Made
     suite = load_suite(folder_of_suites() / "paper" / "mini" / f"{item.name}.yaml", registry)
     result = run_suite(suite, registry, Options(out / "runs" / suite.name, probe=False), progress)
     if result.failures:
-        raise UserError(f"{result.failures[0].message}; see {result.folder.report / 'index.html'}.")
+        raise UserError(f"{result.failures[0].message.removesuffix('.')}; see {result.folder.report / 'index.html'}.")
     if item.kind == "layout":
         return _laid_out(item, result, out)
     return _figure3(item, result, out, registry) if item.kind == "figure3" else _figure6(item, result, out)
@@ -182,7 +182,7 @@ def write_page(made: Sequence[Made], out: Path) -> Path:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files("harness.paper")
+    source = resources.files("harness.cli.paper_parts")
     texts = (source.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "part.html"))
     page, part = map(environment.from_string, texts)
     try:

@@ -10,7 +10,7 @@ from typing import Literal
 from harness.errors import UserError
 from harness.wording import did_you_mean
 
-Kind = Literal["layout", "datasets", "features", "parameters", "figure3", "figure5", "figure6"]
+Becomes = Literal["layout", "datasets", "features", "parameters", "figure3", "figure5", "figure6"]
 """What an item becomes: a laid-out table of its runs, a table that needs none, or a picture."""
 
 _DEFENDED = ("vanilla", "penalised", "aat")
@@ -32,7 +32,7 @@ class Item:
 
     name: str
     title: str
-    kind: Kind
+    kind: Becomes
     suites: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
     mini_recipes: tuple[str, ...] = ()
@@ -157,7 +157,7 @@ def folder_of_suites() -> Path:
     Raises:
         UserError: In neither.
     """
-    for folder in (Path("suites"), Path(__file__).parents[2] / "suites"):
+    for folder in (Path("suites"), Path(__file__).parents[3] / "suites"):
         if (folder / "paper").is_dir():
             return folder
     raise UserError("no folder suites/paper here. Run this in a checkout of robustiqa.")
