@@ -14,7 +14,7 @@ from harness.engine.done import done_slices, relevant_failures
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.plugins.registry import Registry
-from harness.plugins.weights.locate import RANDOM_WEIGHTS, SUFFIX, WeightsError, read_manifest
+from harness.plugins.weights.locate import RANDOM_WEIGHTS, trained_on
 from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
 from harness.suite.cell_names import CLEAN
 from harness.suite.layout_names import NO_PURIFIER, NO_TRAINING
@@ -85,23 +85,13 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
             for split in plan.splits
         },
         trainings={use.label: _parts(use) for use in plan.suite.defenses if use.trained},
+        trained_on={
+            name: dataset
+            for name, use in plan.suite.named_metrics
+            if use.weights_file and (dataset := trained_on(use.weights_file, use.weights))
+        },
         made=_made(plan, registry),
-        trained_on={name: dataset for name, use in plan.suite.named_metrics if (dataset := _trained_on(use))},
     )
-
-
-def _trained_on(use: MetricUse) -> str:
-    """The data set that a manifest says a metric's weights were trained on; empty where none says so."""
-    file = use.weights_file
-    if file is None:
-        return ""
-    try:
-        listed = {**read_manifest(), **read_manifest(file.parent)}
-    except WeightsError:
-        return ""
-    entry = listed.get(file.name.removesuffix(SUFFIX), {})
-    about = entry.get("trained_on") if isinstance(entry, dict) else None
-    return str(about.get("dataset", "")) if isinstance(about, dict) else ""
 
 
 def _parts(use: DefenseUse) -> tuple[str, str]:

@@ -121,7 +121,7 @@ class RunData:
     trainings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Defense -> (training, purifiers) that it is made of; defenses that are purifiers alone are left out."""
     trained_on: Mapping[str, str] = field(default_factory=dict)
-    """Metric, with the weights of a training as ``METRIC@TRAINING`` -> the data set these weights were trained on."""
+    """Metric, or METRIC@TRAINING -> the data set that its weights were trained on, where their manifest says so."""
     made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """dataset, metric, attack or defense -> label -> registered name with the parameters that are no defaults."""
 

@@ -19,7 +19,8 @@ from harness.plugins.model import Plugin
 from harness.plugins.returned import told
 from harness.suite.compose import FileKind, Overrides, override, read
 from harness.suite.entries import check_parameter
-from harness.suite.keys import NAME, as_entry, worded
+from harness.suite.keys import as_entry, worded
+from harness.suite.layout_names import NAME
 from harness.suite.strict_yaml import Document, Problem
 from harness.wording import did_you_mean, quoted
 

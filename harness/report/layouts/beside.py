@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
+from harness.errors import UserError
 from harness.report.layouts.board import Board, Found
 from harness.report.layouts.cells import Cell
-from harness.report.layouts.grid import Entry, Line, Panel, plain
-from harness.report.layouts.published import Name, names, published_cells, published_tables
+from harness.report.layouts.grid import GridEntry, GridPanel, Line, plain
+from harness.report.layouts.published import Name, metric_names, published_cells
 from harness.suite.layout_file import LayoutSpec
 
+_SPLITTING = ("split_seed", "folds", "fold")
+"""Parameters of data sets that choose no images, but how these are split."""
 _NO_NAME = Name("", "no metric here is known to compute the same")
 
 
@@ -19,19 +22,18 @@ def renamed(spec: LayoutSpec, cells: Sequence[Cell], datasets: Mapping[str, str]
 
     Args:
         spec: The layout.
-        cells: Published cells.
-        datasets: Registered name -> label of a data set.
+        cells: PublishedKey cells.
+        datasets: Registered name -> label of every data set of a run; None to leave the names.
     """
     asked = {**spec.values_of("metric"), **spec.values_of("against")}
-    to = {name: one.here for name, one in names().items() if one.here}
+    to = {name: one.here for name, one in metric_names().items() if one.here}
     to |= {published: own for own, published in (spec.published.rows if spec.published else {}).items()}
     to = {published: own for published, own in to.items() if published not in asked}
-    known = datasets or {}
     found = []
     for cell in cells:
         at = {name: to.get(value, value) if name in ("metric", "against") else value for name, value in cell.at.items()}
-        if "dataset" in at:
-            at["dataset"] = known.get(at["dataset"], at["dataset"])
+        if datasets is not None and "dataset" in at:
+            at["dataset"] = datasets.get(at["dataset"], f"{at['dataset']} (published)")
         made = {**cell.made, "published": cell.at.get("metric", "")}
         found.append(dataclasses.replace(cell, at=at, made=made))
     return found
@@ -45,30 +47,41 @@ def published_of(spec: LayoutSpec, cells: Sequence[Cell]) -> list[Cell]:
     """
     if spec.published is None:
         return []
-    known = published_tables()
-    if spec.published.table not in known:
-        raise spec.error(f"no published table '{spec.published.table}'. Known: {', '.join(known)}.", "published")
-    labels = {cell.made["dataset"]: cell.at["dataset"] for cell in cells if "dataset" in cell.made}
-    return renamed(spec, published_cells(spec.published.table), labels)
+    try:
+        found = published_cells(spec.published.table)
+    except UserError as error:
+        raise spec.error(str(error), "published") from None
+    labels = {_set_of(cell.made["dataset"]): cell.at["dataset"] for cell in cells if "dataset" in cell.made}
+    return renamed(spec, found, labels)
+
+
+def _set_of(made: str) -> str:
+    """A data set without the parameters that say how it is split; others, such as subsets, make another set of it."""
+    name, _, given = made.removesuffix(")").partition("(")
+    return name if all(one.partition("=")[0] in _SPLITTING for one in given.split(", ") if one) else made
 
 
 def panels_beside(
     spec: LayoutSpec, board: Board, taken: Sequence[Sequence[Found]], published: Sequence[Cell]
-) -> tuple[list[Panel], list[str]]:
+) -> tuple[list[GridPanel], list[str]]:
     """The panel of published numbers and that of differences, or none and why; and what is to be said of them."""
-    title = published_tables()[spec.published.table]["title"] if spec.published else ""
+    title = published[0].made["table"]
     used = [found.cell for line in taken for found in line if found.cell]
     reasons = list(dict.fromkeys(_why_not(cell, published) for cell in used if cell.state == "ok"))
     if reasons := [reason for reason in reasons if reason]:
         return [], [f"The numbers of the paper's {title} do not stand beside these: {'; '.join(reasons)}."]
-    others = Board(spec, published, board.rows, board.columns)
-    theirs = others.taken()
+    others, known = Board(spec, published, board.rows, board.columns), metric_names()
+    theirs = others.lines(others.taken())
     differing = [
-        Line(line.labels, tuple(map(_difference, (found.cell for found in own), line.entries)), line.block)
-        for own, line in zip(taken, others.lines(theirs), strict=True)
+        Line(
+            line.labels,
+            tuple(_difference(found.cell, entry, known) for found, entry in zip(own, line.entries, strict=True)),
+            line.block,
+        )
+        for own, line in zip(taken, theirs, strict=True)
     ]
     said = f"Published: {title} of the paper; differences are between figures as computed here and as printed there."
-    return [Panel(f"Published ({title})", others.lines(theirs)), Panel("Here − published", tuple(differing))], [said]
+    return [GridPanel(f"Published ({title})", theirs), GridPanel("Here − published", tuple(differing))], [said]
 
 
 def _why_not(cell: Cell, published: Sequence[Cell]) -> str:
@@ -88,26 +101,26 @@ def _why_not(cell: Cell, published: Sequence[Cell]) -> str:
     return ""
 
 
-def _difference(here: Cell | None, entry: Entry) -> Entry:
+def _difference(here: Cell | None, entry: GridEntry, known: Mapping[str, Name]) -> GridEntry:
     """A figure of here less the published one, or a dash and why there is none."""
     there = entry.cell
     if here is None or here.state != "ok" or there is None or there.state != "ok" or not entry.number:
-        return Entry()
-    if reason := _no_neighbour(here, there):
-        return Entry(note=f"no difference: {reason}")
+        return GridEntry()
+    if reason := _no_neighbour(here, there, known):
+        return GridEntry(note=f"no difference: {reason}")
     digits = len(entry.number.partition(".")[2])
-    return Entry(plain(here.value - there.value, digits))
+    return GridEntry(plain(here.value - there.value, digits))
 
 
-def _no_neighbour(here: Cell, there: Cell) -> str:
+def _no_neighbour(here: Cell, there: Cell, known: Mapping[str, Name]) -> str:
     """Why two figures are not of the same thing; empty where they are."""
     for name, value in _compared(here, there):
         if here.made.get(name, value) != value:
             return f"{name} {here.at.get(name, '')} is {here.made[name]} here, not {value}"
-    published = there.made.get("published", "")
-    known = names().get(published, _NO_NAME)
-    if published and here.made.get("metric", here.at.get("metric")) != known.here:
-        return f"{published}: {known.why or f'it is {known.here} here'}"
+    published = there.made["published"]
+    known_as = known.get(published, _NO_NAME)
+    if published and here.made.get("metric", here.at.get("metric")) != known_as.here:
+        return f"{published}: {f'it is {known_as.here} here' if known_as.here else known_as.why}"
     return ""
 
 

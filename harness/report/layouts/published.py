@@ -19,7 +19,7 @@ from harness.wording import did_you_mean
 
 PUBLISHED = "published"
 """What published cells say they are from."""
-FOLDER = Path(__file__).parents[3] / "suites" / "paper" / "published"
+PUBLISHED_FOLDER = Path(__file__).parents[3] / "suites" / "paper" / "published"
 NOT_THERE = "no figure in the published table"
 
 
@@ -32,7 +32,7 @@ class Name:
     why: str
 
 
-def published_tables(folder: Path = FOLDER) -> dict[str, Mapping[str, Any]]:
+def published_tables(folder: Path = PUBLISHED_FOLDER) -> dict[str, Mapping[str, Any]]:
     """What is said of the columns of each published table.
 
     Raises:
@@ -48,7 +48,7 @@ def published_tables(folder: Path = FOLDER) -> dict[str, Mapping[str, Any]]:
     return tables
 
 
-def published_cells(table: str, folder: Path = FOLDER) -> list[Cell]:
+def published_cells(table: str, folder: Path = PUBLISHED_FOLDER) -> list[Cell]:
     """The cells of a published table, in the order of its file; metrics have the names that the paper gives them.
 
     Args:
@@ -66,7 +66,7 @@ def published_cells(table: str, folder: Path = FOLDER) -> list[Cell]:
     return [cell for row in rows for cell in _cells(about, row)]
 
 
-def names(folder: Path = FOLDER) -> dict[str, Name]:
+def metric_names(folder: Path = PUBLISHED_FOLDER) -> dict[str, Name]:
     """Published name of a metric -> what it stands for here.
 
     Raises:
@@ -102,17 +102,18 @@ def _cells(about: Mapping[str, Any], row: Mapping[str, str]) -> Iterator[Cell]:
         at = {name: value for name, value in at.items() if name not in ("norm", "budget", "direction")}
     texts = {name: written(name, at[name]) for name in DIMENSIONS if at.get(name) not in (None, "")}
     protocol = f"As printed in {about['title']} of the paper, computed by its authors."
+    made = {"table": str(about["title"])}
     for column, statistic in about["figures"].items():
         place = texts if statistic == "value" else {**texts, "statistic": statistic}
         if "metric" not in place:  # of a data set, not of a metric
             place = {name: value for name, value in place.items() if name != "training"}
         if not row[column]:
-            yield Cell(place, state="missing", why=NOT_THERE, protocol=protocol, run=PUBLISHED)
+            yield Cell(place, state="missing", why=NOT_THERE, protocol=protocol, run=PUBLISHED, made=made)
             continue
         half = float(row[about["halfwidth"]]) if "halfwidth" in about else math.nan
         value = _number(row[column])
         text = re.sub(r"(?<=\d)x(?=\d)", "×", row[column]) if math.isnan(value) else ""
-        yield Cell(place, value, value - half, value + half, protocol=protocol, run=PUBLISHED, text=text)
+        yield Cell(place, value, value - half, value + half, protocol=protocol, run=PUBLISHED, text=text, made=made)
 
 
 def _number(text: str) -> float:

@@ -1,0 +1,257 @@
+import html
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from harness.errors import UserError
+from harness.report.layouts import arrange, check_names, known_names, write
+from harness.report.layouts.forms import latex_text, markdown
+from harness.report.layouts.forms.terminal import print_grid
+from harness.suite.strict_yaml import LocatedError
+
+GRID = """
+name: t
+caption: C
+rows: {metric: [psnr, ssim], training: [base, aat], rule: metric}
+columns:
+  - {title: SROCC, statistic: srocc, attack: [none, fgsm, cw], where: {budget: 8/255}}
+  - {title: Minutes, statistic: training_minutes}
+best: {per: block, srocc: higher}
+"""
+
+
+@pytest.fixture
+def cells(cell):
+    """psnr and ssim, base and aat, clean and under fgsm at two budgets; no cw, and minutes of one."""
+    found = []
+    for m, metric in enumerate(("psnr", "ssim")):
+        for t, training in enumerate(("base", "aat")):
+            who = {"metric": metric, "training": training}
+            found.append(cell(0.8 + m / 20 + t / 50, attack="none", **who))
+            for budget, loss in (("4/255", 0.1), ("8/255", 0.2)):
+                at = {"attack": "fgsm", "norm": "linf", "direction": "up", "budget": budget, **who}
+                found.append(cell(0.8 + m / 20 + t / 50 - loss, **at))
+    return [*found, cell(46, statistic="training_minutes", metric="psnr", training="aat")]
+
+
+def printed(grid):
+    return [[line.labels[0], *(entry.printed for entry in line.entries)] for line in grid.panels[0].lines]
+
+
+def test_rows_and_columns_are_products_with_headers_over_several_columns(layout, cells):
+    grid = arrange(layout(GRID), cells)
+    assert list(grid.headers()) == [
+        [("SROCC", 3), ("Minutes", 1)],
+        [("clean", 1), ("fgsm", 1), ("cw", 1), ("", 1)],
+    ]
+    assert printed(grid) == [
+        ["psnr, base", "0.800", "0.600", "–", "–"],
+        ["psnr, aat", "0.820", "0.620", "–", "46.000"],
+        ["ssim, base", "0.850", "0.650", "–", "–"],
+        ["ssim, aat", "0.870", "0.670", "–", "–"],
+    ]
+    assert [line.block for line in grid.panels[0].lines] == [0, 0, 1, 1]
+    assert write(grid, "tex").count("\\midrule") == 2 and "\\multicolumn{3}{c}{SROCC}" in write(grid, "tex")
+
+
+def test_missing_cells_are_named_with_the_reason(layout, cells, cell):
+    failed = cell(float("nan"), metric="psnr", attack="cw", budget="8/255", state="failed", why="failed: out of memory")
+    grid = arrange(layout(GRID), [*cells, failed])
+    assert dict(grid.footnotes) == {
+        "a": "failed: out of memory: psnr, base: SROCC / cw.",
+        "b": "not asked for by the suite: psnr, base: Minutes; psnr, aat: SROCC / cw; "
+        "ssim, base and ssim, aat: SROCC / cw, Minutes.",
+    }
+    letters = {entry.note for line in grid.panels[0].lines for entry in line.entries}
+    assert letters == {"", "a", "b"}
+
+
+def test_a_star_is_all_there_is_in_the_order_of_the_run(layout, cells):
+    text = "{name: t, where: {statistic: srocc, training: base}, rows: {metric: '*'}, columns: {budget: '*', attack: [fgsm]}}"
+    grid = arrange(layout(text), cells)
+    assert [line.labels for line in grid.panels[0].lines] == [("psnr",), ("ssim",)]
+    assert [column.header[0] for column in grid.columns] == ["4/255", "8/255"]
+
+
+def marks(layout, cell, values, best, digits=2):
+    spec = layout(
+        f"name: t\nrows: {{metric: [a, b, c, d]}}\ncolumns: {{statistic: srocc}}\nbest: {best}\ndigits: {digits}"
+    )
+    grid = arrange(spec, [cell(value, metric=name) for name, value in zip("abcd", values, strict=True)])
+    return [line.entries[0].mark for line in grid.panels[0].lines]
+
+
+def test_the_best_is_compared_as_printed_and_ties_are_all_marked(layout, cell):
+    values = (0.804, 0.796, 0.7, 0.701)
+    assert marks(layout, cell, values, "{srocc: higher, second: true}") == ["best", "best", "second", "second"]
+    assert marks(layout, cell, values, "{srocc: higher, second: true}", 3) == ["best", "second", "", ""]
+    assert marks(layout, cell, values, "{srocc: lower}") == ["", "", "best", "best"]
+    assert marks(layout, cell, (-0.2, 0.1, -0.1, 0.5), "{srocc: closest}") == ["", "best", "best", ""]
+    assert marks(layout, cell, (-0.2, 0.1, -0.1, 0.5), "{srocc: {closest: 0.45}}") == ["", "", "", "best"]
+
+
+def test_the_best_is_of_blocks_columns_or_rows_and_a_block_of_one_has_none(layout, cells):
+    def best(per, text=GRID):
+        grid = arrange(layout(text.replace("per: block", f"per: {per}")), cells)
+        lines = grid.panels[0].lines
+        return [(i, j) for i, line in enumerate(lines) for j, one in enumerate(line.entries) if one.mark], grid.notes
+
+    assert best("block")[0] == [(1, 0), (1, 1), (3, 0), (3, 1)]
+    assert best("column")[0] == [(3, 0), (3, 1)]
+    assert best("row")[0] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    alone = GRID.replace("training: [base, aat]", "training: [aat]")
+    assert best("block", alone) == (
+        [],
+        ("Bold: the best of each block, as printed.", "A block of one row has no best."),
+    )
+
+
+@pytest.mark.parametrize(
+    ("intervals", "shown"),
+    [
+        ("none", "0.10"),
+        ("beside", "0.10 \\[−0.20, 0.40\\]"),
+        ("below", "0.10 \\[−0.20, 0.40\\]"),
+        ("halfwidth", "0.10 ± 0.30"),
+    ],
+)
+def test_intervals(layout, cell, intervals, shown):
+    spec = layout(
+        f"{{name: t, rows: {{metric: [a]}}, columns: {{statistic: srocc}}, digits: 2, intervals: {intervals}}}"
+    )
+    grid = arrange(spec, [cell(0.1, metric="a", low=-0.2, high=0.4)])
+    assert f"| a | {shown} |" in write(grid, "md")
+    head, row = write(grid, "csv").splitlines()
+    assert ("SROCC low" in head) == (intervals in ("beside", "below")) and row.startswith("a,0.10")
+    assert ("\\begin{tabular}[t]" in write(grid, "tex")) == (intervals == "below")
+
+
+def test_two_figures_for_one_place_name_what_is_to_be_fixed(layout, cells):
+    with pytest.raises(LocatedError, match=r"layout.yaml:2:1.*2 figures fit .*differ in budget \(4/255, 8/255\)"):
+        arrange(layout(GRID.replace(", where: {budget: 8/255}", "")), cells)
+
+
+def test_a_layout_of_nothing_says_what_the_run_has_not(layout, cells):
+    text = GRID.replace("caption: C", "where: {dataset: mini}")
+    with pytest.raises(LocatedError, match=r"all cells are missing: there is no dataset mini \(there: kadid10k\)"):
+        arrange(layout(text), cells)
+    with pytest.raises(UserError, match="there is no statistic srocc or training_minutes in the run"):
+        arrange(layout(GRID), [])
+
+
+def test_misspelt_names_are_told_with_their_line(layout, cells):
+    spec = layout(GRID.replace("cw]", "fgsmm]").replace("[psnr, ssim]", "[psnr, simm]"))
+    known = known_names({"attack": ["none", "fgsm", "cw"], "metric": ["psnr", "ssim"]})
+    with pytest.raises(LocatedError) as caught:
+        check_names(spec, cells, known)
+    assert re.match(
+        r"layout.yaml:4:\d+: rows.metric: t: no metric 'simm' .* Did you mean 'ssim'\?", caught.value.lines[0]
+    )
+    assert re.match(r"layout.yaml:6:\d+: .*no attack 'fgsmm' .* Did you mean 'fgsm'\?", caught.value.lines[1])
+    check_names(layout(GRID), cells, known)  # cw is known, though not in this run
+
+
+def test_runs_of_different_protocol_are_refused_and_told(layout, cells, cell):
+    other = {"labels": "human", "images": "96", "split": "test", "seed": "1", "limit": "96", "version of torch": "2"}
+    more = cell(0.3, metric="psnr", attack="cw", budget="8/255", facts=other, run="b")
+    with pytest.raises(
+        LocatedError, match=r"disagree in protocol .*images of kadid10k: 2000 \(a\) and 96 \(b\).*despite"
+    ):
+        arrange(layout(GRID), [*cells, more])
+    grid = arrange(layout(GRID), [*cells, more], despite_protocol=True)
+    assert "seed: 0 (a) and 1 (b)" in grid.notes[-1] and printed(grid)[0][3] == "0.300"
+    same = cell(0.3, metric="psnr", attack="cw", budget="8/255", run="b")
+    assert printed(arrange(layout(GRID), [*cells, same]))[0][3] == "0.300"
+    clash = cell(0.5, metric="psnr", attack="none", run="b")
+    with pytest.raises(LocatedError, match="a and b have other figures for the same cells"):
+        arrange(layout(GRID), [*cells, clash])
+
+
+WRONG = [
+    ("nme: x", r"layout.yaml:8:1: nme: unknown key 'nme'. Did you mean 'name'\?"),
+    ("intervals: under", "intervals: should be none, beside, below, deviation or halfwidth, got 'under'"),
+    ("digits: {sroc: 2}", r"unknown statistic 'sroc'. Did you mean 'srocc'\?"),
+    ("where: {datset: mini}", r"unknown dimension 'datset'. Did you mean 'dataset'\?"),
+    ("labels: {attack: {fgms: F}}", r"no attack 'fgms' in this layout. Did you mean 'fgsm'\?"),
+    ("labels: {attack: {fgsm: 'F {metrc}'}}", r"\{metrc\} is no dimension. Did you mean 'metric'\?"),
+    ("published: {tables: table3}", r"unknown key 'tables'. Did you mean 'table'\?"),
+    ("triangle: upper", "should be lower, got 'upper'"),
+    ("stub: [1, [2]]", r"stub.1: should be text, got \[2\]"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG)
+def test_what_is_wrong_with_a_layout_is_told_at_its_place(layout, line, message):
+    with pytest.raises(LocatedError, match=message):
+        layout(GRID.lstrip("\n") + line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: t\n", "", "the key 'name' is missing"),
+        ("rule: metric", "rule: attack", r"'attack' is no dimension that this block lists"),
+        ("[psnr, ssim]", "[psnr, psnr]", "'psnr' is listed twice"),
+        ("[psnr, ssim]", "[]", "should not be empty"),
+        ("[psnr, ssim]", "[psnr, '*']", r"'\*' stands alone"),
+        ("statistic: srocc, ", "statistic: srocc, metric: psnr, ", "'metric' is given in rows and in columns"),
+        ("srocc: higher", "srocc: highest", r"should be higher, lower or closest.*Did you mean 'higher'\?"),
+        ("per: block", "per: blocks", r"Did you mean 'block'\?"),
+    ],
+)
+def test_parts_of_a_layout_that_cannot_be(layout, old, new, message):
+    assert old in GRID
+    with pytest.raises(LocatedError, match=message):
+        layout(GRID.replace(old, new))
+
+
+def test_an_unknown_published_table_and_an_unknown_form(layout, cells):
+    with pytest.raises(LocatedError, match=r"layout.yaml:8:12.*no published table 'table33'.*Did you mean 'table3'\?"):
+        arrange(layout(GRID.lstrip("\n") + "published: table33\n"), cells)
+    with pytest.raises(UserError, match=r"unknown form 'pdf'. Forms are md, csv, html, tex, standalone.tex"):
+        write(arrange(layout(GRID), cells), "pdf")
+
+
+NASTY = r"a_b & 50% #1 $x$ <i>|~^\{z} [q] --- 'σ' ± − ↑ Q̂ é 中 =1+1 `c` *s*"
+
+
+@pytest.fixture
+def nasty(layout, cell):
+    spec = layout(
+        "name: t\nrows: {metric: '*'}\ncolumns: {statistic: srocc, attack: '*'}\nbest: {per: row, srocc: higher}"
+    )
+    values = [cell(number, metric=name, attack=NASTY) for name, number in ((NASTY, -0.5), ("=2", 1234.5))]
+    return arrange(spec, values)
+
+
+def test_names_come_out_as_they_are_in_every_form(nasty):
+    assert html.escape(NASTY, quote=False).replace("'", "&#39;") in write(nasty, "html")
+    assert "<i>" not in write(nasty, "html") and markdown.escape(NASTY) in write(nasty, "md")
+    rows = [line for line in write(nasty, "md").splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
+    assert "'=2,1234.500," in write(nasty, "csv") and f',"{NASTY}"' not in write(nasty, "csv")
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    print_grid(nasty, console)
+    assert NASTY in console.file.getvalue() and "1,234.500" in console.file.getvalue()
+
+
+def test_latex_escapes_what_it_has_and_spells_what_it_has_not():
+    known = {
+        "_&%#$": r"\_\&\%\#\$",
+        "<|>": r"\textless{}\textbar{}\textgreater{}",
+        "~^\\{}": r"\textasciitilde{}\textasciicircum{}\textbackslash{}\{\}",
+        "[x]": "{[}x{]}",
+        "a--b": "a-{-}b",
+        "↑ ε σ Σ ς ± −": r"$\uparrow$ $\varepsilon$ $\sigma$ $\Sigma$ $\varsigma$ $\pm$ $-$",
+        "Q̂ é ü ñ": r"\^{Q} \'{e} \"{u} \~{n}",
+        "x² ﬁ µ": r"x\textsuperscript{2} fi $\mu$",
+        "中\n": "U+4E2D ",
+    }
+    assert {text: latex_text.escape(text) for text in known} == known
+
+
+def test_any_character_is_ascii_in_latex():
+    for start in (*range(0x20, 0x600, 7), *range(0x2000, 0x2300, 3), 0x1F600):
+        assert latex_text.escape(chr(start) + "a").isascii()
