@@ -1,6 +1,6 @@
 """Write docs/suite.md, the reference of suite files, from their schema, the registered plugins and the command line.
 
-And the table of a record's columns in docs/concepts.md, from their schema.
+And the table of a record's columns in docs/concepts.md, from their schema; and that of claims in docs/claims.md.
 
 python docs/reference.py            writes the pages
 python docs/reference.py --check    exits 1 when one is out of date
@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from harness.contracts import Purifier
 from harness.engine.record import as_table
 from harness.plugins.model import KINDS, Kind, Parameter, Plugin
 from harness.plugins.registry import Registry
+from harness.report.claims import VERDICTS, claims_table, read_claims
+from harness.report.printed import printed_cells
 from harness.suite.keys import (
     COMPOSING_KEYS,
     DIRECTIONS,
@@ -38,6 +40,9 @@ PAGE = Path(__file__).with_name("suite.md")
 CONCEPTS = Path(__file__).with_name("concepts.md")
 COLUMNS_BEGIN = "<!-- columns: from harness/engine/record.py by docs/reference.py -->\n"
 COLUMNS_END = "<!-- end of columns -->"
+CLAIMS = Path(__file__).with_name("claims.md")
+CLAIMS_BEGIN = "<!-- claims: from suites/paper/claims.csv and suites/paper/published by docs/reference.py -->\n"
+CLAIMS_END = "<!-- end of claims -->"
 EXAMPLE = Path(__file__).parent / "examples" / "suite.yaml"
 WIDTH = 120
 
@@ -297,14 +302,41 @@ def _wrapped(text: str, indent: str = "") -> str:
 
 def concepts() -> str:
     """docs/concepts.md with the columns of a record as `harness.engine.record` has them."""
-    before, _, rest = CONCEPTS.read_text(encoding="utf-8").partition(COLUMNS_BEGIN)
-    _, _, after = rest.partition(COLUMNS_END)
-    return "\n".join([before + COLUMNS_BEGIN, *as_table(), COLUMNS_END]) + after
+    return _filled(CONCEPTS, COLUMNS_BEGIN, as_table(), COLUMNS_END)
+
+
+def claims() -> str:
+    """docs/claims.md with the verdicts that come out of the printed numbers."""
+    found = claims_table(read_claims(CLAIMS.parents[1] / "suites" / "paper" / "claims.csv"), printed_cells())
+    counts = found["verdict"].value_counts()
+    lines = [
+        f"{len(found)} claims: {', '.join(f'{counts[name]} {name}' for name in VERDICTS if name in counts)}.",
+        "",
+        "| claim | sentence | from the printed numbers | verdict | what to know |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found.to_dict("records"):
+        named = f"`{row['id']}`<br>{_cell(row['place'])}"
+        told = (row[name] for name in ("found", "verdict", "why"))
+        lines.append(f"| {named} | “{_cell(row['quote'])}” | {' | '.join(map(_cell, told))} |")
+    return _filled(CLAIMS, CLAIMS_BEGIN, [*lines, ""], CLAIMS_END)
+
+
+def _cell(text: str) -> str:
+    """Text that stands in a Markdown table as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>|~$])", r"\\\1", text)
+
+
+def _filled(path: Path, begin: str, lines: Iterable[str], end: str) -> str:
+    """A page with what stands between two marks written anew."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    return "\n".join([before + begin, *lines, end]) + after
 
 
 def main() -> int:
     """Write the pages, or say whether they are what they should be."""
-    texts = {PAGE: page(Registry()), CONCEPTS: concepts()}
+    texts = {PAGE: page(Registry()), CONCEPTS: concepts(), CLAIMS: claims()}
     if "--check" in sys.argv[1:]:
         old = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
         for path in old:

@@ -49,7 +49,14 @@ def _claims(
     """
     import pandas as pd
 
-    from harness.report.claims import claims_table, in_direction, not_the_papers, read_claims, renamed, usual_names
+    from harness.report.claims import (
+        as_the_paper_calls_them,
+        claims_table,
+        in_direction,
+        not_the_papers,
+        read_claims,
+        usual_names,
+    )
     from harness.report.layouts.published import FOLDER
     from harness.report.printed import printed_cells
 
@@ -60,7 +67,7 @@ def _claims(
     if runs:
         cells = in_direction(_cells_of(runs, plugin), direction or "")
         names = {**usual_names(FOLDER), **names}
-        ours, lesser = renamed(cells, names), not_the_papers(cells, names)
+        ours, lesser = as_the_paper_calls_them(cells, names), not_the_papers(cells, names)
     frame = claims_table(claims, printed, ours)
     astray = frame[frame["verdict"] != pd.Series([claim.verdict for claim in claims])]
     if lesser:
@@ -100,7 +107,7 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.report.claims import FINDINGS
+    from harness.report.claims import VERDICTS
 
     columns = {"found": "from the paper's numbers", "verdict": "verdict", "why": "why"}
     columns |= {"found_here": "from these runs", "verdict_here": "verdict here", "cells_here": "cells"}
@@ -122,7 +129,7 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
     for column, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
         if column in frame:
             counts = told[column].value_counts()
-            said = ", ".join(f"{counts[name]} {name}" for name in FINDINGS if name in counts)
+            said = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
             screen.print(f"{whose}: {said}.", markup=False, soft_wrap=True)
     if lesser:
         screen.print(

@@ -15,14 +15,22 @@ from typing import Literal, get_args
 import pandas as pd
 
 from harness.datasets.table_file import TableRow, read_table
-from harness.report.formula import Formula, FormulaError, NoCellsError, Selection, Value, read_formula, rounded
+from harness.report.formula import (
+    CellFormula,
+    FormulaError,
+    NoCellsError,
+    Selection,
+    Value,
+    read_formula,
+    rounded_half_up,
+)
 from harness.report.layouts.published import names
 from harness.report.printed import FIGURES, PRINTED_TABLES, cells_for
 from harness.suite.strict_yaml import LocatedError
 from harness.wording import MISSING, did_you_mean, number
 
-Finding = Literal["holds", "holds with rounding", "does not hold", "cannot be told"]
-FINDINGS: tuple[Finding, ...] = get_args(Finding)
+Holds = Literal["holds", "holds with rounding", "does not hold", "cannot be told"]
+VERDICTS: tuple[Holds, ...] = get_args(Holds)
 
 _COLUMNS = ("id", "place", "quote", "formula", "condition", "digits", "verdict", "why")
 _LPIPS = {"lpips-alex": "LPIPS"}
@@ -40,13 +48,13 @@ class Claim:
     place: str
     """Where it stands in the paper."""
     quote: str
-    formula: Formula | None
+    formula: CellFormula | None
     """None where the sentence is about what is printed nowhere."""
-    condition: Formula | None
+    condition: CellFormula | None
     """Whether the sentence holds, over the names of the formula."""
     digits: int | None
     """Decimals that the sentence gives its numbers with; None where rounding cannot save it."""
-    verdict: Finding
+    verdict: Holds
     """What the author of the file found on the printed numbers."""
     why: str
     """What there is to know of it."""
@@ -55,12 +63,12 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClaimVerdict:
     """What a claim comes to on some cells."""
 
     value: Mapping[str, float]
     """Every single number of its formula, by name."""
-    holds: Finding
+    holds: Holds
     why: str
     """Of one that cannot be told, what is missing; else empty."""
     cells: int = 0
@@ -115,9 +123,9 @@ def _claim(row: TableRow) -> Claim:
         if not row.text(name):
             raise FormulaError(f"'{name}' is empty. Write it.")
     verdict, digits = row.text("verdict"), row.text("digits")
-    finding = next((one for one in FINDINGS if one == verdict), None)
+    finding = next((one for one in VERDICTS if one == verdict), None)
     if finding is None:
-        raise FormulaError(f"the verdict is '{verdict}'. Write one of: {', '.join(FINDINGS)}.")
+        raise FormulaError(f"the verdict is '{verdict}'. Write one of: {', '.join(VERDICTS)}.")
     if digits and not (digits.isascii() and digits.isdigit() and int(digits) <= 6):
         raise FormulaError(f"digits are '{digits}'. Give the number of decimals, 0 to 6, or nothing.")
     formula = read_formula(row.text("formula")) if row.text("formula") else None
@@ -144,42 +152,42 @@ def _check_selection(selection: Selection) -> None:
             raise FormulaError(f"{selection}: {selection.table} has no dimension '{dimension}'.{known}")
 
 
-def evaluate(claim: Claim, cells: pd.DataFrame) -> Verdict:
+def evaluate(claim: Claim, cells: pd.DataFrame) -> ClaimVerdict:
     """What a claim comes to on some cells.
 
     Args:
         claim: It.
         cells: The paper's (`printed_cells`) or those of runs (`frame_of`), whose metrics must be called as the paper
-            calls them (`renamed`). Cells that are not "ok" count as missing.
+            calls them (`as_the_paper_calls_them`). Cells that are not "ok" count as missing.
 
     Raises:
         LocatedError: The formula cannot be computed on these cells, as where two of them answer to one description.
     """
     if claim.formula is None or claim.condition is None:
-        return Verdict({}, "cannot be told", "no number of it is printed")
+        return ClaimVerdict({}, "cannot be told", "no number of it is printed")
     used: set[object] = set()
     try:
         names = claim.formula.compute(_lookup_in(cells, used))
         numbers = {name: float(value) for name, value in names.items() if not isinstance(value, pd.Series | bool)}
         holds = _holds(claim, claim.condition, names, numbers)
     except NoCellsError as error:
-        return Verdict({}, "cannot be told", str(error))
+        return ClaimVerdict({}, "cannot be told", str(error))
     except FormulaError as error:
         raise LocatedError([f"{claim.where}: claim '{claim.id}': {error}"]) from None
-    return Verdict(numbers, holds, "", len(used))
+    return ClaimVerdict(numbers, holds, "", len(used))
 
 
-def _holds(claim: Claim, condition: Formula, names: Mapping[str, Value], numbers: Mapping[str, float]) -> Finding:
+def _holds(claim: Claim, condition: CellFormula, names: Mapping[str, Value], numbers: Mapping[str, float]) -> Holds:
     if _true(condition, names):
         return "holds"
     if claim.digits is not None:
         digits = claim.digits
-        if _true(condition, {**names, **{name: rounded(value, digits) for name, value in numbers.items()}}):
+        if _true(condition, {**names, **{name: rounded_half_up(value, digits) for name, value in numbers.items()}}):
             return "holds with rounding"
     return "does not hold"
 
 
-def _true(condition: Formula, names: Mapping[str, Value]) -> bool:
+def _true(condition: CellFormula, names: Mapping[str, Value]) -> bool:
     *_, (_, value) = condition.compute(_no_cells, names).items()
     if not isinstance(value, bool):
         raise FormulaError("the condition is no single truth. Compare numbers, or use all(...) or any(...).")
@@ -274,10 +282,10 @@ def not_the_papers(cells: pd.DataFrame, called: Mapping[str, str]) -> str:
     """Why verdicts on cells of runs cannot stand beside those on printed numbers; empty if they can.
 
     Args:
-        cells: Of runs, not yet `renamed`.
-        called: What they will be renamed by.
+        cells: Of runs, not yet `as_the_paper_calls_them`.
+        called: What they will be as_the_paper_calls_them by.
     """
-    named = renamed(cells, called)
+    named = as_the_paper_calls_them(cells, called)
     stands = pd.Series(False, index=cells.index)
     for table in PRINTED_TABLES:
         stands |= cells_for(table, named)
@@ -291,7 +299,7 @@ def not_the_papers(cells: pd.DataFrame, called: Mapping[str, str]) -> str:
     return ", ".join(reasons).capitalize()
 
 
-def renamed(cells: pd.DataFrame, called: Mapping[str, str]) -> pd.DataFrame:
+def as_the_paper_calls_them(cells: pd.DataFrame, called: Mapping[str, str]) -> pd.DataFrame:
     """Cells with labels of suites replaced by what claims call them.
 
     Args:
@@ -309,7 +317,7 @@ def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFr
     Args:
         claims: What `read_claims` returned.
         printed: What `printed_cells` returned.
-        ours: Cells of runs, `in_direction` and `renamed`; None for none.
+        ours: Cells of runs, `in_direction` and `as_the_paper_calls_them`; None for none.
 
     Returns:
         One row per claim: `id`, `place`, `quote`, `found` (its numbers from the printed ones), `verdict`, `why`; with
@@ -329,14 +337,14 @@ def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFr
     return pd.DataFrame(rows)
 
 
-def _here(claim: Claim, ours: pd.DataFrame) -> Verdict:
+def _here(claim: Claim, ours: pd.DataFrame) -> ClaimVerdict:
     """On cells of runs: where two cells answer to one description, it cannot be told which is meant."""
     if claim.formula is not None and not claim.formula.selections:
-        return Verdict({}, "cannot be told", "it is about the paper's text alone")
+        return ClaimVerdict({}, "cannot be told", "it is about the paper's text alone")
     try:
         return evaluate(claim, ours)
     except LocatedError as error:
-        return Verdict({}, "cannot be told", error.lines[0].partition(f"claim '{claim.id}': ")[2])
+        return ClaimVerdict({}, "cannot be told", error.lines[0].partition(f"claim '{claim.id}': ")[2])
 
 
 def _short(value: float) -> str:

@@ -16,6 +16,7 @@ from harness.engine.run_folder import RunFolder
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, trained_on
 from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
+from harness.report.training_time import TrainingTime, time_of_file
 from harness.suite.cell_names import CLEAN
 from harness.suite.layout_names import NO_PURIFIER, NO_TRAINING
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, PurifierUse, Suite, Use
@@ -90,6 +91,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
             for name, use in plan.suite.named_metrics
             if use.weights_file and (dataset := trained_on(use.weights_file, use.weights))
         },
+        training_times=_training_times(plan),
         made=_made(plan, registry),
     )
 
@@ -98,6 +100,14 @@ def _parts(use: DefenseUse) -> tuple[str, str]:
     """The training and the purifiers of a defense."""
     training = use.trained.label if use.trained else NO_TRAINING
     return training, "+".join(purifier.label for purifier in use.purifiers) or NO_PURIFIER
+
+
+def _training_times(plan: Plan) -> dict[tuple[str, str], TrainingTime]:
+    """(metric, training) -> how long its weights were trained."""
+    own = {(use.label, NO_TRAINING): use for use in plan.suite.metrics}
+    trained = [defense.trained for defense in plan.suite.defenses if defense.trained]
+    own |= {(label, one.label): use for one in trained for label, use in one.metrics.items()}
+    return {name: time_of_file(use.weights_file, use.weights) for name, use in own.items()}
 
 
 def _made(plan: Plan, registry: Registry) -> dict[str, dict[str, str]]:

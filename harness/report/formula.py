@@ -33,7 +33,7 @@ Number = float | bool
 Value = float | bool | pd.Series
 """A number, a truth, or a row of either: a series whose index says of which cell each is."""
 
-SLACK = 1e-9
+_SLACK = 1e-9
 """Printed numbers have a few decimals; what differs by less than this is equal."""
 _LONGEST, _MOST_PARTS = 4000, 300
 _LARGEST, _LARGEST_CHOICE = 1e12, 1000
@@ -80,7 +80,7 @@ Raises `NoCellsError` where there is no such cell.
 
 
 @dataclass(frozen=True)
-class Formula:
+class CellFormula:
     """A formula that was read: names, each with what it stands for, in order."""
 
     steps: tuple[tuple[str, ast.expr], ...]
@@ -103,7 +103,7 @@ class Formula:
         return names
 
 
-def read_formula(text: str, known: Sequence[str] = ()) -> Formula:
+def read_formula(text: str, known: Sequence[str] = ()) -> CellFormula:
     """Read a formula; computes nothing.
 
     Args:
@@ -135,7 +135,7 @@ def read_formula(text: str, known: Sequence[str] = ()) -> Formula:
         steps.append((name, node))
     if not steps:
         raise FormulaError("an empty formula. Write NAME = EXPRESSION.")
-    return Formula(tuple(steps), tuple(selections))
+    return CellFormula(tuple(steps), tuple(selections))
 
 
 def _named(part: str) -> tuple[str, str, str]:
@@ -177,18 +177,19 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
 }
 _TRUTHS = (ast.BitAnd, ast.BitOr)
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any], Value]] = {
-    ast.Gt: lambda difference: difference > SLACK,
-    ast.GtE: lambda difference: difference >= -SLACK,
-    ast.Lt: lambda difference: difference < -SLACK,
-    ast.LtE: lambda difference: difference <= SLACK,
-    ast.Eq: lambda difference: abs(difference) <= SLACK,
-    ast.NotEq: lambda difference: abs(difference) > SLACK,
+    ast.Gt: lambda difference: difference > _SLACK,
+    ast.GtE: lambda difference: difference >= -_SLACK,
+    ast.Lt: lambda difference: difference < -_SLACK,
+    ast.LtE: lambda difference: difference <= _SLACK,
+    ast.Eq: lambda difference: abs(difference) <= _SLACK,
+    ast.NotEq: lambda difference: abs(difference) > _SLACK,
 }
 """Comparison -> whether it is true of left minus right."""
-_ALLOWED: tuple[type[ast.AST], ...] = (
-    *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Attribute, ast.Name, ast.Load, ast.Constant),
-    *(ast.keyword, ast.USub, ast.Not, ast.Invert, ast.And, ast.Or, *_ARITHMETIC, *_COMPARISONS),
-)
+_PARTS: Sequence[type[ast.AST]] = [
+    *[ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Attribute, ast.Name, ast.Load, ast.Constant],
+    *[ast.keyword, ast.USub, ast.Not, ast.Invert, ast.And, ast.Or],
+]
+_ALLOWED: tuple[type[ast.AST], ...] = (*_PARTS, *_ARITHMETIC, *_COMPARISONS)
 
 
 def _check(node: ast.expr, known: Sequence[str], part: str) -> None:
@@ -292,7 +293,7 @@ def _combined(op: type[ast.operator], left: Value, right: Value) -> Value:
             one, other = (", ".join(map(str, row.index.names)) for row in (left, right))
             raise FormulaError(f"rows of numbers over ({one}) and ({other}) do not go together. Fix a dimension.")
         if left.index.nlevels > 1:
-            right = right.reorder_levels([str(name) for name in left.index.names])  # type: ignore[list-item]
+            right = right.reorder_levels([right.index.names.index(name) for name in left.index.names])
         common = left.index.intersection(right.index, sort=False)
         if common.empty:
             raise NoCellsError("no two cells go together")
@@ -324,7 +325,7 @@ def _truth(value: Value) -> bool:
 
 
 @dataclass(frozen=True)
-class Function:
+class _Function:
     """A function of the language."""
 
     arguments: int
@@ -332,7 +333,7 @@ class Function:
     """Given the arguments, and the dimension after ``over=``."""
 
 
-def _reduced(how: str) -> Function:
+def _reduced(how: str) -> _Function:
     """A function that makes one number of a row of them, or a row over fewer dimensions."""
 
     def call(arguments: Sequence[Value], over: str | None) -> Value:
@@ -352,13 +353,18 @@ def _reduced(how: str) -> Function:
         fewer: pd.Series = row.groupby(level=rest, sort=False).agg(how)
         return fewer
 
-    return Function(1, call)
+    return _Function(1, call)
 
 
 def _plain(value: object) -> Number:
     """A number of numpy's as Python's."""
     plain = value.item() if hasattr(value, "item") else value
     return plain if isinstance(plain, bool) else float(plain)  # type: ignore[arg-type]
+
+
+def _absolute(arguments: Sequence[Value], over: str | None) -> Value:
+    value = _counted(arguments[0])
+    return value.abs() if isinstance(value, pd.Series) else abs(float(value))
 
 
 def _choices(arguments: Sequence[Value], over: str | None) -> Value:
@@ -368,17 +374,17 @@ def _choices(arguments: Sequence[Value], over: str | None) -> Value:
     return float(math.comb(int(n), int(k)))
 
 
-def rounded(value: float, digits: int) -> float:
+def rounded_half_up(value: float, digits: int) -> float:
     """A number to so many decimals, halves away from zero, as people round what was printed."""
     scale = 10**digits
-    return math.copysign(math.floor(abs(value) * scale + 0.5 + SLACK) / scale, value)
+    return math.copysign(math.floor(abs(value) * scale + 0.5 + _SLACK) / scale, value)
 
 
-FUNCTIONS: Mapping[str, Function] = {
+FUNCTIONS: Mapping[str, _Function] = {
     **{name: _reduced(name) for name in ("min", "max", "mean", "all", "any")},
     "count": _reduced("sum"),
     "cells": _reduced("size"),
-    "abs": Function(1, lambda given, over: abs(given[0])),
-    "choose": Function(2, _choices),
+    "abs": _Function(1, _absolute),
+    "choose": _Function(2, _choices),
 }
 """Name -> function. ``count`` is of truths, ``cells`` of whatever there is, ``choose(n, k)`` of subsets."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.plugins.weights.locate import MANIFEST, read_manifest, zoo
+from harness.plugins.weights.locate import MANIFEST, SUFFIX, WeightsError, read_manifest, zoo
 from harness.wording import MISSING, NO_DEFENSE, number, trained_name
 
 NOT_RECORDED = "not recorded"
@@ -52,6 +52,27 @@ def training_minutes(metric: str, training: str = "", folder: Path | None = None
     if name not in manifest:
         return TrainingTime(math.nan, why=f"{(folder or zoo()).name}/{MANIFEST} lists no weights '{name}'")
     return time_of(name, manifest[name])
+
+
+def time_of_file(file: Path | None, sha256: str) -> TrainingTime:
+    """How long the weights in a file were trained, by the manifest beside it.
+
+    Args:
+        file: The weight file; of published files FOLDER/NAME; None where there are no weights.
+        sha256: That of the weights, which the manifest must name: the entry of other weights says nothing of these.
+    """
+    if file is None:
+        return TrainingTime(math.nan, why="it has no weights that were trained")
+    name = file.name.removesuffix(SUFFIX)
+    if file.suffix != SUFFIX:
+        return time_of(name, {"parts": {}})
+    try:
+        entry = read_manifest(file.parent).get(name)
+    except WeightsError:
+        entry = None
+    if not isinstance(entry, Mapping) or entry.get("sha256") != sha256:
+        return TrainingTime(math.nan, why=f"no {MANIFEST} beside {file.name} lists it")
+    return time_of(name, entry)
 
 
 def time_of(name: str, entry: Any) -> TrainingTime:

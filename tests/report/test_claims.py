@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from harness.cli import main
 from harness.report.claims import (
-    FINDINGS,
+    VERDICTS,
+    as_the_paper_calls_them,
     claims_table,
     evaluate,
     in_direction,
     not_the_papers,
     read_claims,
-    renamed,
     usual_names,
 )
-from harness.report.formula import FormulaError, read_formula, rounded
+from harness.report.formula import FormulaError, read_formula, rounded_half_up
 from harness.report.layouts.cells import Cell
 from harness.report.printed import as_cells, frame_of, printed_cells
 from harness.suite.strict_yaml import LocatedError
@@ -70,7 +70,7 @@ def rows_of(table):
 def test_every_stated_verdict_comes_out_of_the_printed_numbers(claims, printed):
     table = claims_table(claims.values(), printed)
     assert dict(zip(table["id"], table["verdict"], strict=True)) == {c.id: c.verdict for c in claims.values()}
-    assert set(table["verdict"]) == set(FINDINGS) and len(table) > 60
+    assert set(table["verdict"]) == set(VERDICTS) and len(table) > 60
 
 
 def test_the_sentences_are_the_papers(claims, text_of_the_paper):
@@ -215,7 +215,7 @@ def test_what_formulas_are(formula, value, claim_of):
     [(0.295, 2, 0.30), (0.568, 2, 0.57), (0.832, 2, 0.83), (-0.005, 2, -0.01), (11.071, 0, 11), (1.75, 0, 2)],
 )
 def test_halves_are_rounded_away_from_zero(value, digits, expected):
-    assert rounded(value, digits) == pytest.approx(expected)
+    assert rounded_half_up(value, digits) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_everything_wrong_with_a_file_is_told_at_once(tmp_path):
         f"{path}, line {line}: claim '{name}': {message}"
         for line, name, message in (
             (3, "one", "stands in line 2, too. Give it another id."),
-            (4, "two", f"the verdict is 'true'. Write one of: {', '.join(FINDINGS)}."),
+            (4, "two", f"the verdict is 'true'. Write one of: {', '.join(VERDICTS)}."),
             (5, "three", "'quote' is empty. Write it."),
             (6, "four", "formula and condition go together. Write both, or neither."),
             (7, "five", "digits are 'two'. Give the number of decimals, 0 to 6, or nothing."),
@@ -362,7 +362,7 @@ def test_the_direction_is_chosen_and_never_mixed():
 
 
 def test_a_run_is_put_into_the_same_formulas(claims, printed):
-    ours = renamed(frame_of(own_cells()), NAMES)
+    ours = as_the_paper_calls_them(frame_of(own_cells()), NAMES)
     some = [claims[name] for name in ("aat-gain-srocc", "nine-of-twelve", "aat-gain-ir-score")]
     table = claims_table(some, printed, ours).set_index("id")
     gain = table.loc["aat-gain-srocc"]
@@ -375,17 +375,19 @@ def test_a_run_is_put_into_the_same_formulas(claims, printed):
 
 def test_cells_of_another_kind_have_no_part(claims):
     for changes in ({"dataset": "mini"}, {"threat": "transfer"}, {"subset": "blur"}, {"defense": "jpeg"}):
-        ours = renamed(frame_of(own_cells(changes)), NAMES)
+        ours = as_the_paper_calls_them(frame_of(own_cells(changes)), NAMES)
         assert evaluate(claims["aat-gain-srocc"], ours).why == "no cell of table3"
     failed = [Cell(cell.at, math.nan, state="failed") for cell in own_cells()]
-    assert evaluate(claims["aat-gain-srocc"], renamed(frame_of(failed), NAMES)).holds == "cannot be told"
+    assert (
+        evaluate(claims["aat-gain-srocc"], as_the_paper_calls_them(frame_of(failed), NAMES)).holds == "cannot be told"
+    )
 
 
 def test_two_cells_of_one_description_are_not_chosen_from(claims, printed):
     both = [*own_cells(), *own_cells({"budget": "all"})]
     with pytest.raises(LocatedError, match="2 cells are BiRQA, aat, srocc, fgsm; they differ in budget 8/255, all"):
-        evaluate(claims["aat-gain-srocc"], renamed(frame_of(both), NAMES))
-    table = claims_table([claims["aat-gain-srocc"]], printed, renamed(frame_of(both), NAMES))
+        evaluate(claims["aat-gain-srocc"], as_the_paper_calls_them(frame_of(both), NAMES))
+    table = claims_table([claims["aat-gain-srocc"]], printed, as_the_paper_calls_them(frame_of(both), NAMES))
     assert table["verdict_here"].item() == "cannot be told" and "differ in budget" in table["missing_here"].item()
 
 

@@ -1,14 +1,17 @@
 """Tables 1, 5 and 10 from the data sets, the features and the recipes, beside what the paper prints; training minutes."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from harness.errors import DataError
+from harness.report.build import build_tables
+from harness.report.layouts.cells import cells_of
 from harness.report.paper_tables import datasets_table, features_table, parameters_table
-from harness.report.training_time import time_of, training_minutes
+from harness.report.training_time import TrainingTime, time_of, time_of_file, training_minutes
 from harness.training.recipe_file import read_recipe
 from harness.training.settings import settings_of
 from metrics_zoo.birqa.features import FEATURES
@@ -137,3 +140,36 @@ def test_minutes_of_weights_of_ones_own(tmp_path):
     assert str(training_minutes("m", "aat", tmp_path)) == "61.5 min on cuda NVIDIA A100: 2 members"
     assert training_minutes("m", "r", tmp_path).why.endswith("manifest.json lists no weights 'm@r'")
     assert training_minutes("lpips-alex").why == "'lpips-alex' are published weights, trained elsewhere"
+
+
+def test_minutes_are_of_the_very_weights_that_a_run_used(tmp_path):
+    folder = ROOT / "metrics_zoo" / "weights"
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    path, known = folder / "birqa-tiny@aat.safetensors", manifest["birqa-tiny@aat"]
+    assert time_of_file(path, known["sha256"]) == training_minutes("birqa-tiny", "aat")
+    assert time_of_file(path, "0" * 64).why == "no manifest.json beside birqa-tiny@aat.safetensors lists it"
+    assert time_of_file(None, "").why == "it has no weights that were trained"
+    assert (
+        time_of_file(tmp_path / "lpips-alex", "0" * 64).why == "'lpips-alex' are published weights, trained elsewhere"
+    )
+    (tmp_path / "manifest.json").write_text("{")
+    assert (
+        time_of_file(tmp_path / "own.safetensors", "0" * 64).why == "no manifest.json beside own.safetensors lists it"
+    )
+
+
+def test_the_table_of_minutes_brings_cells(run):
+    times = {("birqa-tiny", "base"): TrainingTime(4.9, "2,000 steps", "cpu"), ("psnr", "base"): time_of_file(None, "")}
+    data = dataclasses.replace(run, tables=["training"], training_times=times)
+    tables = [table for table in build_tables(data) if table.name == "training"]
+    assert [table.dataset for table in tables] == list(run.datasets)
+    assert tables[0].full.rows == (
+        ("birqa-tiny", "4.9", "cpu", "2,000 steps"),
+        ("psnr", "–", "–", "it has no weights that were trained"),
+    )
+    found = {(cell.at["dataset"], cell.at["metric"]): cell for cell in cells_of(data, statistics=["training_minutes"])}
+    assert (found["mini", "birqa-tiny"].value, found["mini", "birqa-tiny"].state) == (4.9, "ok")
+    assert (found["mini", "psnr"].state, found["mini", "psnr"].why) == (
+        "missing",
+        "it has no weights that were trained",
+    )
