@@ -62,7 +62,7 @@ def _compare(
 
         def changed(name: str, row: dict[Hashable, Any] = row) -> str:
             text = with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, True)
-            return f"{text}\np {p_text(row[f'{name}_p_adjusted'])}"
+            return f"{text}\n{row[f'{name}_verdict']}, p {p_text(row[f'{name}_p_adjusted'])}"
 
         table.add_row(
             row["dataset"],

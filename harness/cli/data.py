@@ -106,6 +106,8 @@ def _fetch(
     from harness.plugins.weights.fetch import OFFLINE, offline
 
     known = CATALOGUE.get(name)
+    if name == "csv":
+        raise UserError("data fetch csv: it is a table of your own. Name it in a suite: {name: csv, file: mine.csv}.")
     if known is None:
         raise UserError(f"data fetch {name}: no such set to fetch.{did_you_mean(name, list(CATALOGUE))}")
     if not known.folder:

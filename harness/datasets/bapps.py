@@ -52,7 +52,15 @@ class BAPPS(Dataset):
             subsets: Those to keep; by default all of the split.
             size: Side of the patches in pixels: 64, the originals, or 256, enlarged.
         """
-        self._layout = OfficialLayout("bapps", "BAPPS", "https://github.com/richzhang/PerceptualSimilarity", root)
+        self._layout = OfficialLayout(
+            "bapps",
+            "BAPPS",
+            "https://github.com/richzhang/PerceptualSimilarity",
+            root,
+            marks=("2afc", "dataset", *_SUBSETS),
+            accepts="val/cnn/ref/000000.png, p0, p1 and judge/000000.npy beside ref, and all of "
+            "it in 2afc, in dataset/2afc or in neither",
+        )
         self._subsets, self._size = subsets, size
         there = [split for split, own in _SUBSETS.items() if self._place(split) and set(subsets or own) & set(own)]
         self.splits = tuple(there) or type(self).splits  # type: ignore[misc]
@@ -77,16 +85,16 @@ class BAPPS(Dataset):
         return {name: to_tensor(self._patch(path)) for name, path in zip(_IMAGES, self.image_files(entry), strict=True)}
 
     def image_files(self, entry: Entry) -> Sequence[Path]:
-        """Reference, p0 and p1 of an entry.
+        """Reference, p0 and p1 of an entry, whether they are there or not.
 
         Raises:
-            DataError: One is missing, or the entry is none of this set's.
+            DataError: Their folder is missing, or the entry is none of this set's.
         """
         split, _, rest = entry.id.partition("/")
         subset, _, stem = rest.partition("/")
         if split not in _SUBSETS or subset not in _SUBSETS[split]:
             raise DataError(f"Data set bapps has no triplet {entry.id!r}. Take entries from entries('val').")
-        return [self._layout.find(*self._folder(split), subset, name, f"{stem}.png") for name in _IMAGES]
+        return [self._layout.image(*self._folder(split), subset, name, f"{stem}.png") for name in _IMAGES]
 
     def fingerprint(self) -> str:
         """Hash of all judges and of the names and sizes of all files of the splits; reads no pixel."""
@@ -136,19 +144,11 @@ class BAPPS(Dataset):
         return self._read[split]
 
     def _judges(self, split: str, subset: str) -> Mapping[str, float]:
-        """Name of a triplet -> judge, of a subset whose images are all there."""
-        folders = {name: self._layout.find(*self._folder(split), subset, name) for name in ("judge", *_IMAGES)}
-        files = {Path(name).stem: path for name, path in self._layout.listing(folders["judge"]).items()}
-        for name in _IMAGES:
-            there = self._layout.listing(folders[name])
-            missing = sorted(stem for stem in files if f"{stem}.png" not in there)
-            if missing:
-                raise DataError(
-                    f"Data set bapps: {len(missing)} of {len(files)} images are missing in {shown(folders[name])}, "
-                    f"such as {missing[0]}.png. {self._layout.mend}"
-                )
+        """Name of a triplet -> judge."""
+        folder = self._layout.find(*self._folder(split), subset, "judge")
+        files = {Path(name).stem: path for name, path in self._layout.listing(folder).items()}
         if not files:
-            raise DataError(f"Data set bapps: {shown(folders['judge'])} is empty. {self._layout.mend}")
+            raise DataError(f"Data set bapps: {shown(folder)} is empty. {self._layout.mend}")
         read = _JudgeFiles(self._layout)
         return {stem: read.judge(path) for stem, path in sorted(files.items())}
 

@@ -246,7 +246,7 @@ class CSV(Dataset):
         missing = [
             f"{text or 'an empty cell'} (line {line})"
             for (text, path), line in named.items()
-            if not text or not path.is_file()
+            if not text or not _is_file(path)
         ]
         if missing:
             told = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
@@ -280,7 +280,7 @@ class CSV(Dataset):
             )
 
     def _paths(self, row: TableRow) -> dict[str, Path]:
-        return {name: self._path.parent / Path(_plain(row.text(name))).expanduser() for name in self._images}
+        return {name: self._path.parent / _expanded(_plain(row.text(name))) for name in self._images}
 
     def _row(self, entry: Entry) -> TableRow:
         if entry.id not in self._listed:
@@ -291,6 +291,19 @@ class CSV(Dataset):
 def _plain(path: str) -> str:
     """A path with slashes, as tables from Windows have them the other way."""
     return path.replace("\\", "/")
+
+
+def _expanded(path: str) -> Path:
+    """With the home of the user for ~/; any other tilde is a letter of a name."""
+    return Path(path).expanduser() if path.startswith("~/") else Path(path)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a name that the file system cannot have is that of none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _reference_id(row: TableRow) -> str:

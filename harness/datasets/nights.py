@@ -48,7 +48,14 @@ class NIGHTS(Dataset):
         """
         if size is not None and size < 1:
             raise DataError(f"Data set nights, size: {size} is no side. Give pixels, or null.")
-        self._layout = OfficialLayout("nights", "NIGHTS", "https://dreamsim-nights.github.io", root)
+        self._layout = OfficialLayout(
+            "nights",
+            "NIGHTS",
+            "https://dreamsim-nights.github.io",
+            root,
+            marks=(_LABEL_FILE,),
+            accepts=f"{_LABEL_FILE}, ref/000/000.png, distort/000/000_0.png",
+        )
         self._size, self._votes = size, votes
 
     def entries(self, split: Split) -> Sequence[Entry]:
@@ -73,14 +80,14 @@ class NIGHTS(Dataset):
         return {name: self._resized(path, self._size) for name, path in (("ref", ref), ("p0", p0), ("p1", p1))}
 
     def image_files(self, entry: Entry) -> Sequence[Path]:
-        """Reference, left and right image of an entry.
+        """Reference, left and right image of an entry, whether they are there or not.
 
         Raises:
-            DataError: One is missing, or the entry is none of this set's.
+            DataError: Their folder is missing, or the entry is none of this set's.
         """
         if entry.id not in self._triplets:
             raise DataError(f"Data set nights has no triplet {entry.id!r}. Take entries from entries('test').")
-        return [self._layout.find(*parts) for parts in self._triplets[entry.id][1]]
+        return [self._layout.image(*parts) for parts in self._triplets[entry.id][1]]
 
     def fingerprint(self) -> str:
         """Hash of the label file and of the names and sizes of all images it names; reads no pixel."""

@@ -57,7 +57,15 @@ class PDAPHDDS(RatedPairs):
             "https://sites.google.com/site/eelab907/zi-liao-ku; its list of scores PDAP-HDDS.txt lies in "
             "https://github.com/icbcbicc/IQA-Dataset, folder csv"
         )
-        layout = OfficialLayout("pdap_hdds", "PDAP-HDDS", page, root)
+        layout = OfficialLayout(
+            "pdap_hdds",
+            "PDAP-HDDS",
+            page,
+            root,
+            marks=(*_LISTS, "distorted_image"),
+            accepts="PDAP-HDDS.txt, reference_image/all_reference_image/NAME_typeK.bmp, "
+            "distorted_image/awgn/NAME_typeK_awgn_1.bmp",
+        )
         super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
 
     def _read(self) -> Sequence[Entry]:
@@ -91,6 +99,6 @@ class PDAPHDDS(RatedPairs):
         return [there[0] if there else self._layout.find(_LISTS[0])]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
-        find = self._layout.find
-        ref = find("reference_image", "all_reference_image", f"{entry.reference_id}.bmp")
-        return ref, find("distorted_image", entry.group, f"{entry.id}.bmp")
+        image = self._layout.image
+        ref = image("reference_image", "all_reference_image", f"{entry.reference_id}.bmp")
+        return ref, image("distorted_image", entry.group, f"{entry.id}.bmp")

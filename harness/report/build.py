@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -12,11 +13,16 @@ from harness.report.layout import Layout
 from harness.report.over_splits import over_splits
 from harness.report.table import Maker, Table
 from harness.suite.tables import TableSource, table_sources
-from harness.wording import few
+from harness.wording import few, joined
+
+NOT_MADE = "not_made"
+"""The table of tables that were asked for in vain."""
 
 
 def build_tables(data: RunData) -> list[Table]:
-    """The tables a run asked for (those made by default when it asked for none), and its failures as a last table.
+    """The tables a run asked for (those made by default when it asked for none), then what could not be made.
+
+    That is the tables that were asked for by name and none of the data sets has, and the failures.
 
     Raises:
         ValueError: A table is asked for that does not exist.
@@ -27,10 +33,14 @@ def build_tables(data: RunData) -> list[Table]:
         raise ValueError(f"unknown table {', '.join(unknown)}; tables are {', '.join(known)}")
     evaluated = lay_out(data)
     tables = []
-    for name in data.tables or [source.name for source in known.values() if source.default]:
+    usual = [source.name for source in known.values() if source.default]
+    for name in data.tables or usual:
         maker = _maker(known[name])
         made = (maker(data, one) for one in evaluated)
         tables += over_splits([table for table in made if table is not None and len(table.frame)], data.splits)
+    if list(data.tables) != usual:
+        absent = [known[name] for name in data.tables if name not in {table.name for table in tables}]
+        tables += [_not_made(absent)] if absent else []
     return tables + ([_failures(data)] if data.failures else [])
 
 
@@ -41,6 +51,23 @@ def _maker(source: TableSource) -> Maker:
             maker: Maker = value
             return maker
     raise LookupError(f"{source.module}: nothing is under @table('{source.name}')")
+
+
+def _not_made(absent: Sequence[TableSource]) -> Table:
+    """The tables that were asked for by name and that nothing here fills."""
+    frame = pd.DataFrame([(source.name, source.explains) for source in absent], columns=["table", "shows"])
+    layout = Layout(("table", "what it would show"), tuple(map(tuple, frame.to_numpy())), 2)
+    return Table(
+        NOT_MADE,
+        "",
+        f"Not made: {joined([source.name for source in absent])}",
+        "Asked for, and nothing in the records fills it: no data set, attack, budget or direction here is of its kind, "
+        "or too few images have opinions.",
+        frame,
+        layout,
+        layout,
+        "",
+    )
 
 
 def _failures(data: RunData) -> Table:

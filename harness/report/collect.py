@@ -73,6 +73,7 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         lower_is_better=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.higher_is_better],
         ir_score=plan.suite.ir_score,
         map_records=_all_records([cell for cell in plan.cells if cell.for_maps], plan, store),
+        mapped_apart=list(dict.fromkeys(cell.split.dataset.label for cell in plan.cells if cell.for_maps)),
         which=plan.suite.which,
         contrasts=plan.suite.contrasts,
         adjust=plan.suite.adjust,

@@ -49,7 +49,7 @@ class CommonDomain:
         self._asked, self._seed = data.ir_score, data.seed
         learnt, judged = data.map_records, data.records
         learnt = learnt[learnt["dataset"] == one.name] if len(learnt) else learnt
-        self.apart = len(learnt) > 0
+        self.apart = one.name in data.mapped_apart
         self._clean = learnt if self.apart else judged[(judged["dataset"] == one.name) & (judged["attack"] == CLEAN)]
 
     def scaled(self, scorer: ScorerGrid) -> Scaled:
@@ -94,8 +94,9 @@ class CommonDomain:
         """
         own = self._clean[(self._clean["metric"] == metric) & (self._clean["defense"] == defense)]
         found = own["clean"].to_numpy(dtype=np.float64)
-        if own["item"].nunique() < self._clean["item"].nunique() or np.isnan(found).any():
-            raise NoDomainError(f"{_name(metric, defense)} (not all of its clean scores are there)")
+        if not len(own) or own["item"].nunique() < self._clean["item"].nunique() or np.isnan(found).any():
+            where = " on the split that maps are fitted on" if self.apart else ""
+            raise NoDomainError(f"{_name(metric, defense)} (not all of its clean scores{where} are there)")
         return found
 
 

@@ -101,6 +101,8 @@ class RunData:
     """How the IR-Score is made."""
     map_records: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Clean records of train splits, which maps are fitted on; columns as in `records`."""
+    mapped_apart: Sequence[str] = ()
+    """Data sets whose maps are to be fitted on a split of their own, whether its records are there or not."""
     which: str = "both"
     """Of a triplet's patches, those that are attacked: both, preferred_down, rejected_up or p0."""
     contrasts: Sequence[tuple[str, str]] = ()

@@ -10,7 +10,7 @@ import numpy as np
 from harness.report.arrays import FURTHEST, MEAN_OVER_ATTACKS, Evaluated, ScorerGrid, Setting, State
 from harness.report.common_domain import CommonDomain, NoDomainError, Scaled
 from harness.report.data import RunData
-from harness.report.rows import Measured, Row, choose, figure, joint_state, start_row
+from harness.report.rows import Bools, Measured, Row, choose, clusters_with_values, figure, joint_state, start_row
 from harness.statistics.bootstrap import Floats, resampled_mean
 from harness.statistics.integral import UNMOVED, budget_weights, r_scores
 from harness.wording import NO_DEFENSE
@@ -32,6 +32,8 @@ class _Found:
     """Mean |s' - s| over all budgets: the area over the width."""
     unmoved: Sequence[int] = ()
     """Images that moved less than `UNMOVED`, at each budget."""
+    present: Bools | None = None
+    """Which clusters have an image with a figure, shape [C]."""
 
     @property
     def attack(self) -> tuple[str, str]:
@@ -104,6 +106,7 @@ def _measured(
         _means(one, np.tensordot(weights, r, 1)),
         _means(one, np.tensordot(weights, moved, 1)),
         [int((values < UNMOVED).any(axis=0).sum()) for values in moved],
+        clusters_with_values(one, moved.reshape(-1, moved.shape[-1])),
     )
 
 
@@ -127,7 +130,7 @@ def _mean_over_attacks(found: Sequence[_Found]) -> Iterator[_Found]:
         r = [_mean_of(budget) for budget in zip(*(part.r for part in parts), strict=True)]
         mean_r, moved = (_mean_of(kind) for kind in ([p.mean_r for p in parts], [p.moved for p in parts]))
         unmoved = [max(counts) for counts in zip(*(part.unmoved for part in parts), strict=True)]
-        yield _Found(parts[0].scorer, settings, state, r, mean_r, moved, unmoved)
+        yield _Found(parts[0].scorer, settings, state, r, mean_r, moved, unmoved, parts[0].present)
 
 
 def _mean_of(parts: Sequence[Sequence[Measured]]) -> list[Measured]:
@@ -139,7 +142,7 @@ def _mean_of(parts: Sequence[Sequence[Measured]]) -> list[Measured]:
 
 
 def _rows(data: RunData, one: Evaluated, part: _Found, base: _Found | None) -> Iterator[Row]:
-    present = np.ones(one.clusters, dtype=bool)
+    present = np.ones(one.clusters, dtype=bool) if part.present is None else part.present
     whole = figure("mean_r", part.mean_r, present) | figure("relative_area", _relative(part, base), present)
     for number, setting in enumerate(part.settings):
         row = start_row(one, part.scorer, setting, data.ir_score.direction, part.state)
@@ -151,6 +154,8 @@ def _rows(data: RunData, one: Evaluated, part: _Found, base: _Found | None) -> I
 def _relative(part: _Found, base: _Found | None) -> list[Measured]:
     """1 - area / area of the undefended metric, in each draw; 0 for the latter itself, and none without one."""
     if base is None or not part.moved or not base.moved or base.moved[0][0] == 0:
+        return []
+    if [one.eps for one in part.settings] != [one.eps for one in base.settings]:  # areas over other budgets
         return []
     (area, spread), *_ = base.moved
     if part is base:

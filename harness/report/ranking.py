@@ -145,7 +145,7 @@ def _rows(
             | _figures(apart_by)
             | {"p_adjusted": adjusted[pair], "contrasts": len(found), "verdict": verdicts[pair]}
         )
-    if not contrasts and len(known) > 1:
+    if len(known) > 1:
         means = [one.mean for one in known.values()]
         resampled = np.stack([spread[data.clusters :] for _, spread in means])
         same, tau = stability([value for value, _ in means], resampled)
@@ -195,6 +195,11 @@ def compared(data: Evaluated, contrasts: Sequence[tuple[str, str]]) -> list[tupl
     """Of the contrasts asked for, those whose metrics are in the data."""
     known = _scorers(data, contrasts)
     return [pair for pair in contrasts if {*pair} <= {*known}]
+
+
+def unclaimed(data: Evaluated, contrasts: Sequence[tuple[str, str]]) -> list[str]:
+    """Those that are compared clean alone, because what attacked them did not know of their defense."""
+    return [name for name, scorer in _scorers(data, contrasts).items() if scorer.threat == "oblivious"]
 
 
 def lowest_conditions(rows: Sequence[Row]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.files import TERMINAL, write_whole
+from harness.report.build import NOT_MADE
 from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.summary import sentences
@@ -89,7 +90,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
             path.unlink()
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
-    for name in set(table_names()) - {table.name for table in tables}:  # of a report that had it
+    for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
 

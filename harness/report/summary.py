@@ -10,13 +10,14 @@ import pandas as pd
 from harness.report.arrays import OVER_ALL
 from harness.report.layout import usual_of
 from harness.report.masking import failed_verdicts
-from harness.report.ranking import METRIC, lowest_conditions
+from harness.report.ranking import COMPARED, METRIC, lowest_conditions
 from harness.report.rows import CONTROL
 from harness.report.table import Table
 from harness.report.triplets import overall_accuracy
 from harness.statistics.directions import TRIPLETS
+from harness.statistics.ranking import APART
 from harness.suite.cell_names import CLEAN
-from harness.wording import attack_text, base_name, budget_text, joined, marked, number, scorer_text
+from harness.wording import attack_text, base_name, budget_text, counted, joined, marked, number, scorer_text
 
 _TOLD = ("attacks", "srocc", "ranks", "shift", "two_afc")
 _SCORERS = 3
@@ -111,16 +112,35 @@ def _which_metric(table: Table) -> str:
     conditions = {name: [row for row in rows if row["condition"] == name] for name in lowest_conditions(rows)}
     attacked = [part for part in conditions.values() if any(pd.notna(row["srocc"]) for row in part)]
     worst = min(attacked, key=lambda part: float(pd.Series([row["srocc"] for row in part]).mean()), default=[])
-    told = [f"clean, {_unbeaten([row for row in rows if row['condition'] == CLEAN])}"]
-    told += [f"at {_budget(worst[0])} ({worst[0]['condition']}), {_unbeaten(worst)}"] if worst else []
-    return f"{what}: {'; '.join(told)}."
+    every_two = any(row["group"] for row in rows)
+    contrasts = _records(table.frame[table.frame["kind"] == COMPARED])
+
+    def told(part: list[dict[Any, Any]]) -> str:
+        mine = [row for row in contrasts if row["condition"] == part[0]["condition"]]
+        return _unbeaten(part) if every_two else _decided(mine)
+
+    parts = [f"clean, {told([row for row in rows if row['condition'] == CLEAN])}"]
+    parts += [f"at {_budget(worst[0])} ({worst[0]['condition']}), {told(worst)}"] if worst else []
+    return f"{what}: {'; '.join(parts)}."
 
 
 def _unbeaten(rows: Sequence[dict[Any, Any]]) -> str:
-    """'none beats ssim and psnr', of metrics under one condition."""
+    """'ssim and psnr are beaten by none of the 5', of metrics under one condition."""
     known = [row for row in rows if pd.notna(row["srocc"])]
     names = [marked(row["name"], row["broken"]) for row in known if not row["beaten_by"]]
-    return f"none of the {len(known)} is shown to beat {joined(names)}" if known else "no metric has a figure"
+    if not known:
+        return "no metric has a figure"
+    if len(names) == len(known) > 1:
+        return f"no two of {joined(names)} can be told apart"
+    return f"{joined(names)} {'is' if len(names) == 1 else 'are'} shown to be beaten by none of the {len(known)}"
+
+
+def _decided(contrasts: Sequence[dict[Any, Any]]) -> str:
+    """'of 5 contrasts declared ssim beats psnr', of those that a suite declares under one condition."""
+    apart = [row for row in contrasts if row["verdict"] == APART]
+    pairs = [(row["name"], row["against"]) if row["difference"] > 0 else (row["against"], row["name"]) for row in apart]
+    found = joined([f"{better} beats {worse}" for better, worse in pairs]) if pairs else "none is decided"
+    return f"of {counted(len(contrasts), 'contrast')} declared {found}"
 
 
 def _strongest_threat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

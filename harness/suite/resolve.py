@@ -19,6 +19,7 @@ from harness.suite.compose import Overrides, expand, override, read, read_mappin
 from harness.suite.conditions import Condition, Exclusion
 from harness.suite.defense_entries import defense_entry, with_weights
 from harness.suite.entries import EntryContext, attack_entry, dataset_entry, metric_entry
+from harness.suite.ir_score_cells import TABLE as IR_SCORE
 from harness.suite.ir_score_cells import why_no_ir_score
 from harness.suite.keys import DIRECTIONS, EVERY_PAIR, SuiteFile, as_defense, as_entry, read_file
 from harness.suite.layout_file import suite_layouts
@@ -430,6 +431,8 @@ def _ir_score(suite: Suite) -> Iterator[Problem]:
         yield Problem(("ir_score", "reference"), f"no metric '{asked.reference}' in this suite.{hint}")
     elif asked != IrScore() and (why := why_no_ir_score(suite)):
         yield Problem(("ir_score",), why, True)
+    elif suite.tables == (IR_SCORE,) and (why := why_no_ir_score(suite)):
+        yield Problem(("tables",), f"'{IR_SCORE}' is all that is asked for: {why}", True)
 
 
 def _exclusions(suite: Suite) -> Iterator[Problem]:

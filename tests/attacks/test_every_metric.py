@@ -45,7 +45,7 @@ def _shipped(kind, package):
 
 METRICS, ATTACKS = _shipped("metrics", "metrics_zoo"), _shipped("attacks", "attacks")
 PAIRS = [
-    pytest.param(metric, attack, marks=pytest.mark.xdist_group(metric), id=f"{metric}-{attack}")
+    pytest.param(metric, attack, id=f"{metric}-{attack}")
     for metric, attack in itertools.product(METRICS, ATTACKS)
     if os.environ.get("ROBUSTIQA_MATRIX") == "1" or metric in BY_ALL_ATTACKS or attack in ON_ALL_METRICS
 ]

@@ -116,7 +116,7 @@ def test_doctor_probes_one_metric(registry):
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
 def test_ctrl_c_finishes_the_block_says_how_to_resume_and_exits_130(run_toy, toy_file, tmp_path, executor):
-    text = suite("linear, negative_mse", "noise, {name: pgd, steps: 700}")
+    text = suite("linear, negative_mse", "noise, {name: pgd, steps: 300}")
     path = tmp_path / "suite.yaml"
     path.write_text(text)
     folder = tmp_path / "run"

@@ -135,6 +135,8 @@ BAD = {
     "both forms": ("ref,dist,p0,p1,judge\na,b,c,d,1\n", r"dist belongs to pairs, p0 and p1 to triplets"),
     "another name": ("ref,dist,mos\na.png,a1.png,1\n", r"Call 'mos' opinion to use it"),
     "a column twice": ("ref,dist,Opinion,opinion\na,b,1,2\n", r"mine\.csv, line 1: the column 'opinion' stands twice"),
+    "a tilde": (TABLE + "~c.png,b1.png,1,,\n", r"1 of \d+ images are missing: ~c\.png \(line 6\)"),
+    "a long name": (TABLE + f"{'c' * 300}.png,b1.png,1,,\n", r"1 of \d+ images are missing: c+\.png \(line 6\)"),
     "no rows": ("ref,dist\n", r"mine\.csv: no rows below the names"),
     "a short row": (TABLE + "c.png\n", r"mine\.csv, line 6: 1 cells under 5 columns"),
     "a long row": (TABLE + "c.png,c1.png,1,x,1,9\n", r"line 6: 6 cells under 5 columns"),

@@ -125,7 +125,7 @@ def test_five_folds_cover_the_rated_images_once(rated: str) -> None:
 
 
 def test_the_same_images_in_a_table_give_the_same_records(rated: str, tmp_path: Path) -> None:
-    """Every entry is equal; of the records, those of a few images, random noise among them."""
+    """Every entry is equal, and every record: clean of all images, of a few under random noise."""
     data = TID2013(root=rated)
     lines = ["id,ref,dist,opinion,reference_id,group,level"]
     for entry in data.entries("all"):
@@ -137,16 +137,17 @@ def test_the_same_images_in_a_table_give_the_same_records(rated: str, tmp_path: 
     assert CSV(file=str(table), scale=(0, 9)).entries("all") == data.entries("all")
 
     def records(dataset: dict[str, object], out: Path) -> pd.DataFrame:
-        suite = {"name": "x", "datasets": [dataset], "metrics": ["psnr"], "attacks": ["noise"], "limit": 4, "slice": 4}
-        registry = Registry()
-        read = read_suite({**suite, "budgets": {"linf": [8 / 255]}, "directions": ["up"]}, registry)
-        run_suite(read, registry, Options(out=out, executor="serial", probe=False))
-        frame = pd.concat(map(pd.read_parquet, out.glob("records/*/*.parquet"))).drop(columns="seconds")
+        noise = {"attacks": ["noise"], "limit": 4, "slice": 4, "budgets": {"linf": [8 / 255]}, "directions": ["up"]}
+        for more in ({}, noise):
+            registry = Registry()
+            read = read_suite({"name": "x", "datasets": [dataset], "metrics": ["psnr"], **more}, registry)
+            run_suite(read, registry, Options(out=out / str(len(more)), executor="serial", probe=False))
+        frame = pd.concat(map(pd.read_parquet, out.glob("*/records/*/*.parquet"))).drop(columns="seconds")
         return frame.sort_values(["attack", "sign", "item"], ignore_index=True)
 
     official = records({"name": "tid2013", "root": rated}, tmp_path / "official")
     own = records({"name": "csv", "file": str(table), "scale": [0, 9]}, tmp_path / "own")
-    assert len(own) == 8
+    assert len(own) == 360 + 8
     pd.testing.assert_frame_equal(own, official, check_exact=True)
 
 

@@ -14,6 +14,7 @@ from skimage.metrics import structural_similarity
 from harness.contracts import DataError
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
+from harness.suite.missing import missing_images
 from harness.suite.resolve import read_suite
 from harness.testing import check_dataset
 
@@ -132,6 +133,29 @@ def test_they_keep_the_contract_of_data_sets(tree, name):
 
 
 @pytest.mark.parametrize("name", TREES)
+def test_one_folder_deeper_and_incomplete(tree, name):
+    root = tree(name)
+    data = build(name, root)
+    found, fingerprint = data.entries(data.splits[-1]), data.fingerprint()
+    assert missing_images(data, found, name) == ""
+    outer = root.with_name("unpacked")
+    outer.mkdir()
+    root.rename(outer / "Images of the set")
+    deeper = build(name, outer)
+    assert deeper.entries(deeper.splits[-1]) == found and deeper.fingerprint() == fingerprint
+    for number in (0, 1):
+        Path(
+            data.image_files(found[0])[number].as_posix().replace(str(root), str(outer / "Images of the set"))
+        ).unlink()
+    told = missing_images(build(name, outer), found, name)
+    assert re.match(rf"Data set {name} is incomplete: of \d+ image files 2 are missing in .*Add them, or", told)
+    empty = outer.with_name("empty")
+    empty.mkdir()
+    with pytest.raises(DataError, match=r"empty, which is empty\. It is read as: .*Download "):
+        build(name, empty).entries(data.splits[-1])
+
+
+@pytest.mark.parametrize("name", TREES)
 def test_where_to_get_them(tree, name, monkeypatch):
     root = tree(name)
     monkeypatch.setenv("ROBUSTIQA_DATA_DIR", str(root.parent))
@@ -192,9 +216,6 @@ def test_bapps_says_what_is_wrong(tree):
     with pytest.raises(DataError, match=r"no enlargement of 64 px by nearest neighbour.*size: 256"):
         build("bapps", root).load(entry)
     assert build("bapps", root, size=256).load(entry)["p0"].shape == (3, 256, 256)
-    path.unlink()
-    with pytest.raises(DataError, match=r"1 of 3 images are missing in .*val/traditional/p0, such as 000000\.png"):
-        build("bapps", root).entries("val")
     judge = root / "val/cnn/judge/000002.npy"
     for content, said in (
         (np.array([0.2, 0.4]), "is no judge"),

@@ -27,7 +27,6 @@ from harness.suite.strict_yaml import parse_text
 
 PLUGINS = tuple(Path(__file__).parents[1] / "toys" / name for name in ("toy.py", "slow.py"))
 PATIENCE = 120
-pytestmark = pytest.mark.xdist_group("kills")  # what nothing interrupts is run once
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds worker processes in /proc")
 
 SUITE = """

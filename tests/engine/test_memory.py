@@ -45,10 +45,9 @@ def rows(result):
     return result.data.records.sort_values([*KEYS, "draw"]).set_index(KEYS)
 
 
-@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize(
-    ("with_gradient", "without", "error"),
-    [(3, 10**6, torch.OutOfMemoryError), (10**6, 2, RuntimeError), (1, 1, MemoryError)],
+    ("together", "with_gradient", "without", "error"),
+    [(True, 3, 10**6, torch.OutOfMemoryError), (False, 10**6, 2, RuntimeError), (True, 1, 1, MemoryError)],
 )
 def test_a_run_goes_on_in_smaller_batches(run_toy, tmp_path, short_of, together, with_gradient, without, error):
     text = SUITE + f"batch_budgets: {str(together).lower()}\n"

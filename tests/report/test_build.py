@@ -312,6 +312,15 @@ def test_without_controls_there_is_no_excess(run):
     assert "(" not in line(table.compact, "psnr", "pgd", "up")["ε 8/255"]
 
 
+def test_a_table_that_was_asked_for_in_vain_is_named(run):
+    records = run.records[run.records.eps.isin([0, EPS]) | (run.records.eps - EPS).abs().lt(1e-9)]
+    one_budget = dataclasses.replace(run, tables=["srocc", "ir_score"], records=records)
+    *_, last = build_tables(one_budget)
+    assert last.name == "not_made" and last.title == "Not made: ir_score" and last.full.rows[0][0] == "ir_score"
+    by_default = [table.name for table in build_tables(dataclasses.replace(one_budget, tables=[]))]
+    assert "not_made" not in by_default and "ir_score" not in by_default
+
+
 def test_unknown_table_is_an_error(run):
     with pytest.raises(ValueError, match="unknown table sroc; tables are attacks, srocc"):
         build_tables(dataclasses.replace(run, tables=["sroc"]))

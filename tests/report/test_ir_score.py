@@ -20,7 +20,7 @@ def with_train(run, **asked):
     clean = run.records[(run.records.attack == "clean") & (run.records.dataset == "mini")].copy()
     for name in ("clean", "attacked", "attacked_8bit"):
         clean[name] = 0.9 * clean[name] + 0.03 * np.sin(7 * clean["opinion"].astype(float))
-    return dataclasses.replace(run, map_records=clean, ir_score=IrScore(**asked))
+    return dataclasses.replace(run, map_records=clean, mapped_apart=["mini"], ir_score=IrScore(**asked))
 
 
 def tables_of(data, name="ir_score"):
@@ -105,14 +105,16 @@ def test_over_attacks_stand_their_mean_and_the_furthest(run):
 def test_headers_and_notes_say_what_was_done(run):
     (table,) = tables_of(with_train(run))
     assert "quantile map to proxy opinions, scaler train, trapezoid over budgets, attacked up" in table.title
-    assert "relative area" in table.full.header and not any("fitted on the evaluated" in note for note in table.notes)
+    assert "IR, relative area" in table.full.header and not any(
+        "fitted on the evaluated" in note for note in table.notes
+    )
     (table,) = tables_of(with_train(run, mapping="weak", reference="ssim", scaler="test", rule="mean"))
     assert "weak map to the scores of ssim, scaler test, mean over budgets" in table.title
     (table,) = tables_of(run)
     assert any("fitted on the evaluated images" in note for note in table.notes)
     base = run.records[run.records.defense == "base"]
     (table,) = tables_of(dataclasses.replace(run, records=base))
-    assert "relative area" not in table.full.header and any("no defense here" in note for note in table.notes)
+    assert "IR, relative area" not in table.full.header and any("no defense here" in note for note in table.notes)
     dashed = tables_of(with_train(run, paper_dashes=True))[0].full.rows
     assert all((line[2] == "–") == ("flip" not in line[0]) for line in dashed)
     few = run.records[~((run.records.eps - 2 / 255).abs() < 1e-9)]
@@ -140,7 +142,9 @@ def test_a_scorer_without_a_map_is_named_and_the_others_have_theirs(run):
     assert frame[frame.metric == "ssim"].mean_r.isna().all() and frame[frame.metric == "psnr"].mean_r.notna().all()
     (note,) = (note for note in tables_of(data)[0].notes if note.startswith("No map"))
     assert "ssim (fewer than 3 of its clean scores are distinct)" in note
-    assert "birqa-tiny + flip (not all of its clean scores are there)" in note
+    assert "birqa-tiny + flip (not all of its clean scores on the split that maps are fitted on are there)" in note
+    none = dataclasses.replace(data, map_records=records.iloc[:0])
+    assert frame_of(none).mean_r.isna().all(), "no map is fitted on what is judged because another is not there yet"
     blank = dataclasses.replace(data, map_records=records.assign(opinion=np.nan))
     assert any("opinions, which it is mapped to, have no two values" in note for note in tables_of(blank)[0].notes)
 

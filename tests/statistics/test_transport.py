@@ -98,13 +98,17 @@ def test_learnt_maps_rank_models_as_the_quantile_map_does(learnt):
             assert (np.diff(at) < 0).all(), "the stronger, the lower"
             scores[name].append(budget_weights([2, 4, 8, 10], "trapezoid") @ at)
     assert kendalltau(scores["quantile"], scores["neural"]).statistic == 1
+    # A slope that is off by 10 % moves a mean of logarithms by .04; .042 was the most over three pairs and two seeds.
+    assert np.abs(np.subtract(scores["quantile"], scores["neural"])).max() < 0.05
 
 
 def test_a_learnt_weak_map_is_that_of_the_weak_plan():
     source, target = PAIRS["skewed the other way"]
     mapped = fit_map("neural_weak", source, target, seed=1)
     inner = np.quantile(source, INNER)
-    assert np.abs(mapped(inner) - fit_map("weak", source, target)(inner)).max() < 0.03
+    plan = fit_map("weak", source, target)
+    assert np.abs(mapped(inner) - plan(inner)).max() < 0.03
+    assert ot.wasserstein_1d(mapped(source), plan(source)) < 0.01
 
 
 @pytest.mark.parametrize("name", MAPPINGS)

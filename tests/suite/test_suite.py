@@ -252,7 +252,7 @@ paths = st.lists(st.sampled_from(WORDS) | st.integers(0, 3).map(str), min_size=1
 sets = st.builds("{}={}".format, paths, garbage.map(json.dumps) | st.sampled_from(LINES)) | st.text(max_size=9)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(text=mutations(), options=st.lists(sets, max_size=1) | st.just([]))
 def test_any_suite_validates_or_gives_located_errors(registry, tmp_path_factory, text, options):
     path = tmp_path_factory.getbasetemp() / "suite.yaml"

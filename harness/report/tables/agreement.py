@@ -22,7 +22,7 @@ from harness.report.rows import Row
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.statistics.logistic import CURVES
 from harness.suite.cell_names import CLEAN
-from harness.wording import MISSING, attack_text, joined, number
+from harness.wording import MISSING, UNDEFINED, attack_text, joined, number
 
 _FIGURES = {
     "KROCC": "krocc",
@@ -78,9 +78,14 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     notes = [
         "Maps are fitted to the clean quality of the very images that are evaluated, one for each metric, and so "
         "flatter it a little. The same maps are put to attacked quality, because an attack comes after the map; "
-        "refitted ones would undo a lift that all images have in common. Outside of clean quality the map of 4 "
-        "parameters levels off and that of 5 goes on along its line. Intervals take the maps as they are.",
+        "refitted ones would undo a lift that all images have in common. Intervals take the maps as they are.",
     ]
+    if any(row["attack"] != CLEAN for row in rows):
+        notes.append(
+            "Where attacks push quality beyond all that is clean, nothing was there to fit: the map of 4 parameters "
+            f"levels off, and {UNDEFINED} stands where it sends all images to one value; that of 5 goes on along its "
+            "line, which may run downhill, and then the sign of PLCC, 5 tells of the map and not of the metric."
+        )
     failed = {
         f"{scorer_of(row)}, {count} parameters: {row[f'fit{count}']}"
         for row in rows

@@ -39,7 +39,7 @@ def ir_score_table(data: RunData, one: Evaluated) -> Table | None:
         "ir_score",
         one,
         data,
-        f"IR-Score ({_made(data, one)})",
+        f"IR-Score ({_made(data, one, found.apart)})",
         "How little does an attack move the score, over all its budgets? R is the logarithm (base 10) of how far a "
         "score could have moved over how far it did: .4 is a move of 40 % of its range, .8 of 16 %, 2 of 1 %. Mean R "
         "is its mean over images and budgets."
@@ -54,20 +54,21 @@ def ir_score_table(data: RunData, one: Evaluated) -> Table | None:
     )
 
 
-def _made(data: RunData, one: Evaluated) -> str:
+def _made(data: RunData, one: Evaluated, apart: bool) -> str:
     """What the figures depend on beside the records: the two readings' map, reference, scaler and weights."""
     asked = data.ir_score
     proxies = "proxy opinions" if one.facts.labels == "proxy" else "opinions"
     domain = proxies if asked.reference == OPINIONS else f"the scores of {asked.reference}"
     mapped = "no map" if asked.mapping == NO_MAP else f"{asked.mapping} map to {domain}"
-    return f"{mapped}, scaler {asked.scaler}, {asked.rule} over budgets, attacked {asked.direction}"
+    scaler = asked.scaler if apart or asked.scaler != "train" else "of the evaluated images"
+    return f"{mapped}, scaler {scaler}, {asked.rule} over budgets, attacked {asked.direction}"
 
 
 def _columns(data: RunData, defended: bool, text: Callable[[Row, str], str]) -> dict[str, Callable[[Row], str]]:
     """The integrals, written with their intervals or alone."""
-    columns: dict[str, Callable[[Row], str]] = {"mean R": lambda row: _integral(data, row, "mean_r", text)}
+    columns: dict[str, Callable[[Row], str]] = {"IR, mean R": lambda row: _integral(data, row, "mean_r", text)}
     if defended:
-        columns["relative area"] = lambda row: _integral(data, row, "relative_area", text)
+        columns["IR, relative area"] = lambda row: _integral(data, row, "relative_area", text)
     return columns
 
 
@@ -116,7 +117,7 @@ def _radii(rows: list[Row]) -> list[str]:
 
 def _notes(data: RunData, one: Evaluated, found: IrScores, defended: bool) -> list[str]:
     notes = []
-    if not found.apart:
+    if not found.apart and (data.ir_score.mapping != NO_MAP or data.ir_score.scaler == "train"):
         notes.append(
             "Maps and scaler are fitted on the evaluated images themselves, for want of a split train beside them."
         )
@@ -129,10 +130,14 @@ def _notes(data: RunData, one: Evaluated, found: IrScores, defended: bool) -> li
         most = max(still, key=lambda row: row["unmoved"])
         notes.append(
             f"Up to {most['unmoved']} of {len(one.items)} images moved less than {UNMOVED:g} ({scorer_of(most)}, "
-            f"{attack_of(most)}, {budget_text(most['norm'], most['eps'])}); each adds 4 to 6 to a mean of logarithms, "
-            "so a few of them make it."
+            f"{attack_of(most)}, {budget_text(most['norm'], most['eps'])}); each has an R of 4 to 6 in a mean of "
+            "logarithms. In such a row the attack failed, and its figure, which may even rise with the budget, says "
+            "nothing of the metric: read the furthest of all."
         )
     if not defended:
         notes.append("Relative area, the other reading, compares a defense with none; there is no defense here.")
-    notes.append("The source's formula is not public: neither reading is called the paper's.")
+    notes.append(
+        "Two readings go by the name of IR-Score, the source's formula is not public, and neither is called the "
+        "paper's: say which of them a figure is."
+    )
     return notes

@@ -133,11 +133,11 @@ def _with_interval(name: str) -> Callable[[Row], str]:
 
 
 def _plain(name: str) -> Callable[[Row], str]:
-    return lambda row: plain_text(row, name)
+    return lambda row: plain_text(row, name) if name == "r" else number(row[name], 2, True)
 
 
 def _signed(name: str) -> Callable[[Row], str]:
-    return lambda row: number(row[name], 3, True)
+    return lambda row: number(row[name], 2, True)
 
 
 def _layout(rows: Sequence[Row], columns: dict[str, Callable[[Row], str]]) -> Layout:

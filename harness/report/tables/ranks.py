@@ -15,6 +15,7 @@ from harness.report.ranking import (
     compared,
     lowest_conditions,
     rank_rows,
+    unclaimed,
 )
 from harness.report.rows import Row
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
@@ -23,6 +24,7 @@ from harness.statistics.ranking import DESCRIPTIVE
 from harness.suite.cell_names import CLEAN
 from harness.wording import MISSING, UNDEFINED, budget_text, counted, joined, marked, number, p_text, with_interval
 
+_LETTERS = "Metrics that share a letter may differ by chance alone; those that share none do not, at 5 %. "
 _ADJUSTED = {
     "holm": "Holm: among all contrasts of a condition one false difference has a chance of 5 %",
     "bh": "Benjamini-Hochberg: of the differences found, 5 % are false in the mean",
@@ -43,16 +45,18 @@ def ranks_table(data: RunData, one: Evaluated) -> Table | None:
     rows = list(rank_rows(one, data.directions, data.contrasts, data.adjust))
     if not any(row["kind"] == COMPARED for row in rows):
         return None
+    grouped = any(row["kind"] == METRIC and row["group"] for row in rows)
     return make_table(
         "ranks",
         one,
         data,
         f"Which metrics cannot be told apart, by SROCC with {labels_text(one)}",
-        "Metrics that share a letter may differ by chance alone; those that share none do not, at 5 %. Best first "
-        "under each condition. A difference smaller than the smallest that could be shown is no sign of equality.",
+        "Best first under each condition. "
+        + (_LETTERS if grouped else "")
+        + "A difference smaller than the smallest that could be shown is no sign of equality.",
         rows,
-        _full(rows),
-        _compact(rows),
+        _full(rows, grouped),
+        _compact(rows, grouped, bool(data.contrasts)),
         data.directions,
         *_notes(data, one, rows),
         ASSUMPTION,
@@ -64,7 +68,8 @@ def _notes(data: RunData, one: Evaluated, rows: Sequence[Row]) -> list[str]:
     whose = "declared by the suite" if data.contrasts else "of every two metrics without a defense"
     notes = [
         f"p: two-sided, of the paired difference's studentised interval, adjusted over the {counted(most, 'contrast')} "
-        f"{whose} in each condition ({_ADJUSTED[data.adjust]}); nothing is corrected for the number of conditions. "
+        f"{whose}, in each condition those that it has ({_ADJUSTED[data.adjust]}); nothing is corrected for the number "
+        "of conditions. "
         "Could be shown: the smallest true difference that would be found at an unadjusted 5 % with a chance of 80 %. "
         "Paper's rule: the 2.5 and 97.5 percentiles of the resampled difference leave out 0 and its median is at "
         "least .01.",
@@ -75,21 +80,33 @@ def _notes(data: RunData, one: Evaluated, rows: Sequence[Row]) -> list[str]:
     if any(row["kind"] == WHOLE_ORDER for row in rows):
         notes.append(
             "Whole order: in what share of the resamples all metrics come in the order observed, and the mean over "
-            "them of Kendall's τ with that order."
+            "them of Kendall's τ with that order. Resamples of few references are too much alike and nothing is "
+            "adjusted here, so it looks firmer than the verdicts, which count."
         )
     constant = dict.fromkeys(
         row["name"] for row in rows if row["kind"] == METRIC and row["state"] == "ok" and math.isnan(row["srocc"])
     )
     if constant:
         notes.append(f"{UNDEFINED}: one score for all images has no rank ({joined(list(constant))}).")
+    if names := unclaimed(one, data.contrasts):
+        notes.append(
+            f"{MISSING} under attack: {joined(names)} was attacked without the attacker knowing of the defense, which "
+            "claims nothing of robustness."
+        )
     if left := [f"{a} − {b}" for a, b in data.contrasts if (a, b) not in compared(one, data.contrasts)]:
         notes.append(f"Not evaluated here, and so not compared: {joined(left)}.")
     return notes
 
 
-def _full(rows: Sequence[Row]) -> Layout:
+_GROUP = 3
+"""Place of the column of letters, which are there where every two metrics are compared."""
+
+
+def _full(rows: Sequence[Row], grouped: bool) -> Layout:
     header = ("condition", "metric or difference", "SROCC [95 %]", "group", "p adjusted", "could be shown", "verdict")
-    return Layout((*header, "paper's rule"), tuple(_line(row) for row in rows), 2)
+    lines = ((*header, "paper's rule"), *map(_line, rows))
+    first, *others = lines if grouped else (line[:_GROUP] + line[_GROUP + 1 :] for line in lines)
+    return Layout(first, tuple(others), 2)
 
 
 def _line(row: Row) -> tuple[str, ...]:
@@ -104,13 +121,13 @@ def _line(row: Row) -> tuple[str, ...]:
     text = with_interval(row["difference"], row["difference_low"], row["difference_high"], 3, True)
     shown = number(row["smallest_shown"], 3)
     rule = "yes" if row["papers_rule"] else "no"
-    return condition, name, text, MISSING, p_text(row["p_adjusted"]), shown, row["verdict"], rule
+    p = MISSING if row["verdict"] == DESCRIPTIVE else p_text(row["p_adjusted"])
+    return condition, name, text, MISSING, p, shown, row["verdict"], rule
 
 
-def _compact(rows: Sequence[Row]) -> Layout:
+def _compact(rows: Sequence[Row], grouped: bool, declared: bool) -> Layout:
     """The metrics clean and under the lowest of all attacks; differences where a suite declared them."""
     kept = {CLEAN, *lowest_conditions(rows)}
-    every_two = any(row["kind"] == WHOLE_ORDER for row in rows)
     lines = []
     for row in (row for row in rows if row["condition"] in kept):
         start = _line(row)[:4]
@@ -119,11 +136,13 @@ def _compact(rows: Sequence[Row]) -> Layout:
             lines.append((*start[:2], text, start[3], _beaten(row)))
         elif row["kind"] == WHOLE_ORDER:
             lines.append((*start, _firm(row)))
-        elif not every_two:
-            p = p_text(row["p_adjusted"])
-            lines.append((*start[:2], number(row["difference"], 2, True), MISSING, f"{row['verdict']}, p {p}"))
+        elif declared:
+            p = "" if row["verdict"] == DESCRIPTIVE else f", p {p_text(row['p_adjusted'])}"
+            lines.append((*start[:2], number(row["difference"], 2, True), MISSING, f"{row['verdict']}{p}"))
     note = "Differences, their p-values and every attack are on the page, and in tables/ranks.md and tables/ranks.csv."
-    return Layout(("condition", "metric", "SROCC", "group", "verdict"), tuple(lines), 2, note)
+    header = ("condition", "metric or difference" if declared else "metric", "SROCC", "group", "verdict")
+    first, *others = (header, *lines) if grouped else (line[:_GROUP] + line[_GROUP + 1 :] for line in (header, *lines))
+    return Layout(tuple(first), tuple(tuple(line) for line in others), 2, note)
 
 
 def _beaten(row: Row) -> str:

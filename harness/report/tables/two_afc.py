@@ -16,7 +16,7 @@ from harness.report.layout import (
 from harness.report.rows import CONTROL, Row
 from harness.report.table import Table, make_table, table
 from harness.report.triplets import two_afc_rows
-from harness.wording import MISSING, number
+from harness.wording import MISSING, counted, number
 
 
 @table(
@@ -36,6 +36,8 @@ def two_afc_table(data: RunData, one: Evaluated) -> Table | None:
         "patch attacked": lambda row: row["attacked"] or MISSING,
         "figure": lambda row: row["kind"] + ("" if row["subset"] == "all" else f", {row['subset']}"),
     }
+    judged = one.judge[~np.isnan(one.judge)]
+    ceiling = float(np.maximum(judged, 1 - judged).mean())
     full = by_budget(
         rows,
         labels,
@@ -44,6 +46,8 @@ def two_afc_table(data: RunData, one: Evaluated) -> Table | None:
     )
     told = ("", CONTROL, "both" if direction == "pair" else direction.replace("_", " "))
     short = [row for row in rows if row["subset"] == "all" and row["attacked"] in told]
+    if ceiling == 1:  # the judges of every triplet agree, so soft is hard
+        short = [row for row in short if row["kind"] == "hard"]
     compact = by_budget(
         short,
         {"figure": labels["figure"]},
@@ -58,12 +62,15 @@ def two_afc_table(data: RunData, one: Evaluated) -> Table | None:
         data,
         f"2AFC: agreement with {judges}",
         f"Of two patches, does the metric prefer the one {who} preferred?"
-        " Hard: share of triplets on the majority's side. Soft: mean share of judgements agreed with, whose "
-        "best possible value is below 1.",
+        " Hard: share of triplets on the majority's side. Soft: mean share of judgements agreed with, "
+        + (
+            f"here at most {number(ceiling)}." if ceiling < 1 else "the same here, where no judges of a triplet differ."
+        ),
         rows,
         full,
         compact,
         [direction],
-        f"Hard leaves out {left_out} evenly split triplets (judge = 0.5). An equal score counts half. "
-        "“all” weighs triplets equally, “macro” subsets.",
+        "An equal score counts half."
+        + (f" Hard leaves out {counted(left_out, 'evenly split triplet')} (judge = 0.5)." if left_out else "")
+        + (" “all” weighs triplets equally, “macro” subsets." if {row["subset"] for row in rows} != {"all"} else ""),
     )
