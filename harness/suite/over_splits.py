@@ -136,11 +136,11 @@ def _of_splits(problems: Mapping[int, Problem], count: int) -> Problem:
 
 def together(parts: Sequence[Suite]) -> Suite:
     """Plain suites, one for each split, as one suite over splits."""
-    datasets = [use for part in labelled(parts) for use in part.datasets]
+    datasets = [use for part in called_by_split(parts) for use in part.datasets]
     return replace(parts[0], datasets=tuple(datasets), parts=tuple(parts))
 
 
-def labelled(parts: Sequence[Suite]) -> list[Suite]:
+def called_by_split(parts: Sequence[Suite]) -> list[Suite]:
     """Plain suites whose data sets are called by split, so that they can stand in one plan."""
     return [
         replace(

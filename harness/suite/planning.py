@@ -17,7 +17,7 @@ from harness.suite.conditions import Condition
 from harness.suite.identity import identity
 from harness.suite.ir_score_cells import scorers_to_map
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite
-from harness.suite.over_splits import labelled
+from harness.suite.over_splits import called_by_split
 from harness.suite.pixels import Images, Ledgers, images_of
 from harness.suite.plan import (
     CALIBRATION_SAMPLES,
@@ -54,7 +54,7 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
         DataError: A data set's label file cannot be read.
     """
     if suite.parts:
-        return _joined(suite, [make_plan(part, registry, ledgers) for part in labelled(suite.parts)])
+        return _joined(suite, [make_plan(part, registry, ledgers) for part in called_by_split(suite.parts)])
     cells: dict[str, Cell] = {}
     facts: dict[str, Fact] = {}
     fits: dict[str, Fit] = {}

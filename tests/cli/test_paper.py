@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.paper_parts.items import ITEMS, Item, folder_of_suites, items_named, recipe_path
+from harness.cli.paper_parts.items import ITEMS, PaperItem, folder_of_suites, items_named, recipe_path
 from harness.cli.paper_parts.missing import need_of
 from harness.cli.paper_parts.small import make_small, write_page
 from harness.engine.progress import Progress
@@ -77,7 +77,7 @@ def test_what_is_missing_is_named_and_nothing_else_is_wrong(name, tmp_path, monk
 
 
 def test_one_that_fails_does_not_lose_the_others_and_the_page_keeps_what_was_made(tmp_path):
-    broken = Item("table99", "no suite", "layout")
+    broken = PaperItem("table99", "no suite", "layout")
     made = make_small([broken, *items_named(["table1", "table10"])], tmp_path, REGISTRY, Progress(), lambda line: None)
     assert ["table99.yaml" in one.failed for one in made] == [True, False, False]
     assert "KADID-10k" in write_page(made, tmp_path).read_text()

@@ -17,7 +17,7 @@ _DEFENDED = ("vanilla", "penalised", "aat")
 
 
 @dataclass(frozen=True)
-class Item:
+class PaperItem:
     """A table or figure of the paper.
 
     Attributes:
@@ -46,9 +46,9 @@ _ON_EACH = tuple(f"paper/{metric}_{name}.yaml" for name in _SETS for metric in (
 _MODULES = ("none", "csram", "csram_scgb")
 _PROXY = "the embedded photographs, whose labels are proxies, and birqa-tiny"
 
-ITEMS: tuple[Item, ...] = (
-    Item("table1", "the data sets", "datasets"),
-    Item(
+ITEMS: tuple[PaperItem, ...] = (
+    PaperItem("table1", "the data sets", "datasets"),
+    PaperItem(
         "table2",
         "accuracy across data sets",
         "layout",
@@ -59,7 +59,7 @@ ITEMS: tuple[Item, ...] = (
         ),
         mini=f"{_PROXY}; no other data set",
     ),
-    Item(
+    PaperItem(
         "table3",
         "robustness of adversarially trained metrics",
         "layout",
@@ -67,7 +67,7 @@ ITEMS: tuple[Item, ...] = (
         (_BASE, *_ROBUST),
         mini=f"16 of {_PROXY}; two budgets, weak attacks",
     ),
-    Item(
+    PaperItem(
         "table4",
         "BiRQA without its modules",
         "layout",
@@ -76,8 +76,8 @@ ITEMS: tuple[Item, ...] = (
         tuple(f"paper/mini/birqa_tiny_ablation_{one}.yaml" for one in (*_MODULES, "whole")),
         f"{_PROXY}, each trained for 60 steps",
     ),
-    Item("table5", "the features of BiRQA", "features"),
-    Item(
+    PaperItem("table5", "the features of BiRQA", "features"),
+    PaperItem(
         "table6",
         "accuracy on five benchmarks",
         "layout",
@@ -85,7 +85,7 @@ ITEMS: tuple[Item, ...] = (
         _ON_EACH,
         mini=f"{_PROXY}, which is made of such metrics",
     ),
-    Item(
+    PaperItem(
         "table7",
         "2AFC accuracy under attack",
         "layout",
@@ -93,7 +93,7 @@ ITEMS: tuple[Item, ...] = (
         (_BASE, *_ROBUST),
         mini="8 embedded triplets with proxy judges, and birqa-tiny; weak attacks, FACPA left out",
     ),
-    Item(
+    PaperItem(
         "table8",
         "differences of SROCC",
         "layout",
@@ -101,7 +101,7 @@ ITEMS: tuple[Item, ...] = (
         (_BASE, "defenses/birqa_aat.yaml"),
         mini=_PROXY,
     ),
-    Item(
+    PaperItem(
         "table9",
         "purifiers beside adversarial training",
         "layout",
@@ -109,8 +109,8 @@ ITEMS: tuple[Item, ...] = (
         (_BASE, "defenses/birqa_aat.yaml"),
         mini="8 embedded triplets with proxy judges, and birqa-tiny; weak attacks, an embedded denoiser for DiffPure",
     ),
-    Item("table10", "the settings of training", "parameters"),
-    Item(
+    PaperItem("table10", "the settings of training", "parameters"),
+    PaperItem(
         "figure3",
         "speed and accuracy",
         "figure3",
@@ -118,7 +118,7 @@ ITEMS: tuple[Item, ...] = (
         (_BASE,),
         mini=f"{_PROXY}; 3 forwards of 384 x 384 where the paper has 100 of 1920 x 1080",
     ),
-    Item(
+    PaperItem(
         "figure5",
         "the anchored loss and the bound of Theorem 1",
         "figure5",
@@ -126,7 +126,7 @@ ITEMS: tuple[Item, ...] = (
         mini_recipes=("paper/mini/birqa_tiny_aat.yaml",),
         mini=f"{_PROXY}, 40 steps",
     ),
-    Item(
+    PaperItem(
         "figure6",
         "SROCC against the budget",
         "figure6",
@@ -138,7 +138,7 @@ ITEMS: tuple[Item, ...] = (
 """In the order of the page."""
 
 
-def items_named(names: Sequence[str]) -> list[Item]:
+def items_named(names: Sequence[str]) -> list[PaperItem]:
     """The items of these names, or all.
 
     Raises:

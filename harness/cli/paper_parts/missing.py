@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cli.paper_parts.items import Item, folder_of_suites, recipe_path
+from harness.cli.paper_parts.items import PaperItem, folder_of_suites, recipe_path
 from harness.engine.costs import estimate, read_costs
 from harness.engine.done import done_slices
 from harness.engine.run_folder import RunFolder
@@ -57,7 +57,7 @@ class Need:
         return "; ".join(part for part in parts if part) or ("nothing: finished" if self.done else "nothing")
 
 
-def need_of(item: Item, registry: Registry) -> Need:
+def need_of(item: PaperItem, registry: Registry) -> Need:
     """What of an item at the paper's size is missing here.
 
     Args:
@@ -90,7 +90,7 @@ def need_of(item: Item, registry: Registry) -> Need:
     )
 
 
-def _untrained(item: Item) -> Iterator[str]:
+def _untrained(item: PaperItem) -> Iterator[str]:
     """Of an item that is made of trainings alone, those that have not been run."""
     for name in item.recipes:
         file = read_recipe(recipe_path(name))

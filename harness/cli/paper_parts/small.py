@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.cli.paper_parts.items import ITEMS, Item, folder_of_suites, recipe_path
+from harness.cli.paper_parts.items import ITEMS, PaperItem, folder_of_suites, recipe_path
 from harness.engine.drawing import FIGURE_FORMATS, save
 from harness.engine.progress import Progress
 from harness.engine.speed import SpeedProtocol, measure_speed, timed_metric
@@ -51,7 +51,7 @@ class Made:
         failed: Why it could not be made; empty where it was.
     """
 
-    item: Item
+    item: PaperItem
     table: str = ""
     pictures: tuple[Path, ...] = ()
     protocol: str = ""
@@ -59,7 +59,7 @@ class Made:
 
 
 def make_small(
-    items: Sequence[Item], out: Path, registry: Registry, progress: Progress, say: Callable[[str], None]
+    items: Sequence[PaperItem], out: Path, registry: Registry, progress: Progress, say: Callable[[str], None]
 ) -> list[Made]:
     """Make the mini form of items; what is done already is not done again, and one that fails does not stop the others.
 
@@ -82,7 +82,7 @@ def make_small(
     return found
 
 
-def _make(item: Item, out: Path, registry: Registry, progress: Progress) -> Made:
+def _make(item: PaperItem, out: Path, registry: Registry, progress: Progress) -> Made:
     trainings = [_trained(name, out / "runs") for name in item.mini_recipes]
     if item.kind == "figure5":
         return _figure5(item, trainings, out)
@@ -97,7 +97,7 @@ def _make(item: Item, out: Path, registry: Registry, progress: Progress) -> Made
     return _figure3(item, result, out, registry) if item.kind == "figure3" else _figure6(item, result, out)
 
 
-def _plain(item: Item, out: Path, registry: Registry) -> Made:
+def _plain(item: PaperItem, out: Path, registry: Registry) -> Made:
     """Tables 1, 5 and 10, which are made of what is here and need no run."""
     printed = folder_of_suites() / "paper" / "published"
     if item.kind == "datasets":
@@ -127,7 +127,7 @@ def _trained(name: str, runs: Path) -> Path:
     return folder
 
 
-def _laid_out(item: Item, result: RunResult, out: Path) -> Made:
+def _laid_out(item: PaperItem, result: RunResult, out: Path) -> Made:
     specs = result.plan.suite.layouts
     cells = cells_of(result.data, str(result.folder.path), statistics_of(specs))
     grids = [arrange(spec, cells) for spec in specs]
@@ -135,7 +135,7 @@ def _laid_out(item: Item, result: RunResult, out: Path) -> Made:
     return Made(item, table="\n".join(write(grid, "html") for grid in grids))
 
 
-def _figure5(item: Item, trainings: Sequence[Path], out: Path) -> Made:
+def _figure5(item: PaperItem, trainings: Sequence[Path], out: Path) -> Made:
     curves = read_curves(list(trainings))
     drawn = draw_curves(curves, out / item.name)
     kept = tuple(path for path in drawn if path.name.startswith("figure5"))
@@ -143,7 +143,7 @@ def _figure5(item: Item, trainings: Sequence[Path], out: Path) -> Made:
     return Made(item, pictures=kept, protocol=f"Step log of {names}; Theorem 1 is checked on every batch.")
 
 
-def _figure3(item: Item, result: RunResult, out: Path, registry: Registry) -> Made:
+def _figure3(item: PaperItem, result: RunResult, out: Path, registry: Registry) -> Made:
     stored = out / "fps.csv"
     names = [metric.name for metric in result.plan.suite.metrics]
     if not stored.is_file():  # times differ from one measurement to the next
@@ -155,7 +155,7 @@ def _figure3(item: Item, result: RunResult, out: Path, registry: Registry) -> Ma
     return Made(item, pictures=tuple(pictures), protocol=_protocol(result, "agreement"))
 
 
-def _figure6(item: Item, result: RunResult, out: Path) -> Made:
+def _figure6(item: PaperItem, result: RunResult, out: Path) -> Made:
     pictures = save(draw_figure6(figure6_frame(_frame(result, "srocc"))), out / item.name, FIGURE_FORMATS, "column")
     return Made(item, pictures=tuple(pictures), protocol=_protocol(result, "srocc"))
 
