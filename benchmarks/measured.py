@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from harness.engine.memory import resident_mib
+
 
 def seconds(device: torch.device, *, processor: bool) -> float:
     """A clock: of the wall, or the processor time of this one thread. Waits for what the device still has to do."""
@@ -20,20 +22,16 @@ def seconds(device: torch.device, *, processor: bool) -> float:
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> float:
     """MiB that a run needs above what was there before; NaN where neither CUDA nor Linux tells."""
-    status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    refs = Path("/proc/self/clear_refs")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = float(torch.cuda.memory_allocated(device))
+        before = torch.cuda.memory_allocated(device) / 2**20
     elif os.access(refs, os.W_OK):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         refs.write_text("5")  # the peak starts anew
-        before = _bytes(status, "VmRSS")
+        before = resident_mib("VmRSS")
     else:
         return float("nan")
     run()
-    after = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _bytes(status, "VmHWM")
-    return (after - before) / 2**20
-
-
-def _bytes(status: Path, key: str) -> float:
-    return 1024 * float(next(line for line in status.read_text().splitlines() if line.startswith(key)).split()[1])
+    after = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else resident_mib("VmHWM")
+    return after - before

@@ -210,6 +210,11 @@ def run(
         return Run(run_suite(found, registry, options, shown))
 
 
+def _changed(suite: Suite, keys: Mapping[str, Any]) -> Suite:
+    """A suite with other values, in each of its splits."""
+    return dataclasses.replace(suite, parts=tuple(_changed(part, keys) for part in suite.parts), **keys)
+
+
 def _suite(
     suite: str | Path | Mapping[str, Any] | Suite, registry: Registry, overrides: Overrides, keys: Mapping[str, Any]
 ) -> Suite:
@@ -217,7 +222,7 @@ def _suite(
         if keys or overrides.only is not None:
             raise UserError("a validated suite is complete: give only limit and seed beside it, or a path or mapping.")
         changed = {name: getattr(overrides, name) for name in ("limit", "seed")}
-        return dataclasses.replace(suite, **{name: value for name, value in changed.items() if value is not None})
+        return _changed(suite, {name: value for name, value in changed.items() if value is not None})
     if isinstance(suite, Mapping):
         return read_suite(suite, registry, overrides, keys)
     if not isinstance(suite, str | Path):

@@ -34,7 +34,7 @@ from harness.report.data import RunData
 from harness.report.layouts import cells
 from harness.report.layouts import files as layouts
 from harness.report.layouts.cells import Cell
-from harness.report.render import write_report
+from harness.report.render import PrintForms, write_report
 from harness.report.table import Table
 from harness.suite.identity import identity
 from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER
@@ -182,13 +182,13 @@ def _state(suite: Suite, store: RunFolder) -> str:
     return identity("report", {"suite": suite.resolved(), "version": own_version(), "stored": store.stamps()})
 
 
-def _report(result: RunResult) -> None:
+def _report(result: RunResult, forms: PrintForms | None = None) -> None:
     """One process at a time reads the records and reports them, or a shard's older report could replace a newer one."""
     store = result.folder
     try:
         with locked(store.report):
             state = _state(result.plan.suite, store)
-            write_report(result.data, result.tables, store.report)
+            write_report(result.data, result.tables, store.report, forms)
             _lay_out(result)
             store.note_report(state)
     except OSError as error:
@@ -219,14 +219,19 @@ def registered(registry: Registry) -> dict[str, list[str]]:
     return {**names, "attack": [NO_ATTACK, *OVER_ALL, *names["attack"]], "defense": [NO_PURIFIER, *names["defense"]]}
 
 
-def report_run(folder: Path, registry: Registry) -> RunResult:
+def report_run(folder: Path, registry: Registry, forms: PrintForms | None = None) -> RunResult:
     """Make the report of a run folder again from its records, running nothing.
+
+    Args:
+        folder: The run folder.
+        registry: Where its plugins come from.
+        forms: What is written for print besides.
 
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
     """
     result = open_folder(folder, registry)
-    _report(result)
+    _report(result, forms)
     return result
 
 

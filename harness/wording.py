@@ -36,6 +36,11 @@ def trained_name(metric: str, training: str) -> str:
     return f"{metric}@{training}" if training else metric
 
 
+def split_name(dataset: str, index: int) -> str:
+    """A data set in one of several splits: ``kadid10k split 3``."""
+    return f"{dataset} split {index}"
+
+
 def marked(name: str, broken: str) -> str:
     """A scorer's name, with a mark where its metric broke its contract when it was probed."""
     return f"{name} {BROKEN}" if broken else name

@@ -26,6 +26,7 @@ from declared import BASE
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from harness.engine.drawing import GREYS, PALETTE
 from harness.files import write_whole
 
 _WIDE = ("clean SROCC", PRIMARY, "pair accuracy, attacked, labels far apart", "pair accuracy, honest")
@@ -170,14 +171,14 @@ def _draw(arms: pd.DataFrame, images: Images, path: Path) -> None:
     for axes, name in zip(grid.flat, _DRAWN, strict=False):
         for line, arm in enumerate(names):
             of = arms[arms["arm"] == arm].set_index("figure")
-            one, colour = of.loc[name], "#444444" if arm == BASE else "#0072b2"
+            one, colour = of.loc[name], GREYS[0] if arm == BASE else PALETTE[0]
             axes.plot([one["low"], one["high"]], [line, line], color=colour, linewidth=1.5, alpha=0.7)
             each = [float(value) for value in one["each"].split()]
             axes.plot(each, [line] * len(each), ".", color=colour, markersize=5, alpha=0.5)
             axes.plot(one["value"], line, "o", color=colour, markersize=6)
             if name in _BESIDE:
                 axes.plot(
-                    of.loc[_BESIDE[name], "value"], line, "D", color="#d55e00", markerfacecolor="none", markersize=6
+                    of.loc[_BESIDE[name], "value"], line, "D", color=PALETTE[1], markerfacecolor="none", markersize=6
                 )
         axes.set_title(name + (f"  (◇ {_BESIDE[name]})" if name in _BESIDE else ""), fontsize=9)
         axes.grid(axis="x", alpha=0.3)

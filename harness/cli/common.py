@@ -35,6 +35,11 @@ Only = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")]
+FigureForms = Annotated[
+    str | None,
+    typer.Option("--figures", help="Also draw every picture for print: png, pdf, svg or several.", metavar="pdf,svg"),
+]
+FigureSize = Annotated[str, typer.Option("--size", help="Of pictures for print: column (3.35 in) or page (6.9 in).")]
 
 _FAILURES_SHOWN = 10
 _REASON_SHOWN = 80

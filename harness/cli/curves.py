@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, console, print_json
+from harness.cli.common import AsJson, FigureForms, FigureSize, console, print_json
 from harness.files import shown
 
 
@@ -23,19 +23,26 @@ def _curves(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; the folder curves in the first RUN by default.", metavar="DIR")
     ] = None,
+    figures: FigureForms = None,
+    size: FigureSize = "page",
     as_json: AsJson = False,
 ) -> None:
     """Draw how trainings went: losses, the std ratio, anchor hinge and bound (Figure 5), validations; also as CSV.
 
     The bound of Figure 5b is an identity on the training batch, which a collapsed model satisfies too: read the hinge
     with the std ratio beside it. Example: robustiqa curves results/runs/train-aat results/runs/train-mix --out curves
+
+    For print, beside the PNGs: robustiqa curves results/runs/train-aat --figures pdf,svg --size column
     """
+    from harness.engine.drawing import figure_width, formats_named
     from harness.training.curve_figures import draw_curves
     from harness.training.curves import read_curves, summary_of_curves, write_tables
 
+    formats = formats_named(figures) if figures is not None else ()
+    figure_width(size)
     found = read_curves(runs)
     folder = out if out is not None else runs[0] / "curves"
-    written = [*draw_curves(found, folder), *write_tables(found, folder)]
+    written = [*draw_curves(found, folder, formats, size), *write_tables(found, folder)]
     summaries = [summary_of_curves(one) for one in found]
     if as_json:
         print_json({"runs": summaries, "files": [str(path) for path in written]})

@@ -8,22 +8,36 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, end, registry_of
+from harness.cli.common import FigureForms, FigureSize, PluginFiles, console, end, registry_of
 
 
 @verb("Look", 4)
 def _report(
     folder: Annotated[Path, typer.Argument(help="A run folder, such as results/runs/quickstart.", metavar="RUN")],
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Also write every table as LaTeX, and report.tex, which takes them all in.")
+    ] = False,
+    figures: FigureForms = None,
+    size: FigureSize = "page",
     plugin: PluginFiles = None,
 ) -> None:
     """Make the tables and the page of a run again from its records, running nothing.
 
-    Example: robustiqa report results/runs/quickstart
-    """
-    from harness.flow import report_run
-    from harness.report.render import print_tables
+    Examples:
+    robustiqa report results/runs/quickstart
 
-    result = report_run(folder, registry_of(plugin))
+    robustiqa report results/runs/quickstart --latex --figures pdf,svg --size column
+    """
+    from harness.engine.drawing import figure_width, formats_named
+    from harness.flow import report_run
+    from harness.report.render import PrintForms, print_tables
+
+    forms = PrintForms(latex, formats_named(figures) if figures is not None else (), size)
+    figure_width(size)
+    result = report_run(folder, registry_of(plugin), forms)
     print_tables(result.tables, console())
     console().print(f"\nReport: {folder / 'report' / 'index.html'}", soft_wrap=True)
+    if latex or forms.formats:
+        told = ["tables/*.tex and report.tex"] * latex + [f"figures/*_{size}.{form}" for form in forms.formats]
+        console().print(f"For print, beside it: {', '.join(told)}", soft_wrap=True, markup=False)
     end(result.failures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -53,3 +54,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 32 * 2**20)
         libc.mallopt(trim_threshold, 2**30)
         libc.mallopt(top_pad, 2**28)
+
+
+def resident_mib(key: str) -> float:
+    """MiB of this process that lie in memory, as Linux tells; NaN where it is another system.
+
+    Args:
+        key: "VmRSS": now; "VmHWM": the most there ever were since the program started.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:")), float("nan"))

@@ -10,6 +10,7 @@ import pandas as pd
 from harness.report.arrays import lay_out
 from harness.report.data import RunData
 from harness.report.layout import Layout
+from harness.report.over_splits import over_splits
 from harness.report.table import Maker, Table
 from harness.suite.tables import TableSource, table_sources
 from harness.wording import few, joined
@@ -36,7 +37,7 @@ def build_tables(data: RunData) -> list[Table]:
     for name in data.tables or usual:
         maker = _maker(known[name])
         made = (maker(data, one) for one in evaluated)
-        tables += [table for table in made if table is not None and len(table.frame)]
+        tables += over_splits([table for table in made if table is not None and len(table.frame)], data.splits)
     if list(data.tables) != usual:
         absent = [known[name] for name in data.tables if name not in {table.name for table in tables}]
         tables += [_not_made(absent)] if absent else []

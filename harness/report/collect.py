@@ -19,9 +19,10 @@ from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
 from harness.report.training_time import TrainingTime, time_of_file
 from harness.suite.cell_names import CLEAN
 from harness.suite.layout_names import NO_PURIFIER, NO_TRAINING
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, PurifierUse, Use
+from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, PurifierUse, Suite, Use
 from harness.suite.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
 from harness.suite.uses import automatic_label
+from harness.wording import split_name
 
 
 def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
@@ -50,7 +51,10 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         failures=_failures(plan, store),
         faults=_faults(plan, store),
         expected=list(dict.fromkeys(cell.who for cell in _own_cells(plan))),
-        weights={name: text for name, m in plan.suite.named_metrics if (text := _weights_text(m, registry))},
+        splits={
+            split_name(use.label, i): use.label for i, part in enumerate(plan.suite.parts) for use in part.datasets
+        },
+        weights=_weights_texts(plan.suite, registry),
         networks={
             (defense.label, use.label): text
             for defense in plan.suite.defenses
@@ -109,7 +113,7 @@ def _training_times(plan: Plan) -> dict[tuple[str, str], TrainingTime]:
 
 def _made(plan: Plan, registry: Registry) -> dict[str, dict[str, str]]:
     """Dimension -> label -> what the suite would call it had it given no label."""
-    suite = plan.suite
+    suite = plan.suite.parts[0] if plan.suite.parts else plan.suite
     used: dict[str, Sequence[Use]] = {"dataset": suite.datasets, "metric": suite.metrics, "attack": suite.attacks}
     used["defense"] = [purifier for defense in suite.defenses for purifier in defense.purifiers]
     return {
@@ -259,6 +263,23 @@ def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
         for failure in relevant_failures(plan, store)
         if failure.cell in cells
     ]
+
+
+def _weights_texts(suite: Suite, registry: Registry) -> dict[str, str]:
+    """Metric -> what it is and which weights; of several splits the weights of each, where they differ."""
+    parts = [
+        {name: text for name, metric in part.named_metrics if (text := _weights_text(metric, registry))}
+        for part in suite.parts or (suite,)
+    ]
+    texts = {name: list(dict.fromkeys(part[name] for part in parts)) for name in parts[0]}
+    shared = " sha256 "
+    return {
+        name: found[0]
+        if len(found) == 1
+        else f"{found[0].partition(shared)[0]}{shared}of splits 0 to {len(parts) - 1}: "
+        + ", ".join(text.partition(shared)[2] for text in found)
+        for name, found in texts.items()
+    }
 
 
 def _weights_text(use: MetricUse | PurifierUse, registry: Registry) -> str:

@@ -89,6 +89,8 @@ class RunData:
     """Data set -> group -> why its levels are no strength of distortion; other groups are left out."""
     label_sources: Mapping[str, str] = field(default_factory=dict)
     """Data set -> which of several published sets of scores its labels are; others are left out."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Of a suite over several splits, name of a data set in one of them -> the data set's own, in their order."""
     attacks: Mapping[str, AttackFacts] = field(default_factory=dict)
     """Label -> what stands behind it."""
     blind: Sequence[str] = ()
@@ -127,6 +129,11 @@ class RunData:
     """(metric, training) -> how long its weights were trained; "base" is the training of its own weights."""
     made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """dataset, metric, attack or defense -> label -> registered name with the parameters that are no defaults."""
+
+    def facts_of(self, dataset: str) -> DatasetFacts | None:
+        """The facts of a data set; of one that is evaluated over several splits, those of its first."""
+        first = next((one for one, own in self.splits.items() if own == dataset), dataset)
+        return self.datasets.get(first)
 
     def records_of(self, dataset: str) -> pd.DataFrame:
         """Every record of a data set, those of cells that verdicts alone look at among them."""

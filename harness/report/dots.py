@@ -7,25 +7,44 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from harness.engine.drawing import (
+    GREYS,
+    GUIDE,
+    PALETTE,
+    legend_below,
+    lines_within,
+    new_figure,
+    plain_axes,
+    side_by_side,
+    title_above,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MARKS = {
-    "control": ("|", "#444444"),
-    "up": ("^", "#0072b2"),
-    "down": ("v", "#d55e00"),
-    "mos_split": ("D", "#009e73"),
-    "self_split": ("s", "#cc79a7"),
-    "random_sign": ("o", "#e69f00"),
-    "error": ("X", "#56b4e9"),
+    "control": ("|", GREYS[0]),
+    "up": ("^", PALETTE[0]),
+    "down": ("v", PALETTE[1]),
+    "mos_split": ("D", PALETTE[2]),
+    "self_split": ("s", PALETTE[3]),
+    "random_sign": ("o", PALETTE[4]),
+    "error": ("X", PALETTE[5]),
 }
 """Direction -> marker and colour."""
-_OTHER = ("D", "#009e73")
+_OTHER = ("D", PALETTE[2])
+_MOST = 4
+"""Panels side by side."""
+_BESIDE, _LEAST = 1.2, 1.0
+"""Inches in print: of the names of attacks, and of a panel."""
 
 
 def draw_dots(
-    title: str, names: Sequence[str], measures: Sequence[tuple[str, str, str, Sequence[pd.DataFrame]]], width: int
+    title: str,
+    names: Sequence[str],
+    measures: Sequence[tuple[str, str, str, Sequence[pd.DataFrame]]],
+    wide: float | None = None,
 ) -> Figure:
     """One panel per measure and scorer.
 
@@ -33,24 +52,21 @@ def draw_dots(
         title: Above the figure.
         names: Scorers, one column of panels each; as many strips of columns as it takes.
         measures: (column of the value, column of the clean value or "", what it is called, rows of each scorer).
-        width: Columns of panels side by side.
+        wide: Inches in print; by default as many as the panels want on a screen.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     whole = pd.concat([frame for *_, frames in measures for frame in frames])
     whole = whole[whole["attack"] != ""]
     attacks, directions = list(dict.fromkeys(whole["attack"])), list(dict.fromkeys(whole["direction"]))
+    width = min(len(names), side_by_side(wide - _BESIDE, _LEAST, _MOST) if wide else _MOST)
     strips = -(-len(names) // width)
     tall = 0.8 + 0.17 * len(attacks)
-    size = (2.8 + 2.6 * width, 0.9 + tall * strips * len(measures))
-    figure = Figure(figsize=size, layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure(wide or 2.8 + 2.6 * width, 0.9 + tall * strips * len(measures))
     grid = figure.subplots(strips * len(measures), width, squeeze=False, sharey=True)
     for line, (value, clean, label, frames) in enumerate(measures):
         panels: list[Axes] = [grid[place // width * len(measures) + line][place % width] for place in range(len(names))]
         for axes, name, frame in zip(panels, names, frames, strict=True):
-            axes.set_title(name if line == 0 else "", fontsize=9)
+            heading = lines_within(name, (wide - _BESIDE) / width - 0.1, 8) if wide else name
+            axes.set_title("" if line else heading, fontsize=8 if wide else 9)
             axes.set_xlabel(label, fontsize=8)
             _panel(axes, frame, value, clean, attacks)
         low, high = min(axes.get_xlim()[0] for axes in panels), max(axes.get_xlim()[1] for axes in panels)
@@ -59,12 +75,12 @@ def draw_dots(
     for axes in grid.flat:
         if not axes.has_data():
             axes.set_visible(False)
-    marks = [_mark(direction) for direction in directions]
-    handles = [
-        grid[0][0].plot([], [], linestyle="", marker=marker, color=colour, markersize=5)[0] for marker, colour in marks
-    ]
-    figure.legend(handles, directions, loc="outside lower center", ncols=len(directions), fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
+    known = {}
+    for direction in directions:
+        marker, colour = _mark(direction)
+        known[direction] = grid[0][0].plot([], [], linestyle="", marker=marker, color=colour, markersize=5)[0]
+    legend_below(figure, known, most=len(directions))
+    title_above(figure, title)
     return figure
 
 
@@ -74,7 +90,7 @@ def _mark(direction: str) -> tuple[str, str]:
 
 def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, attacks: Sequence[str]) -> None:
     start = float(frame[clean].dropna().iloc[0]) if clean and frame[clean].notna().any() else 0.0
-    axes.axvline(start, color="#999999", linewidth=0.8, linestyle=":")
+    axes.axvline(start, color=GUIDE, linewidth=0.8, linestyle=":")
     ok = frame[(frame["state"] == "ok") & (frame["attack"] != "")]
     for direction, part in ok.groupby("direction", sort=False):
         marker, colour = _mark(str(direction))
@@ -91,6 +107,4 @@ def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, attacks: Seq
         )
     axes.set_yticks(range(len(attacks)), attacks)
     axes.set_ylim(len(attacks) - 0.5, -0.5)
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.25, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes, 7)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts import Metric, Panel
+from harness.engine.drawing import PALETTE
 from harness.engine.one_pair import Explanation
 from harness.errors import UserError
 from harness.files import write_whole
@@ -108,7 +109,7 @@ def _panel(strip: Any, axes: Axes, panel: Panel) -> None:
         strip.colorbar(shown, ax=axes, shrink=0.8).ax.tick_params(labelsize=5)
     if panel.bars is not None:
         axes.set_axis_on()
-        bars = axes.barh(list(panel.bars), list(panel.bars.values()), color="#0072b2")
+        bars = axes.barh(list(panel.bars), list(panel.bars.values()), color=PALETTE[0])
         axes.bar_label(bars, fmt="%.3g", fontsize=6, padding=2)
         axes.invert_yaxis()
         axes.margins(x=0.25)

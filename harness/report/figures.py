@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from harness.engine.drawing import (
+    DASHES,
+    GREYS,
+    GUIDE,
+    PALETTE,
+    encoded,
+    labelled,
+    legend_below,
+    lines_within,
+    new_figure,
+    plain_axes,
+    side_by_side,
+    title_above,
+)
 from harness.report.arrays import OVER_ALL
 from harness.report.dots import draw_dots
 from harness.report.frontier_figure import draw_frontier
@@ -24,26 +37,35 @@ if TYPE_CHECKING:
 _TABLES = ("attacks", "shift", "srocc", "two_afc")
 _NO_START = "without"
 """In place of the column of clean figures: the figure has no value without an attack."""
-_WIDTH = 4
+_MOST = 4
 """Panels side by side."""
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_GREYS = ("#444444", "#8a8a8a", "#b5a642", "#6b8e9e")
+_LEAST = 1.55
+"""Inches of one in print."""
 _MARKERS = {"up": "^", "down": "v", "mos_split": "D", "self_split": "s", "random_sign": "o", "error": "X", "pair": "D"}
 
 
 def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
-    """PNG bytes per data set: shift, and SROCC or 2AFC accuracy, against the budget; one panel per scorer.
+    """PNG bytes of `figures_of`, as wide as a screen allows."""
+    return {name: encoded(figure) for name, figure in figures_of(tables).items()}
+
+
+def figures_of(tables: Sequence[Table], wide: float | None = None) -> dict[str, Figure]:
+    """Per data set: shift, and SROCC or 2AFC accuracy, against the budget; one panel per scorer.
 
     Beside them, as "DATA SET frontier", the picture of each table `frontier`.
+
+    Args:
+        tables: Of the report.
+        wide: Inches in print; by default as many as the panels want on a screen.
     """
     out = {}
     for dataset in dict.fromkeys(table.dataset for table in tables if table.dataset):
         mine = [_drawn(table) for table in tables if table.dataset == dataset]
         if any((table.frame["attack"] != "").any() for table in mine if table.name in _TABLES):
-            out[dataset] = _draw(dataset, {table.name: table for table in mine})
+            out[dataset] = _draw(dataset, {table.name: table for table in mine}, wide)
     for table in tables:
         if table.name == "frontier" and (table.frame["state"] == "ok").any():
-            out[frontier_name(table.dataset)] = _png(draw_frontier(table))
+            out[frontier_name(table.dataset)] = draw_frontier(table, wide)
     return out
 
 
@@ -60,10 +82,7 @@ def _drawn(table: Table) -> Table:
     return dataclasses.replace(table, frame=table.frame[~left_out])
 
 
-def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _draw(dataset: str, tables: dict[str, Table], wide: float | None) -> Figure:
     measures: list[tuple[pd.DataFrame, str, str, str]] = []
     if "attacks" in tables:  # has what the other two have
         ranked = ["srocc"] if tables["attacks"].frame["srocc"].notna().any() else []
@@ -82,22 +101,22 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
         measures.append((tables["ir_score"].frame, "r", _NO_START, "R (IR-Score)"))
     frames = [frame[frame["norm"] == frame.loc[frame["attack"] != "", "norm"].iloc[0]] for frame, _, _, _ in measures]
     names = list(dict.fromkeys(name for frame in frames for name in _names(frame)))
-    width = min(_WIDTH, len(names))
     if _one_budget(frames):
         panels = [[frame[[one == name for one in _names(frame)]] for name in names] for frame in frames]
         told = [(*measure[1:], rows) for measure, rows in zip(measures, panels, strict=True)]
-        return _png(draw_dots(f"{dataset}: scores under attack{_at(frames[0])}", names, told, width))
+        return draw_dots(f"{dataset}: scores under attack{_at(frames[0])}", names, told, wide)
+    width = min(len(names), side_by_side(wide, _LEAST, _MOST) if wide else _MOST)
     strips = -(-len(names) // width)
     height = strips * len(measures)
-    figure = Figure(figsize=(1.2 + 2.6 * width, 1.1 + 2.2 * height), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
+    figure = new_figure(wide or 1.2 + 2.6 * width, 1.1 + (1.5 if wide else 2.2) * height)
     grid = figure.subplots(height, width, squeeze=False, sharex=True)
     styles = _styles(pd.concat(frames))
     for place, name in enumerate(names):
         for line, (frame, (_, value, clean, label)) in enumerate(zip(frames, measures, strict=True)):
             axes = grid[place // width * len(measures) + line][place % width]
             _panel(axes, frame[[one == name for one in _names(frame)]], value, clean, styles)
-            axes.set_title(name if line == 0 else "", fontsize=9)
+            title = lines_within(name, wide / width - 0.2, 8) if wide else name
+            axes.set_title("" if line else title, fontsize=8 if wide else 9)
             if place % width == 0:
                 axes.set_ylabel(label, fontsize=8)
     for line in range(len(measures)):
@@ -108,27 +127,10 @@ def _draw(dataset: str, tables: dict[str, Table]) -> bytes:
     for place in range(len(names), strips * width):
         for line in range(len(measures)):
             grid[place // width * len(measures) + line][place % width].set_visible(False)
-    known: dict[str, Any] = {}
-    for axes in grid.flat:
-        handles, texts = axes.get_legend_handles_labels()
-        known |= dict(zip(texts, handles, strict=True))
-    ordered = [text for text in styles if text in known]
-    figure.legend(
-        [known[text] for text in ordered],
-        ordered,
-        loc="outside lower center",
-        ncols=min(4, len(ordered)),
-        fontsize=8,
-        frameon=False,
-    )
-    figure.suptitle(f"{dataset}: scores under attack, by budget", fontsize=10)
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    known = labelled(figure)
+    legend_below(figure, {text: known[text] for text in styles if text in known})
+    title_above(figure, f"{dataset}: scores under attack, by budget")
+    return figure
 
 
 def _one_budget(frames: Sequence[pd.DataFrame]) -> bool:
@@ -144,7 +146,7 @@ def _at(frame: pd.DataFrame) -> str:
 def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict[str, dict[str, Any]]) -> None:
     start = [] if clean == _NO_START else [_start(frame, clean)]
     for value_without in start:
-        axes.axhline(value_without, color="#999999", linewidth=0.8, linestyle=":")
+        axes.axhline(value_without, color=GUIDE, linewidth=0.8, linestyle=":")
     ok = frame[(frame["state"] == "ok") & (frame["attack"] != "")]
     for (attack, direction), line in ok.groupby(["attack", "direction"], sort=False):
         line = line.sort_values("eps")
@@ -155,11 +157,9 @@ def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict
         norm = str(ok["norm"].iloc[0])
         radii = sorted(ok["eps"].unique())
         axes.set_xticks([0, *(eps * 255 for eps in radii)], ["clean", *(budget_text(norm, eps) for eps in radii)])
-        axes.tick_params(labelsize=7)
         for tick in axes.get_xticklabels():
             tick.set_rotation(45)
-    axes.grid(alpha=0.25, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes, 7)
 
 
 def _start(frame: pd.DataFrame, clean: str) -> float:
@@ -174,10 +174,10 @@ def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     attacks = list(dict.fromkeys(rows.loc[~rows["control"].astype(bool), "attack"]))
     out: dict[str, dict[str, Any]] = {}
     for attack in controls:
-        grey = _GREYS[controls.index(attack) % len(_GREYS)]
-        out[_line(attack, "control")] = {"color": grey, "linestyle": "--"}
+        place = controls.index(attack)
+        out[_line(attack, "control")] = {"color": GREYS[place % len(GREYS)], "linestyle": DASHES[place % len(DASHES)]}
     for attack, direction in rows.loc[~rows["control"].astype(bool), ["attack", "direction"]].itertuples(index=False):
-        colour = _COLOURS[attacks.index(attack) % len(_COLOURS)]
+        colour = PALETTE[attacks.index(attack) % len(PALETTE)]
         filled = "none" if direction == "up" else colour
         out[_line(attack, direction)] = {
             "color": colour,

@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from harness.engine.drawing import (
+    DASHES,
+    GREYS,
+    GUIDE,
+    INK,
+    MARKERS,
+    PALETTE,
+    lines_within,
+    new_figure,
+    plain_axes,
+    side_by_side,
+    title_above,
+)
 from harness.report.arrays import FURTHEST
 from harness.report.layout import usual_of
 from harness.report.table import Table
@@ -16,27 +29,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH = 3
+_MOST = 3
 """Panels side by side."""
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#17becf")
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+_LEAST = 3.0
+"""Inches of one in print."""
 
 
-def draw_frontier(table: Table) -> Figure:
+def draw_frontier(table: Table, wide: float | None = None) -> Figure:
     """One panel per metric: points with intervals, paths of mixed weights as lines, and the level they are compared at.
 
     Args:
         table: The table `frontier` of one data set, with a point of state "ok".
+        wide: Inches in print; by default as many as the panels want on a screen.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     frame, attack, budget = _strongest(table.frame)
     metrics = list(dict.fromkeys(frame["metric"]))
-    width = min(_WIDTH, len(metrics))
+    width = min(len(metrics), side_by_side(wide, _LEAST, _MOST) if wide else _MOST)
     height = -(-len(metrics) // width)
-    figure = Figure(figsize=(1.0 + 5.0 * width, 0.9 + 4.2 * height), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
+    figure = new_figure(wide or 1.0 + 5.0 * width, 0.9 + (3.0 if wide else 4.2) * height)
     grid = figure.subplots(height, width, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(metrics):
@@ -46,9 +56,10 @@ def draw_frontier(table: Table) -> Figure:
         axes.set_title(metrics[place], fontsize=10)
     proxy = " (proxy labels)" if "proxy" in table.title else ""
     title = f"{table.dataset}: clean accuracy against robustness\n{attack} at {budget}; bars are 95 % intervals"
-    figure.suptitle(title, fontsize=10)
+    title_above(figure, title)
     figure.supxlabel(f"clean SROCC{proxy}  (right is better)", fontsize=9)
-    figure.supylabel("robust pair accuracy, both images attacked  (up is better)", fontsize=9)
+    up = "robust pair accuracy, both images attacked  (up is better)"
+    figure.supylabel(lines_within(up, figure.get_size_inches()[1] - 1, 9), fontsize=9)
     return figure
 
 
@@ -70,7 +81,7 @@ def _panel(axes: Axes, frame: pd.DataFrame) -> None:
     paths = [path for path in dict.fromkeys(points["path"]) if path]
     for place, path in enumerate(paths):
         own = points[points["path"] == path].sort_values("share")
-        colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+        colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
         if len(own) > 1:
             line = pd.concat([base, own])
             axes.plot(line["clean_srocc"], line["accuracy"], color=colour, linewidth=1.2, alpha=0.7)
@@ -85,20 +96,18 @@ def _panel(axes: Axes, frame: pd.DataFrame) -> None:
                     fontsize=7,
                     color=colour,
                 )
-    _points(axes, base, "black", "o", NO_DEFENSE)
-    colours = {path: _COLOURS[place % len(_COLOURS)] for place, path in enumerate(paths)}
+    _points(axes, base, INK, "o", NO_DEFENSE)
+    colours = {path: PALETTE[place % len(PALETTE)] for place, path in enumerate(paths)}
     _honest(axes, points, colours)
     for number, (name, level) in enumerate(frame[frame["kind"] != "point"].groupby("level", sort=False)):
         axes.axvline(
             float(level["clean_srocc"].iloc[0]),
-            color="#999999",
+            color=GUIDE,
             linewidth=0.9,
-            linestyle=("--", ":")[number % 2],
+            linestyle=DASHES[number % 2],
             label=str(name),
         )
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.25, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes)
     axes.legend(fontsize=7, frameon=False, loc="best")
 
 
@@ -115,6 +124,6 @@ def _honest(axes: Axes, points: pd.DataFrame, colours: Mapping[str, str]) -> Non
     known = points[points["honest"].notna()]
     place: dict[str, Any] = {"linestyle": "", "marker": "_", "markersize": 9}
     for path, own in known.groupby("path", sort=False):
-        axes.plot(own["clean_srocc"], own["honest"], color=colours.get(str(path), "black"), **place)
+        axes.plot(own["clean_srocc"], own["honest"], color=colours.get(str(path), INK), **place)
     if len(known):
-        axes.plot([], [], color="#777777", label="honest reference of each (restore, noise)", **place)
+        axes.plot([], [], color=GREYS[1], label="honest reference of each (restore, noise)", **place)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +25,26 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 110
+_BY_SPLIT = "_by_split"
+"""What follows a table's name in the file that has the rows of each split."""
 
 
-def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
+@dataclass(frozen=True)
+class PrintForms:
+    """What a report is written as besides, for whoever sets it in print.
+
+    Attributes:
+        latex: Tables as ``tables/<name>.tex``, and ``report.tex`` that takes them all in.
+        formats: Formats of figures, ``figures/<name>_<size>.<format>``.
+        size: "column" or "page".
+    """
+
+    latex: bool = False
+    formats: tuple[str, ...] = ()
+    size: str = "page"
+
+
+def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: PrintForms | None = None) -> None:
     """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
 
     A frontier has a picture of its own, ``figures/<data set>_frontier.png``. Verdicts are also in
@@ -39,6 +57,8 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
         data: The run.
         tables: Its tables.
         folder: Where to write; made if need be.
+        forms: What is written for print besides. What an earlier call wrote for print is removed where it is no longer
+            what the tables say.
     """
     from harness.report.figures import draw_figures, frontier_name
 
@@ -46,11 +66,14 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
     for name in dict.fromkeys(table.name for table in tables):
         mine = [table for table in tables if table.name == name]
         pages[folder / "tables" / f"{name}.csv"] = csv_text(mine).encode()
+        if any(table.by_split is not None for table in mine):
+            pages[folder / "tables" / f"{name}{_BY_SPLIT}.csv"] = by_split_text(mine).encode()
         pages[folder / "tables" / f"{name}.md"] = "\n".join(markdown(table) for table in mine).encode()
         if name == "verdicts":
             pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
     frontiers = [frontier_name(table.dataset) for table in tables if table.name == "frontier"]
-    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*data.datasets, *frontiers)}
+    evaluated = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
+    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*evaluated, *frontiers)}
     same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
     if same and all(path.is_file() for path in drawn.values()):
         figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}
@@ -59,11 +82,50 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path) -> None:
         # Tables come last: those that stand say that the figures beside them are of today.
         for path, page in ({drawn[dataset]: png for dataset, png in figures.items()} | pages).items():
             write_whole(path, page)
+    printed = dict(_for_print(data, tables, folder, forms or PrintForms()))
+    for path, page in printed.items():
+        write_whole(path, page)
+    if not same:
+        for path in set(_print_files(folder)) - set(printed):
+            path.unlink()
     write_whole(folder / "index.html", html(data, tables, figures).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
     for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
-        for suffix in (".csv", ".md"):
+        for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _for_print(data: RunData, tables: Sequence[Table], folder: Path, forms: PrintForms) -> Iterator[tuple[Path, bytes]]:
+    """What is to be written for print."""
+    from harness.engine.drawing import figure_width, printed_forms
+    from harness.report.figures import figures_of
+    from harness.report.latex import PREAMBLE, latex, latex_page
+
+    pictures: list[Path] = []
+    if forms.formats:
+        for name, figure in figures_of(tables, figure_width(forms.size)).items():
+            pages = printed_forms(figure, folder / "figures" / f"{file_name(name)}_{forms.size}", forms.formats)
+            yield from pages.items()
+            pictures += [path for path in pages if path.suffix in (".pdf", ".png")][:1]
+    if forms.latex:
+        names = list(dict.fromkeys(table.name for table in tables))
+        for name in names:
+            fragments = [latex(table) for table in tables if table.name == name]
+            yield folder / "tables" / f"{name}.tex", "\n".join([PREAMBLE, *fragments]).encode()
+        inputs = [f"tables/{name}.tex" for name in names]
+        page = latex_page(data.name, inputs, [f"figures/{path.name}" for path in pictures])
+        yield folder / "report.tex", page.encode()
+
+
+def _print_files(folder: Path) -> Iterator[Path]:
+    """What earlier calls wrote for print."""
+    from harness.engine.drawing import FIGURE_FORMATS, FIGURE_WIDTHS
+
+    yield from (folder / "tables").glob("*.tex")
+    yield from folder.glob("report.tex")
+    for size in FIGURE_WIDTHS:
+        for form in FIGURE_FORMATS:
+            yield from (folder / "figures").glob(f"*_{size}.{form}")
 
 
 def _printed(tables: Sequence[Table]) -> str:
@@ -76,7 +138,16 @@ def _printed(tables: Sequence[Table]) -> str:
 
 def csv_text(tables: Sequence[Table]) -> str:
     """Every figure of the tables of one name as CSV, all data sets one under the other."""
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return _csv([table.frame for table in tables])
+
+
+def by_split_text(tables: Sequence[Table]) -> str:
+    """Every figure of each split as CSV, all data sets one under the other."""
+    return _csv([table.by_split for table in tables if table.by_split is not None])
+
+
+def _csv(frames: Sequence[pd.DataFrame]) -> str:
+    frame = pd.concat(frames, ignore_index=True)
     return str(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
 
 

@@ -56,6 +56,8 @@ class Table:
     """Without, at most about 100 characters wide, for the terminal."""
     protocol: str
     notes: tuple[str, ...] = ()
+    by_split: pd.DataFrame | None = None
+    """Of a table over several splits, whose frame has means: the rows of each split."""
 
 
 Maker = Callable[[RunData, Evaluated], Table | None]

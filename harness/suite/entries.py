@@ -41,6 +41,8 @@ class EntryContext:
     """Places of defenses that are plain lists of what is applied in order."""
     trained: dict[YamlPath, YamlPath] = field(default_factory=dict)
     """Place of a defense -> place in it of what stands for trained weights."""
+    resolved: dict[str, Any] | None = None
+    """Entries that do not depend on the split, by what they say; kept for the other splits of a suite over several."""
     adapters: dict[tuple[type, str], pydantic.TypeAdapter[Any]] = field(default_factory=dict)
     """What checks a parameter, by class and name; kept, because making one takes far longer than using it."""
 

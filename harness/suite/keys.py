@@ -47,7 +47,8 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
     "metrics": {
         "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published "
         "files, or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a "
-        "metric without weights. The sha256 of the file decides identity, not its name.",
+        "metric without weights. The sha256 of the file decides identity, not its name. With `splits`, `{split}` in it "
+        "stands for the split's number; a list has one for each split.",
     },
     "defenses": {
         "chain": "In place of a name: a list of names and mappings, applied in order to both images. Weights of a "
@@ -233,6 +234,14 @@ class SuiteFile(pydantic.BaseModel):
     )
     directions: Annotated[list[str], pydantic.Field(min_length=1)] = pydantic.Field(
         default=["up", "mos_split"], description="Which way images are attacked; see Directions."
+    )
+    splits: Annotated[int, pydantic.Field(ge=2)] | None = pydantic.Field(
+        default=None,
+        description="Evaluate so many splits by reference in one run: split i has the `split_seed` of each data set "
+        "(0 unless given) plus i, and `{split}` in `weights` stands for i, from 0. `robustiqa train` with `seeds: n` "
+        "and `resplit: true` writes such weights to `results/runs/train-NAME/seed-{split}/weights.safetensors`. "
+        "Tables print mean ± standard deviation over splits; `tables/NAME_by_split.csv` has each. A split's records "
+        "are those of a suite with that `split_seed` and those weights.",
     )
     which: Literal["both", "preferred_down", "rejected_up", "p0"] = pydantic.Field(
         default="both",

@@ -13,7 +13,7 @@ from harness.plugins.contents import Contents
 from harness.plugins.model import Kind
 from harness.suite.conditions import Condition, Exclusion
 from harness.suite.layout_file import LayoutSpec
-from harness.wording import trained_name
+from harness.wording import split_name, trained_name
 
 PixelsKey = Literal["sampled", "all", "names"]
 Precision = Literal["fp32", "bf16"]
@@ -232,6 +232,9 @@ class Suite:
 
     ir_score: IrScore = IrScore()
     """How the IR-Score is made, where tables ask for it."""
+    parts: tuple[Suite, ...] = ()
+    """Of a suite over several splits, the plain suite of each; metrics and defenses are then those of the first split,
+    and data sets those of all, called by split."""
     layouts: tuple[LayoutSpec, ...] = ()
     """Tables as their author lays them out; no part of identity."""
 
@@ -262,6 +265,9 @@ class Suite:
 
     def weights(self) -> dict[str, str]:
         """sha256 of every weight file, or "random": of metrics, of these as trained, and of purifiers' networks."""
+        if self.parts:
+            of_each = enumerate(part.weights() for part in self.parts)
+            return {split_name(name, i): sha256 for i, found in of_each for name, sha256 in found.items()}
         found = {name: metric.weights for name, metric in self.named_metrics}
         found |= {use.label: use.weights for defense in self.defenses for use in defense.purifiers}
         return {name: weights for name, weights in found.items() if weights}
@@ -272,6 +278,10 @@ class Suite:
 
     def resolved(self) -> dict[str, Any]:
         """The suite as a file would say it with nothing left to defaults; reading it gives this suite again."""
+        if self.parts:
+            written = [part.resolved() for part in self.parts]
+            own = {key: _listed_by_split([one[key] for one in written]) for key in ("metrics", "defenses")}
+            return {**written[0], **own, "splits": len(written), **self._layouts_written()}
         labels = [metric.label for metric in self.metrics]
         return {
             "name": self.name,
@@ -295,9 +305,24 @@ class Suite:
             "limit": self.limit,
             "slice": self.slice_size,
             "save_examples": self.save_examples,
-            **({"layouts": [dict(spec.source) for spec in self.layouts]} if self.layouts else {}),
+            **self._layouts_written(),
             **({"ir_score": asdict(self.ir_score)} if self.ir_score != IrScore() else {}),
         }
+
+    def _layouts_written(self) -> dict[str, Any]:
+        return {"layouts": [dict(spec.source) for spec in self.layouts]} if self.layouts else {}
+
+
+def _listed_by_split(values: Sequence[Any]) -> Any:
+    """What the suites of several splits say: what differs, which weights alone do, as a list with an entry for each."""
+    first = values[0]
+    if all(value == first for value in values):
+        return first
+    if isinstance(first, dict):
+        return {key: _listed_by_split([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [_listed_by_split(at_one_place) for at_one_place in zip(*values, strict=True)]
+    return list(values)
 
 
 def _written(use: Use) -> dict[str, Any]:

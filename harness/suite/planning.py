@@ -17,6 +17,7 @@ from harness.suite.conditions import Condition
 from harness.suite.identity import identity
 from harness.suite.ir_score_cells import scorers_to_map
 from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, Suite
+from harness.suite.over_splits import called_by_split
 from harness.suite.pixels import Images, Ledgers, images_of
 from harness.suite.plan import (
     CALIBRATION_SAMPLES,
@@ -52,6 +53,8 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
     Raises:
         DataError: A data set's label file cannot be read.
     """
+    if suite.parts:
+        return _joined(suite, [make_plan(part, registry, ledgers) for part in called_by_split(suite.parts)])
     cells: dict[str, Cell] = {}
     facts: dict[str, Fact] = {}
     fits: dict[str, Fit] = {}
@@ -110,6 +113,22 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
         entries,
         None if files is None else tuple(files),
         images,
+    )
+
+
+def _joined(suite: Suite, plans: Sequence[Plan]) -> Plan:
+    """The plans of several splits as one; what two of them need alike is there once."""
+    files = [plan.files for plan in plans]
+    return Plan(
+        suite,
+        tuple({one.id: one for plan in plans for one in plan.probes}.values()),
+        tuple({one.id: one for plan in plans for one in plan.facts}.values()),
+        tuple({one.id: one for plan in plans for one in plan.fits}.values()),
+        tuple({one.id: one for plan in plans for one in plan.cells}.values()),
+        {key: count for plan in plans for key, count in plan.slices.items()},
+        {key: found for plan in plans for key, found in plan.entries.items()},
+        None if None in files else tuple(dict.fromkeys(file for found in files if found for file in found)),
+        {key: images for plan in plans for key, images in plan.images.items()},
     )
 
 

@@ -34,6 +34,7 @@ from harness.suite.model import (
     Suite,
     too_few_queries,
 )
+from harness.suite.over_splits import of_split, together, told_once, wrong_for_splits
 from harness.suite.select import conditions_of, select
 from harness.suite.strict_yaml import Document, Problem, YamlPath, parse_text
 from harness.suite.tables import table_names
@@ -95,10 +96,15 @@ def read_suite(
 def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Suite:
     override(document, overrides, lambda key, entry: _automatic_labels(registry, key, entry))
     suite = validate(document, registry)
-    if overrides.only is None:
-        return suite
+    return suite if overrides.only is None else _picked(suite, overrides.only)
+
+
+def _picked(suite: Suite, only: str) -> Suite:
+    """What ``--only`` leaves of a suite, of each split alike."""
+    if suite.parts:
+        return together([_picked(part, only) for part in suite.parts])
     # Cells that only verdicts look at are not among those that were picked.
-    return dataclasses.replace(select(suite, overrides.only), verdicts=bool(suite.verdicts))
+    return dataclasses.replace(select(suite, only), verdicts=bool(suite.verdicts))
 
 
 def _automatic_labels(registry: Registry, key: str, entry: Mapping[str, Any]) -> set[str]:
@@ -146,10 +152,27 @@ def validate(document: Document, registry: Registry) -> Suite:
     context = EntryContext(registry, problems, {problem.path for problem in structural})
     problems += structural
     layouts = suite_layouts(document, problems)
-    suite = _resolve(document.value, file, context)
+    splits = document.value.get("splits")
+    unsplit = list(wrong_for_splits(document.value, splits, registry)) if splits is None or file is not None else []
+    problems += unsplit
+    if splits is None:
+        suite = None if unsplit else _resolve(document.value, file, context)
+    else:
+        suite = None if problems or file is None else _resolve_splits(document.value, file, context, splits)
     if problems or suite is None:
         raise document.report(problems)
     return dataclasses.replace(suite, layouts=tuple(layouts))
+
+
+def _resolve_splits(value: Mapping[str, Any], file: SuiteFile, context: EntryContext, count: int) -> Suite | None:
+    """A suite over several splits, or None where a problem of one prevents it."""
+    parts, found, resolved = [], [], {}  # type: ignore[var-annotated]
+    for index in range(count):
+        own = EntryContext(context.registry, [], adapters=context.adapters, resolved=resolved)
+        parts.append(_resolve(of_split(value, index), file, own))
+        found.append(own.problems)
+    context.problems.extend(told_once(found))
+    return None if context.problems else together([part for part in parts if part is not None])
 
 
 def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryContext) -> Suite | None:
@@ -166,7 +189,8 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         return None
     context.problems.extend(_doubled_budgets(file))
     labels = [use.label for _, use in placed["metrics"]]
-    context.problems.extend(_unknown_transfers(file, labels))
+    unread = any(problem.path[:1] in (("metrics",), ("defenses",)) for problem in context.problems)
+    context.problems.extend([] if unread else _unknown_transfers(file, labels))
     every_pair = value.get("transfer") == EVERY_PAIR
     pairs = itertools.permutations(labels, 2) if every_pair else ((p.source, p.scorer) for p in file.transfer)
     datasets, metrics, defenses, attacks = (tuple(use for _, use in uses) for uses in placed.values())
@@ -194,6 +218,8 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         exclude=tuple(Exclusion(**pattern.model_dump()) for pattern in file.exclude),
         ir_score=IrScore(**file.ir_score.model_dump()),
     )
+    if not unread:  # or it would be missed what could not be read
+        context.problems.extend(_contrasts_of_nothing(suite))
     context.problems.extend(_combinations(placed, suite, context.registry))
     if suite.exclude and not context.problems:
         context.problems.extend(_exclusions(suite))
@@ -203,12 +229,13 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
 def _evaluated(
     placed: Mapping[str, _Placed], file: SuiteFile
 ) -> tuple[list[MetricUse], Callable[[MetricUse, DefenseUse], bool]]:
-    """The metrics, and whether one is evaluated under a defense on any data set."""
+    """The metrics, and whether one is evaluated under a defense on any data set; of sets that cannot be read, too."""
     exclusions = [Exclusion(**pattern.model_dump()) for pattern in file.exclude]
 
     def evaluated(metric: MetricUse, defense: DefenseUse) -> bool:
-        cells = [Condition(use.label, metric.label, metric.label, defense.label) for _, use in placed["datasets"]]
-        return not cells or any(not any(one.removes(cell) for one in exclusions) for cell in cells)
+        datasets = [use.label for _, use in placed["datasets"]] or [""]
+        cells = [Condition(dataset, metric.label, metric.label, defense.label) for dataset in datasets]
+        return any(not any(one.removes(cell) for one in exclusions) for cell in cells)
 
     return [use for _, use in placed["metrics"]], evaluated
 
@@ -221,10 +248,24 @@ def _each(value: Mapping[str, Any], key: str, resolve: _Entry, context: EntryCon
         if isinstance(listed, list):
             context.bare_chains.add((key, i))
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            use = resolve(context, (key, i), entry)
+            use = _resolved(key, i, entry, resolve, context)
             if use is not None:
                 found.append(((key, i), use))
     return found
+
+
+def _resolved(key: str, i: int, entry: Mapping[str, Any], resolve: _Entry, context: EntryContext) -> Any:
+    """An entry; one that another split has alike is not resolved again."""
+    if key not in ("metrics", "attacks") or context.resolved is None:
+        return resolve(context, (key, i), entry)
+    text = json.dumps([key, entry], sort_keys=True, default=str)
+    if text not in context.resolved:
+        before = len(context.problems)
+        use = resolve(context, (key, i), entry)
+        if len(context.problems) > before:
+            return use
+        context.resolved[text] = use
+    return context.resolved[text]
 
 
 def _choices(value: Mapping[str, Any], key: str, known: Sequence[str], context: EntryContext) -> list[str]:
@@ -294,7 +335,6 @@ def _contrasts_of_nothing(suite: Suite) -> Iterator[Problem]:
 
 def _combinations(placed: Mapping[str, _Placed], suite: Suite, registry: Registry) -> Iterator[Problem]:
     """What is right by itself and does not go together."""
-    yield from _contrasts_of_nothing(suite)
     yield from _budgets_without_use(placed["attacks"], suite)
     yield from _attacks_without_use(placed, suite, registry)
     yield from _tables_without_use({use.shape for _, use in placed["datasets"]}, suite)

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.report.build import build_tables
 from harness.report.data import RunData
+from harness.report.over_splits import DEVIATION
 from harness.report.ranking import COMPARED
 from harness.report.rows import CONTROL, Row
 from harness.report.table import Table
@@ -203,7 +204,8 @@ def _cell(at: Mapping[str, str], row: Row, column: str) -> Cell:
         return Cell(at, state="missing", why="has no value here")
     if state != "ok":
         return Cell(at, state=state, why=str(row.get("why") or (NOT_RUN if state == "missing" else state)))
-    low, high, deviation = (float(row.get(f"{column}_{part}", math.nan)) for part in ("low", "high", "draw_sd"))
+    spread = f"{column}{DEVIATION}" if f"{column}{DEVIATION}" in row else f"{column}_draw_sd"
+    low, high, deviation = (float(row.get(name, math.nan)) for name in (f"{column}_low", f"{column}_high", spread))
     return Cell(at, value, low, high, deviation)
 
 
@@ -242,7 +244,7 @@ def _said(value: Any) -> bool:
 
 
 def _facts(data: RunData, table: Table, dataset: str) -> dict[str, str]:
-    facts = data.datasets.get(dataset)
+    facts = data.facts_of(dataset)
     found = {"seed": str(data.seed), "limit": str(data.limit or "none")}
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
     if facts is None:
