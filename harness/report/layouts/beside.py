@@ -22,7 +22,7 @@ def renamed(spec: LayoutSpec, cells: Sequence[Cell], datasets: Mapping[str, str]
 
     Args:
         spec: The layout.
-        cells: PublishedKey cells.
+        cells: Published cells.
         datasets: Registered name -> label of every data set of a run; None to leave the names.
     """
     asked = {**spec.values_of("metric"), **spec.values_of("against")}

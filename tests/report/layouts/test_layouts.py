@@ -1,14 +1,18 @@
 import html
 import io
 import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from harness.errors import UserError
 from harness.report.layouts import arrange, check_names, known_names, write
+from harness.report.layouts.cells import DIMENSIONS, STATISTICS
 from harness.report.layouts.forms import latex_text, markdown
 from harness.report.layouts.forms.terminal import print_grid
+from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way
 from harness.suite.strict_yaml import LocatedError
 
 GRID = """
@@ -244,3 +248,9 @@ def test_latex_escapes_what_it_has_and_spells_what_it_has_not():
 def test_any_character_is_ascii_in_latex():
     for start in (*range(0x20, 0x600, 7), *range(0x2000, 0x2300, 3), 0x1F600):
         assert latex_text.escape(chr(start) + "a").isascii()
+
+
+def test_the_page_names_every_key_dimension_and_statistic():
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text(encoding="utf-8")
+    names = (*LAYOUT_KEYS, *BLOCK_KEYS, *DIMENSIONS, *STATISTICS, *get_args(Intervals), *get_args(Per), *get_args(Way))
+    assert [name for name in names if not re.search(rf"`[^`]*\b{name}\b[^`]*`", page)] == []
