@@ -22,7 +22,7 @@ from harness.engine.speed import PAPER_FORWARDS, SpeedProtocol, measure_speed, t
 from harness.files import write_whole
 from harness.plugins.registry import Registry
 from harness.suite.compose import FileKind, read
-from harness.suite.keys import NAME
+from harness.suite.layout_names import NAME
 from harness.suite.strict_yaml import Problem
 from harness.training.recipe_file import RecipeFile, TrainingError, read_recipe
 from harness.training.record import RUN, SUMMARY
