@@ -62,7 +62,7 @@ def _claims(
 
     names = _names(called or [])
     file = file if file is not None else FOLDER.parent / Path(_FILE).name
-    claims, printed = read_claims(file), printed_cells()
+    printed, claims = printed_cells(), read_claims(file)
     ours, lesser = None, ""
     if runs:
         cells = in_direction(_cells_of(runs, plugin), direction or "")
