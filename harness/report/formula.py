@@ -227,7 +227,7 @@ def _is_plain(constant: object) -> bool:
 
 
 def _check_call(call: ast.Call, part: str) -> None:
-    if not isinstance(call.func, ast.Name):
+    if not isinstance(call.func, ast.Name) or call.func.id.startswith("_"):
         raise FormulaError(f"'{part[:60]}': a call of no function. Use {', '.join(FUNCTIONS)}.")
     expected = FUNCTIONS[call.func.id].arguments if call.func.id in FUNCTIONS else len(call.args)
     if len(call.args) != expected:

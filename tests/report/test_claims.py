@@ -237,6 +237,7 @@ def test_verdicts(condition, digits, expected, claim_of):
     [
         ("__import__(1)", "names begin with a letter"),
         ("open(1)", "nothing is called 'open'."),
+        ("table3[]()", "a call of no function"),
         ("(1).real", "only .low and .high of cells"),
         ("min(1).low", "only .low and .high of cells"),
         ("lambda: 1", "Lambda is not in the language"),
