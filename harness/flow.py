@@ -200,7 +200,7 @@ def _report(result: RunResult) -> None:
 
 def _lay_out(result: RunResult) -> None:
     """Write the suite's layouts; one that lacks what is still to be run waits for the end."""
-    folder, specs = result.folder.report / layouts.FOLDER, result.plan.suite.layouts
+    folder, specs = result.folder.report / layouts.SUITE_FOLDER, result.plan.suite.layouts
     kept = []
     try:
         grids = layouts.lay_out_run(specs, result.data, str(result.folder.path), registered(result.registry))
@@ -240,7 +240,7 @@ def open_folder(folder: Path, registry: Registry) -> RunResult:
     return RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), True)
 
 
-def cells_of(folder: Path, registry: Registry, statistics: Sequence[str] | None = None) -> list[Cell]:
+def cells_of_folder(folder: Path, registry: Registry, statistics: Sequence[str] | None = None) -> list[Cell]:
     """The figures of a run folder as cells, running and writing nothing.
 
     Args:

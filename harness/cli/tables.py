@@ -37,7 +37,7 @@ def _tables(
 
     Example: robustiqa tables results/runs/quickstart --layout docs/examples/layout.yaml
     """
-    from harness.flow import cells_of, registered
+    from harness.flow import cells_of_folder, registered
     from harness.report.layouts.arrange import arrange, check_names, known_names
     from harness.report.layouts.files import OWN_FOLDER, statistics_of, write_grids
     from harness.report.layouts.forms import FORMS, check_form
@@ -49,7 +49,7 @@ def _tables(
     specs = read_layouts(layout)
     registry = registry_of(plugin)
     wanted = statistics_of(specs)
-    cells = [cell for run in runs or () for cell in cells_of(run, registry, wanted)]
+    cells = [cell for run in runs or () for cell in cells_of_folder(run, registry, wanted)]
     grids = []
     for spec in specs:
         if runs:

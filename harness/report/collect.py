@@ -14,7 +14,7 @@ from harness.engine.done import done_slices, relevant_failures
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.plugins.registry import Registry
-from harness.plugins.weights.locate import RANDOM_WEIGHTS
+from harness.plugins.weights.locate import RANDOM_WEIGHTS, trained_on
 from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
 from harness.report.training_time import TrainingTime, time_of_file
 from harness.suite.cell_names import CLEAN
@@ -83,6 +83,11 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         },
         trainings={use.label: _parts(use) for use in plan.suite.defenses if use.trained},
         training_times=_training_times(plan),
+        trained_on={
+            name: dataset
+            for name, use in plan.suite.named_metrics
+            if use.weights_file and (dataset := trained_on(use.weights_file, use.weights))
+        },
         made=_made(plan, registry),
     )
 

@@ -121,6 +121,8 @@ class RunData:
     """Defense -> (training, purifiers) that it is made of; defenses that are purifiers alone are left out."""
     training_times: Mapping[tuple[str, str], TrainingTime] = field(default_factory=dict)
     """(metric, training) -> how long its weights were trained; "base" is the training of its own weights."""
+    trained_on: Mapping[str, str] = field(default_factory=dict)
+    """Metric, or METRIC@TRAINING -> the data set that its weights were trained on, where their manifest says so."""
     made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """dataset, metric, attack or defense -> label -> registered name with the parameters that are no defaults."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.errors import UserError
-from harness.suite.layout_names import DIMENSIONS, NAME, compared, written
+from harness.suite.layout_names import DIMENSIONS, NAME, comparable, written
 from harness.suite.strict_yaml import Document, LocatedError, Problem, YamlPath, parse
 from harness.wording import did_you_mean, quoted
 
@@ -21,7 +21,7 @@ Way = Literal["higher", "lower", "closest"]
 EVERY = "*"
 """Stands for all values that there are."""
 START = "docs/examples/layout.yaml"
-KEYS: Mapping[str, str] = {
+LAYOUT_KEYS: Mapping[str, str] = {
     "name": "Name of its files, and of its label `tab:NAME` in LaTeX.",
     "caption": "The short caption; the long one adds the protocol line. Default: the name.",
     "where": "Dimension -> the value that holds for every cell, unless a block says another.",
@@ -30,7 +30,7 @@ KEYS: Mapping[str, str] = {
     "labels": "Dimension -> value -> what is printed for it. `{metric}` and the like are filled in, and a label that "
     "names another dimension stands for both. A list fills several columns of row labels.",
     "stub": "What stands over the row labels; a list where there are several columns of them. Default: nothing.",
-    "best": "Statistic -> `higher`, `lower`, `closest` (to 0) or `{closest: NUMBER}`: the best is bold, compared as "
+    "best": "Statistic -> `higher`, `lower`, `closest` (to 0) or `{closest: NUMBER}`: the best is bold, comparable as "
     "printed, ties all. `per`: `block`, `column` or `row`, default `block`. `second: true` underlines the second best.",
     "digits": "Decimals, default 3; or statistic -> decimals, with `default` for the others.",
     "intervals": "`none`, `beside`, `below`: 95 % intervals; `deviation`: ± the standard deviation over splits or "
@@ -60,7 +60,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Block:
+class LayoutBlock:
     """Rows or columns that belong together: the product of what varies, the first outermost."""
 
     at: Mapping[str, Values]
@@ -89,7 +89,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedKey:
     """Published numbers to stand beside a table."""
 
     table: str
@@ -102,8 +102,8 @@ class LayoutSpec:
     """A validated layout."""
 
     name: str
-    rows: tuple[Block, ...]
-    columns: tuple[Block, ...]
+    rows: tuple[LayoutBlock, ...]
+    columns: tuple[LayoutBlock, ...]
     caption: str = ""
     where: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class LayoutSpec:
     """Statistic -> decimals; "default" for the others."""
     intervals: Intervals = "none"
     triangle: str = ""
-    published: Published | None = None
+    published: PublishedKey | None = None
     notes: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The mapping that it was read from."""
@@ -258,7 +258,7 @@ class _Reader:
         if not isinstance(value, dict):
             self.add((), f"a layout is a mapping with the keys name, rows and columns. Start from {START}.")
             return None
-        self._unknown((), value, list(KEYS))
+        self._unknown((), value, list(LAYOUT_KEYS))
         for key in ("name", "rows", "columns"):
             if key not in value:
                 self.add((), f"the key '{key}' is missing. Add it.")
@@ -333,7 +333,7 @@ class _Reader:
         self.add(path, f"should be one value of {dimension}, got {quoted(value)}.")
         return ""
 
-    def _blocks(self, key: str) -> tuple[Block, ...]:
+    def _blocks(self, key: str) -> tuple[LayoutBlock, ...]:
         value = self.value.get(key)
         if key not in self.value:
             return ()
@@ -344,7 +344,7 @@ class _Reader:
             return ()
         return tuple(self._block((key, i), one) for i, one in enumerate(value))
 
-    def _block(self, path: YamlPath, value: Any, one: bool = False) -> Block:
+    def _block(self, path: YamlPath, value: Any, one: bool = False) -> LayoutBlock:
         value = self._mapping(path, value, "{metric: [psnr, ssim]}")
         ruled = one and path[0] == "rows"
         self._unknown(path, value, [*DIMENSIONS, "title", "where", *(["rule"] if ruled else [])])
@@ -356,7 +356,7 @@ class _Reader:
             listed = [name for name, values in at.items() if values.varies]
             self.add((*path, "rule"), f"'{rule}' is no dimension that this block lists.{did_you_mean(rule, listed)}")
         where = self._where((*path, "where"), value.get("where", {}))
-        return Block(at, where, self._text((*path, "title"), value.get("title", "")), rule)
+        return LayoutBlock(at, where, self._text((*path, "title"), value.get("title", "")), rule)
 
     def _values(self, path: YamlPath, dimension: str, value: Any) -> Values:
         if isinstance(value, list):
@@ -379,7 +379,7 @@ class _Reader:
         for dimension in (name for name in found if name in DIMENSIONS):
             path = ("labels", dimension)
             own = self._mapping(path, found[dimension], "{none: Clean}")
-            labels[dimension] = {compared(dimension, v): self._texts((*path, v), text) for v, text in own.items()}
+            labels[dimension] = {comparable(dimension, v): self._texts((*path, v), text) for v, text in own.items()}
             for name, texts in zip(own, labels[dimension].values(), strict=False):
                 for text in texts:
                     self._placeholders((*path, name), text)
@@ -412,16 +412,16 @@ class _Reader:
                 self.add(path, f"should be a whole number from 0 to 9, got {quoted(one)}.")
         return dict(given)
 
-    def _published(self, value: Any) -> Published:
+    def _published(self, value: Any) -> PublishedKey:
         if isinstance(value, str):
-            return Published(value)
+            return PublishedKey(value)
         found = self._mapping(("published",), value, "{table: table3, rows: {lpips-alex: LPIPS}}")
         self._unknown(("published",), found, ("table", "rows"))
         if "table" not in found:
             self.add(("published",), "the key 'table' is missing. Add it.")
         rows = self._mapping(("published", "rows"), found.get("rows", {}), "{lpips-alex: LPIPS}")
         texts = {name: self._text(("published", "rows", name), one) for name, one in rows.items()}
-        return Published(self._text(("published", "table"), found.get("table", "")), texts)
+        return PublishedKey(self._text(("published", "table"), found.get("table", "")), texts)
 
     def _together(self, spec: LayoutSpec) -> None:
         """What is right by itself and does not go together."""
@@ -437,7 +437,7 @@ class _Reader:
             for key, names in known.items():
                 self._unknown((key,), given[key], names, "statistic")
         for dimension, own in spec.labels.items():
-            used = {compared(dimension, value) for value in spec.values_of(dimension)}
+            used = {comparable(dimension, value) for value in spec.values_of(dimension)}
             for value in own if EVERY not in used else ():
                 if value not in used:
                     hint = did_you_mean(value, sorted(used))

@@ -32,7 +32,7 @@ NO_PURIFIER = "none"
 """The defense of a metric without a purifier."""
 ALL_BUDGETS = "all"
 """The budget of figures that are made of several."""
-WHOLE = "all"
+WHOLE_SET = "all"
 """The subset of figures of all samples."""
 
 
@@ -43,7 +43,7 @@ def written(dimension: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def compared(dimension: str, value: str) -> str:
+def comparable(dimension: str, value: str) -> str:
     """What two spellings of one value have in common: radii are numbers, as 51/255 in linf is 0.2 in l2."""
     if dimension != "budget":
         return value

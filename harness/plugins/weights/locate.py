@@ -148,6 +148,29 @@ def trained() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
+def trained_on(file: Path, sha256: str) -> str:
+    """The data set that weights were trained on, as the manifest beside them or the zoo's says; empty if neither does.
+
+    Args:
+        file: Their file, or the first of several.
+        sha256: What stands for them, as `identity_of` has it.
+    """
+    for folder in dict.fromkeys((file.parent, zoo())):
+        for name, raw in read_manifest(folder).items():
+            dataset = raw.get("trained_on", {}).get("dataset", "") if isinstance(raw, dict) else ""
+            if dataset and _are(read_entry(name, raw, folder / MANIFEST), file, sha256):
+                return str(dataset)
+    return ""
+
+
+def _are(entry: WeightsEntry, file: Path, sha256: str) -> bool:
+    """Whether weights are those of an entry; files without a published sha256 go by their name."""
+    known = {part.name: part.sha256 for part in entry.parts}
+    if all(known.values()):
+        return identity_of({name: str(own) for name, own in known.items()}) == sha256
+    return file.name in {part.file for part in entry.parts}
+
+
 def held(entry: WeightsEntry) -> list[Held]:
     """Where each file of an entry is; reads none of them."""
     found = []

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from harness.report.layouts.beside import panels_beside, published_of, renamed
 from harness.report.layouts.board import MIRRORED, Board
 from harness.report.layouts.cells import STATISTICS, Cell
-from harness.report.layouts.grid import Column, Entry, Grid, Panel
+from harness.report.layouts.grid import Grid, GridColumn, GridEntry, GridPanel
 from harness.report.layouts.places import headers, places_of, text_of
 from harness.report.layouts.published import NOT_THERE, PUBLISHED
 from harness.suite.layout_file import EVERY, LayoutSpec
@@ -48,10 +48,10 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
     if differing and not despite_protocol:
         raise spec.error(f"{differing}. Lay them out apart, or have them in one table with --despite-protocol.")
     taken = board.taken()
-    panels, notes = [Panel("", board.lines(taken))], [*spec.notes, *_said(spec, board)]
+    panels, notes = [GridPanel("", board.lines(taken))], [*spec.notes, *_said(spec, board)]
     if published:
         more, said = panels_beside(spec, board, taken, published)
-        panels = [Panel(HERE, panels[0].lines), *more] if more else panels
+        panels = [GridPanel(HERE, panels[0].lines), *more] if more else panels
         notes += said
     if any(entry.note == NOT_THERE for panel in panels for line in panel.lines for entry in line.entries):
         notes.append(f"A dash without a letter: {NOT_THERE}{', or none to compare with' if len(panels) > 1 else ''}.")
@@ -64,7 +64,7 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
         caption=spec.caption,
         protocol=_protocol([found.cell for line in taken for found in line if found.cell]),
         stub=(*spec.stub, *[""] * width)[:width],
-        columns=tuple(Column(header, place.block) for header, place in heads),
+        columns=tuple(GridColumn(header, place.block) for header, place in heads),
         panels=tuple(panels),
         footnotes=tuple((letter, f"{why}: {_where(panels, letter, board)}.") for why, letter in letters.items()),
         notes=(*notes, *([f"Take care: {differing}."] if differing else [])),
@@ -115,16 +115,16 @@ def _said(spec: LayoutSpec, board: Board) -> Iterator[str]:
         yield "Only the lower triangle is shown; the rest is its mirror image with the other sign."
 
 
-def _lettered(panel: Panel, letters: dict[str, str]) -> Panel:
+def _lettered(panel: GridPanel, letters: dict[str, str]) -> GridPanel:
     """A panel whose missing cells have the letter of their reason; dashes that are everybody's have none."""
 
-    def lettered(entry: Entry) -> Entry:
+    def lettered(entry: GridEntry) -> GridEntry:
         if not entry.note or entry.note in (MIRRORED, NOT_THERE):
             return dataclasses.replace(entry, note="")
         return dataclasses.replace(entry, note=letters.setdefault(entry.note, _letter(len(letters))))
 
     lines = [dataclasses.replace(line, entries=tuple(lettered(one) for one in line.entries)) for line in panel.lines]
-    return Panel(panel.title, tuple(lines))
+    return GridPanel(panel.title, tuple(lines))
 
 
 def _letter(number: int) -> str:
@@ -132,7 +132,7 @@ def _letter(number: int) -> str:
     return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)
 
 
-def _where(panels: Sequence[Panel], letter: str, board: Board) -> str:
+def _where(panels: Sequence[GridPanel], letter: str, board: Board) -> str:
     """The cells with a footnote, rows that have it in the same columns together: 'base LPIPS: FGSM, C&W'."""
     columns = [text_of(board.spec, column) for column in board.columns]
     told: dict[str, list[str]] = {}

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness.errors import UserError
 from harness.report.layouts.board import Board, Found
 from harness.report.layouts.cells import Cell
-from harness.report.layouts.grid import Entry, Line, Panel, plain
-from harness.report.layouts.published import Name, names, published_cells
+from harness.report.layouts.grid import GridEntry, GridPanel, Line, plain
+from harness.report.layouts.published import Name, metric_names, published_cells
 from harness.suite.layout_file import LayoutSpec
 
 _SPLITTING = ("split_seed", "folds", "fold")
@@ -22,11 +22,11 @@ def renamed(spec: LayoutSpec, cells: Sequence[Cell], datasets: Mapping[str, str]
 
     Args:
         spec: The layout.
-        cells: Published cells.
+        cells: PublishedKey cells.
         datasets: Registered name -> label of every data set of a run; None to leave the names.
     """
     asked = {**spec.values_of("metric"), **spec.values_of("against")}
-    to = {name: one.here for name, one in names().items() if one.here}
+    to = {name: one.here for name, one in metric_names().items() if one.here}
     to |= {published: own for own, published in (spec.published.rows if spec.published else {}).items()}
     to = {published: own for published, own in to.items() if published not in asked}
     found = []
@@ -63,14 +63,14 @@ def _set_of(made: str) -> str:
 
 def panels_beside(
     spec: LayoutSpec, board: Board, taken: Sequence[Sequence[Found]], published: Sequence[Cell]
-) -> tuple[list[Panel], list[str]]:
+) -> tuple[list[GridPanel], list[str]]:
     """The panel of published numbers and that of differences, or none and why; and what is to be said of them."""
     title = published[0].made["table"]
     used = [found.cell for line in taken for found in line if found.cell]
     reasons = list(dict.fromkeys(_why_not(cell, published) for cell in used if cell.state == "ok"))
     if reasons := [reason for reason in reasons if reason]:
         return [], [f"The numbers of the paper's {title} do not stand beside these: {'; '.join(reasons)}."]
-    others, known = Board(spec, published, board.rows, board.columns), names()
+    others, known = Board(spec, published, board.rows, board.columns), metric_names()
     theirs = others.lines(others.taken())
     differing = [
         Line(
@@ -81,7 +81,7 @@ def panels_beside(
         for own, line in zip(taken, theirs, strict=True)
     ]
     said = f"Published: {title} of the paper; differences are between figures as computed here and as printed there."
-    return [Panel(f"Published ({title})", theirs), Panel("Here − published", tuple(differing))], [said]
+    return [GridPanel(f"Published ({title})", theirs), GridPanel("Here − published", tuple(differing))], [said]
 
 
 def _why_not(cell: Cell, published: Sequence[Cell]) -> str:
@@ -101,15 +101,15 @@ def _why_not(cell: Cell, published: Sequence[Cell]) -> str:
     return ""
 
 
-def _difference(here: Cell | None, entry: Entry, known: Mapping[str, Name]) -> Entry:
+def _difference(here: Cell | None, entry: GridEntry, known: Mapping[str, Name]) -> GridEntry:
     """A figure of here less the published one, or a dash and why there is none."""
     there = entry.cell
     if here is None or here.state != "ok" or there is None or there.state != "ok" or not entry.number:
-        return Entry()
+        return GridEntry()
     if reason := _no_neighbour(here, there, known):
-        return Entry(note=f"no difference: {reason}")
+        return GridEntry(note=f"no difference: {reason}")
     digits = len(entry.number.partition(".")[2])
-    return Entry(plain(here.value - there.value, digits))
+    return GridEntry(plain(here.value - there.value, digits))
 
 
 def _no_neighbour(here: Cell, there: Cell, known: Mapping[str, Name]) -> str:
@@ -118,9 +118,9 @@ def _no_neighbour(here: Cell, there: Cell, known: Mapping[str, Name]) -> str:
         if here.made.get(name, value) != value:
             return f"{name} {here.at.get(name, '')} is {here.made[name]} here, not {value}"
     published = there.made["published"]
-    name = known.get(published, _NO_NAME)
-    if published and here.made.get("metric", here.at.get("metric")) != name.here:
-        return f"{published}: {f'it is {name.here} here' if name.here else name.why}"
+    known_as = known.get(published, _NO_NAME)
+    if published and here.made.get("metric", here.at.get("metric")) != known_as.here:
+        return f"{published}: {f'it is {known_as.here} here' if known_as.here else known_as.why}"
     return ""
 
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.report.layouts.cells import NOT_RUN, Cell
-from harness.report.layouts.grid import Entry, Line, entry_of
+from harness.report.layouts.grid import GridEntry, Line, printed_cell
 from harness.report.layouts.marks import mark
-from harness.report.layouts.places import Place, fits, row_labels, text_of
+from harness.report.layouts.places import GridPlace, may_stand, row_labels, text_of
 from harness.suite.layout_file import EVERY, LayoutSpec
-from harness.suite.layout_names import DIMENSIONS, compared
+from harness.suite.layout_names import DIMENSIONS, comparable
 from harness.wording import joined
 
 NOT_ASKED = "not asked for by the suite"
@@ -48,8 +48,8 @@ class Board:
         self,
         spec: LayoutSpec,
         cells: Sequence[Cell],
-        rows: Sequence[Place],
-        columns: Sequence[Place],
+        rows: Sequence[GridPlace],
+        columns: Sequence[GridPlace],
         only_published: Collection[str] = (),
     ) -> None:
         self.spec, self.cells, self.rows, self.columns = spec, cells, rows, columns
@@ -81,7 +81,7 @@ class Board:
             for row, line in zip(self.rows, marked, strict=True)
         )
 
-    def statistic(self, row: Place, column: Place) -> str:
+    def statistic(self, row: GridPlace, column: GridPlace) -> str:
         """The statistic of a place."""
         return self._wanted(row, column).get("statistic", "")
 
@@ -97,8 +97,8 @@ class Board:
         for name in DIMENSIONS:
             there = list(dict.fromkeys(cell.at[name] for cell in self.cells if name in cell.at))
             asked = [value for value in self.spec.values_of(name) if value != EVERY]
-            have = {compared(name, value) for value in there}
-            if asked and there and not have & {compared(name, value) for value in asked}:
+            have = {comparable(name, value) for value in there}
+            if asked and there and not have & {comparable(name, value) for value in asked}:
                 absent.append(f"{name} {', '.join(asked)} (there: {', '.join(there[:8])})")
         if not self.cells:
             absent = [f"statistic {' or '.join(self.spec.statistics or ())}"]
@@ -123,14 +123,14 @@ class Board:
         told += _clashes(used)
         return f"the runs disagree in protocol ({'; '.join(told)})" if told else ""
 
-    def _wanted(self, row: Place, column: Place) -> dict[str, str]:
+    def _wanted(self, row: GridPlace, column: GridPlace) -> dict[str, str]:
         own = {name: value for name, value in column.at.items() if self.spec.where.get(name) != value}
         return {**self.spec.where, **row.at, **own}
 
     def _fitting(self, wanted: Mapping[str, str]) -> list[Cell]:
         statistic = wanted.get("statistic")
         among = self.cells if statistic is None else self._by_statistic.get(statistic, [])
-        return [cell for cell in among if fits(cell, wanted)]
+        return [cell for cell in among if may_stand(cell, wanted)]
 
     def _fitting_somewhere(self) -> list[Cell]:
         """Every cell that fits a place, of whatever run, once."""
@@ -145,7 +145,7 @@ class Board:
     def _mirrored(self, row: int, column: int) -> bool:
         return self.spec.triangle == "lower" and column >= row
 
-    def _found(self, row: Place, column: Place) -> Found:
+    def _found(self, row: GridPlace, column: GridPlace) -> Found:
         wanted = self._wanted(row, column)
         fitting = self._fitting(wanted)
         if not fitting:
@@ -154,7 +154,7 @@ class Board:
             raise self.spec.error(self._ambiguous(row, column, wanted, fitting))
         return Found(next((cell for cell in fitting if cell.state == "ok"), fitting[0]))
 
-    def _ambiguous(self, row: Place, column: Place, wanted: Mapping[str, str], fitting: Sequence[Cell]) -> str:
+    def _ambiguous(self, row: GridPlace, column: GridPlace, wanted: Mapping[str, str], fitting: Sequence[Cell]) -> str:
         values = {name: list(dict.fromkeys(cell.at.get(name, "-") for cell in fitting)) for name in DIMENSIONS}
         several = {name: own for name, own in values.items() if len(own) > 1}
         several = {name: own for name, own in several.items() if name not in wanted} or several
@@ -167,18 +167,18 @@ class Board:
     def _why_none(self, wanted: Mapping[str, str]) -> str:
         """Why nothing fits: the first of some dimensions of which the run has not the value."""
         for name, why in _ABSENT.items():
-            have = {compared(name, cell.at[name]) for cell in self.cells if name in cell.at}
-            if name in wanted and have and compared(name, wanted[name]) not in have:
+            have = {comparable(name, cell.at[name]) for cell in self.cells if name in cell.at}
+            if name in wanted and have and comparable(name, wanted[name]) not in have:
                 return ONLY_PUBLISHED if name == "metric" and wanted[name] in self._only_published else why
         return NOT_ASKED
 
-    def _entry(self, found: Found) -> Entry:
+    def _entry(self, found: Found) -> GridEntry:
         cell = found.cell
         if cell is None:
-            return Entry(note=found.why)
+            return GridEntry(note=found.why)
         if cell.state != "ok":
-            return Entry(note=cell.why or NOT_RUN, cell=cell)
-        return entry_of(cell, self.spec.digits_of(cell.at.get("statistic", "")), self.spec.intervals)
+            return GridEntry(note=cell.why or NOT_RUN, cell=cell)
+        return printed_cell(cell, self.spec.digits_of(cell.at.get("statistic", "")), self.spec.intervals)
 
 
 def _clashes(cells: Sequence[Cell]) -> list[str]:

@@ -14,9 +14,9 @@ from harness.report.ranking import COMPARED
 from harness.report.rows import CONTROL, Row
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
-from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, NO_ATTACK, NO_PURIFIER, NO_TRAINING, WHOLE
+from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, NO_ATTACK, NO_PURIFIER, NO_TRAINING, WHOLE_SET
 from harness.suite.tables import table_sources
-from harness.wording import NO_DEFENSE, budget_text, scorer_text
+from harness.wording import NO_DEFENSE, budget_text, scorer_text, trained_name
 
 __all__ = ["DIMENSIONS", "STATISTICS", "Cell", "cells_of", "tables_of"]
 
@@ -136,7 +136,7 @@ def _known(data: RunData, table: Table, wanted: Sequence[str]) -> Iterator[Cell]
 
 
 def _of_row(data: RunData, row: Row, statistic: str, source: _Source) -> Iterator[Cell]:
-    at = _scorer(data, row) | {"statistic": statistic, "subset": str(row.get("subset") or WHOLE)}
+    at = _scorer(data, row) | {"statistic": statistic, "subset": str(row.get("subset") or WHOLE_SET)}
     attack = str(row["attack"])
     if source.clean and not math.isnan(row.get(source.clean, math.nan)):
         yield _cell(at | {"attack": NO_ATTACK}, row | {"state": "ok"}, source.clean)
@@ -159,6 +159,7 @@ def _contrasted(data: RunData, at: Mapping[str, str], row: Row, statistic: str, 
         return
     names = {scorer: _named(data, scorer) for scorer in (str(row["name"]), str(row["against"]))}
     one, other = names
+    at = {name: value for name, value in at.items() if name != "threat"}  # of two scorers, each with its own
     yield dataclasses.replace(cell, at={**at, **names[one], "against": other})
     turned = {**at, **names[other], "against": one}
     yield dataclasses.replace(cell, at=turned, value=-cell.value, low=-cell.high, high=-cell.low)
@@ -169,20 +170,23 @@ def _named(data: RunData, name: str) -> dict[str, str]:
     metric, _, defense = name.rpartition("@")
     if not metric or defense not in {who[2] for who in data.expected}:
         metric, defense = name, NO_DEFENSE
-    return {"metric": metric, **_defended(data, defense)}
+    return _defended(data, metric, defense)
 
 
 def _scorer(data: RunData, row: Row) -> dict[str, str]:
     """Whose figure a row is."""
-    at = {"dataset": str(row["dataset"]), "metric": str(row["metric"]), **_defended(data, str(row["defense"]))}
+    at = {"dataset": str(row["dataset"]), **_defended(data, str(row["metric"]), str(row["defense"]))}
     threat = str(row["threat"])
     return at | {"threat": threat} | ({"against": str(row["source"])} if threat == "transfer" else {})
 
 
-def _defended(data: RunData, defense: str) -> dict[str, str]:
+def _defended(data: RunData, metric: str, defense: str) -> dict[str, str]:
+    """Metric, training and purifiers, and what the weights were trained on where that is known."""
     none = NO_PURIFIER if defense in (NO_DEFENSE, "") else defense
     training, purifier = data.trainings.get(defense, (NO_TRAINING, none))
-    return {"training": training, "defense": purifier}
+    name = metric if training == NO_TRAINING else trained_name(metric, training)
+    known = {"trained_on": data.trained_on[name]} if name in data.trained_on else {}
+    return {"metric": metric, "training": training, "defense": purifier, **known}
 
 
 def _direction(row: Row) -> str:
@@ -243,7 +247,7 @@ def _facts(data: RunData, table: Table, dataset: str) -> dict[str, str]:
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
     if facts is None:
         return found
-    counts = table.frame["images"].dropna() if "images" in table.frame else []
+    counts: list[float] = [] if "images" not in table.frame else list(table.frame["images"].dropna())
     count = int(max(counts, default=facts.items))
     return found | {"labels": facts.labels, "split": facts.split, "images": str(count)}
 

@@ -13,7 +13,7 @@ from harness.report.layouts.forms import FORMS, write
 from harness.report.layouts.grid import Grid
 from harness.suite.layout_file import LayoutSpec
 
-FOLDER = "layouts"
+SUITE_FOLDER = "layouts"
 """Where a report has those of its suite."""
 OWN_FOLDER = "own_layouts"
 """Where those go that are asked for by themselves; a report made again leaves them alone."""

@@ -16,7 +16,7 @@ NO_FIGURES = ("", "")
 
 
 @dataclass(frozen=True)
-class Entry:
+class GridEntry:
     """What stands where a row and a column meet."""
 
     number: str = ""
@@ -39,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Column:
+class GridColumn:
     """A column of figures."""
 
     header: tuple[str, ...]
@@ -52,14 +52,14 @@ class Line:
     """A row of the table."""
 
     labels: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[GridEntry, ...]
     block: int
     heading: str = ""
     """What stands in a line of its own above it."""
 
 
 @dataclass(frozen=True)
-class Panel:
+class GridPanel:
     """Lines under a common title, or all there are, under none."""
 
     title: str
@@ -76,8 +76,8 @@ class Grid:
     """Follows the caption where there is room."""
     stub: tuple[str, ...]
     """What stands over the columns of row labels."""
-    columns: tuple[Column, ...]
-    panels: tuple[Panel, ...]
+    columns: tuple[GridColumn, ...]
+    panels: tuple[GridPanel, ...]
     footnotes: tuple[tuple[str, str], ...] = ()
     """(letter, text)."""
     notes: tuple[str, ...] = ()
@@ -126,10 +126,10 @@ def for_people(number: str) -> str:
     return f"{sign}{int(whole):,}{dot}{rest}"
 
 
-def entry_of(cell: Cell, digits: int, intervals: Intervals) -> Entry:
+def printed_cell(cell: Cell, digits: int, intervals: Intervals) -> GridEntry:
     """A cell with a value as it is printed."""
     if cell.text:
-        return Entry(text=cell.text, cell=cell)
+        return GridEntry(text=cell.text, cell=cell)
     ends, spread = NO_FIGURES, ""
     known = not (math.isnan(cell.low) or math.isnan(cell.high))
     if intervals in ("beside", "below") and known:
@@ -138,7 +138,7 @@ def entry_of(cell: Cell, digits: int, intervals: Intervals) -> Entry:
         spread = plain(cell.deviation, digits)
     elif intervals == "halfwidth" and known:
         spread = plain((cell.high - cell.low) / 2, digits)
-    return Entry(plain(cell.value, digits), ends=ends, spread=spread, cell=cell)
+    return GridEntry(plain(cell.value, digits), ends=ends, spread=spread, cell=cell)
 
 
 def starts(lines: Sequence[Line]) -> list[bool]:

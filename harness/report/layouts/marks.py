@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from harness.report.layouts.grid import BEST, SECOND, Entry
-from harness.report.layouts.places import Place
+from harness.report.layouts.grid import BEST, SECOND, GridEntry
+from harness.report.layouts.places import GridPlace
 from harness.suite.layout_file import Best, Target
 
 
 def mark(
     best: Best,
-    entries: Sequence[Sequence[Entry]],
-    rows: Sequence[Place],
-    columns: Sequence[Place],
-    statistic: Callable[[Place, Place], str],
-) -> list[list[Entry]]:
+    entries: Sequence[Sequence[GridEntry]],
+    rows: Sequence[GridPlace],
+    columns: Sequence[GridPlace],
+    statistic: Callable[[GridPlace, GridPlace], str],
+) -> list[list[GridEntry]]:
     """The entries with the best and, if asked for, the second best marked; ties all.
 
     Args:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.report.layouts.cells import Cell
-from harness.suite.layout_file import EVERY, Block, LayoutSpec, fill, placeholders
-from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, WHOLE, compared
+from harness.suite.layout_file import EVERY, LayoutBlock, LayoutSpec, fill, placeholders
+from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, WHOLE_SET, comparable
 
 _MUST_BE_SAID = ("against", "trained_on", "split")
 """Dimensions of which a cell that says nothing does not fit a layout that asks for a value."""
@@ -20,7 +20,7 @@ _LABELS: Mapping[str, Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class GridPlace:
     """A row or a column before it has figures."""
 
     at: Mapping[str, str]
@@ -34,7 +34,7 @@ class Place:
     """Whether it is the first of its block in the layout."""
 
 
-def fits(cell: Cell, wanted: Mapping[str, str]) -> bool:
+def may_stand(cell: Cell, wanted: Mapping[str, str]) -> bool:
     """Whether a cell may stand where these values are wanted.
 
     What a cell leaves out does not apply to it: clean figures fit any budget, minutes of training any attack. So it is
@@ -44,10 +44,10 @@ def fits(cell: Cell, wanted: Mapping[str, str]) -> bool:
         want, has = wanted.get(name), cell.at.get(name)
         if want is None:
             # Parts of a data set and transfers stand nowhere unless they are asked for.
-            if (name == "subset" and has not in (None, WHOLE)) or (name == "threat" and has == "transfer"):
+            if (name == "subset" and has not in (None, WHOLE_SET)) or (name == "threat" and has == "transfer"):
                 return False
         elif has is None:
-            if name in _MUST_BE_SAID or (name == "subset" and want != WHOLE):
+            if name in _MUST_BE_SAID or (name == "subset" and want != WHOLE_SET):
                 return False
         elif not _alike(name, want, has):
             return False
@@ -60,10 +60,10 @@ def _alike(name: str, want: str, has: str) -> bool:
         "direction": has == "control",
         "budget": has == ALL_BUDGETS,
     }
-    return applies_not.get(name, False) or compared(name, want) == compared(name, has)
+    return applies_not.get(name, False) or comparable(name, want) == comparable(name, has)
 
 
-def places_of(spec: LayoutSpec, blocks: Sequence[Block], cells: Sequence[Cell]) -> Iterator[Place]:
+def places_of(spec: LayoutSpec, blocks: Sequence[LayoutBlock], cells: Sequence[Cell]) -> Iterator[GridPlace]:
     """The rows or columns that blocks stand for, in order.
 
     Raises:
@@ -83,18 +83,18 @@ def places_of(spec: LayoutSpec, blocks: Sequence[Block], cells: Sequence[Cell]) 
             own = dict(zip(varying, combination, strict=True))
             number += count > 0 and own.get(block.rule) != before
             before = own.get(block.rule)
-            yield Place({**context, **own}, own or fixed, bool(varying), block.title, number, count == 0)
+            yield GridPlace({**context, **own}, own or fixed, bool(varying), block.title, number, count == 0)
         number += 1
 
 
 def _all_there(spec: LayoutSpec, name: str, context: Mapping[str, str], cells: Sequence[Cell]) -> tuple[str, ...]:
-    there = tuple(dict.fromkeys(cell.at[name] for cell in cells if name in cell.at and fits(cell, context)))
+    there = tuple(dict.fromkeys(cell.at[name] for cell in cells if name in cell.at and may_stand(cell, context)))
     if not there:
         raise spec.error(f"'*' stands for nothing: there is no {name} in the run.", *spec.values_of(name)[EVERY])
     return there
 
 
-def row_labels(spec: LayoutSpec, row: Place) -> tuple[str, ...]:
+def row_labels(spec: LayoutSpec, row: GridPlace) -> tuple[str, ...]:
     """What stands at the beginning of a row: one text, or a label's several."""
     texts = _texts(spec, row)
     for own in texts.values():
@@ -105,13 +105,13 @@ def row_labels(spec: LayoutSpec, row: Place) -> tuple[str, ...]:
     return (", ".join(own[0] for own in texts.values() if own[0]),)
 
 
-def text_of(spec: LayoutSpec, place: Place) -> str:
+def text_of(spec: LayoutSpec, place: GridPlace) -> str:
     """A row or column in a line: 'SROCC ↑ / FGSM'."""
     own = [texts[0] for texts in _texts(spec, place).values() if texts[0]] if place.varies or not place.title else []
     return " / ".join([*([place.title] if place.title else []), *own])
 
 
-def headers(spec: LayoutSpec, columns: Sequence[Place]) -> list[tuple[str, ...]]:
+def headers(spec: LayoutSpec, columns: Sequence[GridPlace]) -> list[tuple[str, ...]]:
     """The levels over each column, of the same number for all; levels in which nothing stands are left out."""
     titled = any(place.title for place in columns)
     below = [_below(spec, place) for place in columns]
@@ -124,14 +124,14 @@ def headers(spec: LayoutSpec, columns: Sequence[Place]) -> list[tuple[str, ...]]
     return [tuple(path[level] for level in kept) if path else ("",) for path in paths]
 
 
-def _below(spec: LayoutSpec, place: Place) -> list[str]:
+def _below(spec: LayoutSpec, place: GridPlace) -> list[str]:
     """The levels of a column under its title."""
     if place.varies:
         return [own[0] for own in _texts(spec, place).values()]
     return [] if place.title else [text_of(spec, place)]
 
 
-def _texts(spec: LayoutSpec, place: Place) -> dict[str, tuple[str, ...]]:
+def _texts(spec: LayoutSpec, place: GridPlace) -> dict[str, tuple[str, ...]]:
     """Dimension -> what is printed for it, without dimensions that another's label stands for."""
     labels = {name: _label(spec, name, value) for name, value in place.shown.items()}
     named = {other for name, texts in labels.items() for text in texts for other in placeholders(text) if other != name}
@@ -139,7 +139,7 @@ def _texts(spec: LayoutSpec, place: Place) -> dict[str, tuple[str, ...]]:
     return {name: tuple(fill(text, plain) for text in texts) for name, texts in labels.items() if name not in named}
 
 
-def _plain(spec: LayoutSpec, place: Place) -> dict[str, str]:
+def _plain(spec: LayoutSpec, place: GridPlace) -> dict[str, str]:
     """What names in braces are filled with."""
     return {name: _label(spec, name, value)[0] for name, value in place.at.items()}
 
@@ -147,4 +147,4 @@ def _plain(spec: LayoutSpec, place: Place) -> dict[str, str]:
 def _label(spec: LayoutSpec, name: str, value: str) -> tuple[str, ...]:
     """What is printed for a value, before names in braces are filled in."""
     default = (_LABELS.get(name, {}).get(value, value),)
-    return spec.labels.get(name, {}).get(compared(name, value), default)
+    return spec.labels.get(name, {}).get(comparable(name, value), default)

@@ -19,7 +19,7 @@ from harness.wording import did_you_mean
 
 PUBLISHED = "published"
 """What published cells say they are from."""
-FOLDER = Path(__file__).parents[3] / "suites" / "paper" / "published"
+PUBLISHED_FOLDER = Path(__file__).parents[3] / "suites" / "paper" / "published"
 NOT_THERE = "no figure in the published table"
 
 
@@ -32,7 +32,7 @@ class Name:
     why: str
 
 
-def published_tables(folder: Path = FOLDER) -> dict[str, Mapping[str, Any]]:
+def published_tables(folder: Path = PUBLISHED_FOLDER) -> dict[str, Mapping[str, Any]]:
     """What is said of the columns of each published table.
 
     Raises:
@@ -48,7 +48,7 @@ def published_tables(folder: Path = FOLDER) -> dict[str, Mapping[str, Any]]:
     return tables
 
 
-def published_cells(table: str, folder: Path = FOLDER) -> list[Cell]:
+def published_cells(table: str, folder: Path = PUBLISHED_FOLDER) -> list[Cell]:
     """The cells of a published table, in the order of its file; metrics have the names that the paper gives them.
 
     Args:
@@ -66,7 +66,7 @@ def published_cells(table: str, folder: Path = FOLDER) -> list[Cell]:
     return [cell for row in rows for cell in _cells(about, row)]
 
 
-def names(folder: Path = FOLDER) -> dict[str, Name]:
+def metric_names(folder: Path = PUBLISHED_FOLDER) -> dict[str, Name]:
     """Published name of a metric -> what it stands for here.
 
     Raises:

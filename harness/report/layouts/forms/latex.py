@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.report.layouts.forms.latex_text import escape
-from harness.report.layouts.grid import BEST, SECOND, Entry, Grid, Line, for_people, starts
+from harness.report.layouts.grid import BEST, SECOND, Grid, GridEntry, Line, for_people, starts
 from harness.wording import MISSING
 
 PACKAGES = ("booktabs", "siunitx", "graphicx", "amssymb")
@@ -58,7 +58,7 @@ def standalone(grid: Grid) -> str:
 class _Kind:
     """How a column of entries is set: as numbers on their decimal points, or as text."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[GridEntry]) -> None:
         numbers = [entry.number for entry in entries if entry.number]
         self.numeric = bool(numbers) and not any(entry.ends[0] or entry.spread for entry in entries)
         self.integers = max((len(number.lstrip("-").partition(".")[0]) for number in numbers), default=1)
@@ -82,7 +82,7 @@ def _lines(grid: Grid) -> Iterator[Line]:
     return (line for panel in grid.panels for line in panel.lines)
 
 
-def _columns(grid: Grid) -> Iterator[list[Entry]]:
+def _columns(grid: Grid) -> Iterator[list[GridEntry]]:
     return ([line.entries[place] for line in _lines(grid)] for place in range(len(grid.columns)))
 
 
@@ -118,7 +118,7 @@ def _body(grid: Grid, kinds: Sequence[_Kind], width: int) -> Iterator[str]:
             yield " & ".join([*map(escape, line.labels), *cells]) + r" \\"
 
 
-def _entry(grid: Grid, entry: Entry, kind: _Kind) -> str:
+def _entry(grid: Grid, entry: GridEntry, kind: _Kind) -> str:
     note = rf"\textsuperscript{{{entry.note}}}" if entry.note else ""
     if not entry.number:
         text = escape(entry.text or MISSING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.report.layouts.grid import BEST, SECOND, Entry, Grid, Line, for_people
+from harness.report.layouts.grid import BEST, SECOND, Grid, GridEntry, Line, for_people
 
 
 def escape(text: str) -> str:
@@ -38,7 +38,7 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _entry(entry: Entry) -> str:
+def _entry(entry: GridEntry) -> str:
     text = entry.printed if entry.number else escape(entry.printed)
     text = {BEST: f"**{text}**", SECOND: f"<u>{text}</u>"}.get(entry.mark, text)
     if entry.ends[0]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report.layouts.grid import BEST, SECOND, Entry, Grid, for_people
+from harness.report.layouts.grid import BEST, SECOND, Grid, GridEntry, for_people
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,7 @@ def _first_of_span(level: list[tuple[str, int]]) -> list[str]:
     return [text if place == 0 else "" for text, span in level for place in range(span)]
 
 
-def _entry(entry: Entry) -> Text:
+def _entry(entry: GridEntry) -> Text:
     from rich.text import Text
 
     text = Text(entry.printed, style={BEST: "bold", SECOND: "underline"}.get(entry.mark, ""))

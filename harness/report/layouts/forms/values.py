@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from harness.report.layouts.grid import Entry, Grid
+from harness.report.layouts.grid import Grid, GridEntry
 
 
 def escape(text: str) -> str:
@@ -35,10 +35,10 @@ def write(grid: Grid) -> str:
     return text.getvalue()
 
 
-def _entries(grid: Grid) -> Iterator[Entry]:
+def _entries(grid: Grid) -> Iterator[GridEntry]:
     return (entry for panel in grid.panels for line in panel.lines for entry in line.entries)
 
 
-def _cells(entry: Entry, ends: bool, spread: bool) -> list[str]:
+def _cells(entry: GridEntry, ends: bool, spread: bool) -> list[str]:
     value = entry.number or escape(entry.text)
     return [value, *(entry.ends if ends else ()), *([entry.spread] if spread else [])]
