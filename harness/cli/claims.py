@@ -57,16 +57,16 @@ def _claims(
         read_claims,
         usual_names,
     )
-    from harness.report.layouts.published import FOLDER
+    from harness.report.layouts.published import PUBLISHED_FOLDER
     from harness.report.printed import printed_cells
 
     names = _names(called or [])
-    file = file if file is not None else FOLDER.parent / Path(_FILE).name
+    file = file if file is not None else PUBLISHED_FOLDER.parent / Path(_FILE).name
     printed, claims = printed_cells(), read_claims(file)
     ours, lesser = None, ""
     if runs:
         cells = in_direction(_cells_of(runs, plugin), direction or "")
-        names = {**usual_names(FOLDER), **names}
+        names = {**usual_names(PUBLISHED_FOLDER), **names}
         ours, lesser = as_the_paper_calls_them(cells, names), not_the_papers(cells, names)
     frame = claims_table(claims, printed, ours)
     astray = frame[frame["verdict"] != pd.Series([claim.verdict for claim in claims])]
@@ -96,11 +96,11 @@ def _names(called: Sequence[str]) -> dict[str, str]:
 
 def _cells_of(runs: Sequence[Path], plugin: Sequence[Path] | None) -> pd.DataFrame:
     """The cells of all runs."""
-    from harness.flow import cells_of
+    from harness.flow import cells_of_folder
     from harness.report.printed import frame_of
 
     registry = registry_of(plugin)
-    return frame_of([cell for run in runs for cell in cells_of(run, registry)])
+    return frame_of([cell for run in runs for cell in cells_of_folder(run, registry)])
 
 
 def _print(frame: pd.DataFrame, lesser: str) -> None:
