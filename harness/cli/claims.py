@@ -62,7 +62,7 @@ def _claims(
 
     names = _names(called or [])
     file = file if file is not None else PUBLISHED_FOLDER.parent / Path(_FILE).name
-    claims, printed = read_claims(file), printed_cells()
+    printed, claims = printed_cells(), read_claims(file)
     ours, lesser = None, ""
     if runs:
         cells = in_direction(_cells_of(runs, plugin), direction or "")
@@ -116,6 +116,8 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
         shown.pop("why", None)
     told = frame[frame["cells_here"].str.partition(" ")[0] != "0"] if "cells_here" in frame else frame
     table = Table("claim", "sentence", *shown.values(), padding=(0, 1, 1, 1), box=None, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
     for row in told.to_dict("records"):
         cells = [f"{row['id']}\n[dim]{escape(row['place'])}[/]", f"“{escape(row['quote'])}”"]
         table.add_row(*cells, *(escape(str(row[column])) for column in shown))
@@ -126,9 +128,9 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
         screen.print(left, soft_wrap=True)
     if "cells_here" in frame:
         screen.print("A verdict on fewer cells than the paper prints is of these cells alone.", soft_wrap=True)
-    for column, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
-        if column in frame:
-            counts = told[column].value_counts()
+    for verdict, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
+        if verdict in frame:
+            counts = told[verdict].value_counts()
             said = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
             screen.print(f"{whose}: {said}.", markup=False, soft_wrap=True)
     if lesser:
