@@ -1,6 +1,6 @@
 """What plugins declare to cite: BibTeX entries of their own, or keys of `references.bib`; read, checked, written.
 
-Of BibTeX that is read which an author writes for one paper: entries with values in braces or quotation marks. Macros
+What is read of BibTeX is what an author writes for one paper: entries with values in braces or quotation marks. Macros
 (``@string``, ``#``) are refused, so that every entry can be copied alone.
 """
 
@@ -28,9 +28,9 @@ SHIPPED = Path(__file__).with_name("references.bib")
 HARNESS = "robustiqa"
 """Key of the harness itself."""
 DECLARE = (
-    'cite = """@article{key, author = {...}, title = {...}, journal = {...}, year = {...}}""", or cite = "" where '
+    'cite = """@article{key, author = {...}, title = {...}, journal = {...}, year = {...}}""", or '
+    'cite = "" where there is no paper'
 )
-DECLARE += "there is no paper"
 """How a plugin says what to cite."""
 
 UNSAID = f"it does not say what to cite. State it on the class: {DECLARE}"
@@ -219,8 +219,9 @@ def references_in(cite: Cite) -> tuple[Reference, ...]:
         elif text.strip():
             known = shipped_references()
             if text not in known:
-                hint = did_you_mean(text, list(known)) if "Did you" in did_you_mean(text, list(known)) else ""
-                raise BibtexError(f"'{text}' is no BibTeX entry and no key of {SHIPPED.name}.{hint} Write {DECLARE}")
+                hint = did_you_mean(text, list(known))
+                near = hint if "Did you mean" in hint else ""  # and not the whole list
+                raise BibtexError(f"'{text}' is no BibTeX entry and no key of {SHIPPED.name}.{near} Write {DECLARE}")
             found.append(known[text])
     return tuple(found)
 
