@@ -199,17 +199,16 @@ def _report(result: RunResult, forms: PrintForms | None = None) -> None:
 
 
 def _lay_out(result: RunResult) -> None:
-    """Write the suite's layouts; one that lacks what is still to be run waits for the end."""
+    """Write the suite's layouts; those that lack what is still to be run wait for the end.
+
+    Raises:
+        UserError: Of a finished run, the layouts that cannot be filled; the others are written.
+    """
     folder, specs = result.folder.report / layouts.SUITE_FOLDER, result.plan.suite.layouts
-    kept = []
-    try:
-        grids = layouts.lay_out_run(specs, result.data, str(result.folder.path), registered(result.registry))
-        kept = layouts.write_grids(grids, folder)
-    except UserError:
-        if result.finished:
-            raise
-    finally:
-        layouts.clear_others(kept, folder)
+    grids, errors = layouts.lay_out_run(specs, result.data, str(result.folder.path), registered(result.registry))
+    layouts.clear_others(layouts.write_grids(grids, folder), folder)
+    if errors and result.finished:
+        raise UserError("\n".join(str(error) for error in errors))
 
 
 def registered(registry: Registry) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.files import write_whole
 from harness.report.data import RunData
 from harness.report.layouts.arrange import arrange, check_names, known_names
@@ -27,22 +28,24 @@ def statistics_of(specs: Sequence[LayoutSpec]) -> list[str] | None:
 
 def lay_out_run(
     specs: Sequence[LayoutSpec], data: RunData, run: str, names: Mapping[str, Collection[str]]
-) -> list[Grid]:
-    """The layouts of a suite over its own run.
+) -> tuple[list[Grid], list[UserError]]:
+    """The layouts of a suite over its own run, and why others cannot be filled from it.
 
     Args:
         specs: The layouts.
         data: The run.
         run: Its folder.
         names: Dimension -> registered names, for names of layouts that the run has not.
-
-    Raises:
-        UserError: A layout cannot be filled from the run; see `arrange` and `check_names`.
     """
     cells = cells_of(data, run, statistics_of(specs)) if specs else []
+    grids, errors = list[Grid](), list[UserError]()
     for spec in specs:
-        check_names(spec, cells, known_names(names))
-    return [arrange(spec, cells) for spec in specs]
+        try:
+            check_names(spec, cells, known_names(names))
+            grids.append(arrange(spec, cells))
+        except UserError as error:
+            errors.append(error)
+    return grids, errors
 
 
 def write_grids(grids: Sequence[Grid], folder: Path, forms: Collection[str] = tuple(FORMS)) -> list[Path]:

@@ -90,7 +90,9 @@ def places_of(spec: LayoutSpec, blocks: Sequence[LayoutBlock], cells: Sequence[C
 def _all_there(spec: LayoutSpec, name: str, context: Mapping[str, str], cells: Sequence[Cell]) -> tuple[str, ...]:
     there = tuple(dict.fromkeys(cell.at[name] for cell in cells if name in cell.at and may_stand(cell, context)))
     if not there:
-        raise spec.error(f"'*' stands for nothing: there is no {name} in the run.", *spec.values_of(name)[EVERY])
+        where = ", ".join(f"{other} {value}" for other, value in context.items())
+        told = f"'*' stands for nothing: the run has no {name}{f' of {where}' if where else ''}."
+        raise spec.error(told, *spec.values_of(name)[EVERY])
     return there
 
 

@@ -7,6 +7,7 @@ from harness.plugins.weights.locate import read_manifest, trained_on, zoo
 from harness.report.data import Failure
 from harness.report.layouts import cells_of
 from harness.report.layouts.cells import tables_of
+from harness.report.layouts.files import lay_out_run
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,15 @@ def test_a_table_of_ones_own_brings_its_statistics(small, monkeypatch):
     monkeypatch.setattr("harness.report.layouts.cells.tables_of", lambda *_: [own])
     fps = {cell.at["metric"]: (cell.value, cell.state, cell.why) for cell in cells_of(small, "run", ["fps"])}
     assert fps["psnr"] == (15.0, "ok", "") and fps["ssim"][1:] == ("missing", "has no value here")
+
+
+def test_a_layout_that_cannot_be_filled_does_not_take_the_others_along(small, layout):
+    text = "{{name: {0}, rows: {{metric: '*'}}, columns: {{statistic: [forwards]}}, where: {{attack: fgsm, dataset: {1}}}}}"
+    specs = [layout(text.format(*one)) for one in (("good", "mini"), ("bad", "kadid10k"))]
+    small = dataclasses.replace(small, records=small.records[small.records["metric"] == "psnr"])
+    grids, errors = lay_out_run(specs, small, "run", {"dataset": ["kadid10k"]})
+    assert [grid.name for grid in grids] == ["good"] and grids[0].panels[0].lines[0].labels == ("psnr",)
+    assert "the run has no metric of attack fgsm, dataset kadid10k" in str(errors[0])
 
 
 def test_what_shipped_weights_were_trained_on():
