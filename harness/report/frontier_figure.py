@@ -14,6 +14,7 @@ from harness.engine.drawing import (
     INK,
     MARKERS,
     PALETTE,
+    legend_below,
     lines_within,
     new_figure,
     plain_axes,
@@ -53,12 +54,20 @@ def draw_frontier(table: Table, wide: float | None = None) -> Figure:
             axes.set_visible(False)
             continue
         _panel(axes, frame[frame["metric"] == metrics[place]])
+        if not wide:
+            axes.legend(fontsize=7, frameon=False, loc="best")
         axes.set_title(metrics[place], fontsize=10)
     proxy = " (proxy labels)" if "proxy" in table.title else ""
     title = f"{table.dataset}: clean accuracy against robustness\n{attack} at {budget}; bars are 95 % intervals"
     title_above(figure, title)
-    figure.supxlabel(f"clean SROCC{proxy}  (right is better)", fontsize=9)
+    right = f"clean SROCC{proxy}  (right is better)"
     up = "robust pair accuracy, both images attacked  (up is better)"
+    if wide:  # under all panels, where one name of the axis for all of them would be
+        legend_below(figure, points=7)
+        for axes in grid[-1]:
+            axes.set_xlabel(right, fontsize=8)
+    else:
+        figure.supxlabel(right, fontsize=9)
     figure.supylabel(lines_within(up, figure.get_size_inches()[1] - 1, 9), fontsize=9)
     return figure
 
@@ -108,7 +117,6 @@ def _panel(axes: Axes, frame: pd.DataFrame) -> None:
             label=str(name),
         )
     plain_axes(axes)
-    axes.legend(fontsize=7, frameon=False, loc="best")
 
 
 def _points(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str) -> None:

@@ -41,7 +41,7 @@ PAPER_CHECKS = 9
 """Both images alone and beside the chosen four, and each of the other seven features as a fifth."""
 PAPER_SIZE = (1920, 1080)
 _SMALL, _LABEL = 7, 8
-_LARGEST = 420.0
+_LARGEST = 260.0
 """Area of the largest marker, in square points."""
 _LEAST_AREA = 14.0
 
@@ -92,7 +92,9 @@ def draw_figure3(frame: pd.DataFrame) -> Figure:
         colour, cycle = PALETTE[place % len(PALETTE)], place // len(PALETTE)
         marker = MARKERS[(place + cycle) % len(MARKERS)]
         face = colour if row["parameters"] else "none"
-        axes.errorbar(row["fps"], row["plcc"], **ends[place], fmt="none", ecolor=colour, alpha=0.45, linewidth=0.8)
+        axes.errorbar(
+            row["fps"], row["plcc"], **ends[place], fmt="none", ecolor=INK, alpha=0.55, elinewidth=0.7, zorder=4
+        )
         axes.scatter(row["fps"], row["plcc"], area, c=face, edgecolors=colour, marker=marker, alpha=0.85, zorder=3)
         told = f"{row['metric']} ({_millions(row['parameters'])})"
         axes.plot([], [], linestyle="", marker=marker, color=colour, markerfacecolor=face, markersize=5, label=told)
@@ -332,6 +334,7 @@ def _plain_ticks(axes: Axes) -> None:
 
     plain_axes(axes, _SMALL)
     if axes.get_xscale() == "log":
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -46,7 +46,7 @@ def test_figure_3_takes_clean_plcc_of_undefended_metrics():
     found = figure3_frame(speeds().drop(columns="plcc"), agreement)
     assert found[["metric", "plcc", "fps"]].to_numpy().tolist() == [["psnr", 0.62, 100.0]]
     assert draw_figure3(found).axes[0].get_ylabel() == "PLCC with proxy"
-    with pytest.raises(UserError, match="birqa, topiq"):
+    with pytest.raises(UserError, match="birqa and topiq"):
         figure3_frame(speeds()[1:], agreement)
     with pytest.raises(UserError, match="one data set"):
         figure3_frame(speeds(), pd.concat([agreement, agreement.assign(dataset="live")]))
