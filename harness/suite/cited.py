@@ -28,7 +28,7 @@ from harness.suite.verdict_cells import MAY_BE_ADDED, added_plugins
 from harness.wording import NO_DEFENSE, joined, quoted, trained_name
 
 Form = Literal["bibtex", "text"]
-PAPER = "gushchin_birqa"
+PROTOCOL_PAPER = "gushchin_birqa"
 """Key of the paper whose protocol is reimplemented."""
 TRAINING = "training of "
 _WIDTH = 100
@@ -94,7 +94,7 @@ def cited(
     """
     suite, finder, book = _suite_in(file), _Finder(file, registry, weights), _Book(registry)
     book.add(_harness(versions or [library_version(HARNESS)]), "robustiqa itself")
-    book.add(shipped_references()[PAPER], "the protocol that robustiqa reimplements")
+    book.add(shipped_references()[PROTOCOL_PAPER], "the protocol that robustiqa reimplements")
     for used in finder.of_suite(suite):
         book.note(used)
     return book.closed(f"{'suite' if weights is None else 'run'} {suite.name}", finder.unknown)
