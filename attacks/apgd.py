@@ -35,6 +35,7 @@ class APGD(Attack):
         rho: Share of steps that must raise J for the step size to stay.
     """
 
+    cite = "croce2020reliable"
     version: ClassVar[int] = 2
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
 

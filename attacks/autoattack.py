@@ -36,6 +36,7 @@ class AutoAttack(Attack):
         p_init: Share of an image's pixels that Square's first squares cover.
     """
 
+    cite = ("croce2020reliable", "andriushchenko2020square")
     version: ClassVar[int] = 2
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
 

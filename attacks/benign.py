@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -24,6 +23,20 @@ _OF: Mapping[str, str] = {
     "window": "denoise",
 }
 """Parameter -> the transform that it belongs to."""
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    transform: tuple(name for name, of in _OF.items() if of == transform) for transform in dict.fromkeys(_OF.values())
+}
+"""Transform -> its parameters, which have to be given: at their neutral values it changes nothing."""
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "gamma": (0.1, 10.0),
+    "contrast": (0.0, 10.0),
+    "sigma": (0.1, 50.0),
+    "amount": (0.0, 10.0),
+    "window": (3, 31),
+}
+"""Lowest and highest value: beyond, nothing of a picture is left, or memory is not enough."""
+_EXAMPLES: Mapping[str, Any] = {"gamma": 0.9, "contrast": 1.1, "sigma": 1.0, "amount": 0.5, "window": 3}
+_VALUES_AT_ONCE = 1 << 24
 _REACH = 3.0
 """Where the Gaussian of unsharp masking ends, in standard deviations."""
 
@@ -49,12 +62,14 @@ class Benign(Attack):
             8-bit rounding, which changes nothing in an image read from an 8-bit file; "gamma": x to the power `gamma`;
             "contrast": distances from the image's mean times `contrast`; "unsharp": `amount` times what a Gaussian of
             `sigma` takes away is added (unsharp masking); "denoise": median of each channel. All are clipped to [0, 1].
-        gamma: Exponent, above 0; below 1 brightens.
-        contrast: Factor about the mean over all pixels and channels, at least 0; above 1 is more contrast.
-        sigma: Standard deviation of the Gaussian in pixels, above 0; the edge is repeated.
-        amount: How much of the detail is added, at least 0.
-        window: Side of the median's square in pixels, odd; the edge is repeated.
+        gamma: Exponent, 0.1 to 10 and not 1; below 1 brightens.
+        contrast: Factor about the mean over all pixels and channels, 0 to 10 and not 1; above 1 is more contrast.
+        sigma: Standard deviation of the Gaussian in pixels, 0.1 to 50; the edge is repeated.
+        amount: How much of the detail is added, above 0 and up to 10.
+        window: Side of the median's square in pixels, odd, 3 to 31; the edge is repeated.
     """
+
+    cite = "robustiqa"
 
     control = True
     bounded = False
@@ -72,16 +87,19 @@ class Benign(Attack):
     def __post_init__(self) -> None:
         for name, transform in _OF.items():
             value = getattr(self, name)
-            if value != self.neutral[name] and transform != self.transform:
-                raise ValueError(f"{name} belongs to the transform {transform}, and this is {self.transform}")
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} should be a finite number from 0, got {value}")
-        if self.gamma == 0:
-            raise ValueError("gamma should be above 0")
-        if self.transform == "unsharp" and self.sigma == 0:
-            raise ValueError("unsharp needs a sigma above 0")
+            if transform != self.transform and value != self.neutral[name]:
+                raise ValueError(
+                    f"{name} belongs to the transform {transform}, and this is {self.transform}. Write "
+                    f"'transform: {transform}', or take {name} out"
+                )
+        for name in _NEEDED.get(self.transform, ()):
+            value, (low, high), example = getattr(self, name), _RANGES[name], f"Write '{name}: {_EXAMPLES[name]}', say"
+            if value == self.neutral[name]:
+                raise ValueError(f"{name} {value} changes nothing. {example}")
+            if not low <= value <= high:
+                raise ValueError(f"{name} should be from {low:g} to {high:g}, got {value}. {example}")
         if self.window % 2 == 0:
-            raise ValueError(f"window should be odd, got {self.window}")
+            raise ValueError(f"window should be odd, got {self.window}. Write 'window: {max(3, self.window - 1)}', say")
 
     def perturb(self, objective: Objective, images: Tensor, budget: Budget, rng: SampleRng) -> Tensor:
         """The changed images."""
@@ -146,4 +164,6 @@ def _medians(images: Tensor, window: int) -> Tensor:
     """The median of the square around each pixel, channel by channel; edges repeated."""
     wide = F.pad(images, (window // 2,) * 4, mode="replicate")
     squares = wide.unfold(2, window, 1).unfold(3, window, 1)
-    return squares.flatten(4).median(-1).values
+    # Row by row as far as that is needed: every square at once would be a copy of the images for each of its pixels.
+    rows = max(1, _VALUES_AT_ONCE // (images[:, :, 0].numel() * window**2))
+    return torch.cat([part.flatten(4).median(-1).values for part in squares.split(rows, 2)], 2)

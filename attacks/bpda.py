@@ -23,6 +23,8 @@ class BPDA(Attack):
         step_size: Length of a step in [0, 1] image units.
     """
 
+    cite = ("athalye2018obfuscated", "madry2018towards")
+
     steps: int = 10
     step_size: float = 2 / 255
 

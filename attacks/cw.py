@@ -34,6 +34,7 @@ class CW(Attack):
             of the ball nearest to the reference, which is evaluated too); where the gradient there is 0, at random.
     """
 
+    cite = "carlini2017towards"
     version: ClassVar[int] = 2
     neutral: ClassVar[Mapping[str, Any]] = {"start": "zero"}
 

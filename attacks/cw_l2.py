@@ -31,6 +31,7 @@ class CWL2(Attack):
         rate: Adam's first step size, as a share of the root mean square change at the radius; it falls to 0 linearly.
     """
 
+    cite = "carlini2017towards"
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
 
     searches: int = 5

@@ -38,6 +38,7 @@ class FACPA(Attack):
         crop: Side in pixels of the random window perturbed per image in training; images that are smaller, as a whole.
     """
 
+    cite = "shumitskaya2023facpa"
     fits: ClassVar[bool] = True
 
     width: int = 64

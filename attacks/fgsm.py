@@ -14,6 +14,8 @@ from harness.contracts import Attack, Budget, Objective, SampleRng, register
 class FGSM(Attack):
     """Fast gradient sign method (Goodfellow et al. 2015, eq. 2 of section 4): x + eps sign(dJ/dx), no random start."""
 
+    cite = "goodfellow2015explaining"
+
     def uses_best(self) -> bool:
         """Never: there is one step."""
         return False

@@ -18,6 +18,8 @@ class Noise(Attack):
     The amount is eps in Linf, and eps over the square root of the number of values in L2: a change as long as allowed.
     """
 
+    cite = "robustiqa"
+
     control = True
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
 

@@ -36,6 +36,8 @@ class Parsimonious(Attack):
         group: Blocks searched together, drawn at random.
     """
 
+    cite = "moon2019parsimonious"
+
     needs_gradient = False
     queries: int = 10_000
     block: int | None = None

@@ -44,6 +44,7 @@ class PGD(Attack):
         l2_step: Length of a step in L2, as a share of the radius: .25 is in proportion 2/255 of 8/255.
     """
 
+    cite = "madry2018towards"
     version: ClassVar[int] = 2
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
     neutral: ClassVar[Mapping[str, Any]] = {"restarts": 1, "momentum": 0.0, "l2_step": 0.25}
@@ -55,6 +56,11 @@ class PGD(Attack):
     restarts: int = 1
     momentum: float = 0.0
     l2_step: float = 0.25
+
+    @classmethod
+    def cited(cls, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """With momentum, MI-FGSM's paper too."""
+        return ("madry2018towards", "dong2018boosting") if parameters["momentum"] else ("madry2018towards",)
 
     def __post_init__(self) -> None:
         check_steps(self.step_size, steps=self.steps, restarts=self.restarts)

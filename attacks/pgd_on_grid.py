@@ -28,6 +28,8 @@ class PGDOnGrid(Attack):
         step_size: Length of a step in [0, 1] image units, rounded to whole grey levels, at least one.
     """
 
+    cite = "madry2018towards"
+
     steps: int = 10
     step_size: float = 2 / 255
 

@@ -34,6 +34,8 @@ class PGDTraced(Attack):
         looks: Iterates that are looked at, evenly spread; each costs four evaluations.
     """
 
+    cite = "madry2018towards"
+
     steps: int = 10
     step_size: float = 2 / 255
     looks: int = 5

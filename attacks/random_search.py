@@ -23,6 +23,8 @@ class RandomSearch(Attack):
         block: Side in pixels of the squares that share a value per channel; 1 draws every pixel by itself.
     """
 
+    cite = "robustiqa"
+
     needs_gradient = False
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
     queries: int = 10_000

@@ -20,6 +20,8 @@ class Restore(Attack):
     the image moves along the line to the reference. Upwards the best image of a ball is at least this one.
     """
 
+    cite = "robustiqa"
+
     control = True
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
 

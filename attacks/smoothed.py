@@ -26,6 +26,8 @@ class Smoothed(Attack):
         sigma: Standard deviation of the noise as a share of the budget's radius.
     """
 
+    cite = "madry2018towards"
+
     steps: int = 10
     step_size: float = 2 / 255
     copies: int = 8

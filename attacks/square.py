@@ -37,6 +37,8 @@ class Square(Attack):
             AutoAttack .8, which lowers quality further within a few hundred queries.
     """
 
+    cite = "andriushchenko2020square"
+
     needs_gradient = False
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2"})
     queries: int = 10_000

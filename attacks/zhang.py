@@ -33,6 +33,7 @@ class Zhang(Attack):
             from the reference.
     """
 
+    cite = "zhang2022perceptual"
     version: ClassVar[int] = 2
     neutral: ClassVar[Mapping[str, Any]] = {"start": "zero"}
 

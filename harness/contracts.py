@@ -8,7 +8,8 @@ Conventions that hold everywhere:
 * *Quality* is always higher-is-better; the engine negates the score of a metric that says otherwise.
 
 A plugin is one file: a subclass of `Metric`, `Attack`, `Purifier`, `Dataset` or `Recipe` under `@register("name")`.
-Its parameters (keyword-only ``__init__`` arguments, or the dataclass fields) are its YAML parameters.
+Its parameters (keyword-only ``__init__`` arguments, or the dataclass fields) are its YAML parameters, and its class
+attribute `cite` is its paper.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from harness.rng import SampleRng
 __all__ = [
     "Attack",
     "Budget",
+    "Citable",
     "ContradictionError",
     "DataError",
     "Dataset",
@@ -158,7 +160,21 @@ class Panel:
     """Ends of the colour scale or of the axis; by default the values'."""
 
 
-class Metric(nn.Module):
+class Citable:
+    """What every plugin says of where it comes from; no part of identity."""
+
+    cite: ClassVar[str | tuple[str, ...] | None] = None
+    """What to cite for it, one or several: BibTeX entries, or keys of harness/plugins/references.bib.
+
+    Empty where there is no paper. None: it does not say, and the conformance kit asks for it."""
+
+    @classmethod
+    def cited(cls, parameters: Mapping[str, Any]) -> str | tuple[str, ...] | None:
+        """What to cite for it with these parameters, all of them spelled out; by default `cite`, whatever they are."""
+        return cls.cite
+
+
+class Metric(Citable, nn.Module):
     """A full-reference image-quality metric.
 
     Subclasses have a keyword-only annotated ``__init__`` (its arguments are the YAML parameters), no global state and
@@ -248,7 +264,7 @@ class Metric(nn.Module):
 
 
 @dataclass(frozen=True)
-class Purifier:
+class Purifier(Citable):
     """A transform put before a metric as a defense. Fields are the parameters.
 
     One draw is made per sample and shared by the reference and every patch of that sample.
@@ -399,7 +415,7 @@ class QueryLimit(Exception):  # noqa: N818 (a signal the engine expects, not an 
 
 
 @dataclass(frozen=True)
-class Attack:
+class Attack(Citable):
     """An attack, or a control. Fields are the parameters.
 
     The engine calls `fit` once per (source, sign), then `perturb`; it alone projects, re-scores and keeps the better.
@@ -486,7 +502,7 @@ class Entry:
     Intervals leave out and resample whole units. Empty: the reference is one itself."""
 
 
-class Dataset:
+class Dataset(Citable):
     """A data set in its official layout. Its keyword-only annotated ``__init__`` gives the YAML parameters.
 
     >>> class Greys(Dataset):
@@ -602,7 +618,7 @@ class TrainingBatch(dict[str, Tensor]):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Citable):
     """How a metric is trained. Fields are the parameters; the trainer owns steps, inner attack, resume and logs.
 
     >>> @dataclass(frozen=True)

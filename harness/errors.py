@@ -17,7 +17,7 @@ class DataError(UserError):
     """A data set or an image cannot be used as it is."""
 
 
-def network_reason(error: OSError) -> str:
+def network_reason(error: Exception) -> str:
     """Why a download failed, in few words: the server's answer, or the innermost reason."""
     response = getattr(error, "response", None)
     if response is not None:

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.errors import UserError
+
 RUNS = Path("results/runs")
 """Where run folders are kept, each under the name of its suite."""
 RESULT_FOLDERS = ("records", "facts", "fits", "probes", "examples", "failures", "provenance", "pixels")
@@ -23,17 +25,44 @@ _WITHOUT_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def cache_dir() -> Path:
-    """Folder of what can be made again: ``ROBUSTIQA_CACHE_DIR``, else ``$XDG_CACHE_HOME/robustiqa``, else in home."""
+    """Folder of what can be made again: ``ROBUSTIQA_CACHE_DIR``, else ``$XDG_CACHE_HOME/robustiqa``, else in home.
+
+    Raises:
+        UserError: It begins with a ~name that is nobody here.
+    """
     if chosen := os.environ.get("ROBUSTIQA_CACHE_DIR"):
-        return Path(chosen).expanduser()
+        return expanded(chosen, "ROBUSTIQA_CACHE_DIR")
     if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg).expanduser() / "robustiqa"
-    return Path("~/.cache/robustiqa").expanduser()
+        return expanded(xdg, "XDG_CACHE_HOME") / "robustiqa"
+    return expanded("~/.cache/robustiqa", "the cache")
 
 
 def data_dir() -> Path:
-    """Folder that holds data sets in their official layouts: ``ROBUSTIQA_DATA_DIR``, else ``~/data``."""
-    return Path(os.environ.get("ROBUSTIQA_DATA_DIR") or "~/data").expanduser()
+    """Folder that holds data sets in their official layouts: ``ROBUSTIQA_DATA_DIR``, else ``~/data``.
+
+    Raises:
+        UserError: It begins with a ~name that is nobody here.
+    """
+    return expanded(os.environ.get("ROBUSTIQA_DATA_DIR") or "~/data", "ROBUSTIQA_DATA_DIR")
+
+
+def expanded(path: Path | str, what: str) -> Path:
+    """A path with the home folder that ~ or ~name stands for.
+
+    Args:
+        path: As a person wrote it.
+        what: Where, for the message.
+
+    Raises:
+        UserError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        user = Path(path).parts[0]
+        raise UserError(
+            f"{what}: {path} begins with {user}, and no such user has a home folder here. Write the whole path."
+        ) from error
 
 
 def shown(path: Path | str) -> str:

@@ -79,6 +79,7 @@ class DISTS(Metric):
         short_side: Images whose shorter side is longer are resized to it first, as the authors do; 0 never resizes.
     """
 
+    cite = "ding2022dists"
     higher_is_better: ClassVar[bool] = False
     needs_weights: ClassVar[bool] = True
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from harness.contracts import DataError, Metric, Tree, fingerprint, map_tree, register
-from harness.plugins.build import build_metric
+from harness.plugins.build import build_metric, cited_by_metric
 
 __all__ = ["Folds"]
 
@@ -44,10 +44,16 @@ class Folds(Metric):
         references: How many references the table holds.
     """
 
+    cite = ""
     higher_is_better: ClassVar[bool] = True
     needs_weights: ClassVar[bool] = True
     fingerprints: Tensor
     held_out: Tensor
+
+    @classmethod
+    def cited(cls, parameters: Mapping[str, Any]) -> str | tuple[str, ...] | None:
+        """What is to be cited for the members."""
+        return cited_by_metric(parameters["metric"], parameters["parameters"] or {})
 
     def __init__(
         self,

@@ -81,6 +81,7 @@ class LPIPS(Metric):
         network: The trunk.
     """
 
+    cite = "zhang2018unreasonable"
     higher_is_better: ClassVar[bool] = False
     minimum_size: ClassVar[int] = 31
     needs_weights: ClassVar[bool] = True

@@ -29,6 +29,7 @@ class PSNR(Framed):
         crop_border: Pixels left out along every border.
     """
 
+    cite = ""
     higher_is_better: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"channel": "rgb", "luma": "float", "crop_border": 0}
 

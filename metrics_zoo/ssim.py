@@ -30,6 +30,7 @@ class SSIM(Framed):
         crop_border: Pixels left out along every border, before all else.
     """
 
+    cite = "wang2004ssim"
     higher_is_better: ClassVar[bool] = True
     minimum_size: ClassVar[int] = 11
     neutral: ClassVar[Mapping[str, Any]] = {"channel": "y", "luma": "float", "downsample": False, "crop_border": 0}

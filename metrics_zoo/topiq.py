@@ -108,6 +108,7 @@ class TOPIQ(Metric):
     Images are not resized. Below 32 px, the stride of the deepest level, a score would be of padding mostly.
     """
 
+    cite = "chen2024topiq"
     higher_is_better: ClassVar[bool] = True
     minimum_size: ClassVar[int] = 32
     needs_weights: ClassVar[bool] = True

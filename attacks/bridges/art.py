@@ -29,33 +29,44 @@ KNOWN: Mapping[str, KnownAttack] = {
         step=2.0,
         fixed={"parallel_pool_size": 0},
         note="Five restarts of each: some 80,000 evaluations where the class does not flip.",
+        cite="croce2020reliable",
     ),
     "AutoConjugateGradient": KnownAttack(
-        "Auto conjugate gradient (Yamamura et al. 2022)", BOTH, norm=_NORMS, step=2.0, fixed={"loss_type": None}
+        "Auto conjugate gradient (Yamamura et al. 2022)",
+        BOTH,
+        norm=_NORMS,
+        step=2.0,
+        fixed={"loss_type": None},
+        cite="yamamura2022acg",
     ),
     "AutoProjectedGradientDescent": KnownAttack(
-        "APGD (Croce & Hein 2020)", BOTH, norm=_NORMS, step=2.0, fixed={"loss_type": None}
+        "APGD (Croce & Hein 2020)", BOTH, norm=_NORMS, step=2.0, fixed={"loss_type": None}, cite="croce2020reliable"
     ),
-    "BasicIterativeMethod": KnownAttack("Iterated FGSM (Kurakin et al. 2016)", step=0.25),
-    "CarliniL2Method": KnownAttack("C&W in L2 (Carlini & Wagner 2017)", L2, eps=""),
-    "CarliniLInfMethod": KnownAttack("C&W in Linf (Carlini & Wagner 2017)", eps=""),
-    "DeepFool": KnownAttack("DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST),
+    "BasicIterativeMethod": KnownAttack("Iterated FGSM (Kurakin et al. 2016)", step=0.25, cite="kurakin2016physical"),
+    "CarliniL2Method": KnownAttack("C&W in L2 (Carlini & Wagner 2017)", L2, eps="", cite="carlini2017towards"),
+    "CarliniLInfMethod": KnownAttack("C&W in Linf (Carlini & Wagner 2017)", eps="", cite="carlini2017towards"),
+    "DeepFool": KnownAttack(
+        "DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST, cite="moosavidezfooli2016deepfool"
+    ),
     "FastGradientMethod": KnownAttack(
         "FGSM, in L2 along the gradient (Goodfellow et al. 2015)",
         BOTH,
         norm=_NORMS,
         fixed=ONE_STEP,
+        cite="goodfellow2015explaining",
     ),
     "MomentumIterativeMethod": KnownAttack(
-        "Iterated FGSM with momentum (Dong et al. 2018)", BOTH, norm=_NORMS, step=0.25
+        "Iterated FGSM with momentum (Dong et al. 2018)", BOTH, norm=_NORMS, step=0.25, cite="dong2018boosting"
     ),
-    "NewtonFool": KnownAttack("NewtonFool (Jang et al. 2017)", L2, eps=""),
-    "ProjectedGradientDescent": KnownAttack("PGD (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD),
+    "NewtonFool": KnownAttack("NewtonFool (Jang et al. 2017)", L2, eps="", cite="jang2017newtonfool"),
+    "ProjectedGradientDescent": KnownAttack(
+        "PGD (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD, cite="madry2018towards"
+    ),
     "ProjectedGradientDescentNumpy": KnownAttack(
-        "PGD in numpy (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD
+        "PGD in numpy (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD, cite="madry2018towards"
     ),
     "ProjectedGradientDescentPyTorch": KnownAttack(
-        "PGD in torch (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD
+        "PGD in torch (Madry et al. 2018)", BOTH, norm=_NORMS, step=0.25, fixed=_PGD, cite="madry2018towards"
     ),
     "RescalingAutoConjugateGradient": KnownAttack(
         "Rescaling auto conjugate gradient (Yamamura et al. 2024)",
@@ -72,12 +83,14 @@ KNOWN: Mapping[str, KnownAttack] = {
         defaults={"attack": "px"},
         choices={"attack": ("px", "dct"), "order": ("random", "diag")},
         note="epsilon is the length of one step; dct takes square images alone.",
+        cite="guo2019simple",
     ),
     "SquareAttack": KnownAttack(
         "Square (Andriushchenko et al. 2020)",
         norm=_NORMS,
         spend=lambda queries, given: {"max_iter": max(1, (queries - INIT) // 3)},
         note="A step takes 3 evaluations. p_init is lowered on oblong images, where its first square would not fit.",
+        cite="andriushchenko2020square",
     ),
     "ZooAttack": KnownAttack(
         "ZOO: C&W in L2 by finite differences (Chen et al. 2017)",
@@ -86,6 +99,7 @@ KNOWN: Mapping[str, KnownAttack] = {
         spend=lambda queries, given: {"max_iter": max(1, queries // (2 * given["nb_parallel"]))},
         defaults={"use_resize": False, "use_importance": False},
         note="A step takes 2 nb_parallel evaluations.",
+        cite="chen2017zoo",
     ),
 }
 
@@ -182,9 +196,17 @@ class FromART(Foreign):
 class ART(Bridge):
     """Evasion attacks of the Adversarial Robustness Toolbox on a score as a classifier, one sample at a time."""
 
+    cite = "nicolae2018art"
+
     def names(self) -> Sequence[str]:
         """Its classes that a scalar score can serve."""
         return list(KNOWN)
+
+    def cited(self, name: str) -> str | tuple[str, ...]:
+        """The paper of that name, where the bridge knows it."""
+        if name not in KNOWN:
+            raise NoSuchNameError(name)
+        return KNOWN[name].cite
 
     def load(self, name: str) -> type[Attack]:
         """The attack of that class.

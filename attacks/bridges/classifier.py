@@ -61,6 +61,8 @@ class KnownAttack:
     """Further arguments, which are no parameters."""
     note: str = ""
     """What a user must know besides."""
+    cite: str | tuple[str, ...] = ""
+    """Its paper, as `harness.contracts.Citable.cite` has it, beside the library's."""
 
 
 class AsClassifier(nn.Module):
@@ -204,6 +206,7 @@ def attack_class(library: str, name: str, known: KnownAttack, cls: Any, base: ty
         "__module__": __name__,
         "needs_gradient": known.spend is None,
         "norms": known.norms,
+        "cite": known.cite,
         "known": known,
         "library_class": cls,
     }

@@ -23,23 +23,37 @@ TARGETS: Mapping[str, Any] = {"n_target_classes": CLASSES - 1}
 KNOWN: Mapping[str, tuple[str, KnownAttack]] = {
     "apgd-ce": (
         "autopgd_base.APGDAttack",
-        KnownAttack("APGD on cross-entropy (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed={**_APGD, "loss": "ce"}),
+        KnownAttack(
+            "APGD on cross-entropy (Croce & Hein 2020)",
+            BOTH,
+            norm=_NORMS,
+            fixed={**_APGD, "loss": "ce"},
+            cite="croce2020reliable",
+        ),
     ),
     "apgd-dlr": (
         "autopgd_base.APGDAttack",
         KnownAttack(
-            "APGD on the ratio of logits (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed={**_APGD, "loss": "dlr"}
+            "APGD on the ratio of logits (Croce & Hein 2020)",
+            BOTH,
+            norm=_NORMS,
+            fixed={**_APGD, "loss": "dlr"},
+            cite="croce2020reliable",
         ),
     ),
     "apgd-t": (
         "autopgd_base.APGDAttack_targeted",
         KnownAttack(
-            "APGD on the targeted ratio of logits (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed={**_APGD, **TARGETS}
+            "APGD on the targeted ratio of logits (Croce & Hein 2020)",
+            BOTH,
+            norm=_NORMS,
+            fixed={**_APGD, **TARGETS},
+            cite="croce2020reliable",
         ),
     ),
     "fab": (
         "fab_pt.FABAttack_PT",
-        KnownAttack("FAB (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed=TARGETS, note=NEAREST),
+        KnownAttack("FAB (Croce & Hein 2020)", BOTH, norm=_NORMS, fixed=TARGETS, note=NEAREST, cite="croce2020fab"),
     ),
     "fab-t": (
         "fab_pt.FABAttack_PT",
@@ -49,6 +63,7 @@ KNOWN: Mapping[str, tuple[str, KnownAttack]] = {
             norm=_NORMS,
             fixed={**TARGETS, "targeted": True},
             note=NEAREST,
+            cite="croce2020fab",
         ),
     ),
     "square": (
@@ -59,6 +74,7 @@ KNOWN: Mapping[str, tuple[str, KnownAttack]] = {
             norm=_NORMS,
             spend=lambda queries, given: {"n_queries": queries},
             choices={"loss": ("margin", "ce")},
+            cite="andriushchenko2020square",
         ),
     ),
     "standard": (
@@ -69,6 +85,7 @@ KNOWN: Mapping[str, tuple[str, KnownAttack]] = {
             norm=_NORMS,
             fixed={"version": "standard"},
             note="Its Square takes 5,000 evaluations. A sample whose class flips skips the members that are left.",
+            cite=("croce2020reliable", "croce2020fab", "andriushchenko2020square"),
         ),
     ),
 }
@@ -95,9 +112,17 @@ class FromPyautoattack(Foreign):
 class PyAutoAttack(Bridge):
     """AutoAttack in its authors' code on a score as a classifier, one sample at a time."""
 
+    cite = "croce2020reliable"
+
     def names(self) -> Sequence[str]:
         """The members, as the library names them, and the whole."""
         return list(KNOWN)
+
+    def cited(self, name: str) -> str | tuple[str, ...]:
+        """The paper of that name, where the bridge knows it."""
+        if name not in KNOWN:
+            raise NoSuchNameError(name)
+        return KNOWN[name][1].cite
 
     def load(self, name: str) -> type[Attack]:
         """The member of that name.

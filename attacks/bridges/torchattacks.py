@@ -20,46 +20,64 @@ _NORMS: Mapping[Norm, Any] = {"linf": "Linf", "l2": "L2"}
 LOSSES = {"loss": ("ce", "dlr")}
 
 KNOWN: Mapping[str, KnownAttack] = {
-    "APGD": KnownAttack("APGD (Croce & Hein 2020)", BOTH, norm=_NORMS, choices=LOSSES),
-    "APGDT": KnownAttack("APGD on the targeted logit ratio (Croce & Hein 2020)", BOTH, norm=_NORMS),
+    "APGD": KnownAttack("APGD (Croce & Hein 2020)", BOTH, norm=_NORMS, choices=LOSSES, cite="croce2020reliable"),
+    "APGDT": KnownAttack(
+        "APGD on the targeted logit ratio (Croce & Hein 2020)", BOTH, norm=_NORMS, cite="croce2020reliable"
+    ),
     "AutoAttack": KnownAttack(
         "AutoAttack, version standard (Croce & Hein 2020)",
         BOTH,
         norm=_NORMS,
         fixed={"version": "standard"},
         note="Its Square takes 5,000 evaluations. A sample whose class flips skips the members that are left.",
+        cite=("croce2020reliable", "croce2020fab", "andriushchenko2020square"),
     ),
-    "BIM": KnownAttack("Iterated FGSM (Kurakin et al. 2016)"),
-    "CW": KnownAttack("C&W in L2, c given (Carlini & Wagner 2017)", L2, eps="", defaults={"c": 1.0, "kappa": 0.0}),
-    "DeepFool": KnownAttack("DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST),
-    "EOTPGD": KnownAttack("PGD on the mean gradient of several evaluations (Zimmermann 2019)"),
-    "FAB": KnownAttack("FAB (Croce & Hein 2020)", BOTH, norm=_NORMS, note=NEAREST),
-    "FFGSM": KnownAttack("FGSM from a random start (Wong et al. 2020)"),
-    "FGSM": KnownAttack("FGSM (Goodfellow et al. 2015)"),
-    "Jitter": KnownAttack("PGD on scaled logits with noise (Schwinn et al. 2021)", defaults={"scale": 10.0}),
-    "MIFGSM": KnownAttack("Iterated FGSM with momentum (Dong et al. 2018)"),
-    "NIFGSM": KnownAttack("Iterated FGSM with Nesterov momentum (Lin et al. 2020)"),
-    "PGD": KnownAttack("PGD (Madry et al. 2018)"),
-    "PGDL2": KnownAttack("PGD in L2 (Madry et al. 2018)", L2),
+    "BIM": KnownAttack("Iterated FGSM (Kurakin et al. 2016)", cite="kurakin2016physical"),
+    "CW": KnownAttack(
+        "C&W in L2, c given (Carlini & Wagner 2017)",
+        L2,
+        eps="",
+        defaults={"c": 1.0, "kappa": 0.0},
+        cite="carlini2017towards",
+    ),
+    "DeepFool": KnownAttack(
+        "DeepFool (Moosavi-Dezfooli et al. 2016)", L2, eps="", note=NEAREST, cite="moosavidezfooli2016deepfool"
+    ),
+    "EOTPGD": KnownAttack(
+        "PGD on the mean gradient of several evaluations (Zimmermann 2019)", cite="zimmermann2019comment"
+    ),
+    "FAB": KnownAttack("FAB (Croce & Hein 2020)", BOTH, norm=_NORMS, note=NEAREST, cite="croce2020fab"),
+    "FFGSM": KnownAttack("FGSM from a random start (Wong et al. 2020)", cite="wong2020fast"),
+    "FGSM": KnownAttack("FGSM (Goodfellow et al. 2015)", cite="goodfellow2015explaining"),
+    "Jitter": KnownAttack(
+        "PGD on scaled logits with noise (Schwinn et al. 2021)", defaults={"scale": 10.0}, cite="schwinn2021jitter"
+    ),
+    "MIFGSM": KnownAttack("Iterated FGSM with momentum (Dong et al. 2018)", cite="dong2018boosting"),
+    "NIFGSM": KnownAttack("Iterated FGSM with Nesterov momentum (Lin et al. 2020)", cite="lin2020nesterov"),
+    "PGD": KnownAttack("PGD (Madry et al. 2018)", cite="madry2018towards"),
+    "PGDL2": KnownAttack("PGD in L2 (Madry et al. 2018)", L2, cite="madry2018towards"),
     "PGDRS": KnownAttack(
         "PGD on the mean of noisy copies (Cohen et al. 2019)",
         choices={"noise_type": ("guassian", "uniform")},
         note="'guassian' is the library's spelling.",
+        cite="cohen2019certified",
     ),
     "PGDRSL2": KnownAttack(
         "PGD in L2 on the mean of noisy copies (Cohen et al. 2019)",
         L2,
         choices={"noise_type": ("guassian", "uniform")},
         note="'guassian' is the library's spelling.",
+        cite="cohen2019certified",
     ),
-    "PIFGSM": KnownAttack("Patch-wise iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
+    "PIFGSM": KnownAttack("Patch-wise iterated FGSM (Gao et al. 2020)", eps="max_epsilon", cite="gao2020patchwise"),
     "PIFGSMPP": KnownAttack("Patch-wise++ iterated FGSM (Gao et al. 2020)", eps="max_epsilon"),
-    "RFGSM": KnownAttack("FGSM after a random step (Tramèr et al. 2018)"),
-    "SINIFGSM": KnownAttack("Nesterov iterated FGSM on darkened copies (Lin et al. 2020)"),
+    "RFGSM": KnownAttack("FGSM after a random step (Tramèr et al. 2018)", cite="tramer2018ensemble"),
+    "SINIFGSM": KnownAttack("Nesterov iterated FGSM on darkened copies (Lin et al. 2020)", cite="lin2020nesterov"),
     "SPSA": KnownAttack(
         "SPSA (Uesato et al. 2018)",
         spend=lambda queries, given: {"nb_iter": max(1, queries // (2 * given["nb_sample"]))},
         note="Steps follow from queries: one takes 2 nb_sample.",
+        cite="uesato2018spsa",
     ),
     "Square": KnownAttack(
         "Square (Andriushchenko et al. 2020)",
@@ -67,11 +85,12 @@ KNOWN: Mapping[str, KnownAttack] = {
         spend=lambda queries, given: {"n_queries": queries},
         choices={"loss": ("margin", "ce")},
         note="In Linf alone: in L2 it fails on images that are not square.",
+        cite="andriushchenko2020square",
     ),
-    "TPGD": KnownAttack("PGD on the divergence from the clean output (Zhang et al. 2019)"),
+    "TPGD": KnownAttack("PGD on the divergence from the clean output (Zhang et al. 2019)", cite="zhang2019trades"),
     "UPGD": KnownAttack("PGD with momentum and a choice of loss", choices={"loss": ("ce", "margin", "cw", "dlr")}),
-    "VMIFGSM": KnownAttack("Momentum iterated FGSM with tuned variance (Wang & He 2021)"),
-    "VNIFGSM": KnownAttack("Nesterov iterated FGSM with tuned variance (Wang & He 2021)"),
+    "VMIFGSM": KnownAttack("Momentum iterated FGSM with tuned variance (Wang & He 2021)", cite="wang2021variance"),
+    "VNIFGSM": KnownAttack("Nesterov iterated FGSM with tuned variance (Wang & He 2021)", cite="wang2021variance"),
 }
 
 _FEW_PIXELS = "it changes few pixels by any amount (L0), and budgets here are Linf and L2"
@@ -109,9 +128,17 @@ class FromTorchattacks(Foreign):
 class Torchattacks(Bridge):
     """Attacks of torchattacks on a score as a classifier, one sample at a time."""
 
+    cite = "kim2020torchattacks"
+
     def names(self) -> Sequence[str]:
         """Its classes that a scalar score can serve."""
         return list(KNOWN)
+
+    def cited(self, name: str) -> str | tuple[str, ...]:
+        """The paper of that name, where the bridge knows it."""
+        if name not in KNOWN:
+            raise NoSuchNameError(name)
+        return KNOWN[name].cite
 
     def load(self, name: str) -> type[Attack]:
         """The attack of that class.

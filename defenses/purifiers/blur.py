@@ -24,6 +24,7 @@ class Blur(Purifier):
         sigma: Standard deviation in pixels.
     """
 
+    cite = ""
     randomised: ClassVar[bool] = False
 
     sigma: float = 1.0

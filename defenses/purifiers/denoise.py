@@ -26,6 +26,8 @@ class Denoise(DiffusionPurifier):
         apply_to: "both", reference and distorted image alike, or "dist", the distorted image alone.
     """
 
+    cite = "carlini2023free"
+
     t: int = 20
     apply_to: Literal["both", "dist"] = "both"
 

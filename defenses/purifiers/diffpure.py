@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -41,6 +42,7 @@ class DiffPure(DiffusionPurifier):
         apply_to: "both", reference and distorted image alike, or "dist", the distorted image alone.
     """
 
+    cite = "nie2022diffpure"
     gradient: ClassVar[Literal["exact", "surrogate", "both"]] = "both"
 
     t: int = 5
@@ -49,6 +51,12 @@ class DiffPure(DiffusionPurifier):
     resize: Literal["model", "pad"] = "model"
     model: str = GUIDED
     apply_to: Literal["both", "dist"] = "both"
+
+    @classmethod
+    def cited(cls, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """With guided diffusion's model, its paper too; another model is the user's to cite."""
+        own = ("nie2022diffpure",)
+        return (*own, "dhariwal2021diffusion") if parameters["model"] == GUIDED else own
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,6 +30,7 @@ class DiffPureMini(DiffusionPurifier):
         apply_to: "both", reference and distorted image alike, or "dist", the distorted image alone.
     """
 
+    cite = "nie2022diffpure"
     gradient: ClassVar[Literal["exact", "surrogate", "both"]] = "both"
 
     t: int = 5

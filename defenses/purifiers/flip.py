@@ -19,6 +19,8 @@ class Flip(Purifier):
         probability: Chance of a flip on each axis. 1 is the deterministic turn by 180 degrees of other benchmarks.
     """
 
+    cite = ""
+
     probability: float = 0.5
 
     def __post_init__(self) -> None:

@@ -26,6 +26,7 @@ class Jpeg(Purifier):
         quality: Of the file, 1 to 95; 75 is what Guo et al. (2018) took as a defense.
     """
 
+    cite = "dziugaite2016jpg"
     gradient: ClassVar[Literal["exact", "surrogate", "both"]] = "surrogate"
     randomised: ClassVar[bool] = False
 

@@ -22,6 +22,7 @@ class Median(Purifier):
         kernel: Side of the window in pixels, odd.
     """
 
+    cite = "xu2018squeezing"
     randomised: ClassVar[bool] = False
 
     kernel: int = 3

@@ -19,6 +19,8 @@ class GaussianNoise(Purifier):
         sigma: Standard deviation, in units of images in [0, 1].
     """
 
+    cite = ""
+
     sigma: float = 0.05
 
     def __post_init__(self) -> None:

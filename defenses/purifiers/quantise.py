@@ -21,6 +21,7 @@ class Quantise(Purifier):
         bits: Of each channel, 1 to 8.
     """
 
+    cite = "xu2018squeezing"
     gradient: ClassVar[Literal["exact", "surrogate", "both"]] = "surrogate"
     randomised: ClassVar[bool] = False
 

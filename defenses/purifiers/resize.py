@@ -21,6 +21,7 @@ class Resize(Purifier):
         interpolation: "bilinear" or "bicubic", of both ways.
     """
 
+    cite = ""
     randomised: ClassVar[bool] = False
 
     factor: float = 0.5

@@ -28,6 +28,8 @@ class Rotate(Purifier):
         fill: What lies outside the image: "zeros", or "reflect", the image mirrored at its edges.
     """
 
+    cite = ""
+
     degrees: float = 15.0
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     fill: Literal["zeros", "reflect"] = "zeros"

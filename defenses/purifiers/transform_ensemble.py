@@ -26,6 +26,8 @@ class TransformEnsemble(Purifier):
         coarsest: Largest side of the averaged blocks in pixels; sides are uniform from 1 to it.
     """
 
+    cite = "kettunen2019elpips"
+
     shift: int = 4
     colour: float = 0.2
     coarsest: int = 2

@@ -36,6 +36,7 @@ class Anchored(Recipe):
     of labels, and differ in two things: whether the regression is on `all` images or on `anchors`, and the hinge.
     """
 
+    cite = "gushchin_birqa"
     attacks: ClassVar[bool] = True
     band: float = 0.05
     """Width of a band as a share of the range of the train labels; 1 is the whole range."""

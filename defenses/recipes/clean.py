@@ -28,6 +28,8 @@ class Clean(UniformRecipe):
     long as the recipes that attack are, and shows what the longer training alone does.
     """
 
+    cite = "gushchin_birqa"
+
     alpha: float = 0.7
     """Weight of the MSE after the warm start."""
     warm: float = 0.3

@@ -28,6 +28,8 @@ class NormRegularised(UniformRecipe):
     throughout, because both ends of a difference must be scored by the same network; so dropout is off.
     """
 
+    cite = "liu2024norm"
+
     weight: float = 1.0
     """Of the penalty, which is a squared slope: label units per unit of h, squared."""
     h: float = 1.0

@@ -31,6 +31,7 @@ class Penalised(UniformRecipe):
     is 1 - SSIM. D compares with the unattacked image and not with the reference, and no gradient goes through it.
     """
 
+    cite = "chistyakova2024increasing"
     attacks: ClassVar[bool] = True
     penalty: float = 1.0
     """Labels lost at a distance of 1, as a share of their range."""

@@ -22,6 +22,7 @@ class Preference(UniformRecipe):
     and is compared with the share of people who preferred p1.
     """
 
+    cite = "prashnani2018pieapp"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     batch: int = 16
     """Triplets in a batch; the recipe file's ``batch``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class Rank2AFC(Recipe):
     recipe file.
     """
 
+    cite = ("ghazanfari2023rlpips", "chistyakova2024increasing")
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     attacks: ClassVar[bool] = True
     temperature: float = 1.0
@@ -41,6 +42,13 @@ class Rank2AFC(Recipe):
     """The loss is the mean of this one and of that on the same triplets unattacked."""
     batch: int = 16
     """Triplets in a batch; the recipe file's ``batch``."""
+
+    @classmethod
+    def cited(cls, parameters: Mapping[str, Any]) -> str:
+        """BAPPS where every triplet is seen unattacked, too; R-LPIPS where all are attacked, else AT-LPIPS."""
+        if parameters["clean"]:
+            return "zhang2018unreasonable"
+        return "ghazanfari2023rlpips" if parameters["share"] == 1 else "chistyakova2024increasing"
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:

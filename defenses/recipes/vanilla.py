@@ -22,6 +22,7 @@ class Vanilla(UniformRecipe):
     opinion does not change within the budget.
     """
 
+    cite = ("gushchin_birqa", "chistyakova2024increasing")
     attacks: ClassVar[bool] = True
     alpha: float = 0.7
     """Weight of the MSE; the rest is on the PLCC."""

@@ -12,6 +12,8 @@ from harness.datasets.images import read_image
 class FolderPairs(Dataset):
     """PNG pairs with opinions between `worst` and `best`, whichever of the two is the larger number."""
 
+    cite = ""
+
     def __init__(self, *, root: str, worst: float = 1.0, best: float = 5.0) -> None:
         self.root, self.worst, self.best = Path(root).expanduser(), worst, best
 

@@ -9,6 +9,7 @@ from harness.contracts import Metric, Tree, register
 class MAE(Metric):
     """Mean absolute error over all pixels and channels, times a scale."""
 
+    cite = ""  # no paper; robustiqa cite prints what is named here
     higher_is_better = False
 
     def __init__(self, *, scale: float = 255.0) -> None:

@@ -12,6 +12,11 @@ from harness.contracts import Attack, Budget, Objective, SampleRng, register
 class Momentum(Attack):
     """MI-FGSM: the gradient, normalised to mean absolute value 1, is accumulated with a decay."""
 
+    cite = """@inproceedings{dong2018boosting,
+      author = {Dong, Yinpeng and Liao, Fangzhou and Pang, Tianyu and Su, Hang and others},
+      title = {Boosting Adversarial Attacks with Momentum},
+      booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)}, year = {2018}}"""
+
     steps: int = 10
     decay: float = 1.0
 

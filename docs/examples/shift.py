@@ -12,6 +12,8 @@ from harness.contracts import Purifier, SampleRng, Tree, register
 class Shift(Purifier):
     """Rolls the columns by a random number of pixels, reference and distorted image alike."""
 
+    cite = ""
+
     most: int = 4
 
     def draw(self, images: torch.Tensor, rng: SampleRng) -> Tree:

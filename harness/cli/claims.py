@@ -57,16 +57,16 @@ def _claims(
         read_claims,
         usual_names,
     )
-    from harness.report.layouts.published import FOLDER
+    from harness.report.layouts.published import PUBLISHED_FOLDER
     from harness.report.printed import printed_cells
 
     names = _names(called or [])
-    file = file if file is not None else FOLDER.parent / Path(_FILE).name
-    claims, printed = read_claims(file), printed_cells()
+    file = file if file is not None else PUBLISHED_FOLDER.parent / Path(_FILE).name
+    printed, claims = printed_cells(), read_claims(file)
     ours, lesser = None, ""
     if runs:
         cells = in_direction(_cells_of(runs, plugin), direction or "")
-        names = {**usual_names(FOLDER), **names}
+        names = {**usual_names(PUBLISHED_FOLDER), **names}
         ours, lesser = as_the_paper_calls_them(cells, names), not_the_papers(cells, names)
     frame = claims_table(claims, printed, ours)
     astray = frame[frame["verdict"] != pd.Series([claim.verdict for claim in claims])]
@@ -96,11 +96,11 @@ def _names(called: Sequence[str]) -> dict[str, str]:
 
 def _cells_of(runs: Sequence[Path], plugin: Sequence[Path] | None) -> pd.DataFrame:
     """The cells of all runs."""
-    from harness.flow import cells_of
+    from harness.flow import cells_of_folder
     from harness.report.printed import frame_of
 
     registry = registry_of(plugin)
-    return frame_of([cell for run in runs for cell in cells_of(run, registry)])
+    return frame_of([cell for run in runs for cell in cells_of_folder(run, registry)])
 
 
 def _print(frame: pd.DataFrame, lesser: str) -> None:
@@ -116,6 +116,8 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
         shown.pop("why", None)
     told = frame[frame["cells_here"].str.partition(" ")[0] != "0"] if "cells_here" in frame else frame
     table = Table("claim", "sentence", *shown.values(), padding=(0, 1, 1, 1), box=None, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
     for row in told.to_dict("records"):
         cells = [f"{row['id']}\n[dim]{escape(row['place'])}[/]", f"“{escape(row['quote'])}”"]
         table.add_row(*cells, *(escape(str(row[column])) for column in shown))
@@ -126,9 +128,9 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
         screen.print(left, soft_wrap=True)
     if "cells_here" in frame:
         screen.print("A verdict on fewer cells than the paper prints is of these cells alone.", soft_wrap=True)
-    for column, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
-        if column in frame:
-            counts = told[column].value_counts()
+    for verdict, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
+        if verdict in frame:
+            counts = told[verdict].value_counts()
             said = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
             screen.print(f"{whose}: {said}.", markup=False, soft_wrap=True)
     if lesser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import sys
@@ -17,7 +18,7 @@ from harness.cli.bars import progress_bars
 from harness.cli.common import AsJson, PluginFiles, Sets, console, print_json, registry_of
 from harness.errors import UserError
 from harness.files import shown
-from harness.wording import did_you_mean
+from harness.wording import counted, did_you_mean
 
 if TYPE_CHECKING:
     from harness.contracts import Dataset
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from harness.plugins.registry import Registry
     from harness.suite.pixels import Images
 
+_MADE = 24
+"""Items that are made of a set without image files, to see that they can be."""
 _SHOWN = 3
 """How many of several faults are printed; `--json` has all."""
 
@@ -48,19 +51,19 @@ def _list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), collapse_padding=True)
-    for name in ("name", "resolution", "ref. images", "dist. images", "ratings", "labels", "licence", "found", "where"):
+    for name in ("name", "resolution", "ref. images", "dist. images", "ratings", "labels", "licence", "found"):
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(row[key] for key in _COLUMNS))
     screen = console()
     screen.print(table)
-    for row in rows:
-        if row["fault"]:
-            screen.print(f"{row['name']}: {row['fault']}", soft_wrap=True, markup=False)
+    for row in rows:  # below the table, whose cells would break a path
+        if row["fault"] or row["found"] != "own":
+            screen.print(f"{row['name']}: {row['fault'] or row['where']}", soft_wrap=True, markup=False)
     screen.print("How to get one: robustiqa data fetch NAME. Own images: {name: csv, file: mine.csv}", soft_wrap=True)
 
 
-_COLUMNS = ("name", "resolution", "references", "images", "ratings", "labels", "licence", "found", "where")
+_COLUMNS = ("name", "resolution", "references", "images", "ratings", "labels", "licence", "found")
 
 
 def _listed(name: str, registry: Registry) -> dict[str, Any]:
@@ -146,6 +149,8 @@ def _archives(
         if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
             raise UserError(f"data fetch {name}: --sha256 {sha256} is no sha256, which has 64 digits 0-9 and a-f.")
         return [Archive("", url, digest)]
+    if parts and not any(archive.part for archive in known.archives):
+        raise UserError(f"data fetch {name}: --part chooses among archives, and this set has none. Take it out.")
     if not known.archives:
         raise UserError(
             f"data fetch {name}: no address with a known sha256 is published for {known.title}. Visit {known.page}, "
@@ -254,11 +259,15 @@ def _examined(chosen: _Chosen) -> dict[str, Any]:
     found = {name: images.read(name) for name in sorted(images.paths)}
     known = {name: images.ledger[name].last for name in found if name in images.ledger}
     made = entries and not images.paths and chosen.dataset.image_files(entries[0]) is not None
-    looked = look_at(chosen.dataset, () if made else _told(entries, images.label))
+    seen = _some(entries) if made else entries
+    looked = look_at(chosen.dataset, _told(seen, images.label))
     there = {images.paths[name]: seen.last for name, seen in found.items() if seen.last != GONE}
     return {
         "split": images.label,
         "items": len(entries),
+        "made": len(seen) if made else 0,
+        "fingerprint": chosen.dataset.fingerprint(),
+        "notices": list(chosen.dataset.notices()) if made else [],
         "expected": chosen.expected,
         "files": len(found),
         "recorded": len(known),
@@ -270,6 +279,12 @@ def _examined(chosen: _Chosen) -> dict[str, Any]:
         "sizes": dict(looked.sizes),
         "contents": identity("pixels", {"all": [[name, seen.last] for name, seen in found.items()]}) if found else "",
     }
+
+
+def _some(entries: Sequence[Any]) -> Sequence[Any]:
+    """Some of the items of a set that makes its images, the same ones every time and of every kind."""
+    chosen = sorted(entries, key=lambda entry: hashlib.sha256(entry.id.encode()).digest())[:_MADE]
+    return [entry for entry in entries if entry in chosen]
 
 
 def _told(entries: Sequence[Any], label: str) -> Iterable[Any]:
@@ -284,8 +299,13 @@ def _told(entries: Sequence[Any], label: str) -> Iterable[Any]:
 
 def _lines(row: Mapping[str, Any]) -> Iterator[str]:
     """'tid2013 all: 44 files, contents 0123456789abcdef; 44 recorded, 1 changed.' and what else there is to say."""
-    if not row["files"]:
-        yield f"{row['split']}: no image files to read: they are made, or the data set does not say which they are."
+    if row["made"]:
+        yield (
+            f"{row['split']}: no image files: {counted(row['items'], 'item')}, made when they are asked for; "
+            f"fingerprint {row['fingerprint'][:16]}."
+        )
+    elif not row["files"]:
+        yield f"{row['split']}: the data set does not say which files its images are, so none is compared."
     else:
         same = f"{row['recorded']} recorded, {len(row['changed'])} changed" if row["recorded"] else "none recorded"
         missing = f", {len(row['missing'])} missing" if row["missing"] else ""
@@ -296,14 +316,19 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
         return
     told = ", ".join(sizes[:_SHOWN]) + (f" and {len(sizes) - _SHOWN} more sizes" if len(sizes) > _SHOWN else "")
     published = f" of the published {row['expected']}" if whole else ""
-    yield f"  {row['items']} items{published}: {told or 'none readable'}"
+    looked = f"{row['made']} of them made now" if row["made"] else counted(row["items"], "item")
+    yield f"  {looked}{published}: {told or 'none readable'}"
+    yield from (f"  {notice}" for notice in row["notices"])
     if row["unreadable"]:
         yield f"  {len(row['unreadable'])} cannot be used"
     if row["identical"]:
-        yield f"  {len(row['identical'])} items whose images are identical: {', '.join(_few(row['identical']))}"
+        yield (
+            f"  {counted(len(row['identical']), 'item')} whose images are identical: "
+            f"{', '.join(_few(row['identical']))}"
+        )
     if row["duplicates"]:
         groups = [" = ".join(_from_common_folder(group)) for group in row["duplicates"]]
-        yield f"  {len(groups)} groups of files with the same content: {'; '.join(_few(groups))}"
+        yield f"  {counted(len(groups), 'group')} of files with the same content: {'; '.join(_few(groups))}"
 
 
 def _from_common_folder(paths: Sequence[str]) -> Iterator[str]:

@@ -81,10 +81,13 @@ def probe_named(name: str, registry: Registry) -> Iterator[Finding]:
     import torch
 
     from harness.plugins.build import default_metric
+    from harness.plugins.references import UNSAID
     from harness.testing.probes import probe_metric
 
     torch.set_num_threads(1)
     metric = default_metric(name, registry, torch.device("cpu"))
+    if type(metric).cite is None:
+        yield Finding("reference", "note", UNSAID)
     found = probe_metric(metric, name)
     for fault in found["faults"]:
         yield Finding(fault["rule"], "problem", f"{fault['seen']}. Cure: {fault['cure']}.")
@@ -156,18 +159,23 @@ def _collisions() -> Iterator[Finding]:
 def _plugins(registry: Registry) -> Iterator[Finding]:
     for message in registry.refused:
         yield Finding("installed plugin", "problem", message)
+    from harness.plugins.references import UNSAID, plugin_references
     from harness.plugins.registry import NO_PLUGINS
 
     off = " (installed plugins are switched off)" if os.environ.get(NO_PLUGINS) == "1" else ""
     for kind in ("metrics", "attacks", "purifiers", "datasets", "recipes"):
-        bad = []
+        bad, silent = [], []
         for name in registry.names(kind):
             try:
-                registry.get(kind, name)
+                plugin = registry.get(kind, name)
+                if plugin_references(kind, plugin, {}) is None:
+                    silent.append(name)
             except UserError as error:
                 bad.append(str(error))
         known = f"{len(registry.names(kind))} registered{off}"
         yield Finding(kind, "problem" if bad else "ok", "; ".join(bad) or known)
+        if silent:
+            yield Finding(f"references of {kind}", "note", f"{', '.join(silent)}: {UNSAID}")
 
 
 def _weights() -> Iterator[Finding]:

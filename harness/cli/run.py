@@ -82,7 +82,7 @@ def _run(
     check_device(device)
     screen = console()
     keep_freed_memory()
-    options = Options(out, executor.value if executor else None, workers, device, _shard(shard), probes)
+    options = Options(out, executor.value if executor else None, workers, device, shard_named(shard), probes)
     with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:
@@ -104,11 +104,11 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     Nothing heavy is imported for this. Wherever it is not certain, the answer is no and everything is looked at.
     """
     from harness.engine.stamp import recall
-    from harness.files import RUNS, TERMINAL
+    from harness.files import RUNS, TERMINAL, expanded
 
     if not suite.is_file():  # a pipe can be read once
         return False
-    folder = (out or RUNS / _name_in(suite)).expanduser()
+    folder = expanded(out or RUNS / _name_in(suite), "--out")
     name = recall(folder, call)
     if name is None:
         return False
@@ -129,7 +129,12 @@ def _name_in(suite: Path) -> str:
     return found[1] if found else ""
 
 
-def _shard(text: str | None) -> tuple[int, int]:
+def shard_named(text: str | None) -> tuple[int, int]:
+    """(i, n) of 'I/N'; all of it where nothing is given.
+
+    Raises:
+        UserError: It is no such text.
+    """
     if text is None:
         return 0, 1
     index, _, count = text.partition("/")

@@ -49,7 +49,7 @@ def _show(
         known = [n for kind in KINDS for n in registry.names(kind)]
         known += [bridge.prefix + name[len(name.partition(":")[0]) :] for bridge in bridges]
         raise PluginError(f"nothing is registered as '{name}'.{did_you_mean(name, known)}")
-    pages = [_page(kind, registry.get(kind, name)) for kind in kinds]
+    pages = [_page(kind, registry.get(kind, name)) | _citation(kind, name, registry) for kind in kinds]
     if as_json:
         print_json(pages)
         return
@@ -68,6 +68,7 @@ def _show(
         screen.print(table if page["parameters"] else "no parameters")
         for key, value in page["properties"].items():
             screen.print(f"{key}: {escape(str(value))}")
+        screen.print("\ncite: " + escape("\n".join(page["cite"]) or page["uncited"]), soft_wrap=True)
 
 
 def _show_trained(name: str, weights: Sequence[str], as_json: bool) -> None:
@@ -102,6 +103,18 @@ def _show_bridges(bridges: Sequence[BridgeSource], registry: Registry, as_json: 
         screen.print(f"[bold]{page['name']}[/] ({page['kind']}) from {page['from']}\n", markup=True)
         for line in page["names"] or [page["problem"]]:
             screen.print(line, markup=False)
+
+
+def _citation(kind: Kind, name: str, registry: Registry) -> dict[str, Any]:
+    """What to cite for a plugin with its defaults, or why there is nothing; its library's paper comes last."""
+    from harness.plugins.references import UNSAID, declared
+
+    found = declared(registry, kind, name, {})
+    entries = dict.fromkeys(one.text() for one in (*(found.own or ()), *(found.library or ())))
+    return {
+        "cite": list(entries),
+        "uncited": "" if entries else UNSAID if found.own is None else "nothing; it says that there is no paper",
+    }
 
 
 _PROPERTIES = (

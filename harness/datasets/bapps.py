@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
 from harness.datasets.images import Pixels, read_pixels, to_tensor
-from harness.datasets.layout import OfficialLayout
+from harness.datasets.layout import RESTORE, OfficialLayout
 from harness.files import shown
 
 Subset = Literal["traditional", "cnn", "superres", "deblur", "color", "frameinterp", "mix"]
@@ -37,6 +37,7 @@ class BAPPS(Dataset):
     is a reference of its own; from which photographs patches were cut is not published.
     """
 
+    cite = "zhang2018unreasonable"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = tuple(_SUBSETS)
@@ -154,7 +155,7 @@ class BAPPS(Dataset):
 
     def _patch(self, path: Path) -> Pixels:
         """A patch at the size that was asked for."""
-        stored = read_pixels(path)
+        stored = read_pixels(path, missing=RESTORE)
         height, width = stored.shape[:2]
         if (height, width) == (self._size, self._size):
             return stored

@@ -29,6 +29,7 @@ class CSIQ(RatedPairs):
     nominal scale, whatever the split.
     """
 
+    cite = "larson2010mad"
     version: ClassVar[int] = 1
     folders: ClassVar[tuple[tuple[str, ...], ...]] = (("src_imgs",), *(("dst_imgs", name) for name in FOLDERS))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,8 @@ from torch import Tensor
 from harness.contracts import DataError, Dataset, Entry, Split, register
 from harness.datasets.images import image_size, read_image
 from harness.datasets.splits import UNSPLIT, ReferenceSplits
-from harness.datasets.table_file import TableRow, read_table
-from harness.files import shown
+from harness.datasets.table_file import TableRow, read_table, shortened
+from harness.files import expanded, shown
 
 _PAIR, _TRIPLET = ("ref", "dist"), ("ref", "p0", "p1")
 _OF_PAIRS = ("opinion", "level")
@@ -24,6 +25,9 @@ _KNOWN = frozenset({*_PAIR, *_TRIPLET, "judge", *_OF_PAIRS, *_OF_BOTH})
 _OPINIONS = frozenset({"mos", "dmos", "score", "elo", "rating", "opinions"})
 """What a column of opinions is often called, which must not be passed over in silence."""
 _WHOLE = "all"
+_SPLITS = frozenset({_WHOLE, "train", "val", "test"})
+"""Splits that mean something to a suite, in whatever case a table writes them."""
+_HIGHEST_LEVEL = 10_000
 _SHOWN = 3
 """How many of several faults a message names."""
 
@@ -32,16 +36,19 @@ _SHOWN = 3
 class CSV(Dataset):
     """Own images in a table: ``ref,dist`` and what is known of each pair, or ``ref,p0,p1,judge`` for triplets.
 
-    Paths are relative to the table; any image format that Pillow reads will do. Of pairs ``opinion`` (a number, in all
-    rows or in none) and ``level`` (a whole number, 1 = weakest) may follow; of both ``group`` (distortion type or
-    subset), ``reference_id`` (else the path of the reference), ``id`` (else the path of the distorted image) and
-    ``split``. Other columns are passed over. ``judge`` is the share of people, 0 to 1, who preferred p1. Cells are
-    separated by commas, semicolons or tabs. With ``split`` the splits are those of the column and ``all``.
+    Paths are relative to the table, and one file is one image however its path is spelled; any image format that
+    Pillow reads will do, if it is opaque and has 8 bits a channel, grey or RGB. Of pairs ``opinion`` (a number, in all
+    rows or in none) and ``level`` (a whole number from 1, the weakest, to 10,000) may follow; of both ``group``
+    (distortion type or subset), ``reference_id`` (else the path of the reference), ``id`` (else the path of the
+    distorted image) and ``split``. Other columns are passed over. ``judge`` is the share of people, 0 to 1, who
+    preferred p1. Cells are separated by commas, semicolons or tabs. With ``split`` the splits are those of the column
+    and ``all``.
 
     ``opinion`` of an entry is linear in the column: 0 and 1 are the ends of `scale`, by default the lowest and highest
     opinion of the whole table, whatever the split. Without opinions, labels are "none".
     """
 
+    cite = ""
     neutral: ClassVar[Mapping[str, Any]] = UNSPLIT
 
     def __init__(
@@ -69,7 +76,7 @@ class CSV(Dataset):
         Raises:
             DataError: The table or a parameter cannot be used; names file and line.
         """
-        self._path = Path(file).expanduser()
+        self._path = expanded(file, "file of csv")
         self._name = shown(self._path)
         table = read_table(self._path, _KNOWN)
         self._columns, self._rows = frozenset(table.columns), table.rows
@@ -93,7 +100,7 @@ class CSV(Dataset):
             return self._parts.choose([entry for entry, _ in self._listed.values()], split)
         if split not in self.splits:
             raise DataError(f"{self._name} has no split {split!r}. Choose one of: {', '.join(self.splits)}.")
-        return [entry for entry, row in self._listed.values() if split in (_WHOLE, row.text("split"))]
+        return [entry for entry, row in self._listed.values() if split in (_WHOLE, _split(row))]
 
     def load(self, entry: Entry) -> Mapping[str, Tensor]:
         """``ref`` and ``dist``, or ``ref``, ``p0`` and ``p1``, each 3 x H x W in [0, 1].
@@ -112,8 +119,8 @@ class CSV(Dataset):
     def fingerprint(self) -> str:
         """Hash of what the table says and of the names and sizes of the images.
 
-        It looks at the heads of all images, so that a row whose images differ in size, or one that is no image, is
-        refused before anything is computed.
+        It looks at the heads of all images, so that a row whose images differ in size, or one that is no image or has
+        no 8-bit RGB form, is refused before anything is computed.
 
         Raises:
             DataError: A row cannot be used; names file and line.
@@ -127,7 +134,7 @@ class CSV(Dataset):
                     sizes[path] = _size(row, path)
             self._refuse_mixed(row, {name: sizes[path] for name, path in paths.items()})
             about = [(row.text(name), path.stat().st_size) for name, path in paths.items()]
-            digest.update(repr((entry, row.text("split"), about)).encode())
+            digest.update(repr((entry, _split(row), about)).encode())
         return digest.hexdigest()
 
     def files(self) -> Sequence[Path]:
@@ -145,13 +152,13 @@ class CSV(Dataset):
         if not outside:
             return ()
         return [
-            f"{self._name} lists {len(outside)} images outside its folder, such as {outside[0]}: a copy of the "
-            "folder does not hold them."
+            f"{self._name} lists {len(outside)} image{'' if len(outside) == 1 else 's'} outside its folder, such as "
+            f"{outside[0]}: a copy of the folder does not hold all."
         ]
 
     def _form(self) -> tuple[str, ...]:
         """The columns of images: those of pairs or those of triplets."""
-        where = f"{self._name}: the columns are {', '.join(sorted(self._columns))}"
+        where = f"{self._name}: the columns are {', '.join(map(shortened, sorted(self._columns)))}"
         judged = self._columns >= {*_TRIPLET, "judge"}
         if judged == (self._columns >= set(_PAIR)):
             both = "dist belongs to pairs, p0 and p1 to triplets: take one out" if judged else "name them in line 1"
@@ -175,9 +182,9 @@ class CSV(Dataset):
         if self._parts.names != (_WHOLE,):
             raise DataError(f"{self._name} has a column split, so split_seed and folds have no use. Take out either.")
         for row in self._rows:
-            if row.text("split") in ("", _WHOLE):
+            if _split(row) in ("", _WHOLE):
                 raise DataError(f"{row.where}: split is {row.text('split')!r}. Give a name such as train, val or test.")
-        return (_WHOLE, *dict.fromkeys(row.text("split") for row in self._rows))
+        return (_WHOLE, *dict.fromkeys(map(_split, self._rows)))
 
     @cached_property
     def _listed(self) -> Mapping[str, tuple[Entry, TableRow]]:
@@ -186,11 +193,17 @@ class CSV(Dataset):
         self._refuse_torn_references()
         low, high = self._ends()
         found: dict[str, tuple[Entry, TableRow]] = {}
+        unnamed: dict[tuple[Path, ...], TableRow] = {}
         for row in self._rows:
-            entry = self._entry(row, low, high)
-            if entry.id in found:
+            entry, places = self._entry(row, low, high), tuple(self._places(row)[1:])
+            if len(set(places)) < len(places):
+                raise DataError(f"{row.where}: p0 and p1 are one file, '{entry.id}'. Name two images.")
+            first = found[entry.id][1] if entry.id in found else row
+            if not row.text("id"):  # then its images are its name, however their paths are spelled
+                first = first if first is not row else unnamed.setdefault(places, row)
+            if first is not row:
                 raise DataError(
-                    f"{row.where}: '{entry.id}' stands in line {found[entry.id][1].line}, too. Take one of the two "
+                    f"{row.where}: '{shortened(entry.id)}' stands in line {first.line}, too. Take one of the two "
                     "out, or tell them apart by a column id."
                 )
             found[entry.id] = entry, row
@@ -202,7 +215,7 @@ class CSV(Dataset):
         opinion = None if raw is None else (raw - low) / (high - low)
         return Entry(
             id=row.text("id") or " | ".join(_plain(row.text(name)) for name in self._images[1:]),
-            reference_id=_reference_id(row),
+            reference_id=self._reference_id(row),
             opinion=opinion if opinion is None or self._higher_is_better else 1 - opinion,
             raw=raw,
             judge=None if pairs else _judge(row),
@@ -244,43 +257,70 @@ class CSV(Dataset):
             for name, path in self._paths(row).items():
                 named.setdefault((row.text(name), path), row.line)
         missing = [
-            f"{text or 'an empty cell'} (line {line})"
+            f"{shortened(text) or 'an empty cell'} (line {line})"
             for (text, path), line in named.items()
             if not text or not _is_file(path)
         ]
         if missing:
             told = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
             raise DataError(
-                f"{self._name}: {len(missing)} of {len(named)} images are missing: {told}. "
-                f"Paths are relative to {shown(self._path.parent)}."
+                f"{self._name}: {len(missing)} of {len(named)} images {'is' if len(missing) == 1 else 'are'} missing: "
+                f"{told}. Paths are relative to {shown(self._path.parent.resolve())}."
             )
 
     def _refuse_torn_references(self) -> None:
         """A reference has one image, one id and one split."""
         kept: dict[tuple[str, str], tuple[str, TableRow]] = {}
         for row in self._rows:
-            image, name = _plain(row.text("ref")), _reference_id(row)
+            image, name = self._spellings[self._places(row)[0]], self._reference_id(row)
             for key, value, cure in (
                 (("reference_id", name), image, "Give one id to each image"),
                 (("ref", image), name, "Give one reference_id to each image"),
-                (("reference", name), row.text("split"), "Put all rows of a reference into one split"),
+                (("reference", name), _split(row), "Put all rows of a reference into one split"),
             ):
                 other, first = kept.setdefault(key, (value, row))
                 if other != value:
                     raise DataError(
-                        f"{row.where}: {key[0]} '{key[1]}' goes with '{value}', and in line {first.line} with "
-                        f"'{other}'. {cure}, so that no content is on both sides of a split."
+                        f"{row.where}: {key[0]} '{shortened(key[1])}' goes with '{shortened(value)}', and in line "
+                        f"{first.line} with '{shortened(other)}'. {cure}, so that no content is on both sides of a "
+                        "split."
                     )
 
     def _refuse_mixed(self, row: TableRow, sizes: Mapping[str, tuple[int, int]]) -> None:
         if len(set(sizes.values())) > 1:
-            told = ", ".join(f"{row.text(name)} {width} x {height}" for name, (width, height) in sizes.items())
+            told = ", ".join(
+                f"{shortened(row.text(name))} {width} x {height}" for name, (width, height) in sizes.items()
+            )
             raise DataError(
                 f"{row.where}: the images differ in size ({told}). Bring them to one size, or take the row out."
             )
 
     def _paths(self, row: TableRow) -> dict[str, Path]:
-        return {name: self._path.parent / _expanded(_plain(row.text(name))) for name in self._images}
+        return {name: self._path.parent / _expanded(_slashed(row.text(name))) for name in self._images}
+
+    def _places(self, row: TableRow) -> Sequence[Path]:
+        """The images of a row, one path for each file however it is spelled."""
+        return [self._place(path) for path in self._paths(row).values()]
+
+    def _place(self, path: Path) -> Path:
+        if path not in self._resolved:
+            self._resolved[path] = path.resolve()
+        return self._resolved[path]
+
+    @cached_property
+    def _resolved(self) -> dict[Path, Path]:
+        return {}
+
+    @cached_property
+    def _spellings(self) -> Mapping[Path, str]:
+        """File of a reference -> its path as the table has it first."""
+        found: dict[Path, str] = {}
+        for row in self._rows:
+            found.setdefault(self._places(row)[0], _plain(row.text("ref")))
+        return found
+
+    def _reference_id(self, row: TableRow) -> str:
+        return row.text("reference_id") or self._spellings[self._places(row)[0]]
 
     def _row(self, entry: Entry) -> TableRow:
         if entry.id not in self._listed:
@@ -288,9 +328,20 @@ class CSV(Dataset):
         return self._listed[entry.id][1]
 
 
-def _plain(path: str) -> str:
+def _slashed(path: str) -> str:
     """A path with slashes, as tables from Windows have them the other way."""
     return path.replace("\\", "/")
+
+
+def _plain(path: str) -> str:
+    """The name of an image: its path with slashes, without any ./ or x/../ in it."""
+    return posixpath.normpath(_slashed(path)) if path else ""
+
+
+def _split(row: TableRow) -> str:
+    """The split of a row: Train is train."""
+    text = row.text("split")
+    return text.lower() if text.lower() in _SPLITS else text
 
 
 def _expanded(path: str) -> Path:
@@ -304,10 +355,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
-
-
-def _reference_id(row: TableRow) -> str:
-    return row.text("reference_id") or _plain(row.text("ref"))
 
 
 def _leaves(path: str) -> bool:
@@ -326,13 +373,17 @@ def _judge(row: TableRow) -> float:
     judge = row.number("judge")
     if judge is None or not 0 <= judge <= 1:
         raise DataError(
-            f"{row.where}: judge {row.text('judge')!r} is no share. Give the share of people who preferred p1, 0 to 1."
+            f"{row.where}: judge {shortened(row.text('judge'))!r} is no share. Give the share of people who preferred "
+            "p1, 0 to 1."
         )
     return judge
 
 
 def _level(row: TableRow) -> int | None:
     level = row.number("level")
-    if level is not None and not level.is_integer():
-        raise DataError(f"{row.where}: level {level:g} is no whole number. Number the levels from 1, the weakest.")
+    if level is not None and not (level.is_integer() and 1 <= level <= _HIGHEST_LEVEL):
+        raise DataError(
+            f"{row.where}: level {level:g} is no whole number from 1 to {_HIGHEST_LEVEL:,}. Number the levels from 1, "
+            "the weakest; leave the cell empty where there is no strength."
+        )
     return None if level is None else int(level)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -18,13 +21,16 @@ _TIMEOUT_S = 30
 _CHUNK = 1 << 20
 _CANNOT_RESUME = 416
 """What a server answers that has nothing beyond the bytes that are there."""
+_OF_ARCHIVES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""What a disk says of names that an archive has and should not have."""
 
 
 def fetch_archive(name: str, archive: Archive, folder: str, bar: Any = None) -> Path:
     """Download an archive, verify it and unpack it into a data set's folder.
 
-    What has come of a download that breaks off stays beside the folder, and the next call goes on with it. A folder in
-    the archive that is called like the set is the set's folder itself.
+    What has come of a download that breaks off stays beside the folder, and the next call goes on with it; of an
+    archive that cannot be unpacked nothing stays. A folder in the archive that is called like the set is the set's
+    folder itself.
 
     Args:
         name: The data set, for messages.
@@ -45,7 +51,11 @@ def fetch_archive(name: str, archive: Archive, folder: str, bar: Any = None) -> 
         with locked(target):
             _download(name, archive, loaded, bar)
             try:
-                _unpack(name, loaded, unpacked)
+                try:
+                    _unpack(name, loaded, unpacked)
+                except DataError:
+                    loaded.unlink()
+                    raise
                 _move(name, unpacked, target)
             finally:
                 shutil.rmtree(unpacked, ignore_errors=True)
@@ -85,19 +95,43 @@ def _receive(name: str, archive: Archive, path: Path, start: int, bar: Any) -> b
     try:
         with path.open("ab") as file:
             receive(archive.url, file, None)
-    except OSError as error:
-        if error.errno is not None:  # of the disk; what requests raises carries none
+    except (OSError, ValueError) as error:  # some addresses that are none leave requests as a ValueError alone
+        if getattr(error, "errno", None) is not None:  # of the disk; what requests raises carries none
             raise
         if start and getattr(getattr(error, "response", None), "status_code", 0) == _CANNOT_RESUME:
             return False
+        cure = "Run the command again to go on where it broke off."
+        if isinstance(error, ValueError):
+            cure = "Check the address."
         raise DataError(
-            f"Data set {name}: {archive.url} could not be downloaded ({network_reason(error)}). Run the command again "
-            "to go on where it broke off."
+            f"Data set {name}: {archive.url} could not be downloaded ({network_reason(error)}). {cure}"
         ) from error
+    finally:
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
     return True
 
 
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+"""What reading an archive raises beside errors of the disk; some readers raise an OSError without a number."""
+
+
 def _unpack(name: str, archive: Path, into: Path) -> None:
+    """All of an archive into a folder of its own.
+
+    Raises:
+        DataError: It is no archive, damaged, empty, or has names that cannot be.
+        OSError: The disk is full, or may not be written.
+    """
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     try:
@@ -112,10 +146,19 @@ def _unpack(name: str, archive: Path, into: Path) -> None:
                 _extract(packed, into)
         else:
             raise DataError(
-                f"Data set {name}: what was downloaded is neither zip nor tar. Unpack {shown(archive)} by hand."
+                f"Data set {name}: what was downloaded is neither zip nor tar. Nothing was kept: download it yourself, "
+                "and unpack it by hand."
             )
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(f"Data set {name}: the archive cannot be unpacked ({error}). Ask who serves it.") from error
+        if not any(path.is_file() for path in into.rglob("*")):
+            raise tarfile.TarError("nothing is in it")
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_ARCHIVES:
+            raise
+        reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+        raise DataError(
+            f"Data set {name}: the archive cannot be unpacked ({reason or type(error).__name__}). Nothing was kept. "
+            "Ask who serves it."
+        ) from error
 
 
 def _extract(packed: tarfile.TarFile, into: Path) -> None:
@@ -130,6 +173,9 @@ def _extract(packed: tarfile.TarFile, into: Path) -> None:
         packed.extractall(into, filter="data")
     else:
         packed.extractall(into)
+    # The checksum of what was compressed stands behind the last file.
+    while packed.fileobj is not None and packed.fileobj.read(_CHUNK):
+        pass
 
 
 def _leaves(folder: Path, name: str) -> bool:

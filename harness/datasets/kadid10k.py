@@ -25,6 +25,7 @@ class KADID10k(RatedPairs):
     types 18 and 25 changes nothing; 320 images are their reference, pixel by pixel.
     """
 
+    cite = "lin2019kadid10k"
     version: ClassVar[int] = 1
     folders: ClassVar[tuple[tuple[str, ...], ...]] = (("images",),)
     levels_not_strength: ClassVar[Mapping[str, str]] = {

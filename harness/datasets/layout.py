@@ -16,8 +16,12 @@ from torch import Tensor
 from harness.contracts import DataError, Dataset, Entry, Split
 from harness.datasets.images import read_image
 from harness.datasets.splits import UNSPLIT, ReferenceSplits
-from harness.files import data_dir, shown
+from harness.files import data_dir, expanded, shown
 
+_OF_FILES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".mat", ".txt", ".csv", ".xlsx"})
+"""Suffixes that no folder has which holds a set."""
+RESTORE = "Restore the file, or unpack the data set again."
+"""What to do where an image of an official set is missing."""
 _NAMES_TOLD = 6
 """Names of a folder that a message lists; of more it says how many there are."""
 
@@ -49,7 +53,7 @@ class OfficialLayout:
             accepts: What it may hold, for messages, such as ``dmos.csv, images/I01.png``.
         """
         self.name = name
-        self.given = Path(root).expanduser() if root is not None else data_dir() / (folder or name)
+        self.given = expanded(root, f"root of {name}") if root is not None else data_dir() / (folder or name)
         self.mend = f"Unpack {title} again."
         self._marks = marks
         self._accepted = f"It is read as: {accepts}. " if accepts else ""
@@ -69,8 +73,8 @@ class OfficialLayout:
         """
         if not self._marks or self._marked(self.given):
             return self.given
-        # Names with a suffix are files: thousands of them need not be looked at one by one.
-        inside = [path for path in self.listing(self.given).values() if not path.suffix]
+        # Thousands of images need not be looked at one by one; any other name, dots and all, may be that of a folder.
+        inside = [path for path in self.listing(self.given).values() if path.suffix.lower() not in _OF_FILES]
         found = [path for path in inside if self._marked_inside(path)]
         if len(found) > 1:
             raise DataError(
@@ -218,7 +222,7 @@ class OfficialLayout:
         Raises:
             DataError: An image cannot be read, or they differ in size.
         """
-        images = {key: read_image(path) for key, path in paths.items()}
+        images = {key: read_image(path, missing=RESTORE) for key, path in paths.items()}
         (_, first), *others = images.items()
         for key, image in others:
             if image.shape != first.shape:

@@ -34,6 +34,7 @@ class LIVE(RatedPairs):
     an entry has none. The references include the Kodak photographs that TID2013 has too.
     """
 
+    cite = "sheikh2006statistical"
     version: ClassVar[int] = 1
     folders: ClassVar[tuple[tuple[str, ...], ...]] = (("refimgs",), *((name,) for name in COUNTS))
     neutral: ClassVar[Mapping[str, Any]] = {**UNSPLIT, "labels": "dmos"}

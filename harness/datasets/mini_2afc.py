@@ -30,6 +30,7 @@ class Mini2AFC(Dataset):
     in every other triplet. Scorers are calibrated on test itself, which was its only split in 0.1.
     """
 
+    cite = "robustiqa"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     labels: ClassVar[Literal["human", "proxy", "none"]] = "proxy"
     version: ClassVar[int] = 1

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
 from harness.datasets.images import read_pixels, to_tensor
-from harness.datasets.layout import OfficialLayout
+from harness.datasets.layout import RESTORE, OfficialLayout
 
 _LABEL_FILE = "data.csv"
 _PATHS = ("ref_path", "left_path", "right_path")
@@ -31,6 +31,7 @@ class NIGHTS(Dataset):
     different scenes of one category: differences are of content and layout, not of image quality.
     """
 
+    cite = "fu2023dreamsim"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
@@ -130,7 +131,7 @@ class NIGHTS(Dataset):
         return value
 
     def _resized(self, path: Path, size: int) -> Tensor:
-        pixels = read_pixels(path)
+        pixels = read_pixels(path, missing=RESTORE)
         if pixels.shape[:2] == (size, size):
             return to_tensor(pixels)
         image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)

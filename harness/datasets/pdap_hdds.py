@@ -31,6 +31,7 @@ class PDAPHDDS(RatedPairs):
     numbers of fast fading are no strengths: opinions of one image go up and down along them.
     """
 
+    cite = "liu2018hdds"
     version: ClassVar[int] = 1
     folders: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("reference_image", "all_reference_image"),

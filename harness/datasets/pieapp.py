@@ -79,6 +79,7 @@ class PieAPP(Dataset):
     is below), 0 at the highest. ``group`` is the distortion type in the file name, where it is of the published form.
     """
 
+    cite = "prashnani2018pieapp"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("test",)
 

@@ -25,6 +25,7 @@ class PieAPP2AFC(Dataset):
     triplets are left.
     """
 
+    cite = "prashnani2018pieapp"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")

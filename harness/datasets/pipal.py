@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from harness.contracts import Entry, register
+from harness.contracts import DataError, Entry, register
 from harness.datasets.layout import OfficialLayout, RatedPairs
+from harness.files import shown
 
 _LINE = re.compile(r"(?P<stem>(?P<reference>A\d{4})_(?P<kind>\d\d)_\d\d)\.bmp\s*,\s*(?P<elo>\S+)", re.IGNORECASE)
 _DISTORTED = re.compile(r"train_dist?(_?\d+)?|distortion_?\d+|dist_imgs")
@@ -25,9 +26,11 @@ class PIPAL(RatedPairs):
     no bounds: ``opinion`` is (elo - 800) / 1200, whatever the split, a range of 600 around the initial 1400 that
     encloses the labels (about 900 to 1850). ``group`` is one of seven distortion types, 00 to 06; the numbers within
     one are no levels. Distorted images may lie in ``Train_Dist``, ``Train_Dis`` or ``Dist_Imgs`` or, as the archives
-    unpack, in ``Distortion_1`` to ``Distortion_4``, each of them once more in a folder of such a name.
+    unpack, in ``Distortion_1`` to ``Distortion_4``, each of them once more in a folder of such a name; an image in
+    two of them is refused.
     """
 
+    cite = "gu2020pipal"
     version: ClassVar[int] = 1
 
     def __init__(
@@ -93,9 +96,10 @@ class PIPAL(RatedPairs):
 
     @cached_property
     def _distorted(self) -> Sequence[Path]:
-        """The folders of distorted images."""
+        """The folders of distorted images: those that hold some, or all where none does."""
         outer = self._distorted_in(self._layout.root) or [self._layout.find("Train_Dist")]
-        return [folder for place in outer for folder in self._distorted_in(place) or [place]]
+        every = [folder for place in outer for folder in (place, *self._distorted_in(place))]
+        return [folder for folder in every if any(map(_is_image, self._layout.listing(folder)))] or every
 
     def _distorted_in(self, place: Path) -> Sequence[Path]:
         listing = self._layout.listing(place)
@@ -103,4 +107,21 @@ class PIPAL(RatedPairs):
 
     @cached_property
     def _images(self) -> Mapping[str, Path]:
-        return {name: path for folder in self._distorted for name, path in self._layout.listing(folder).items()}
+        """Lower-case name -> the distorted image.
+
+        Raises:
+            DataError: Two folders hold one of that name.
+        """
+        found: dict[str, Path] = {}
+        for folder in self._distorted:
+            for name, path in self._layout.listing(folder).items():
+                if _is_image(name) and found.setdefault(name, path) != path:
+                    raise DataError(
+                        f"Data set pipal: {shown(found[name])} and {shown(path)} are one image of the set in two "
+                        "folders. Keep one of the folders, and move the other away."
+                    )
+        return found
+
+
+def _is_image(name: str) -> bool:
+    return name.endswith(".bmp")

@@ -36,6 +36,7 @@ class TID2013(RatedPairs):
     split.
     """
 
+    cite = "ponomarenko2015tid2013"
     version: ClassVar[int] = 1
     folders: ClassVar[tuple[tuple[str, ...], ...]] = (("reference_images",), ("distorted_images",))
     group_names: ClassVar[Mapping[str, str]] = {

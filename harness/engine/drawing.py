@@ -37,7 +37,7 @@ FIGURE_WIDTHS = {"column": 3.35, "page": 6.9}
 """Size -> width in inches: of one column and of the text of a page in two columns."""
 FIGURE_FORMATS = ("png", "pdf", "svg")
 _SCREEN_DPI, _PRINT_DPI = 130, 300
-_REPRODUCIBLE = {
+_REPRODUCIBLE: Any = {
     "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse type 3
     "svg.fonttype": "path",
     "svg.hashsalt": "robustiqa",

@@ -22,7 +22,7 @@ from harness.engine import page_checks
 from harness.engine.examples import FLOATS, Example, misfit, read_png
 from harness.engine.record import NAMES, STORED
 from harness.errors import UserError
-from harness.files import RESULT_FOLDERS, locked, write_whole
+from harness.files import RESULT_FOLDERS, expanded, locked, write_whole
 from harness.suite.identity import PROTOCOL
 from harness.suite.pixels import FileSeen, PixelLedger, ledger_text, merged_ledgers
 
@@ -63,7 +63,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, before_writing: Callable[[], None] = lambda: None) -> None:
-        self.path = path.expanduser()
+        self.path = expanded(path, "the run folder")
         self._before_writing = before_writing
 
     def open(self, suite: Suite) -> None:

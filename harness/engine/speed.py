@@ -149,13 +149,13 @@ def _speed_here(use: MetricUse, protocol: SpeedProtocol, plugins: Sequence[Path]
     registry = Registry(plugins)
     before = _memory(device, "VmRSS")
     metric = load_metric(use, registry, device)
-    seconds, shape = [], (0, 0)
+    seconds, height, width = [], 0, 0
     for number, (ref, dist) in enumerate(_pairs(protocol, registry)):
-        shape = ref.shape[-2:]
-        if min(shape) < metric.minimum_size:
+        height, width = ref.shape[-2:]
+        if min(height, width) < metric.minimum_size:
             raise DataError(
                 f"metric '{use.label}' needs images of at least {metric.minimum_size} px a side, and these have "
-                f"{shape[1]} x {shape[0]}. Give a larger --size."
+                f"{width} x {height}. Give a larger --size."
             )
         ref, dist = ref.to(device), dist.to(device)
         for _ in range(protocol.warmup if number == 0 else 0):
@@ -166,8 +166,8 @@ def _speed_here(use: MetricUse, protocol: SpeedProtocol, plugins: Sequence[Path]
         sum(parameter.numel() for parameter in metric.parameters()),
         _memory(device, "VmHWM"),
         before,
-        shape[1],
-        shape[0],
+        width,
+        height,
         device_name(device),
         torch.get_num_threads(),
     )
@@ -205,7 +205,7 @@ def _pairs(protocol: SpeedProtocol, registry: Registry) -> Iterator[tuple[Tensor
     entries = data.entries(protocol.dataset.split)
     order = np.random.default_rng(protocol.seed).permutation(len(entries))
     for place in np.resize(order, protocol.forwards):
-        images = data.load(entries[place])
+        images = data.load(entries[int(place)])
         yield images["ref"][None], images["dist"][None]
 
 

@@ -11,7 +11,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from harness.errors import UserError
 from harness.plugins.decorators import decorators
@@ -65,6 +65,16 @@ class Bridge(ABC):
     """What a library offers under a prefix. Its first docstring line is what `robustiqa show PREFIX` says."""
 
     bridge_mark: Mark
+    cite: ClassVar[str | tuple[str, ...] | None] = None
+    """What to cite for the library, as `harness.contracts.Citable.cite` has it."""
+
+    def cited(self, name: str) -> str | tuple[str, ...] | None:
+        """What to cite for one of its names beside `cite`, told without the library; by default nothing.
+
+        Raises:
+            NoSuchNameError: The bridge knows its names, and this is none.
+        """
+        return ""
 
     @abstractmethod
     def names(self) -> Sequence[str]:

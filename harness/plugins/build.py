@@ -71,6 +71,16 @@ def build_metric(name: str, parameters: Mapping[str, Any]) -> Metric:
     return built
 
 
+def cited_by_metric(name: str, parameters: Mapping[str, Any]) -> str | tuple[str, ...] | None:
+    """What another registered metric declares to cite with these parameters over its defaults, which one is made of.
+
+    Raises:
+        UserError: No metric has that name, or it cannot be imported.
+    """
+    plugin = Registry().metric(name)
+    return plugin.cls.cited({**{parameter.name: parameter.default for parameter in plugin.parameters()}, **parameters})
+
+
 def default_metric(name: str, registry: Registry, device: torch.device) -> Metric:
     """A registered metric with its default parameters and weights.
 

@@ -35,7 +35,7 @@ def class_problem(kind: Kind, plugin: Plugin[Any], contract: type) -> str:
 
 def _wrong_attribute(kind: Kind, cls: type, contract: type) -> str:
     """What the engine reads off a class and would stumble over later."""
-    for name, (fits, wanted) in {**_ATTRIBUTES[kind], "version": _VERSION}.items():
+    for name, (fits, wanted) in {**_ATTRIBUTES[kind], "version": _VERSION, "cite": _CITE}.items():
         value = getattr(cls, name, None)
         if not fits(value):
             return f"must say {name} = {wanted}" + ("" if value is None else f", not {value!r}")
@@ -88,6 +88,10 @@ _Attribute = tuple[Callable[[Any], bool], str]
 """What a class attribute must be: a test, and words."""
 _TRUTH: _Attribute = (lambda value: isinstance(value, bool)), "True or False"
 _VERSION: _Attribute = (lambda value: type(value) is int), "a whole number"
+_CITE: _Attribute = (
+    (lambda value: value is None or isinstance(value, str) or (isinstance(value, tuple) and _texts(value))),
+    'a BibTeX entry, a tuple of them, or "" where there is no paper',
+)
 _NORMS: _Attribute = (
     (lambda value: isinstance(value, frozenset | set) and _names_of(value, ("linf", "l2"))),
     'frozenset({"linf"}), frozenset({"l2"}) or both',

@@ -128,6 +128,17 @@ class Registry:
         names = _answer(f"'{bridge.prefix}'", _opened(bridge).names)
         return sorted(f"{bridge.prefix}{SEPARATOR}{name}" for name in names)
 
+    def opened(self, kind: Kind, name: str) -> Bridge:
+        """The bridge that a name ``prefix:name`` goes through; imports its file, and no library.
+
+        Raises:
+            PluginError: No bridge has that prefix, or its file cannot be imported.
+        """
+        bridge = self.source(kind, name).bridge
+        if bridge is None:
+            raise PluginError(f"the {singular(kind)} '{name}' goes through no bridge.")
+        return _opened(bridge)
+
     def get(self, kind: Kind, name: str) -> Plugin[Any]:
         """Load a plugin.
 

@@ -24,7 +24,7 @@ from harness.report.formula import (
     read_formula,
     rounded_half_up,
 )
-from harness.report.layouts.published import names
+from harness.report.layouts.published import metric_names
 from harness.report.printed import FIGURES, PRINTED_TABLES, cells_for
 from harness.suite.strict_yaml import LocatedError
 from harness.wording import MISSING, did_you_mean, number
@@ -260,7 +260,7 @@ def usual_names(printed: Path) -> dict[str, str]:
         UserError: The file cannot be read.
     """
     found: dict[str, str] = {}
-    for published, name in names(printed).items():
+    for published, name in metric_names(printed).items():
         if name.here:
             found.setdefault(name.here, published)
     return {**found, **_LPIPS}

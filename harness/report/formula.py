@@ -20,6 +20,7 @@ import ast
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -161,7 +162,9 @@ def _selection(table: str, text: str) -> Selection:
 
 def _parsed(text: str, part: str) -> ast.expr:
     try:
-        return ast.parse(text.strip().replace("\n", " "), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", SyntaxWarning)  # 1and 2
+            return ast.parse(text.strip().replace("\n", " "), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         why = error.msg if isinstance(error, SyntaxError) else type(error).__name__
         raise FormulaError(f"'{part[:60]}' is no expression ({why}). Mend it.") from None
@@ -224,7 +227,7 @@ def _is_plain(constant: object) -> bool:
 
 
 def _check_call(call: ast.Call, part: str) -> None:
-    if not isinstance(call.func, ast.Name):
+    if not isinstance(call.func, ast.Name) or call.func.id.startswith("_"):
         raise FormulaError(f"'{part[:60]}': a call of no function. Use {', '.join(FUNCTIONS)}.")
     expected = FUNCTIONS[call.func.id].arguments if call.func.id in FUNCTIONS else len(call.args)
     if len(call.args) != expected:
@@ -261,7 +264,11 @@ class _Computation:
                 return not _truth(self.of(operand))
             case ast.UnaryOp(operand=operand):
                 row = self.of(operand)
-                return ~row if isinstance(row, pd.Series) else not _truth(row)
+                if not isinstance(row, pd.Series):
+                    return not _truth(row)
+                if not _is_truth(row):
+                    raise FormulaError("~ is for truths, such as ~(a > b). Put the comparison in parentheses.")
+                return ~row
             case ast.BoolOp(op=op, values=values):
                 truths = [_truth(self.of(value)) for value in values]
                 return all(truths) if isinstance(op, ast.And) else any(truths)

@@ -108,7 +108,7 @@ def _grid(table: Table) -> str:
     layout = table.compact
     frame = pd.DataFrame([[escaped_latex(cell) for cell in row] for row in layout.rows])
     heads = [escaped_latex(name) for name in layout.header]
-    styler = frame.style.hide(axis="index").format_index(lambda place: heads[place], axis=1)
+    styler = frame.style.hide(axis="index").format_index(lambda place: heads[int(str(place))], axis=1)
     return styler.to_latex(
         hrules=True,
         environment="longtable",
@@ -125,7 +125,7 @@ def _columns(rows: Sequence[Sequence[str]], labels: int) -> str:
         return "l" * labels + "r" * (len(lengths) - labels)
     kept = sum(length for place, length in enumerate(lengths) if place >= labels or length <= _LONG)
     long = {place: min(length, 4 * _LONG) for place, length in enumerate(lengths[:labels]) if length > _LONG}
-    share = max(0.2, 0.95 - kept / _LINE) / max(1, sum(long.values()))
+    share = max(0.2, 0.9 - kept / _LINE) / max(1, sum(long.values()))
     kinds = ["lr"[place >= labels] for place in range(len(lengths))]
     for place, length in long.items():
         kinds[place] = rf">{{\raggedright\arraybackslash}}p{{{share * length:.2f}\linewidth}}"

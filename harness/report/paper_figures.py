@@ -37,6 +37,8 @@ __all__ = ["draw_figure3", "draw_figure4", "draw_figure6", "figure3_frame", "fig
 
 PAPER_SETS = 301
 """Feature sets of Figure 4: 11 + 55 + 165 of one to three, and 70 of four of the eight that were kept."""
+PAPER_CHECKS = 9
+"""Both images alone and beside the chosen four, and each of the other seven features as a fifth."""
 PAPER_SIZE = (1920, 1080)
 _SMALL, _LABEL = 7, 8
 _LARGEST = 420.0
@@ -124,14 +126,15 @@ def draw_figure4(frame: pd.DataFrame, chosen: str = "ssim+info+color+lbp") -> Fi
     frame = frame[frame["srocc"].notna() & frame["fps"].notna()].reset_index(drop=True)
     for place, kind in enumerate(kind for kind in _KINDS if (frame["kind"] == kind).any()):
         rows = frame[frame["kind"] == kind]
-        style = {"marker": MARKERS[place], "edgecolors": PALETTE[place], "linewidths": 0.8, "s": 14}
+        style: dict[str, Any] = {"marker": MARKERS[place], "edgecolors": PALETTE[place], "linewidths": 0.8, "s": 14}
         axes.scatter(rows["fps"], rows["srocc"], facecolors="none", label=_KINDS[kind], **style)
     best = frame[pareto(frame["fps"].to_numpy(float), frame["srocc"].to_numpy(float))].sort_values("fps")
     axes.plot(
         best["fps"], best["srocc"], color=INK, linewidth=1, linestyle=DASHES[0], label="Pareto frontier", zorder=2
     )
     star = frame[frame["set"] == chosen]
-    axes.scatter(star["fps"], star["srocc"], 110, marker="*", color=INK, label="the paper's four", zorder=4)
+    if len(star):
+        axes.scatter(star["fps"], star["srocc"], 110, marker="*", color=INK, label="the paper's four", zorder=4)
     axes.margins(0.08)
     axes.set_xlabel("pairs of images per second (FPS)", fontsize=_LABEL)
     axes.set_ylabel(f"validation SROCC{_with_labels(frame)}", fontsize=_LABEL)
@@ -153,9 +156,13 @@ _KINDS = {
 
 def _notes_of_figure4(frame: pd.DataFrame) -> Iterator[str]:
     among = int(frame["kind"].isin(["1", "2", "3", "4"]).sum())
-    yield f"{among} feature sets" + ("" if among >= PAPER_SETS else f", not the paper's {PAPER_SETS}")
+    checks = len(frame) - among
+    whole = f", not the paper's {PAPER_SETS} and {PAPER_CHECKS}" if among < PAPER_SETS else ""
+    yield f"{among} feature sets and {checks} checks{whole}"
     if frame["set"].str.split("+").map(lambda names: "saliency" in names).any():
         yield "saliency is spectral residual, not the paper's network"
+    if _has(frame, "collapsed") and (collapsed := int((frame["collapsed"] > 0).sum())):
+        yield f"{collapsed} of them collapsed in training"
     if _has(frame, "steps"):
         yield f"{int(frame['steps'].max())} training steps each"
     yield from _conditions(frame)
@@ -165,8 +172,8 @@ def pareto(fps: npt.NDArray[np.float64], srocc: npt.NDArray[np.float64]) -> npt.
     """Which points no other one beats: at least as good in both and better in one; shapes [N]."""
     as_good = (fps[:, None] >= fps) & (srocc[:, None] >= srocc)
     better = as_good & ((fps[:, None] > fps) | (srocc[:, None] > srocc))
-    found: npt.NDArray[np.bool_] = ~better.any(axis=0)
-    return found
+    beaten: npt.NDArray[np.bool_] = np.any(better, axis=0)
+    return ~beaten
 
 
 def figure6_frame(
@@ -301,9 +308,9 @@ def _millions(count: float) -> str:
 
 def _areas(parameters: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Areas of markers, in square points: in proportion to the parameters, but never too small to be seen."""
-    largest = parameters.max(initial=0.0)
-    found: npt.NDArray[np.float64] = np.maximum(_LEAST_AREA, _LARGEST * parameters / largest if largest else 0.0)
-    return found
+    shares = parameters / max(1.0, parameters.max(initial=0.0))
+    areas: npt.NDArray[np.float64] = np.maximum(_LEAST_AREA, _LARGEST * shares)
+    return areas
 
 
 def _bars(frame: pd.DataFrame, x: str, y: str) -> Sequence[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.datasets.table_file import read_table
 from harness.report.layouts.cells import Cell
-from harness.report.layouts.published import FOLDER, published_cells, published_tables
+from harness.report.layouts.published import PUBLISHED_FOLDER, published_cells, published_tables
 
 FIGURES = ("value", "low", "high")
 """Columns of a frame of cells that hold its figure and the ends of its 95 % interval; nan for none."""
@@ -90,7 +90,7 @@ PRINTED_TABLES: Mapping[str, PrintedTable] = {
 """Name in a formula -> the table or figure."""
 
 
-def printed_cells(folder: Path = FOLDER) -> pd.DataFrame:
+def printed_cells(folder: Path = PUBLISHED_FOLDER) -> pd.DataFrame:
     """Every number printed in the paper's tables.
 
     Args:

@@ -66,7 +66,7 @@ def fit_map(mapping: str, source: Floats, target: Floats, seed: int = 0) -> Piec
         seed: Of what is learnt; the other maps need none.
 
     Raises:
-        ValueError: A side has fewer than `LEAST_VALUES` distinct values, or one that is not finite.
+        ValueError: A side has fewer than `LEAST_VALUES` distinct values (`weak`: quantiles), or one that is not finite.
     """
     for name, sample in (("source", source), ("target", target)):
         if not np.isfinite(sample).all():
@@ -75,6 +75,11 @@ def fit_map(mapping: str, source: Floats, target: Floats, seed: int = 0) -> Piec
         if count < LEAST_VALUES:
             raise ValueError(
                 f"the {name} has {count} distinct value{'' if count == 1 else 's'}, and {LEAST_VALUES} are needed"
+            )
+        if mapping == "weak" and len(np.unique(_for_weak(sample))) < LEAST_VALUES:
+            raise ValueError(
+                f"the {name} is nearly constant: fewer than {LEAST_VALUES} of its quantiles are distinct, which the "
+                "weak map is made of"
             )
     return MAPPINGS[mapping](np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64), seed)
 
@@ -117,12 +122,14 @@ def _weak_map(source: Floats, target: Floats, seed: int) -> PiecewiseMap:
     """The mean of where the plan of weak optimal transport sends each quantile."""
     import ot
 
-    x, y = (_quantiles(sample, min(_WEAK_POINTS, len(sample))) for sample in (source, target))
+    x, y = _for_weak(source), _for_weak(target)
     plan = np.asarray(ot.weak.weak_optimal_transport(x[:, None], y[:, None]))
     return _with_tails(*_mean_by_value(x, plan @ y / plan.sum(axis=1)), source)
 
 
-def _quantiles(sample: Floats, count: int) -> Floats:
+def _for_weak(sample: Floats) -> Floats:
+    """The quantiles that the weak plan is solved for."""
+    count = min(_WEAK_POINTS, len(sample))
     return np.asarray(np.quantile(sample, (np.arange(count) + 0.5) / count))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from harness.errors import UserError
+from harness.files import expanded
 from harness.plugins.model import Plugin
 from harness.plugins.returned import MEND, told
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, SUFFIX, read_manifest, trained
@@ -317,7 +317,7 @@ def _weights_of(training: TrainedUse, metric: MetricUse) -> tuple[str, str]:
         name = names[-1]
         return (name, "") if name in read_manifest() else ("", f"{who}: the manifest has no '{name}'")
     files = [name + SUFFIX for name in names]
-    folder = Path(asked).expanduser()
+    folder = expanded(asked, f"{who}, weights")
     if folder.is_file():
         return "", f"{who}: {asked} is a file, and files are named by metric: {{{metric.label}: {asked}}}"
     if not folder.is_dir():

@@ -347,11 +347,13 @@ _PATTERNS = {
     _LABEL: "should be text without a slash",
 }
 
-_OF_TWO: Mapping[str, str] = {
-    "transfer": "{source: METRIC, scorer: METRIC}",
-    "contrasts": "{a: METRIC, b: METRIC}",
+_WRITTEN: Mapping[tuple[str, int], str] = {
+    ("transfer", 2): "{source: METRIC, scorer: METRIC}",
+    ("contrasts", 2): "{a: METRIC, b: METRIC}",
+    ("exclude", 2): "a mapping, such as {metric: METRIC, attack: ATTACK}",
+    ("ir_score", 1): "a mapping, such as {mapping: emd}",
 }
-"""How each entry of a key is written that names two metrics."""
+"""How a key (1), or each entry of it (2), is written that takes mappings without a name."""
 
 _KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_type": lambda c: "should be text",
@@ -388,8 +390,9 @@ def _problem(error: Any, value: Any) -> Problem:
         inner = parts.get(str(path[0]), _Transfer)
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)
         return Problem(path, f"unknown key '{path[-1]}'.{did_you_mean(str(path[-1]), known)}", on_key=True)
-    if len(path) == 2 and path[0] in _OF_TWO and error["type"].startswith("model_"):
-        return Problem(path, f"should be {_OF_TWO[str(path[0])]}, got {quoted(error['input'])}.")
+    written = _WRITTEN.get((str(path[0]), len(path))) if path else None
+    if written and error["type"].startswith("model_"):
+        return Problem(path, f"should be {written}, got {quoted(error['input'])}.")
     if error["type"] == "missing":
         return Problem(path[:-1], f"the key '{path[-1]}' is missing. Add it.")
     return Problem(path, f"{worded(error)}, got {quoted(error['input'])}.")

@@ -30,7 +30,7 @@ LAYOUT_KEYS: Mapping[str, str] = {
     "labels": "Dimension -> value -> what is printed for it. `{metric}` and the like are filled in, and a label that "
     "names another dimension stands for both. A list fills several columns of row labels.",
     "stub": "What stands over the row labels; a list where there are several columns of them. Default: nothing.",
-    "best": "Statistic -> `higher`, `lower`, `closest` (to 0) or `{closest: NUMBER}`: the best is bold, comparable as "
+    "best": "Statistic -> `higher`, `lower`, `closest` (to 0) or `{closest: NUMBER}`: the best is bold, compared as "
     "printed, ties all. `per`: `block`, `column` or `row`, default `block`. `second: true` underlines the second best.",
     "digits": "Decimals, default 3; or statistic -> decimals, with `default` for the others.",
     "intervals": "`none`, `beside`, `below`: 95 % intervals; `deviation`: ± the standard deviation over splits or "
@@ -347,7 +347,7 @@ class _Reader:
     def _block(self, path: YamlPath, value: Any, one: bool = False) -> LayoutBlock:
         value = self._mapping(path, value, "{metric: [psnr, ssim]}")
         ruled = one and path[0] == "rows"
-        self._unknown(path, value, [*DIMENSIONS, "title", "where", *(["rule"] if ruled else [])])
+        self._unknown(path, value, [*DIMENSIONS, *(key for key in BLOCK_KEYS if ruled or key != "rule")])
         at = {name: self._values((*path, name), name, value[name]) for name in value if name in DIMENSIONS}
         if not at and value:
             self.add(path, f"a block names a dimension: {', '.join(DIMENSIONS)}.")

@@ -5,10 +5,12 @@ What a verdict says of their records is in `harness.report.masking`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.contracts import Metric, Norm
+from harness.plugins.model import Kind
 from harness.plugins.registry import Registry
 from harness.statistics.masking import suited
 from harness.suite.model import AttackUse, MetricUse, Suite
@@ -34,6 +36,11 @@ UNMASKED = ("psnr", "ssim", "gmsd")
 """Metrics known to be honest."""
 _BLACK_BOX = ("square", "random_search")
 """The first that is registered serves as the black-box attack."""
+MAY_BE_ADDED: Mapping[Kind, Sequence[str]] = {
+    "metrics": UNMASKED,
+    "attacks": ("bpda", "fgsm", "noise", "pgd", "pgd_on_grid", "pgd_traced", "restore", "smoothed", _BLACK_BOX[0]),
+}
+"""Every plugin that the functions below may add."""
 
 Added = tuple[AttackUse, Norm, float]
 
@@ -107,6 +114,17 @@ def unmasked_twins(suite: Suite, registry: Registry, metric: MetricUse, side: in
         if plugin is not None and plugin.cls.minimum_size <= side:
             use = plugin_use("metrics", plugin, {p.name: p.default for p in plugin.parameters()}, {})
             yield MetricUse(**{**use, "label": LABEL + name}, weights="", weights_file=None)
+
+
+def added_plugins(suite: Suite, registry: Registry) -> Mapping[Kind, Sequence[str]]:
+    """Names of the plugins that all these cells are of; of honest metrics those that large images admit."""
+    attacks = {use.name for use, *_ in transferred_attacks(suite, registry)}
+    metrics: set[str] = set()
+    for metric in suite.metrics:
+        added = [*added_attacks(suite, registry, metric), *traced_attacks(suite, registry, metric)]
+        attacks |= {use.name for use, *_ in added}
+        metrics |= {use.name for use in unmasked_twins(suite, registry, metric, sys.maxsize)}
+    return {"metrics": sorted(metrics), "attacks": sorted(attacks)}
 
 
 def _stands_in(registry: Registry, metric: MetricUse) -> bool:

@@ -28,6 +28,7 @@ from harness.testing.common import (
     RELATIVE,
     Report,
     Small,
+    expect_reference,
     identical,
     image_pairs,
     largest_gap,
@@ -108,6 +109,7 @@ def check_attack(
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("attack", attack, name)
+    expect_reference(report, attack)
     size = max(size, metric.minimum_size) if metric is not None else size
     probe = _AttackProbe(attack, report, size, build or _registered, queries, fit_limit)
     if probe.declares():

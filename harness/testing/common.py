@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.contracts import (
+    Citable,
     Metric,
     Norm,
     Tree,
     map_tree,
 )
+from harness.plugins.references import DECLARE, BibtexError, references_in
 from harness.plugins.returned import told
 
 RELATIVE = 1e-5
@@ -89,6 +91,17 @@ class Report:
         """
         if self._faults:
             raise ConformanceError(self._plugin, [_merged(same) for same in self._faults.values()])
+
+
+def expect_reference(report: Report, plugin: Citable) -> None:
+    """Report a plugin that does not say what to cite, or in a way that cannot be read."""
+    rule, cure = "says what to cite", f"state it on the class: {DECLARE}"
+    cite = type(plugin).cite
+    report.expect(cite is not None, rule, "cite is not stated", cure)
+    try:
+        references_in(cite)
+    except (BibtexError, TypeError) as error:
+        report.expect(False, rule, f"it cannot be read: {error}".rstrip("."), cure)
 
 
 def _merged(same: Sequence[Fault]) -> Fault:

@@ -16,7 +16,7 @@ from harness.contracts import (
     Entry,
 )
 from harness.plugins.returned import told
-from harness.testing.common import Report, identical, watching_randomness
+from harness.testing.common import Report, expect_reference, identical, watching_randomness
 
 
 def check_dataset(
@@ -34,6 +34,7 @@ def check_dataset(
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("data set", dataset, name)
+    expect_reference(report, dataset)
     if again is None and not inspect.signature(type(dataset)).parameters:
         again = type(dataset)
     probe = _DatasetProbe(dataset, report, again)

@@ -22,6 +22,7 @@ from harness.testing.common import (
     Slope,
     as_text,
     distorted,
+    expect_reference,
     identical,
     image_pairs,
     largest_gap,
@@ -30,6 +31,8 @@ from harness.testing.common import (
     watching_randomness,
     worst_slope,
 )
+
+_LARGEST_SIDE = 512
 
 
 def check_metric(metric: Metric, *, name: str | None = None, trained: bool = True) -> None:
@@ -46,6 +49,19 @@ def check_metric(metric: Metric, *, name: str | None = None, trained: bool = Tru
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("metric", metric, name)
+    expect_reference(report, metric)
+    probe_contract(metric, report, trained=trained)
+    report.settle()
+
+
+def probe_contract(metric: Metric, report: Report, *, trained: bool) -> None:
+    """Every rule that scores depend on; a run asks these alone.
+
+    Args:
+        metric: As `check_metric` takes it.
+        report: Gets what is broken.
+        trained: Whether its scores have a sense to check.
+    """
     with _as_scored(metric):
         probe = _MetricProbe(metric, report)
         if probe.declares() and probe.scores():
@@ -58,7 +74,38 @@ def check_metric(metric: Metric, *, name: str | None = None, trained: bool = Tru
                     probe.sense()
                 if metric.differentiable:
                     probe.gradient()
-    report.settle()
+
+
+def scores_of(metric: Metric, ref: Tensor, dist: Tensor) -> list[float] | None:
+    """Scores without NaN, or None where the metric cannot give them."""
+    try:
+        with torch.no_grad():
+            scores = metric.score(metric.encode(ref), dist)
+        values = [float(value) for value in scores.flatten().tolist()]
+    except Exception:
+        return None
+    return values if len(values) == len(dist) and not any(value != value for value in values) else None
+
+
+def smallest_side(metric: Metric) -> int | None:
+    """Smallest square side in pixels that gets finite scores; None if none up to 512 does.
+
+    By doubling, then bisection: sizes that work are taken to have no gap.
+    """
+    low, high = 0, 1
+    while not _works(metric, high):
+        low, high = high, 2 * high
+        if high > _LARGEST_SIDE:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _works(metric, middle) else (middle, high)
+    return high
+
+
+def _works(metric: Metric, side: int) -> bool:
+    scores = scores_of(metric, *image_pairs(side, side, 1))
+    return scores is not None and abs(scores[0]) != float("inf")
 
 
 @contextlib.contextmanager
@@ -82,6 +129,7 @@ class _MetricProbe:
         least = metric.minimum_size if isinstance(metric.minimum_size, int) else 1
         self._side = max(least, 32)
         self._ref, self._dist = image_pairs(self._side, self._side)
+        self._size_rule = "every size from minimum_size up is scored"
 
     def declares(self) -> bool:
         metric, expect = self._metric, self._report.expect
@@ -159,17 +207,29 @@ class _MetricProbe:
                     )
 
     def sizes(self) -> None:
-        """Every size from minimum_size up."""
+        """Every size from minimum_size up; the rule that is broken says which size is not, and what would be right."""
         least = self._metric.minimum_size
         odd = self._side + 1 - self._side % 2
-        for height, width in ((least, least), (least, least + 1), (odd, odd + 6), (odd + 10, odd), (2 * odd + 3, odd)):
-            rule = "every size from minimum_size up is scored"
-            cure = f"pad inside the metric, or raise minimum_size (it says {least})"
-            with self._report.probing(rule, f"{width} x {height} px", cure), torch.no_grad():
-                ref, dist = image_pairs(height, width, 2)
-                score = self.score(ref, dist)
-                good = score.shape == (2,) and bool(score.isfinite().all())
-                self._report.expect(good, rule, f"{width} x {height} px scores {as_text(score)}", cure)
+        sizes = ((least, least), (least, least + 1), (odd, odd + 6), (odd + 10, odd), (2 * odd + 3, odd))
+        unscored = {size: seen for size in sizes if (seen := self._unscored(*size))}
+        if not unscored:
+            return
+        (height, width), right = next(iter(unscored)), smallest_side(self._metric)
+        cure = "pad inside the metric"
+        if right is not None and right > max(map(min, unscored)):
+            cure = f"declare minimum_size = {right}"
+        self._size_rule += f" ({width} x {height} px is not: {cure})"
+        for seen in unscored.values():
+            self._report.expect(False, self._size_rule, seen, f"{cure}; it says {least}")
+
+    def _unscored(self, height: int, width: int) -> str:
+        """What is wrong with the scores of images of a size; empty if nothing."""
+        try:
+            score = self.score(*image_pairs(height, width, 2)).detach()
+            good = score.shape == (2,) and bool(score.isfinite().all())
+            return "" if good else f"{width} x {height} px scores {as_text(score)}"
+        except Exception as error:  # whatever the metric raises
+            return f"{width} x {height} px: {told(error)}"
 
     def pure(self) -> bool:
         """Determinism, no global random numbers, inputs left alone; whether the same pairs score the same twice."""
@@ -308,7 +368,7 @@ class _MetricProbe:
         # Larger than what networks crop to (224, 256), and odd, so that a remainder left out is seen as well.
         side = max(3 * self._side, 257)
         side += 1 - side % 2
-        rule, cure = "every size from minimum_size up is scored", "see that large images are scored, too"
+        rule, cure = self._size_rule, "see that large images are scored, too"
         with report.probing(rule, f"the gradient at {side + 2} x {side} px", cure):
             ref, dist = image_pairs(side, side + 2, 1)
             leaf = dist.requires_grad_(True)

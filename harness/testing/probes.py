@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.contracts import Metric
 from harness.engine.jobs import noting_failure
@@ -15,10 +14,8 @@ from harness.engine.scorer import load_metric
 from harness.engine.worker import Done, Job, Worker
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
 from harness.suite.plan import Probe
-from harness.testing.common import ConformanceError, image_pairs
-from harness.testing.metrics import check_metric
-
-_LARGEST_SIDE = 512
+from harness.testing.common import ConformanceError, Report, image_pairs
+from harness.testing.metrics import probe_contract, scores_of, smallest_side
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,9 @@ def probe_metric(metric: Metric, name: str, *, trained: bool = True) -> dict[str
     """
     metric = metric.probed()
     try:
-        check_metric(metric, name=name, trained=trained)
+        report = Report("metric", metric, name)
+        probe_contract(metric, report, trained=trained)
+        report.settle()
         faults: list[Mapping[str, str]] = []
     except ConformanceError as error:
         faults = [{"rule": f.rule, "seen": f.seen, "cure": f.cure} for f in error.faults]
@@ -71,47 +70,18 @@ def probe_metric(metric: Metric, name: str, *, trained: bool = True) -> dict[str
     ref, dist = image_pairs(side, side)
     flat = torch.full_like(ref[:1], 0.25)
     scores = {
-        "distorted": _scores(metric, ref, dist),
-        "identical": _scores(metric, ref[:1], ref[:1]),
-        "flat": _scores(metric, flat, flat + 0.25),
+        "distorted": scores_of(metric, ref, dist),
+        "identical": scores_of(metric, ref[:1], ref[:1]),
+        "flat": scores_of(metric, flat, flat + 0.25),
     }
     met = [value for found in scores.values() if found for value in found if abs(value) != float("inf")]
     return {
         "faults": faults,
         "range": [min(met), max(met)] if met else None,
-        "smallest": _smallest(metric),
+        "smallest": smallest_side(metric),
         "identical": _plain(scores["identical"]),
         "flat": _plain(scores["flat"]),
     }
-
-
-def _scores(metric: Metric, ref: Tensor, dist: Tensor) -> list[float] | None:
-    """Scores without NaN, or None where the metric cannot give them."""
-    try:
-        with torch.no_grad():
-            scores = metric.score(metric.encode(ref), dist)
-        values = [float(value) for value in scores.flatten().tolist()]
-    except Exception:
-        return None
-    return values if len(values) == len(dist) and not any(value != value for value in values) else None
-
-
-def _smallest(metric: Metric) -> int | None:
-    """By doubling, then bisection: sizes that work are taken to have no gap."""
-    low, high = 0, 1
-    while not _works(metric, high):
-        low, high = high, 2 * high
-        if high > _LARGEST_SIDE:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _works(metric, middle) else (middle, high)
-    return high
-
-
-def _works(metric: Metric, side: int) -> bool:
-    scores = _scores(metric, *image_pairs(side, side, 1))
-    return scores is not None and abs(scores[0]) != float("inf")
 
 
 def _plain(scores: list[float] | None) -> float | str | None:

@@ -17,6 +17,7 @@ from harness.contracts import (
 from harness.plugins.returned import RANGE
 from harness.testing.common import (
     Report,
+    expect_reference,
     identical,
     image_pairs,
     largest_gap,
@@ -46,6 +47,7 @@ def check_purifier(
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("purifier", purifier, name)
+    expect_reference(report, purifier)
     probe = _PurifierProbe(purifier, report, size, network)
     if probe.has_network() and probe.applies():
         probe.draws()

@@ -20,6 +20,7 @@ from harness.testing.common import (
     Small,
     as_text,
     distorted,
+    expect_reference,
     identical,
     image_pairs,
     leaves_of,
@@ -42,6 +43,7 @@ def check_recipe(recipe: Recipe, *, name: str | None = None, metric: Metric | No
         ConformanceError: A rule is broken; lists every one.
     """
     report = Report("recipe", recipe, name)
+    expect_reference(report, recipe)
     kinds = ("pairs", "triplets")
     report.expect(recipe.kind in kinds, "kind is pairs or triplets", f"it is {recipe.kind!r}", "state one of the two")
     first = _check_batches(recipe, report)

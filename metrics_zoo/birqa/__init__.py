@@ -59,6 +59,7 @@ class BiRQA(Metric):
         rah: False: pooling and an MLP in place of the reliability-aware head (Table 4).
     """
 
+    cite = "gushchin_birqa"
     higher_is_better: ClassVar[bool] = True
     exact_gradient: ClassVar[bool] = False
     minimum_size: ClassVar[int] = 64

@@ -43,6 +43,8 @@ class KnownMetric:
     """False: right, but kinks and rounding inside the library keep small finite differences from confirming it."""
     note: str = ""
     """What a user must know besides."""
+    cite: str = ""
+    """Its paper, as `harness.contracts.Citable.cite` has it, beside the library's."""
 
 
 class FunctionMetric(Metric):
@@ -109,6 +111,7 @@ def metric_class(library: str, name: str, known: KnownMetric, module: Any) -> ty
         "exact_gradient": known.exact_gradient,
         "minimum_size": known.minimum_size,
         "score_range": known.score_range,
+        "cite": known.cite,
         "known": known,
         "function": staticmethod(function),
     }

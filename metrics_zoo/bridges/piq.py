@@ -23,6 +23,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         exact_gradient=False,
         note="What is left of a side beyond a multiple of 8 px is cut off. The library says [0, 1]; the covariance "
         "of the lowest band can be negative.",
+        cite="balanov2015dss",
     ),
     "fsim": KnownMetric(
         "fsim",
@@ -32,6 +33,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         minimum_size=2,
         parameters=("chromatic",),
         fixed=FIXED,
+        cite="zhang2011fsim",
     ),
     "gmsd": KnownMetric(
         "gmsd",
@@ -41,6 +43,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         parameters=("t",),
         fixed=FIXED,
         note="The standard deviation of values in [0, 1] is at most 0.5.",
+        cite="xue2014gmsd",
     ),
     "haarpsi": KnownMetric(
         "haarpsi",
@@ -51,6 +54,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         parameters=("c", "alpha", "subsample"),
         fixed=FIXED,
         note="Two black images score infinity.",
+        cite="reisenhofer2018haarpsi",
     ),
     "information_weighted_ssim": KnownMetric(
         "information_weighted_ssim",
@@ -62,6 +66,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         fixed=FIXED,
         row_by_row=True,
         note="A flat reference has no score: the library inverts a matrix that is singular there.",
+        cite="wang2011iwssim",
     ),
     "mdsi": KnownMetric(
         "mdsi",
@@ -70,6 +75,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         (0, 1.25),
         fixed=FIXED,
         note="1.25 is a bound, not attained.",
+        cite="nafchi2016mdsi",
     ),
     "multi_scale_gmsd": KnownMetric(
         "multi_scale_gmsd",
@@ -78,6 +84,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         (0, 0.5),
         minimum_size=17,
         fixed=FIXED,
+        cite="zhang2017msgmsd",
     ),
     "multi_scale_ssim": KnownMetric(
         "multi_scale_ssim",
@@ -87,6 +94,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         minimum_size=161,
         parameters=("kernel_sigma", "k1", "k2"),
         fixed=FIXED,
+        cite="wang2003msssim",
     ),
     "psnr": KnownMetric(
         "psnr",
@@ -107,6 +115,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         row_by_row=True,
         exact_gradient=False,
         note="The library scales saliency by its extremes over the whole batch.",
+        cite="zhang2012srsim",
     ),
     "ssim": KnownMetric(
         "ssim",
@@ -116,6 +125,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         minimum_size=11,
         parameters=("kernel_sigma", "k1", "k2", "downsample"),
         fixed=FIXED,
+        cite="wang2004ssim",
     ),
     "vif_p": KnownMetric(
         "vif_p",
@@ -125,8 +135,11 @@ KNOWN: Mapping[str, KnownMetric] = {
         minimum_size=41,
         parameters=("sigma_n_sq",),
         fixed=FIXED,
+        cite="sheikh2006vif",
     ),
-    "vsi": KnownMetric("vsi", "Visual saliency-induced index (Zhang et al. 2014)", True, (0, 1), fixed=FIXED),
+    "vsi": KnownMetric(
+        "vsi", "Visual saliency-induced index (Zhang et al. 2014)", True, (0, 1), fixed=FIXED, cite="zhang2014vsi"
+    ),
 }
 
 
@@ -134,9 +147,17 @@ KNOWN: Mapping[str, KnownMetric] = {
 class Piq(Bridge):
     """Full-reference metrics of piq without weights; images in [0, 1], data range 1."""
 
+    cite = "kastryulin2022piq"
+
     def names(self) -> Sequence[str]:
         """The metrics whose direction, range and smallest size are known."""
         return list(KNOWN)
+
+    def cited(self, name: str) -> str | tuple[str, ...]:
+        """The paper of that name, where the bridge knows it."""
+        if name not in KNOWN:
+            raise NoSuchNameError(name)
+        return KNOWN[name].cite
 
     def load(self, name: str) -> type[Metric]:
         """The metric of that name.

@@ -28,6 +28,7 @@ _OFFLINE = "ROBUSTIQA_OFFLINE"
 class PyiqaMetric(Metric):
     """A full-reference metric of pyiqa with the weights that pyiqa downloads for it."""
 
+    cite = ""
     score_range: ClassVar[tuple[float, float] | None]
     """As pyiqa states it, roughly."""
     prototype: ClassVar[Any]
@@ -46,6 +47,8 @@ class PyiqaMetric(Metric):
 @bridge("pyiqa", "metrics", library="pyiqa")
 class Pyiqa(Bridge):
     """Full-reference metrics of pyiqa (non-commercial licence), which downloads their weights itself."""
+
+    cite = "chen2022pyiqa"
 
     def names(self) -> Sequence[str]:
         """What pyiqa lists as full-reference.

@@ -31,6 +31,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         minimum_size=176,
         parameters=("k1", "k2"),
         fixed=UNIT | EACH,
+        cite="wang2003msssim",
     ),
     "psnr": KnownMetric(
         "peak_signal_noise_ratio",
@@ -71,6 +72,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         (-1, 1),
         minimum_size=8,
         fixed=EACH,
+        cite="zhou1998wavelet",
     ),
     "ssim": KnownMetric(
         "structural_similarity_index_measure",
@@ -80,6 +82,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         minimum_size=6,
         parameters=("k1", "k2"),
         fixed=UNIT | EACH,
+        cite="wang2004ssim",
     ),
     "uqi": KnownMetric(
         "universal_image_quality_index",
@@ -88,6 +91,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         (-1, 1),
         minimum_size=11,
         fixed=EACH,
+        cite="wang2002uqi",
     ),
     "vif": KnownMetric(
         "visual_information_fidelity",
@@ -100,6 +104,7 @@ KNOWN: Mapping[str, KnownMetric] = {
         scale=255.0,
         differentiable=False,
         note="Images are given to it in [0, 255], for which its noise variance sigma_n_sq is stated.",
+        cite="sheikh2006vif",
     ),
 }
 
@@ -108,9 +113,17 @@ KNOWN: Mapping[str, KnownMetric] = {
 class TorchMetrics(Bridge):
     """Full-reference image metrics of torchmetrics; images in [0, 1], data range 1."""
 
+    cite = "detlefsen2022torchmetrics"
+
     def names(self) -> Sequence[str]:
         """The metrics whose direction, range and smallest size are known."""
         return list(KNOWN)
+
+    def cited(self, name: str) -> str | tuple[str, ...]:
+        """The paper of that name, where the bridge knows it."""
+        if name not in KNOWN:
+            raise NoSuchNameError(name)
+        return KNOWN[name].cite
 
     def load(self, name: str) -> type[Metric]:
         """The metric of that name.

@@ -64,6 +64,7 @@ class FSIM(Metric):
     max(1, round(shorter side / 256)) px. Outside the image lie zeros for the gradient; phase congruency wraps around.
     """
 
+    cite = "zhang2011fsim"
     higher_is_better: ClassVar[bool] = True
     version: ClassVar[int] = 2
     minimum_size: ClassVar[int] = 6

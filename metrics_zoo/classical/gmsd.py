@@ -30,6 +30,7 @@ class GMSD(Roundable):
         luma: Whether the luma keeps its precision or is rounded to 8 bits first (gradient: straight through).
     """
 
+    cite = "xue2014gmsd"
     higher_is_better: ClassVar[bool] = False
     neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 6

@@ -41,6 +41,7 @@ class HaarPSI(Metric):
     inverse of l_alpha at the weighted mean of HS. Outside the image lie zeros.
     """
 
+    cite = "reisenhofer2018haarpsi"
     higher_is_better: ClassVar[bool] = True
     version: ClassVar[int] = 2
     minimum_size: ClassVar[int] = 16

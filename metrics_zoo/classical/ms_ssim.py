@@ -33,6 +33,7 @@ class MSSSIM(Roundable):
         luma: Whether the luma keeps its precision or is rounded to 8 bits first (gradient: straight through).
     """
 
+    cite = "wang2003msssim"
     higher_is_better: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 161

@@ -70,6 +70,7 @@ class VIFp(Roundable):
         luma: Whether the luma keeps its precision or is rounded to 8 bits first (gradient: straight through).
     """
 
+    cite = "sheikh2006vif"
     higher_is_better: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"luma": "float"}
     minimum_size: ClassVar[int] = 41

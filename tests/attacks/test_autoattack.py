@@ -48,6 +48,7 @@ def test_every_member_does_all_of_its_work(strike, linear, pairs):
 class Mountain(Metric):
     """Minus the mean squared error: no slope where both images are equal."""
 
+    cite = ""
     higher_is_better = True
 
     def score(self, reference, dist):
@@ -57,6 +58,7 @@ class Mountain(Metric):
 class Ridge(Metric):
     """Rises away from the reference, but for a narrow peak at it that no other start sees."""
 
+    cite = ""
     higher_is_better = True
 
     def score(self, reference, dist):
@@ -67,6 +69,7 @@ class Ridge(Metric):
 class Stepped(Metric):
     """Mean of the image's rounded values, with a slope of 0 everywhere: only looking helps."""
 
+    cite = ""
     higher_is_better = True
 
     def score(self, reference, dist):
@@ -76,6 +79,7 @@ class Stepped(Metric):
 class Rough(Metric):
     """The mean of the image under ripples, small but three times as steep, so that most slopes mislead."""
 
+    cite = ""
     higher_is_better = True
 
     def score(self, reference, dist):

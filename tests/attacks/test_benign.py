@@ -117,11 +117,20 @@ def test_the_enhancements_as_registered_are_mild(photo):
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"amount": 1.0}, "amount belongs to the transform unsharp"),
-        ({"transform": "gamma", "gamma": 0.0}, "gamma should be above 0"),
-        ({"transform": "unsharp", "amount": 0.5}, "unsharp needs a sigma above 0"),
-        ({"transform": "contrast", "contrast": -1.0}, "contrast should be a finite number from 0"),
-        ({"transform": "denoise", "window": 4}, "window should be odd, got 4"),
+        ({"amount": 1.0}, "amount belongs to the transform unsharp.* Write 'transform: unsharp', or take amount out"),
+        ({"transform": "gamma"}, "gamma 1.0 changes nothing. Write 'gamma: 0.9', say"),
+        ({"transform": "gamma", "gamma": 0.0}, "gamma should be from 0.1 to 10, got 0.0. Write 'gamma: 0.9', say"),
+        ({"transform": "gamma", "gamma": float("nan")}, "gamma should be from 0.1 to 10, got nan"),
+        ({"transform": "unsharp", "amount": 0.5}, "sigma 0.0 changes nothing. Write 'sigma: 1.0', say"),
+        ({"transform": "unsharp", "sigma": 1.0}, "amount 0.0 changes nothing"),
+        ({"transform": "unsharp", "amount": 0.5, "sigma": 1e9}, "sigma should be from 0.1 to 50, got 1000000000.0"),
+        ({"transform": "contrast", "contrast": -1.0}, "contrast should be from 0 to 10, got -1.0"),
+        ({"transform": "denoise", "window": 1}, "window 1 changes nothing. Write 'window: 3', say"),
+        (
+            {"transform": "denoise", "window": 999999},
+            "window should be from 3 to 31, got 999999. Write 'window: 3', say",
+        ),
+        ({"transform": "denoise", "window": 4}, "window should be odd, got 4. Write 'window: 3', say"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(parameters, said):

@@ -37,6 +37,7 @@ def library(prefix):
 class Weighted(Metric):
     """Mean of w x (dist - ref), w of both signs and many sizes."""
 
+    cite = ""
     higher_is_better = True
 
     @staticmethod

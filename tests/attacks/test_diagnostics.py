@@ -42,6 +42,7 @@ def test_on_the_grid_every_image_is_a_file_and_the_optimum_that_of_the_grid(stri
 class Lying(Metric):
     """Mean of a product with fixed weights, whose gradient is `factor` times what it should be."""
 
+    cite = ""
     higher_is_better = True
 
     def __init__(self, linear, factor):

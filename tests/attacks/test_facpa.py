@@ -22,6 +22,7 @@ SMALL = {"width": 4, "depth": 2, "iterations": 6}
 class Colours(Metric):
     """Mean of w x (dist - ref) with one w for each channel: the optimum is eps sign(w) everywhere."""
 
+    cite = ""
     higher_is_better = True
     weights = torch.tensor([1.0, -2.0, 0.5]).view(3, 1, 1)
 

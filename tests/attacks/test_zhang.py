@@ -59,6 +59,7 @@ def test_moves_the_score_of_a_curved_metric(strike, curved, pairs, sign):
 
 
 class _Endless(Metric):
+    cite = ""
     higher_is_better = True
 
     def score(self, reference, dist):

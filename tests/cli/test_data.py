@@ -144,6 +144,39 @@ def test_what_is_not_the_file_is_not_kept(command, home, server):
     assert code == 2 and "neither zip nor tar" in err
 
 
+def damaged(kind, place):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=f"w:{kind}") as packed:
+        info = tarfile.TarInfo("f")
+        info.size = 200_000
+        packed.addfile(info, io.BytesIO(np.random.default_rng(0).bytes(info.size)))
+    content = bytearray(file.getvalue())
+    content[place] ^= 255
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (damaged("gz", 100_000), "CRC"),
+        (damaged("xz", 120_000), "orrupt"),
+        (damaged("bz2", 150_000), ""),
+        (damaged("xz", 120_000)[:100_000], "ended"),
+        (zipped(), "nothing is in it"),
+        (zipped("empty/"), "nothing is in it"),
+        (zipped("x" * 300), "too long"),
+        (zipped("a", "a/b"), ""),
+        (b"not an archive", "neither zip nor tar"),
+    ],
+    ids=["gz", "xz", "bz2", "cut", "empty", "folder", "long name", "file and folder", "none"],
+)
+def test_nothing_stays_of_what_cannot_be_unpacked(home, server, content, said):
+    server.content = content
+    with pytest.raises(DataError, match=rf"Data set live: .*{said}.* Nothing was kept") as caught:
+        fetch_archive("live", Archive("", server.url, digest(content)), "live")
+    assert "rights" not in str(caught.value) and not [path for path in home.iterdir() if path.suffix != ".lock"]
+
+
 @pytest.mark.parametrize(
     "content", [tar("a.txt", "../evil.txt"), zipped("a.txt", "x/../../evil.txt")], ids=["tar", "zip"]
 )
@@ -180,6 +213,8 @@ def test_parts_of_bapps_come_one_after_the_other(command, home, server, monkeypa
         (("mini",), "comes with robustiqa"),
         (("kadid",), "no such set to fetch. Did you mean 'kadid10k'"),
         (("bapps", "--part", "test"), "no part 'test'. Choose from val, train"),
+        (("live", "--part", "val"), "--part chooses among archives, and this set has none"),
+        (("live", "--url", "http://a..b/", "--sha256", "0" * 64), "http://a..b/ could not be downloaded"),
         (("live", "--url", "http://x"), "--url and --sha256 go together"),
         (("live", "--url", "http://x", "--sha256", "abc"), "is no sha256"),
         (("live", "--url", "ftp:x", "--sha256", "0" * 64), "ftp:x could not be downloaded"),
@@ -188,12 +223,21 @@ def test_parts_of_bapps_come_one_after_the_other(command, home, server, monkeypa
 def test_what_cannot_be_fetched_is_one_message(command, home, words, said):
     code, _, err = command("fetch", *words)
     assert code == 2 and said in err and err.count("\n") == 1
+    assert not list(home.glob(".*.part"))
 
 
 def test_offline_nothing_is_fetched(command, home, monkeypatch):
     monkeypatch.setenv("ROBUSTIQA_OFFLINE", "1")
     code, _, err = command("fetch", "bapps")
     assert code == 2 and "ROBUSTIQA_OFFLINE is set" in err
+
+
+def test_verify_makes_some_images_of_an_embedded_set(command):
+    code, out, err = command("verify", "mini_2afc", "--set", "split=test")
+    lines = out.splitlines()
+    assert code == 0 and not err and len(lines) == 2
+    assert lines[0].startswith("mini_2afc test: no image files: 24 items, made when they are asked for; fingerprint ")
+    assert lines[1] == "  24 of them made now: 128 x 128"
 
 
 def test_verify_finds_what_is_wrong_with_images(command, tmp_path):
@@ -208,8 +252,8 @@ def test_verify_finds_what_is_wrong_with_images(command, tmp_path):
     words = ("verify", "csv", "--set", f"file={tmp_path / 'mine.csv'}")
     code, out, _ = command(*words)
     assert code == 0 and "4 items: 16 x 12" in out
-    assert "1 items whose images are identical: b1.bmp" in out
-    assert "1 groups of files with the same content: a1.png = a2.png" in out
+    assert "1 item whose images are identical: b1.bmp" in out
+    assert "1 group of files with the same content: a1.png = a2.png" in out
     whole = (tmp_path / "a3.png").read_bytes()
     (tmp_path / "a3.png").write_bytes(whole[: len(whole) // 2])
     code, out, err = command(*words, "--json")

@@ -95,8 +95,18 @@ def test_a_table_of_triplets(table):
         ("\n" + TABLE.replace("a1.png", '"a1.png"')).encode(),
         "\n".join(f"{i},{line}" if i else f",{line}" for i, line in enumerate(TABLE.split())).encode(),
         "\n".join(f"{line},note" for line in TABLE.split()).encode(),
+        b"sep=;\r\n" + TABLE.replace(",", ";").replace("\n", "\r\n").encode(),
     ],
-    ids=["semicolons", "tabs", "bom", "case and quotes", "empty line", "index without a name", "another column"],
+    ids=[
+        "semicolons",
+        "tabs",
+        "bom",
+        "case and quotes",
+        "empty line",
+        "index without a name",
+        "another column",
+        "sep=",
+    ],
 )
 def test_spreadsheets_write_tables_in_many_ways(table, written):
     assert table(written).entries("all") == table(TABLE).entries("all")
@@ -110,8 +120,27 @@ def test_paths_from_windows_ids_and_folders(table, folder):
     assert [(e.id, e.reference_id) for e in data.entries("all")] == [("one", "A"), ("two", "B")]
     assert float(data.load(data.entries("all")[0])["dist"][0, 0, 0]) * 255 == pytest.approx(50)
     (notice,) = data.notices()
-    assert f"lists 1 images outside its folder, such as {folder}/b.png" in notice
+    assert f"lists 1 image outside its folder, such as {folder}/b.png" in notice
     assert table(TABLE).notices() == ()
+
+
+SPELLINGS = ["./a.png", "x/../a.png", ".//a.png", "x\\..\\a.png", "{}/a.png", "linked/a.png"]
+
+
+@pytest.mark.parametrize("spelled", SPELLINGS)
+def test_a_file_is_one_image_however_it_is_spelled(table, folder, spelled):
+    (folder / "x").mkdir()
+    (folder / "linked").symlink_to(folder)
+    spelled = spelled.format(folder)
+    data = table(f"ref,dist\na.png,a1.png\n{spelled},a2.png\nb.png,b1.png\n")
+    assert [e.reference_id for e in data.entries("all")] == ["a.png", "a.png", "b.png"]
+    with pytest.raises(DataError, match=r"line 3: reference 'a\.png' goes with 'test', and in line 2 with 'train'"):
+        table(f"ref,dist,split\na.png,a1.png,train\n{spelled},a2.png,test\n").entries("all")
+    again = spelled.replace("a.png", "a1.png")
+    with pytest.raises(DataError, match=r"line 3: '.*a1\.png' stands in line 2, too"):
+        table(f"ref,dist\na.png,a1.png\na.png,{again}\n").entries("all")
+    with pytest.raises(DataError, match=r"line 2: p0 and p1 are one file"):
+        table(f"ref,p0,p1,judge\nb.png,a1.png,{again},1\n").entries("all")
 
 
 def test_splits_of_a_column_and_by_reference(table):
@@ -122,6 +151,8 @@ def test_splits_of_a_column_and_by_reference(table):
     assert data.splits == ("all", "train", "val", "test")
     assert [len(data.entries(split)) for split in data.splits] == [4, 2, 1, 1]
     check_dataset(data, name="csv", again=lambda: table(named))
+    upper = table(named.replace("train", "Train").replace("test", "TEST").replace("val", "Other"))
+    assert upper.splits == ("all", "train", "Other", "test") and len(upper.entries("train")) == 2
     seeded = table(TABLE, split_seed=0)
     assert [len({e.reference_id for e in seeded.entries(split)}) for split in seeded.splits] == [3, 1, 1, 1]
     with pytest.raises(DataError, match=r"no split 'tets'.*all, train, val, test"):
@@ -135,11 +166,18 @@ BAD = {
     "both forms": ("ref,dist,p0,p1,judge\na,b,c,d,1\n", r"dist belongs to pairs, p0 and p1 to triplets"),
     "another name": ("ref,dist,mos\na.png,a1.png,1\n", r"Call 'mos' opinion to use it"),
     "a column twice": ("ref,dist,Opinion,opinion\na,b,1,2\n", r"mine\.csv, line 1: the column 'opinion' stands twice"),
-    "a tilde": (TABLE + "~c.png,b1.png,1,,\n", r"1 of \d+ images are missing: ~c\.png \(line 6\)"),
-    "a long name": (TABLE + f"{'c' * 300}.png,b1.png,1,,\n", r"1 of \d+ images are missing: c+\.png \(line 6\)"),
+    "a tilde": (TABLE + "~c.png,b1.png,1,,\n", r"1 of \d+ images is missing: ~c\.png \(line 6\)"),
+    "a long name": (
+        TABLE + f"{'c' * 300}.png,b1.png,1,,\n",
+        r"1 of \d+ images is missing: c{17}\.\.\.c+\.png \(line 6\)",
+    ),
     "no rows": ("ref,dist\n", r"mine\.csv: no rows below the names"),
-    "a short row": (TABLE + "c.png\n", r"mine\.csv, line 6: 1 cells under 5 columns"),
+    "a short row": (TABLE + "c.png\n", r"mine\.csv, line 6: 1 cell under 5 columns"),
     "a long row": (TABLE + "c.png,c1.png,1,x,1,9\n", r"line 6: 6 cells under 5 columns"),
+    "a long cell": (
+        TABLE + f"{'c' * 200000},b1.png,1,,\n",
+        r"line 6: field larger .* of this line, or shorten its cell",
+    ),
     "an open quote": (TABLE + '"c.png,b1.png,1,,\n', r"line 6: unexpected end of data"),
     "not UTF-8": (
         TABLE.encode() + b"\xe9.png,c1.png,1,,\n",
@@ -148,11 +186,12 @@ BAD = {
     "UTF-16": (TABLE.encode("utf-16"), r"mine\.csv is UTF-16\. Save it as UTF-8"),
     "missing files": (
         TABLE + "d.png,d1.png,1,,\ne.png,c1.png,1,,\ne.png,c2.png,1,,\n",
-        r"4 of 11 images are missing: d\.png \(line 6\), d1\.png \(line 6\), e\.png \(line 7\) and 1 more\. Paths are",
+        r"4 of 11 images are missing: d\.png \(line 6\), d1\.png \(line 6\), e\.png \(line 7\) and 1 more\. Paths are relative to /.*\.",
     ),
-    "an empty cell": (TABLE + ",c1.png,1,,\n", r"1 of 8 images are missing: an empty cell \(line 6\)"),
+    "an empty cell": (TABLE + ",c1.png,1,,\n", r"1 of 8 images is missing: an empty cell \(line 6\)"),
     "duplicates": (TABLE + "a.png,a1.png,1,,\n", r"line 6: 'a1\.png' stands in line 2, too"),
     "nan": (TABLE + "c.png,b1.png,nan,,\n", r"line 6: opinion 'nan' is no number"),
+    "underscore": (TABLE + "c.png,b1.png,1_0,,\n", r"line 6: opinion '1_0' is no number"),
     "no opinion": (TABLE + "c.png,b2.png,,,\n", r"line 6: no opinion, and other rows have one"),
     "decimal comma": (
         TABLE + 'c.png,b2.png,"3,5",,\n',
@@ -163,6 +202,9 @@ BAD = {
         r"every opinion is 2, which ranks nothing\. Give scale",
     ),
     "level": (TABLE + "c.png,b2.png,2,,1.5\n", r"line 6: level 1\.5 is no whole number"),
+    "level 0": (TABLE + "c.png,b2.png,2,,0\n", r"line 6: level 0 is no whole number from 1 to 10,000\. Number"),
+    "level -3": (TABLE + "c.png,b2.png,2,,-3\n", r"line 6: level -3 is no whole number from 1 to 10,000"),
+    "level 1e23": (TABLE + "c.png,b2.png,2,,1e23\n", r"line 6: level 1e\+23 is no whole number from 1 to 10,000"),
     "two splits": (
         "ref,dist,split\na.png,a1.png,train\na.png,a2.png,test\n",
         r"line 3: reference 'a\.png' goes with 'test', and in line 2 with 'train'\. Put all rows of a reference into one",
@@ -175,6 +217,7 @@ BAD = {
         "ref,dist,reference_id\na.png,a1.png,A\nb.png,b1.png,A\n",
         r"line 3: reference_id 'A' goes with 'b\.png', and in line 2 with 'a\.png'",
     ),
+    "split All": ("ref,dist,split\na.png,a1.png,All\n", r"line 2: split is 'All'"),
     "no split": ("ref,dist,split\na.png,a1.png,\n", r"line 2: split is ''"),
     "judge": (TRIPLETS + "c.png,c1.png,b1.png,1.2,\n", r"line 4: judge '1\.2' is no share"),
     "no judge": (TRIPLETS + "c.png,c1.png,b1.png,,\n", r"line 4: judge '' is no share"),
@@ -182,6 +225,9 @@ BAD = {
         TABLE + "c.png,large.png,1,,\n",
         r"line 6: the images differ in size \(c\.png 8 x 6, large\.png 9 x 6\)",
     ),
+    "16 bit": (TABLE + "c.png,deep.png,1,,\n", r"line 6: Image .*deep\.png has the pixel format I;16.* Convert it"),
+    "CMYK": (TABLE + "c.png,ink.jpg,1,,\n", r"line 6: Image .*ink\.jpg has the pixel format CMYK"),
+    "transparent": (TABLE + "c.png,clear.png,1,,\n", r"line 6: Image .*clear\.png is partly transparent"),
     "no image": (TABLE + "c.png,text.png,1,,\n", r"line 6: Image .*text\.png cannot be read"),
 }
 
@@ -190,6 +236,9 @@ BAD = {
 def test_one_message_with_file_and_line(table, folder, case):
     Image.new("RGB", (9, 6)).save(folder / "large.png")
     (folder / "text.png").write_text("no image")
+    Image.new("I;16", (8, 6), 40000).save(folder / "deep.png")
+    Image.new("CMYK", (8, 6)).save(folder / "ink.jpg")
+    Image.new("RGBA", (8, 6), (9, 9, 9, 99)).save(folder / "clear.png")
     text, message = BAD[case]
     with pytest.raises(DataError, match=message) as caught:
         data = table(text)

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,8 @@ from PIL import Image
 
 from harness import files
 from harness.contracts import DataError
-from harness.datasets.images import read_image
+from harness.datasets.images import image_size, read_image
+from harness.errors import UserError
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3) * 4
 
@@ -42,6 +45,18 @@ def test_transparent_and_deep_images_are_refused(tmp_path: Path) -> None:
     deep = Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16))
     with pytest.raises(DataError, match=r"deep\.png.*I;16.*Convert"):
         read_image(saved(deep, tmp_path / "deep.png"))
+    # Pillow opens 16-bit colour as RGB, without a word of what it drops.
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(2 * 13)),
+        b"IEND": b"",
+    }
+    chunks = [struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in parts.items()]
+    (tmp_path / "colour.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert Image.open(tmp_path / "colour.png").mode == "RGB"
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"colour\.png has the pixel format RGB;16B"):
+            read(tmp_path / "colour.png")
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "jpg"])
@@ -72,5 +87,8 @@ def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert files.cache_dir() == Path("/xdg/robustiqa")
     monkeypatch.setenv("ROBUSTIQA_CACHE_DIR", "~/kept")
+    monkeypatch.setenv("ROBUSTIQA_DATA_DIR", "~nobody9/sets")
+    with pytest.raises(UserError, match=r"ROBUSTIQA_DATA_DIR: ~nobody9/sets begins with ~nobody9, and no such user"):
+        files.data_dir()
     monkeypatch.setenv("ROBUSTIQA_DATA_DIR", "~/sets")
     assert files.cache_dir() == tmp_path / "kept" and files.data_dir() == tmp_path / "sets"

@@ -46,14 +46,14 @@ def test_one_folder_deeper(tree, name):
     outer = root.with_name("unpacked")
     (outer / "papers").mkdir(parents=True)
     (outer / "ReadMe.TXT").write_text("hello")
-    root.rename(outer / "Images of the set")
+    root.rename(outer / "Images of the set_v1.0")
     deeper = build(name, outer)
     assert entries(deeper) == found and deeper.fingerprint() == fingerprint
     assert "ref" in deeper.load(found[-1]) and outer in deeper.files()
     (outer / "again").mkdir()
     (outer / "again" / LABELS[name.removesuffix("_2afc")][0]).touch()
     with pytest.raises(
-        DataError, match=r"Images of the set and .*again both hold such a set\. Give one of them as root"
+        DataError, match=r"Images of the set_v1.0 and .*again both hold such a set\. Give one of them as root"
     ):
         entries(build(name, outer))
 
@@ -105,6 +105,22 @@ def test_pipal_wherever_its_distorted_images_lie(tree, folders):
     assert moved.fingerprint() != fingerprint and not missing_images(moved, found, "pipal")
     Path(moved.image_files(found[0])[1]).unlink()
     with pytest.raises(DataError, match=rf"{folders[0]}.A0001_00_01\.bmp is missing\."):
+        build("pipal", root).load(found[0])
+
+
+def test_pipal_takes_no_image_from_two_folders_and_none_is_lost(tree):
+    root = tree("pipal")
+    data = build("pipal", root)
+    found = data.entries("all")
+    before = damage(data, found)
+    (root / "Distortion_1/Distortion_1").mkdir()
+    path = root / "Distortion_1/A0002_00_01.bmp"
+    path.rename(root / "Distortion_1/Distortion_1" / path.name)
+    moved = build("pipal", root)
+    assert damage(moved, found) == before and not missing_images(moved, found, "pipal")
+    (root / "Train_Dis").mkdir()
+    shutil.copy(root / "Distortion_1/A0002_03_02.bmp", root / "Train_Dis")
+    with pytest.raises(DataError, match=r"Distortion_1.A0002_03_02\.bmp and .*Train_Dis.A0002.* in two folders\. Keep"):
         build("pipal", root).load(found[0])
 
 

@@ -237,6 +237,7 @@ def test_verdicts(condition, digits, expected, claim_of):
     [
         ("__import__(1)", "names begin with a letter"),
         ("open(1)", "nothing is called 'open'."),
+        ("table3[]()", "a call of no function"),
         ("(1).real", "only .low and .high of cells"),
         ("min(1).low", "only .low and .high of cells"),
         ("lambda: 1", "Lambda is not in the language"),
@@ -246,6 +247,7 @@ def test_verdicts(condition, digits, expected, claim_of):
         ("'a'", "'a' is no number"),
         ("True", "'True' is no number"),
         ("1e999", "'inf' is no number"),
+        ("1and 2", "is no expression (invalid decimal literal)"),
         ("1 +", "is no expression (invalid syntax)"),
         ("(" * 300 + "1" + ")" * 300, "is no expression"),
         ("1" + " + 1" * 400, "has more than 300 parts"),
@@ -281,6 +283,7 @@ def test_what_is_not_in_the_language_is_refused(formula, said):
         ),
         ("all(table3[]) and 1", "are for single truths"),
         ("count(table3[] & table3[])", "& and | are for truths"),
+        ("cells(~table3[])", "~ is for truths"),
         ("choose(3, table3[])", "should be of whole numbers"),
         ("choose(2000, 3)", "should be of whole numbers"),
     ],

@@ -118,6 +118,14 @@ def test_too_few_values_have_no_map(name):
         fit_map(name, np.array([0.0, 1.0, 1.0]), enough)
     with pytest.raises(ValueError, match="the target has 1 distinct value,"):
         fit_map(name, enough, np.ones(9))
+    nearly = np.r_[np.zeros(998), 0.5, 1.0]
+    if name == "weak":
+        with pytest.raises(
+            ValueError, match="the source is nearly constant: fewer than 3 of its quantiles are distinct"
+        ):
+            fit_map(name, nearly, enough)
+    elif not name.startswith("neural"):
+        assert np.isfinite(fit_map(name, nearly, enough)(enough)).all()
     with pytest.raises(ValueError, match="the source has a value that is not finite"):
         fit_map(name, np.array([0.0, np.nan, 1.0]), enough)
 

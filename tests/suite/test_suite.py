@@ -103,6 +103,8 @@ def test_every_problem_is_found_at_once_with_its_place_and_a_suggestion(suite_of
         (("metrics: [linear]", "metrics: [linear]\ndefenses: [{name: flip, probability: 7}]"), "between 0 and 1, got 7"),
         (("metrics: [linear]", "metrics: [linear]\ntransfer: [{source: psnr, scorer: linear}]"), "no metric 'psnr' in this"),
         (("[linear]", "[linear, psnr]\ncontrasts: [{a: linear, b: psnrr}]"), "no metric 'psnrr' in this suite. Did you mean 'psnr'?"),
+        (("[linear]", "[linear]\nir_score: emd"), "ir_score: should be a mapping, such as {mapping: emd}, got 'emd'"),
+        (("[linear]", "[linear]\nexclude: [linear]"), "should be a mapping, such as {metric: METRIC, attack: ATTACK}"),
         (("[linear]", "[linear, psnr]\ncontrasts: [[linear, psnr]]"), "should be {a: METRIC, b: METRIC}, got"),
         (("[linear]", "[linear, psnr]\ncontrasts: [{a: linear, b: linear}]"), "'linear' is compared with itself"),
         (("[linear]", "[linear, psnr]\ncontrasts: [{a: linear, b: psnr}, {a: psnr, b: linear}]"), "are compared twice"),

@@ -31,6 +31,8 @@ def test_toy_attacks_that_keep_the_contract(registry, name):
 
 
 class _Step(Attack):
+    cite = ""
+
     def perturb(self, objective, images, budget, rng):
         _, gradient = objective.gradient(images)
         return images + budget.eps.view(-1, 1, 1, 1) * gradient.sign()
@@ -320,6 +322,7 @@ def test_a_black_box_attack_is_held_to_its_queries(registry):
 
     @dataclass(frozen=True)
     class Greedy(Attack):
+        cite = ""
         needs_gradient = False
         queries: int = 1000
 
@@ -335,6 +338,7 @@ def test_a_black_box_attack_is_held_to_its_queries(registry):
 class Picky(Metric):
     """Infinitely steep where an image is as its reference, and blind to images of less than 40 px."""
 
+    cite = ""
     higher_is_better = False
     minimum_size = 40
 

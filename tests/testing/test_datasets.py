@@ -18,6 +18,7 @@ def test_shipped_datasets(name):
 class Little(Dataset):
     """Faultless: two references a split, two images each."""
 
+    cite = ""
     splits = ("train", "test")
 
     def entries(self, split):

@@ -29,6 +29,7 @@ def test_a_metric_is_left_as_it_was():
 
 
 class Mse(Metric):
+    cite = ""
     higher_is_better = False
 
     def score(self, reference, dist):
@@ -248,6 +249,15 @@ def test_planted_metric(assert_caught, planted, rule):
 )
 def test_one_fault_is_told_as_one(rules_of, planted):
     assert len(rules_of(check_metric, planted())) == 1
+
+
+def test_a_size_that_is_not_scored_is_named_with_its_cure(rules_of):
+    class Undeclared(NoBorder):
+        minimum_size = 1
+
+    rule = "every size from minimum_size up is scored (1 x 1 px is not: declare minimum_size = 9)"
+    assert rule in rules_of(check_metric, Undeclared())
+    assert any("pad inside the metric)" in rule for rule in rules_of(check_metric, SmallOnly()))
 
 
 def test_a_metric_may_say_that_it_is_an_exception():

@@ -29,6 +29,8 @@ def test_toy_purifiers_that_keep_the_contract(registry, name):
 class Dim(Purifier):
     """Faultless: darkens each image by its own factor."""
 
+    cite = ""
+
     def draw(self, images, rng):
         return rng.uniform(1, 1, 1, low=0.5)
 

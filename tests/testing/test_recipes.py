@@ -19,6 +19,7 @@ def test_shipped_recipes(shipped):
 class Plain(Recipe):
     """Faultless: the mean squared error on random batches."""
 
+    cite = ""
     attacks = True
     batch: int = 4
 

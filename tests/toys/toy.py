@@ -21,6 +21,7 @@ def _pixels(name, size):
 class Toy(Dataset):
     """References and noisy copies; the opinion falls with the level."""
 
+    cite = ""
     labels = "human"
     splits = ("train", "val", "test")
     neutral = {"first": 1}
@@ -71,6 +72,7 @@ def _weights(images):
 class Linear(Metric):
     """Mean of w x (dist - ref), |w| = 1: the optimum of any Linf attack is eps sign(w)."""
 
+    cite = ""
     higher_is_better = True
 
     def score(self, reference, dist):
@@ -88,6 +90,7 @@ class LinearLower(Linear):
 class NegativeMse(Metric):
     """Minus the mean squared error."""
 
+    cite = ""
     higher_is_better = True
 
     def score(self, reference, dist):
@@ -98,6 +101,7 @@ class NegativeMse(Metric):
 class Stairs(Metric):
     """Not differentiable, and says so."""
 
+    cite = ""
     higher_is_better = True
     differentiable = False
 
@@ -171,6 +175,7 @@ class WrongShape(NegativeMse):
 class Jitter(Purifier):
     """Adds or removes a pattern that one random sign per sample decides: an attack that knows the sign gains most."""
 
+    cite = ""
     strength: float = 0.2
 
     def draw(self, images, rng):
@@ -187,6 +192,7 @@ class Jitter(Purifier):
 class Rounding(Purifier):
     """Rounds to few levels: no gradient of its own, so it offers the identity as a surrogate."""
 
+    cite = ""
     gradient = "surrogate"
     randomised = False
 
@@ -199,6 +205,7 @@ class Rounding(Purifier):
 class Learnt(Attack):
     """Fits one universal direction on the train split."""
 
+    cite = ""
     fits = True
     batches: int = 3
 
@@ -220,6 +227,7 @@ class Learnt(Attack):
 class Restarts(Attack):
     """Random points in the ball, all restarts in one batch through `select`; notes which restart won."""
 
+    cite = ""
     restarts: int = 3
 
     def perturb(self, objective, images, budget, rng):
@@ -241,6 +249,7 @@ class Restarts(Attack):
 class Guess(Attack):
     """Black-box: random corners until the queries are spent."""
 
+    cite = ""
     needs_gradient = False
     queries: int = 7
 
@@ -263,6 +272,7 @@ class Cheat(Guess):
 class Sphere(Attack):
     """One step along the gradient, as long as either norm allows."""
 
+    cite = ""
     norms = frozenset({"linf", "l2"})
 
     def perturb(self, objective, images, budget, rng):
@@ -279,6 +289,8 @@ class Sphere(Attack):
 class Worse(Attack):
     """Goes down instead of up, so the start must win."""
 
+    cite = ""
+
     def perturb(self, objective, images, budget, rng):
         _, gradient = objective.gradient(images)
         return images - budget.eps.view(-1, 1, 1, 1) * gradient.sign()
@@ -289,6 +301,7 @@ class Worse(Attack):
 class WorseControl(Attack):
     """A control that lowers any quality: it must be kept all the same."""
 
+    cite = ""
     control = True
 
     def perturb(self, objective, images, budget, rng):
@@ -300,6 +313,8 @@ class WorseControl(Attack):
 class Far(Attack):
     """Leaves budget and box by far; the engine must bring it back."""
 
+    cite = ""
+
     def perturb(self, objective, images, budget, rng):
         return images + 3 * objective.sign.view(-1, 1, 1, 1) * _weights(images)
 
@@ -309,6 +324,8 @@ class Far(Attack):
 class NanAttack(Attack):
     """Returns NaN pixels."""
 
+    cite = ""
+
     def perturb(self, objective, images, budget, rng):
         return images * torch.nan
 
@@ -317,6 +334,8 @@ class NanAttack(Attack):
 @dataclass(frozen=True)
 class OneDraw(Attack):
     """The planted overfitter: asks for one encoding only and follows its gradient to the end of the budget."""
+
+    cite = ""
 
     def perturb(self, objective, images, budget, rng):
         _, gradient = objective.gradient(images)
@@ -328,6 +347,8 @@ class OneDraw(Attack):
 class TellScale(Attack):
     """Notes the scale it is shown."""
 
+    cite = ""
+
     def perturb(self, objective, images, budget, rng):
         objective.note(scale=torch.full((len(images),), objective.scale, dtype=torch.float64))
         return images
@@ -338,6 +359,8 @@ class TellScale(Attack):
 class Overwrites(Attack):
     """Tries to forge its result."""
 
+    cite = ""
+
     def perturb(self, objective, images, budget, rng):
         objective.note(attacked=torch.ones(len(images)))
         return images
@@ -347,6 +370,8 @@ class Overwrites(Attack):
 @dataclass(frozen=True)
 class DiesHere(Attack):
     """Kills its process."""
+
+    cite = ""
 
     def perturb(self, objective, images, budget, rng):
         os.kill(os.getpid(), signal.SIGKILL)

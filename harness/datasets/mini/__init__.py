@@ -56,6 +56,7 @@ class Mini(Dataset):
     between splits, and no photograph: ``cluster`` is the photograph that a reference is cut from.
     """
 
+    cite = "robustiqa"
     labels: ClassVar[Literal["human", "proxy", "none"]] = "proxy"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")

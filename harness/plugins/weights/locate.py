@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.files import cache_dir, sha256_of, shown
+from harness.files import cache_dir, expanded, sha256_of, shown
 from harness.plugins.weights.manifest import (
     MANIFEST,
     SUFFIX,
@@ -212,7 +212,7 @@ def resolve(name: str, weights: str | None, default: str | None, *, kind: str = 
             f"{who}: its weights do not come with robustiqa. Give a file with "
             f"`weights: FILE{SUFFIX}`, or ask for `weights: {RANDOM_WEIGHTS}`."
         )
-    path = Path(wanted).expanduser()
+    path = expanded(wanted, f"{who}, weights")
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(
             f"{who}: weights {wanted}: {path.suffix} files are pickles, which can run code, and are "

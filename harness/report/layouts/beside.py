@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness.errors import UserError
 from harness.report.layouts.board import Board, Found
 from harness.report.layouts.cells import Cell
-from harness.report.layouts.grid import GridEntry, GridPanel, Line, plain
+from harness.report.layouts.grid import GridEntry, GridPanel, Line, plain_number
 from harness.report.layouts.published import Name, metric_names, published_cells
 from harness.suite.layout_file import LayoutSpec
 
@@ -22,7 +22,7 @@ def renamed(spec: LayoutSpec, cells: Sequence[Cell], datasets: Mapping[str, str]
 
     Args:
         spec: The layout.
-        cells: PublishedKey cells.
+        cells: Published cells.
         datasets: Registered name -> label of every data set of a run; None to leave the names.
     """
     asked = {**spec.values_of("metric"), **spec.values_of("against")}
@@ -109,7 +109,7 @@ def _difference(here: Cell | None, entry: GridEntry, known: Mapping[str, Name]) 
     if reason := _no_neighbour(here, there, known):
         return GridEntry(note=f"no difference: {reason}")
     digits = len(entry.number.partition(".")[2])
-    return GridEntry(plain(here.value - there.value, digits))
+    return GridEntry(plain_number(here.value - there.value, digits))
 
 
 def _no_neighbour(here: Cell, there: Cell, known: Mapping[str, Name]) -> str:

@@ -139,8 +139,10 @@ def _known(data: RunData, table: Table, wanted: Sequence[str]) -> Iterator[Cell]
 def _of_row(data: RunData, row: Row, statistic: str, source: _Source) -> Iterator[Cell]:
     at = _scorer(data, row) | {"statistic": statistic, "subset": str(row.get("subset") or WHOLE_SET)}
     attack = str(row["attack"])
-    if source.clean and not math.isnan(row.get(source.clean, math.nan)):
-        yield _cell(at | {"attack": NO_ATTACK}, row | {"state": "ok"}, source.clean)
+    if source.clean:
+        unmeasured = math.isnan(row.get(source.clean, math.nan))
+        clean = {"why": _why(data, row)} if unmeasured else {"state": "ok"}
+        yield _cell(at | {"attack": NO_ATTACK}, row | clean, source.clean)
     if attack in ("", CLEAN):
         if not source.clean or attack == CLEAN:
             yield from _contrasted(data, at | {"attack": NO_ATTACK}, row, statistic, source)
@@ -215,11 +217,12 @@ def _why(data: RunData, row: Row) -> str:
         return ""
     scorer = scorer_text(row["metric"], row["defense"], row["threat"], row["source"])
     start = f"{row['dataset']} / {scorer} / "
-    budget = f"eps {budget_text(row['norm'], row['eps'])}"
+    budget = f"eps {budget_text(row['norm'], row['eps'])}" if row["norm"] else CLEAN
     own = [one for one in data.failures if one.cell.startswith(start)]
     exact = [one for one in own if one.cell.startswith(f"{start}{row['attack']} ") and one.cell.endswith(budget)]
     messages = list(dict.fromkeys(one.message for one in exact or own))
-    return f"failed: {messages[0]}" if messages else "failed"
+    # Tables call a scorer failed that has no records at all, whatever the reason.
+    return f"failed: {messages[0]}" if messages else NOT_RUN
 
 
 def _brought(table: Table, statistics: Sequence[str] | None) -> Iterator[Cell]:

@@ -113,7 +113,7 @@ class Grid:
         return [" / ".join(part for part in column.header if part) for column in self.columns]
 
 
-def plain(value: float, digits: int) -> str:
+def plain_number(value: float, digits: int) -> str:
     """A figure in plain digits; never a negative zero."""
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
@@ -133,12 +133,12 @@ def printed_cell(cell: Cell, digits: int, intervals: Intervals) -> GridEntry:
     ends, spread = NO_FIGURES, ""
     known = not (math.isnan(cell.low) or math.isnan(cell.high))
     if intervals in ("beside", "below") and known:
-        ends = plain(cell.low, digits), plain(cell.high, digits)
+        ends = plain_number(cell.low, digits), plain_number(cell.high, digits)
     elif intervals == "deviation" and not math.isnan(cell.deviation):
-        spread = plain(cell.deviation, digits)
+        spread = plain_number(cell.deviation, digits)
     elif intervals == "halfwidth" and known:
-        spread = plain((cell.high - cell.low) / 2, digits)
-    return GridEntry(plain(cell.value, digits), ends=ends, spread=spread, cell=cell)
+        spread = plain_number((cell.high - cell.low) / 2, digits)
+    return GridEntry(plain_number(cell.value, digits), ends=ends, spread=spread, cell=cell)
 
 
 def starts(lines: Sequence[Line]) -> list[bool]:

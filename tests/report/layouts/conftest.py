@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.report.layouts import arrange
 from harness.report.layouts.cells import Cell
 from harness.suite.layout_file import layouts_of
 from harness.suite.strict_yaml import parse_text
@@ -45,3 +46,22 @@ def layout():
         return specs[0]
 
     return read
+
+
+NASTY = r"a_b & 50% #1 $x$ <i>|~^\{z} [q] --- 'σ' ± − ↑ Q̂ é 中 =1+1 `c` *s*"
+
+
+@pytest.fixture
+def nasty(layout, cell):
+    """A table whose names have every character that some form takes for its own."""
+    spec = layout(
+        "name: t\nrows: {metric: '*'}\ncolumns: {statistic: srocc, attack: '*'}\nbest: {per: row, srocc: higher}"
+    )
+    values = [cell(number, metric=name, attack=NASTY) for name, number in ((NASTY, -0.5), ("=2", 1234.5))]
+    return arrange(spec, values)
+
+
+@pytest.fixture
+def nasty_name():
+    """The name of its first row and of its column."""
+    return NASTY

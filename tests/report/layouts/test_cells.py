@@ -71,6 +71,17 @@ def test_a_failed_cell_says_what_went_wrong(small):
     assert all(cell.why for cell in ssim)
 
 
+def test_a_metric_without_records_is_missing_and_not_unasked(small):
+    records = small.records[small.records["metric"] != "ssim"]
+    expected = [("mini", name, "base", "none", name) for name in ("psnr", "ssim")]
+    failure = Failure("mini / ssim / clean", "i000", "out of memory")
+    for failures, told in (([], "not run"), ([failure], "failed: out of memory")):
+        run = dataclasses.replace(small, records=records, expected=expected, failures=failures)
+        ssim = [cell for cell in cells_of(run, "run", ["pair_accuracy"]) if cell.at["metric"] == "ssim"]
+        assert {cell.at["attack"] for cell in ssim} == {"none", "fgsm"}
+        assert {(cell.state, cell.why) for cell in ssim} == {("failed", told)}
+
+
 def test_a_table_of_ones_own_brings_its_statistics(small, monkeypatch):
     frame = pd.DataFrame([{"statistic": "fps", "value": 15.0, "dataset": "mini", "metric": "psnr"},
                           {"statistic": "fps", "value": float("nan"), "dataset": "mini", "metric": "ssim"}])  # fmt: skip

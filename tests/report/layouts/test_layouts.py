@@ -1,14 +1,18 @@
 import html
 import io
 import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from harness.errors import UserError
 from harness.report.layouts import arrange, check_names, known_names, write
+from harness.report.layouts.cells import DIMENSIONS, STATISTICS
 from harness.report.layouts.forms import latex_text, markdown
 from harness.report.layouts.forms.terminal import print_grid
+from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way
 from harness.suite.strict_yaml import LocatedError
 
 GRID = """
@@ -214,27 +218,16 @@ def test_an_unknown_published_table_and_an_unknown_form(layout, cells):
         write(arrange(layout(GRID), cells), "pdf")
 
 
-NASTY = r"a_b & 50% #1 $x$ <i>|~^\{z} [q] --- 'σ' ± − ↑ Q̂ é 中 =1+1 `c` *s*"
-
-
-@pytest.fixture
-def nasty(layout, cell):
-    spec = layout(
-        "name: t\nrows: {metric: '*'}\ncolumns: {statistic: srocc, attack: '*'}\nbest: {per: row, srocc: higher}"
-    )
-    values = [cell(number, metric=name, attack=NASTY) for name, number in ((NASTY, -0.5), ("=2", 1234.5))]
-    return arrange(spec, values)
-
-
-def test_names_come_out_as_they_are_in_every_form(nasty):
-    assert html.escape(NASTY, quote=False).replace("'", "&#39;") in write(nasty, "html")
-    assert "<i>" not in write(nasty, "html") and markdown.escape(NASTY) in write(nasty, "md")
+def test_names_come_out_as_they_are_in_every_form(nasty, nasty_name):
+    name = nasty_name
+    assert html.escape(name, quote=False).replace("'", "&#39;") in write(nasty, "html")
+    assert "<i>" not in write(nasty, "html") and markdown.escape(name) in write(nasty, "md")
     rows = [line for line in write(nasty, "md").splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
-    assert "'=2,1234.500," in write(nasty, "csv") and f',"{NASTY}"' not in write(nasty, "csv")
+    assert "'=2,1234.500," in write(nasty, "csv") and f',"{name}"' not in write(nasty, "csv")
     console = Console(width=200, file=io.StringIO(), force_terminal=False)
     print_grid(nasty, console)
-    assert NASTY in console.file.getvalue() and "1,234.500" in console.file.getvalue()
+    assert name in console.file.getvalue() and "1,234.500" in console.file.getvalue()
 
 
 def test_latex_escapes_what_it_has_and_spells_what_it_has_not():
@@ -255,3 +248,9 @@ def test_latex_escapes_what_it_has_and_spells_what_it_has_not():
 def test_any_character_is_ascii_in_latex():
     for start in (*range(0x20, 0x600, 7), *range(0x2000, 0x2300, 3), 0x1F600):
         assert latex_text.escape(chr(start) + "a").isascii()
+
+
+def test_the_page_names_every_key_dimension_and_statistic():
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text(encoding="utf-8")
+    names = (*LAYOUT_KEYS, *BLOCK_KEYS, *DIMENSIONS, *STATISTICS, *get_args(Intervals), *get_args(Per), *get_args(Way))
+    assert [name for name in names if not re.search(rf"`[^`]*\b{name}\b[^`]*`", page)] == []

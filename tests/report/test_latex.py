@@ -1,0 +1,74 @@
+"""Tables as LaTeX: whatever a name holds is escaped, and what is written compiles."""
+
+import dataclasses
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+
+from harness.report.build import build_tables
+from harness.report.latex import escaped_latex, latex
+from harness.report.layout import Layout
+from harness.report.render import PrintForms, write_report
+from harness.report.table import Table
+
+NASTY = r"a_b & c%d #1 $x$ <y> |z| {q} ~^\ Q̂ ≤ ε−1 é 图"
+
+
+@pytest.fixture(scope="module")
+def tables(run):
+    return build_tables(dataclasses.replace(run, tables=["srocc", "ranks"]))
+
+
+def a_table(name=NASTY, rows=1):
+    layout = Layout((name, "SROCC ↑"), tuple((name, "−.93") for _ in range(rows)), 1, name)
+    return Table("nasty", name, name, name, pd.DataFrame(), layout, layout, "Protocol: 100 %.", (name,))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a_b & c%d #1 $x", r"a\_b \& c\%d \#1 \$x"),
+        (r"{q} ~^\ ", r"\{q\} \textasciitilde{}\textasciicircum{}\textbackslash{} "),
+        ("<|>", r"\ensuremath{<}\ensuremath{|}\ensuremath{>}"),
+        ("σ −2 Q̂", r"\ensuremath{\sigma} \ensuremath{-}2 \ensuremath{\hat{Q}}"),
+        ("é 图\t\n", r"é \texttt{U+56FE}  "),
+        ("8/255, .93", "8/255, .93"),
+    ],
+)
+def test_what_latex_means_otherwise_is_escaped(text, expected):
+    assert escaped_latex(text) == expected
+
+
+def test_a_table_is_booktabs_with_caption_label_and_protocol(tables):
+    table = next(table for table in tables if table.name == "srocc")
+    text = latex(table)
+    assert text.count(r"\toprule") == 2 and r"\label{tab:mini-srocc}" in text, "of the first page, and of the others"
+    assert text.count(r" \\") >= len(table.compact.rows) and escaped_latex(table.protocol) in text
+    assert latex(a_table(rows=0)).startswith(r"\paragraph{a\_b")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX engine")
+def test_a_report_compiles(run, tables, tmp_path):
+    long = dataclasses.replace(a_table("x " * 90, rows=2), dataset="long", name="long")
+    write_report(run, [*tables, a_table(), long], tmp_path, PrintForms(True, ("pdf",), "column"))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout and (tmp_path / "report.pdf").stat().st_size > 10_000
+    assert {path.name for path in (tmp_path / "figures").iterdir()} >= {
+        "mini.png",
+        "mini_column.pdf",
+        "mini_column.svg",
+    }
+
+
+def test_what_was_printed_of_other_figures_does_not_stay(run, tables, tmp_path):
+    tables = [table for table in tables if table.name == "ranks"]
+    write_report(run, tables, tmp_path, PrintForms(latex=True))
+    assert (tmp_path / "tables/ranks.tex").is_file() and (tmp_path / "report.tex").is_file()
+    write_report(run, tables, tmp_path)
+    assert (tmp_path / "tables/ranks.tex").is_file(), "the tables say the same"
+    write_report(run, [dataclasses.replace(tables[0], protocol="Protocol: another.")], tmp_path)
+    assert not list(tmp_path.rglob("*.tex"))
