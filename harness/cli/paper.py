@@ -68,6 +68,7 @@ def _paper(
     from rich.table import Table
 
     table = Table("", "what", "suites/paper", "missing here", "hours", box=None, padding=(0, 1), header_style="bold")
+    table.columns[3].overflow = "fold"
     for item in items:
         need = needs[item.name]
         hours = "" if not item.suites else "?" if need.hours is None else f"{need.hours:.1f}"

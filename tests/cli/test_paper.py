@@ -34,7 +34,7 @@ def names(entries):
 
 def test_every_suite_and_recipe_is_there_and_is_somebody_s():
     named = {name for item in ITEMS for name in item.suites}
-    assert named == {path.name for path in PAPER.glob("*.yaml")}
+    assert named == {path.name for path in PAPER.glob("*.yaml")} - {"figure4.yaml", "figure4_mini.yaml"}
     for item in ITEMS:
         for recipe in (*item.recipes, *item.mini_recipes):
             read_recipe(recipe_path(recipe))

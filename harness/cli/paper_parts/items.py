@@ -10,7 +10,7 @@ from typing import Literal
 from harness.errors import UserError
 from harness.wording import did_you_mean
 
-Becomes = Literal["layout", "datasets", "features", "parameters", "figure3", "figure5", "figure6"]
+Becomes = Literal["layout", "datasets", "features", "parameters", "figure3", "figure4", "figure5", "figure6"]
 """What an item becomes: a laid-out table of its runs, a table that needs none, or a picture."""
 
 _DEFENDED = ("vanilla", "penalised", "aat")
@@ -117,6 +117,12 @@ ITEMS: tuple[PaperItem, ...] = (
         ("figure3.yaml",),
         (_BASE,),
         mini=f"{_PROXY}; 3 forwards of 384 x 384 where the paper has 100 of 1920 x 1080",
+    ),
+    PaperItem(
+        "figure4",
+        "sets of features",
+        "figure4",
+        mini=f"{_PROXY}; 8 sets of 301, 100 steps each, 3 forwards",
     ),
     PaperItem(
         "figure5",

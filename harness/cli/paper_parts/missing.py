@@ -15,8 +15,10 @@ from harness.errors import UserError
 from harness.files import RUNS
 from harness.flow import default_device
 from harness.plugins.registry import Registry
+from harness.plugins.weights.locate import SUFFIX
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite
+from harness.training.feature_sets import FeatureRuns, read_feature_sets
 from harness.training.recipe_file import read_recipe
 
 _DATA = re.compile(r"Data set (\w+): folder \S+ cannot be read")
@@ -78,16 +80,32 @@ def need_of(item: PaperItem, registry: Registry) -> Need:
         cost = estimate(plan, blocks, read_costs(store.path), default_device())
         hours.append(None if cost.unknown else cost.seconds / 3600)
     if not item.suites:
-        lines += _untrained(item)
+        lines += _untaught() if item.kind == "figure4" else _untrained(item)
     known = [one for one in hours if one is not None]
     return Need(
         data=_found(_DATA, lines),
         published=_found(_PUBLISHED, lines),
-        trained=(*_found(_FILE, lines), *(f"{metric}@{name}" for metric, name in _pairs(lines))),
+        trained=(
+            *dict.fromkeys(map(_named, _found(_FILE, lines))),
+            *(f"{metric}@{name}" for metric, name in _pairs(lines)),
+        ),
         other=tuple(line for line in lines if not any(p.search(line) for p in (_DATA, _PUBLISHED, _FILE, _TRAINED))),
         hours=sum(known) if hours and len(known) == len(hours) else None,
         done=bool(hours) and not lines and all(one == 0 for one in hours),
     )
+
+
+def _untaught() -> Iterator[str]:
+    """Of Figure 4, how many of its sets of features have not been trained."""
+    path = folder_of_suites() / "paper" / "figure4.yaml"
+    try:
+        runs = FeatureRuns(path, RUNS / read_feature_sets(path).name, "cpu", ())
+        left = sum(runs.trained(one) is None for one in runs.sets)
+    except UserError as error:
+        yield from str(error).splitlines()
+        return
+    if left:
+        yield f"{left} of {len(runs.sets)} feature sets to train (`robustiqa features {path}`)"
 
 
 def _untrained(item: PaperItem) -> Iterator[str]:
@@ -96,6 +114,12 @@ def _untrained(item: PaperItem) -> Iterator[str]:
         file = read_recipe(recipe_path(name))
         if not (RUNS / f"train-{file.name}" / "steps.jsonl").is_file():
             yield f"weight file {Path(file.output).name}: No such file"
+
+
+def _named(path: str) -> str:
+    """A weight file in few words: 'birqa@base', or 'train-birqa_live' of one of several members."""
+    file = Path(path)
+    return file.parts[-3] if file.stem == "weights" and len(file.parts) > 2 else file.name.removesuffix(SUFFIX)
 
 
 def _found(pattern: re.Pattern[str], lines: list[str]) -> tuple[str, ...]:

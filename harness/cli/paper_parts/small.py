@@ -23,11 +23,12 @@ from harness.report.layouts.arrange import arrange
 from harness.report.layouts.cells import cells_of
 from harness.report.layouts.files import statistics_of, write_grids
 from harness.report.layouts.forms import write
-from harness.report.paper_figures import draw_figure3, draw_figure6, figure3_frame, figure6_frame
+from harness.report.paper_figures import draw_figure3, draw_figure4, draw_figure6, figure3_frame, figure6_frame
 from harness.report.paper_tables import DescribedFeature, datasets_table, features_table, parameters_table
 from harness.suite.resolve import load_suite
 from harness.training.curve_figures import draw_curves
 from harness.training.curves import read_curves
+from harness.training.feature_sets import FeatureRuns, each_missing
 from harness.training.output import weight_path
 from harness.training.recipe_file import read_recipe
 from harness.training.settings import settings_of
@@ -86,6 +87,8 @@ def _make(item: PaperItem, out: Path, registry: Registry, progress: Progress) ->
     trainings = [_trained(name, out / "runs") for name in item.mini_recipes]
     if item.kind == "figure5":
         return _figure5(item, trainings, out)
+    if item.kind == "figure4":
+        return _figure4(item, out)
     if item.kind in ("datasets", "features", "parameters"):
         return _plain(item, out, registry)
     suite = load_suite(folder_of_suites() / "paper" / "mini" / f"{item.name}.yaml", registry)
@@ -153,6 +156,16 @@ def _figure3(item: PaperItem, result: RunResult, out: Path, registry: Registry) 
     frame = figure3_frame(pd.read_csv(stored), _frame(result, "agreement"))
     pictures = save(draw_figure3(frame), out / item.name, FIGURE_FORMATS, "column")
     return Made(item, pictures=tuple(pictures), protocol=_protocol(result, "agreement"))
+
+
+def _figure4(item: PaperItem, out: Path) -> Made:
+    runs = FeatureRuns(folder_of_suites() / "paper" / "figure4_mini.yaml", out / "runs" / "figure4_mini", "cpu", ())
+    for _ in each_missing(runs, (0, 1), speed=True, limit=None):
+        pass
+    frame = runs.frame()
+    write_whole(out / "features.csv", frame.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+    figure = draw_figure4(frame, "+".join(runs.file.chosen))
+    return Made(item, pictures=tuple(save(figure, out / item.name, FIGURE_FORMATS, "column")))
 
 
 def _figure6(item: PaperItem, result: RunResult, out: Path) -> Made:
