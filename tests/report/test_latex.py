@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from harness.report.build import build_tables
-from harness.report.latex import escaped_latex, latex
+from harness.report.latex import latex
 from harness.report.layout import Layout
+from harness.report.layouts.forms.latex_text import escape
 from harness.report.render import PrintForms, write_report
 from harness.report.table import Table
 
@@ -26,33 +27,18 @@ def a_table(name=NASTY, rows=1):
     return Table("nasty", name, name, name, pd.DataFrame(), layout, layout, "Protocol: 100 %.", (name,))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a_b & c%d #1 $x", r"a\_b \& c\%d \#1 \$x"),
-        (r"{q} ~^\ ", r"\{q\} \textasciitilde{}\textasciicircum{}\textbackslash{} "),
-        ("<|>", r"\ensuremath{<}\ensuremath{|}\ensuremath{>}"),
-        ("σ −2 Q̂", r"\ensuremath{\sigma} \ensuremath{-}2 \ensuremath{\hat{Q}}"),
-        ("é 图\t\n", r"é \texttt{U+56FE}  "),
-        ("8/255, .93", "8/255, .93"),
-    ],
-)
-def test_what_latex_means_otherwise_is_escaped(text, expected):
-    assert escaped_latex(text) == expected
-
-
 def test_a_table_is_booktabs_with_caption_label_and_protocol(tables):
     table = next(table for table in tables if table.name == "srocc")
     text = latex(table)
     assert text.count(r"\toprule") == 2 and r"\label{tab:mini-srocc}" in text, "of the first page, and of the others"
-    assert text.count(r" \\") >= len(table.compact.rows) and escaped_latex(table.protocol) in text
+    assert text.count(r" \\") >= len(table.compact.rows) and escape(table.protocol) in text
     assert latex(a_table(rows=0)).startswith(r"\paragraph{a\_b")
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX engine")
 def test_a_report_compiles(run, tables, tmp_path):
     long = dataclasses.replace(a_table("x " * 90, rows=2), dataset="long", name="long")
-    write_report(run, [*tables, a_table(), long], tmp_path, PrintForms(True, ("pdf",), "column"))
+    write_report(run, [*tables, a_table(), long], tmp_path, PrintForms(True, ("pdf", "svg"), "column"))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]

@@ -122,7 +122,7 @@ ITEMS: tuple[PaperItem, ...] = (
         "figure4",
         "sets of features",
         "figure4",
-        mini=f"{_PROXY}; 8 sets of 301, 100 steps each, 3 forwards",
+        mini=f"{_PROXY}; 8 sets of 301, 40 steps each, 3 forwards",
     ),
     PaperItem(
         "figure5",
