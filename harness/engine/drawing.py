@@ -162,9 +162,25 @@ def encoded(figure: Figure, form: str = "png", dpi: int = _SCREEN_DPI) -> bytes:
     import matplotlib as mpl
 
     buffer = io.BytesIO()
+    _take_names_literally(figure)
     with mpl.rc_context(_REPRODUCIBLE):
         figure.savefig(buffer, format=form, dpi=dpi, metadata=_WITHOUT_A_DATE[form])
     return buffer.getvalue()
+
+
+def _take_names_literally(figure: Figure) -> None:
+    """Draw a dollar sign in a name as what it is; labels of ticks that matplotlib makes itself are formulas."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    axes = [axis for part in figure.axes for axis in (part.xaxis, part.yaxis)]
+    made = [axis for axis in axes if not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter)]
+    formulas = {id(label) for axis in made for label in axis.get_ticklabels(which="both")}
+    for axis in axes:
+        axis.get_ticklabels()  # makes those that are not there yet
+    for text in figure.findobj(Text):
+        if id(text) not in formulas:
+            text.set_parse_math(False)
 
 
 def printed_forms(figure: Figure, stem: Path, formats: Sequence[str]) -> dict[Path, bytes]:

@@ -88,6 +88,21 @@ def test_a_size_is_the_width_on_paper(size, tmp_path):
     assert wide == pytest.approx({"column": 3.35, "page": 6.9}[size] * 72, abs=0.1)
 
 
+def test_a_dollar_in_a_name_is_a_dollar():
+    figure = new_figure(3, 2)
+    axes = figure.subplots()
+    axes.plot([0.1, 1, 10], [1, 2, 3], label="m_$x$ and b_{$c")
+    axes.set_title("a$b_{$c")
+    axes.set_yticks([1, 2], ["$one$", r"two_{$ \\frac $"])
+    axes.set_xscale("log")
+    legend_below(figure)
+    svg = encoded(figure, "svg")
+    assert b"m_$x$ and b_{$c" in svg and b"a$b_{$c" in svg and b"$one$" in svg, (
+        "matplotlib notes each text in a comment"
+    )
+    assert b"\\mathdefault" in svg, "powers of ten are still formulas"
+
+
 def test_what_is_no_format_or_size_is_named():
     assert formats_named("PDF, svg,pdf") == ("pdf", "svg")
     for text, words in (("pdf,bmp", "'bmp' is no format"), ("", "names no format"), (",", "names no format")):

@@ -19,12 +19,15 @@ from harness.errors import UserError
 from harness.files import write_whole
 from harness.flow import Options, RunResult, run_suite
 from harness.plugins.registry import Registry
+from harness.report.latex import latex
+from harness.report.layout import Layout
 from harness.report.layouts.arrange import arrange
 from harness.report.layouts.cells import cells_of
 from harness.report.layouts.files import statistics_of, write_grids
 from harness.report.layouts.forms import write
 from harness.report.paper_figures import draw_figure3, draw_figure4, draw_figure6, figure3_frame, figure6_frame
 from harness.report.paper_tables import DescribedFeature, datasets_table, features_table, parameters_table
+from harness.report.table import Table
 from harness.suite.resolve import load_suite
 from harness.training.curve_figures import draw_curves
 from harness.training.curves import read_curves
@@ -33,6 +36,7 @@ from harness.training.output import weight_path
 from harness.training.recipe_file import read_recipe
 from harness.training.settings import settings_of
 from harness.training.train import train
+from harness.wording import MISSING
 
 PAGE = "index.html"
 _SPEED = SpeedProtocol(384, 384, forwards=3, warmup=1, threads=1)
@@ -111,7 +115,15 @@ def _plain(item: PaperItem, out: Path, registry: Registry) -> Made:
         settings = {part: settings_of(read_recipe(recipe_path(name)), registry) for part, name in _TABLE_10.items()}
         frame = parameters_table(printed / "table10_parameters.csv", settings)
     write_whole(out / f"{item.name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    write_whole(out / f"{item.name}.tex", latex(_as_table(item, frame)).encode())
     return Made(item, table=frame.to_html(index=False, border=0, na_rep="", classes="laid-out"))
+
+
+def _as_table(item: PaperItem, frame: pd.DataFrame) -> Table:
+    """A frame of words as a table of the report."""
+    words = frame.astype(object).where(frame.notna(), MISSING).astype(str)
+    layout = Layout(tuple(words.columns), tuple(map(tuple, words.to_numpy())), len(words.columns))
+    return Table(item.name, "", item.title.capitalize(), "", frame, layout, layout, "")
 
 
 def _features() -> Mapping[str, DescribedFeature]:
