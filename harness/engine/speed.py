@@ -140,6 +140,12 @@ def measure_speed(use: MetricUse, protocol: SpeedProtocol, plugins: Sequence[Pat
                 f"metric '{use.label}': its process was ended from outside, as happens where memory does not suffice. "
                 f"Take smaller images than {protocol.width} x {protocol.height}, or another machine."
             ) from error
+        except (MemoryError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"metric '{use.label}' could not score images of {protocol.width} x {protocol.height} ({reason}). "
+                "Take smaller ones."
+            ) from error
 
 
 def _speed_here(use: MetricUse, protocol: SpeedProtocol, plugins: Sequence[Path]) -> Speed:

@@ -228,10 +228,12 @@ def _beside(document: Document, path: YamlPath, name: str) -> Path:
 def _distinct(specs: Sequence[LayoutSpec], problems: list[Problem]) -> list[LayoutSpec]:
     known: set[str] = set()
     for spec in specs:
-        if spec.name in known and spec.document is not None:
-            twice = Problem((*spec.path, "name"), f"two layouts are called '{spec.name}'. Rename one.")
+        # Names are those of files, and a document that stands alone is NAME.standalone.tex.
+        name = spec.name.lower().removesuffix(".standalone")
+        if name in known and spec.document is not None:
+            twice = Problem((*spec.path, "name"), f"two layouts would write the same files, '{spec.name}'. Rename one.")
             problems += spec.document.settled([twice])
-        known.add(spec.name)
+        known.add(name)
     return list(specs)
 
 
@@ -381,6 +383,8 @@ class _Reader:
             own = self._mapping(path, found[dimension], "{none: Clean}")
             labels[dimension] = {comparable(dimension, v): self._texts((*path, v), text) for v, text in own.items()}
             for name, texts in zip(own, labels[dimension].values(), strict=False):
+                if not texts:
+                    self.add((*path, name), "is an empty list. Write a text, or '' for none.")
                 for text in texts:
                     self._placeholders((*path, name), text)
         return labels

@@ -32,6 +32,7 @@ _CURES = {
 }
 """Words of PyYAML's complaints -> what to do."""
 _YAML_TAG = "tag:yaml.org,2002:"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_TAGS = {"null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value"}
 
 
@@ -208,6 +209,8 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, path: YamlPath) -> Any:
         text = str(node.value)
+        if _SURROGATE.search(text):  # halves of a letter, as JSON writes an emoji
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if getattr(node, "style", None) is not None:
             return text
         if text.lower() in _CONSTANTS and text in {text.lower(), text.capitalize(), text.upper()}:

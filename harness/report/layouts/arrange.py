@@ -58,6 +58,7 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
     letters: dict[str, str] = {}
     panels = [_lettered(panel, letters) for panel in panels]
     width = max(len(line.labels) for panel in panels for line in panel.lines)
+    panels = [_widened(panel, width) for panel in panels]
     heads = zip(headers(spec, columns), columns, strict=True)
     return Grid(
         name=spec.name,
@@ -70,6 +71,14 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
         notes=(*notes, *([f"Take care: {differing}."] if differing else [])),
         intervals=spec.intervals,
     )
+
+
+def _widened(panel: GridPanel, width: int) -> GridPanel:
+    """The panel with as many label columns in each line; a label of fewer texts leaves the others empty."""
+    lines = (
+        dataclasses.replace(line, labels=(*line.labels, *[""] * (width - len(line.labels)))) for line in panel.lines
+    )
+    return dataclasses.replace(panel, lines=tuple(lines))
 
 
 def check_names(spec: LayoutSpec, cells: Sequence[Cell], known: Mapping[str, Collection[str]]) -> None:

@@ -202,7 +202,7 @@ def _direction(row: Row) -> str:
 def _cell(at: Mapping[str, str], row: Row, column: str) -> Cell:
     at = {name: at[name] for name in DIMENSIONS if at.get(name)}
     state, value = str(row["state"]), float(row.get(column, math.nan))
-    if state == "ok" and math.isnan(value):
+    if state == "ok" and not math.isfinite(value):
         return Cell(at, state="missing", why="has no value here")
     if state != "ok":
         return Cell(at, state=state, why=str(row.get("why") or (NOT_RUN if state == "missing" else state)))
@@ -236,7 +236,7 @@ def _brought(table: Table, statistics: Sequence[str] | None) -> Iterator[Cell]:
         value, state = float(row["value"]), str(row.get("state") or "ok")
         low, high, deviation = (float(row.get(name, math.nan)) for name in ("low", "high", "deviation"))
         why = str(row.get("why") or "") if _said(row.get("why")) else ""
-        if state == "ok" and math.isnan(value):
+        if state == "ok" and not math.isfinite(value):
             state, why = "missing", why or "has no value here"
         yield Cell(at, value, low, high, deviation, state, why)
 

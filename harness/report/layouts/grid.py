@@ -131,10 +131,10 @@ def printed_cell(cell: Cell, digits: int, intervals: Intervals) -> GridEntry:
     if cell.text:
         return GridEntry(text=cell.text, cell=cell)
     ends, spread = NO_FIGURES, ""
-    known = not (math.isnan(cell.low) or math.isnan(cell.high))
+    known = math.isfinite(cell.low) and math.isfinite(cell.high)
     if intervals in ("beside", "below") and known:
         ends = plain_number(cell.low, digits), plain_number(cell.high, digits)
-    elif intervals == "deviation" and not math.isnan(cell.deviation):
+    elif intervals == "deviation" and math.isfinite(cell.deviation):
         spread = plain_number(cell.deviation, digits)
     elif intervals == "halfwidth" and known:
         spread = plain_number((cell.high - cell.low) / 2, digits)

@@ -1,5 +1,7 @@
+import dataclasses
 import html
 import io
+import math
 import re
 from pathlib import Path
 from typing import get_args
@@ -10,7 +12,7 @@ from rich.console import Console
 from harness.errors import UserError
 from harness.report.layouts import arrange, check_names, known_names, write
 from harness.report.layouts.cells import DIMENSIONS, STATISTICS
-from harness.report.layouts.forms import latex_text, markdown
+from harness.report.layouts.forms import FORMS, latex_text, markdown
 from harness.report.layouts.forms.terminal import print_grid
 from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way
 from harness.suite.strict_yaml import LocatedError
@@ -157,6 +159,18 @@ def test_misspelt_names_are_told_with_their_line(layout, cells):
     check_names(layout(GRID), cells, known)  # cw is known, though not in this run
 
 
+def test_odd_names_and_figures_print_in_every_form(layout, cell):
+    """A label of two texts beside one, halves of an emoji, a carriage return, and figures without end."""
+    text = GRID + 'labels: {metric: {psnr: [PSNR, old], ssim: "S\\ud83d\\ude00\\rM"}}\nintervals: below\n'
+    who = {"attack": "none", "training": "base"}
+    wide = dataclasses.replace(cell(0.5, metric="psnr", **who), low=-math.inf, high=math.inf)
+    grid = arrange(layout(text), [wide, cell(0.4, metric="ssim", **who)])
+    assert {len(line.labels) for line in grid.panels[0].lines} == {2} and printed(grid)[0][1] == "0.500"
+    for form in FORMS:
+        assert write(grid, form).encode()
+    assert "S😀 M" in write(grid, "md")
+
+
 def test_runs_of_different_protocol_are_refused_and_told(layout, cells, cell):
     other = {"labels": "human", "images": "96", "split": "test", "seed": "1", "limit": "96", "version of torch": "2"}
     more = cell(0.3, metric="psnr", attack="cw", budget="8/255", facts=other, run="b")
@@ -179,6 +193,7 @@ WRONG = [
     ("digits: {sroc: 2}", r"unknown statistic 'sroc'. Did you mean 'srocc'\?"),
     ("where: {datset: mini}", r"unknown dimension 'datset'. Did you mean 'dataset'\?"),
     ("labels: {attack: {fgms: F}}", r"no attack 'fgms' in this layout. Did you mean 'fgsm'\?"),
+    ("labels: {attack: {fgsm: []}}", r"labels\.attack\.fgsm: is an empty list"),
     ("labels: {attack: {fgsm: 'F {metrc}'}}", r"\{metrc\} is no dimension. Did you mean 'metric'\?"),
     ("published: {tables: table3}", r"unknown key 'tables'. Did you mean 'table'\?"),
     ("triangle: upper", "should be lower, got 'upper'"),

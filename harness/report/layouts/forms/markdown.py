@@ -9,7 +9,7 @@ from harness.report.layouts.grid import BEST, SECOND, Grid, GridEntry, Line, for
 
 def escape(text: str) -> str:
     """Text that Markdown prints as it is, in a table and outside of one."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&])", r"\\\1", text).replace("\n", " ")
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&])", r"\\\1", " ".join(text.splitlines()))
 
 
 def write(grid: Grid) -> str:
