@@ -38,7 +38,7 @@ def build_tables(data: RunData) -> list[Table]:
         maker = _maker(known[name])
         made = (maker(data, one) for one in evaluated)
         tables += over_splits([table for table in made if table is not None and len(table.frame)], data.splits)
-    if list(data.tables) != usual:
+    if list(data.tables) != usual and (tables or not data.failures):
         absent = [known[name] for name in data.tables if name not in {table.name for table in tables}]
         tables += [_not_made(absent)] if absent else []
     return tables + ([_failures(data)] if data.failures else [])

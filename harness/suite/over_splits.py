@@ -69,9 +69,9 @@ def wrong_for_splits(value: Mapping[str, Any], count: int | None, registry: Regi
         if count is None and NUMBER in str(weights):
             cure = "Add the key, or name a file."
             yield Problem(path, f"'{NUMBER}' is the number of a split, and the suite has no 'splits'. {cure}")
-        elif isinstance(weights, list) and len(weights) != (count or 0):
-            what = "the suite has no 'splits'" if count is None else f"there are {count} splits"
-            yield Problem(path, f"{len(weights)} files, and {what}. Name one for each, or one with '{NUMBER}' in it.")
+        elif isinstance(weights, list) and count is not None and len(weights) != count:
+            cure = f"Name one for each, or one with '{NUMBER}' in it."
+            yield Problem(path, f"{len(weights)} files, and there are {count} splits. {cure}")
     for i, entry in enumerate(_listed(value, "datasets") if count is not None else []):
         yield from _unsplit(("datasets", i), as_entry(entry), registry)
 

@@ -83,7 +83,7 @@ def test_a_new_verb_is_one_file(tmp_path):
 
     panel = call("--help").stdout.partition("─ Your own ─")[2].partition("╰")[0]
     named = [line.split()[1] for line in panel.splitlines() if line.startswith("│ ") and line[2] != " "]
-    assert named == ["new", "train", "curves", "greet"] and "Greet somebody." in panel
+    assert named == ["new", "train", "curves", "features", "greet"] and "Greet somebody." in panel
     assert call("greet", "--name", "all").stdout == "hello all\n"
     assert "Example: robustiqa greet" in call("greet", "--help").stdout
     assert "Did you mean 'greet'" in call("gret").stderr

@@ -129,7 +129,8 @@ def test_the_recipe_in_the_documentation_can_be_read(written):
 def test_recipes_of_every_metric_for_every_data_set_are_shipped():
     metrics = ("birqa", "birqa_tiny", "lpips_alex_heads", "lpips_vgg_whole", "topiq")
     sets = ("kadid10k", "tid2013", "live", "csiq", "pipal", "pieapp")
-    assert {path.stem for path in PAPER} == {f"{m}_{d}" for m in metrics for d in sets} | {"paper"}
+    ablation = {f"birqa_ablation_{modules}" for modules in ("none", "csram", "csram_scgb")}
+    assert {path.stem for path in PAPER} == {f"{m}_{d}" for m in metrics for d in sets} | {"paper"} | ablation
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_every_shipped_recipe_can_be_used(path, built):
         data = built("datasets", use, path)
         assert {use.train, use.val, use.test or use.val} <= set(data.splits)
         assert data.kind == recipe.kind
-    assert path.stem in file.name or path.parent.name == "human_rated"
+    assert path.stem in file.name or path.parent.name in ("human_rated", "mini")
     assert Path(file.output).parts[0] in ("results", "metrics_zoo")
 
 
