@@ -1,3 +1,4 @@
+import dataclasses
 import html
 import io
 import re
@@ -171,6 +172,21 @@ def test_runs_of_different_protocol_are_refused_and_told(layout, cells, cell):
     clash = cell(0.5, metric="psnr", attack="none", run="b")
     with pytest.raises(LocatedError, match="a and b have other figures for the same cells"):
         arrange(layout(GRID), [*cells, clash])
+
+
+def test_runs_that_make_one_label_otherwise_are_refused(layout, cells, cell):
+    at = {"metric": "psnr", "attack": "fgsm", "norm": "linf", "direction": "up", "budget": "8/255"}
+    few = dataclasses.replace(cells[2], made={**cells[2].made, "attack": "fgsm(steps=10)"})
+    more = cell(0.6, run="b", **at)
+    more = dataclasses.replace(more, made={**more.made, "attack": "fgsm"})
+    with pytest.raises(LocatedError, match=r"protocol \(attack fgsm: fgsm\(steps=10\) \(a\) and fgsm \(b\); "):
+        arrange(layout(GRID), [*cells[:2], few, *cells[3:], more])
+
+
+def test_runs_agree_in_what_only_one_of_them_says(layout, cells, cell):
+    facts = {name: value for name, value in cells[0].facts.items() if name != "images"} | {"precision": "fp32"}
+    minutes = cell(50, statistic="training_minutes", metric="ssim", training="aat", run="b", facts=facts)
+    assert printed(arrange(layout(GRID), [*cells, minutes]))[3][4] == "50.000"
 
 
 WRONG = [
