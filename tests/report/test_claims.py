@@ -398,7 +398,8 @@ def test_two_cells_of_one_description_are_not_chosen_from(claims, printed):
     ("changes", "facts", "names", "said"),
     [
         ({"dataset": "mini"}, {"labels": "proxy"}, {"mini": "kadid10k"}, "With mini for kadid10k, on proxy labels"),
-        ({}, {"limit": "8"}, {}, "On part of the images"),
+        ({}, {"limit": "8"}, {}, "On part of the images (limit 8)"),
+        ({}, {"split": "val"}, {}, "On split val, not test"),
         ({"dataset": "mini"}, {"labels": "proxy"}, {}, ""),
     ],
 )

@@ -184,7 +184,7 @@ class Board:
 
 
 def _told_of(cell: Cell) -> dict[str, str]:
-    """What must be the same of a cell in every run: its facts, and what stands behind the labels that it is found by."""
+    """What must be the same of a cell in every run: its facts, and what stands behind its labels."""
     dataset = cell.at.get("dataset", "the data set")
     facts = {f"{name} of {dataset}" if name in _OF_SET else name: value for name, value in cell.facts.items()}
     return facts | {f"{name} {cell.at[name]}": value for name, value in cell.made.items() if name in cell.at}

@@ -23,6 +23,8 @@ __all__ = ["DIMENSIONS", "STATISTICS", "Cell", "cells_of", "tables_of"]
 
 NOT_RUN = "not run"
 """Why a cell that the suite asks for is missing."""
+NO_LIMIT = "none"
+"""The fact `limit` of a cell of a run that has none."""
 AS_IN_PAPER = "a dash as in the paper (paper_dashes)"
 
 
@@ -247,7 +249,7 @@ def _said(value: Any) -> bool:
 
 
 def _facts(data: RunData, table: Table, cell: Cell) -> dict[str, str]:
-    found = {"seed": str(data.seed), "limit": str(data.limit or "none")}
+    found = {"seed": str(data.seed), "limit": str(data.limit or NO_LIMIT)}
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
     found |= _settings(data, cell) | _weights(data, cell)
     facts = data.facts_of(cell.at.get("dataset", ""))
