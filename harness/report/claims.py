@@ -292,7 +292,9 @@ def not_the_papers(cells: pd.DataFrame, called: Mapping[str, str]) -> str:
         stand_ins |= set(used["dataset"]) & set(called)
         split = str(about.get(table, {}).get("split", ""))
         facts = used[[*FACTS]].drop_duplicates().itertuples(index=False)
-        reasons |= dict.fromkeys(reason for one in facts if (reason := unlike_the_papers(*one, split)))
+        for labels, limit, evaluated in facts:
+            if reason := unlike_the_papers(labels, limit, evaluated, split):
+                reasons[reason] = None
     whose = [f"with {' and '.join(f'{label} for {called[label]}' for label in sorted(stand_ins))}"] if stand_ins else []
     return _capital(", ".join([*whose, *reasons]))
 

@@ -129,7 +129,7 @@ def as_cells(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     """A frame of cells, "" in every dimension that a row has not."""
     asked = [name for table in PRINTED_TABLES.values() for name in (*table.dimensions, *table.where)]
     brought = [name for row in rows for name in row]
-    texts = [name for name in dict.fromkeys([*asked, *brought, "state"]) if name not in FIGURES]
+    texts = [name for name in dict.fromkeys([*asked, *brought, "direction", "state"]) if name not in FIGURES]
     empty = {**dict.fromkeys(texts, ""), "state": "ok", **dict.fromkeys(FIGURES, float("nan"))}
     frame = pd.DataFrame([{**empty, **row} for row in rows], columns=[*texts, *FIGURES])
     return frame.astype(dict.fromkeys(texts, object) | dict.fromkeys(FIGURES, float))

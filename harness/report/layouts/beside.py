@@ -10,6 +10,7 @@ from harness.report.layouts.board import Board, Found
 from harness.report.layouts.cells import Cell
 from harness.report.layouts.grid import GridEntry, GridPanel, Line, plain_number
 from harness.report.layouts.published import Name, metric_names, published_cells, unlike_the_papers
+from harness.report.layouts.speed import SPEEDS
 from harness.suite.layout_file import LayoutSpec
 
 _SPLITTING = ("split_seed", "folds", "fold")
@@ -67,7 +68,7 @@ def panels_beside(
     """The panel of published numbers and that of differences, or none and why; and what is to be said of them."""
     title = published[0].made["table"]
     used = [found.cell for line in taken for found in line if found.cell]
-    reasons = list(dict.fromkeys(_why_not(cell, published) for cell in used if cell.state == "ok"))
+    reasons = list(dict.fromkeys(_why_not(cell, published) for cell in used if _of_opinions(cell)))
     if reasons := [reason for reason in reasons if reason]:
         return [], [f"The numbers of the paper's {title} do not stand beside these: {'; '.join(reasons)}."]
     others, known = Board(spec, published, board.rows, board.columns), metric_names()
@@ -82,6 +83,11 @@ def panels_beside(
     ]
     said = f"Published: {title} of the paper; differences are between figures as computed here and as printed there."
     return [GridPanel(f"Published ({title})", theirs), GridPanel("Here − published", tuple(differing))], [said]
+
+
+def _of_opinions(cell: Cell) -> bool:
+    """Whether a cell has a figure that depends on labels and images, as speed does not."""
+    return cell.state == "ok" and cell.at.get("statistic") not in SPEEDS
 
 
 def _why_not(cell: Cell, published: Sequence[Cell]) -> str:

@@ -133,6 +133,20 @@ def test_intervals(layout, cell, intervals, shown):
     assert ("\\begin{tabular}[t]" in write(grid, "tex")) == (intervals == "below")
 
 
+def test_intervals_are_spoken_of_where_one_is_printed(layout, cell):
+    text = "{name: t, rows: {metric: [a]}, columns: {statistic: srocc}, digits: 2, intervals: deviation}"
+    one = cell(0.9, metric="a")
+    assert arrange(layout(text), [one]).notes == ()
+    grid = arrange(layout(text), [dataclasses.replace(one, deviation=0.02)])
+    assert grid.notes == ("After ±: the standard deviation.",) and "| a | 0.90 ± 0.02 |" in write(grid, "md")
+
+
+def test_a_layout_of_failed_cells_alone_is_laid_out(layout, cell):
+    spec = layout("{name: t, rows: {metric: [a]}, columns: {statistic: srocc}}")
+    grid = arrange(spec, [cell(float("nan"), metric="a", state="failed", why="failed: out of memory")])
+    assert printed(grid) == [["a", "–"]] and dict(grid.footnotes)["a"].startswith("failed: out of memory")
+
+
 def test_two_figures_for_one_place_name_what_is_to_be_fixed(layout, cells):
     with pytest.raises(LocatedError, match=r"layout.yaml:2:1.*2 figures fit .*differ in budget \(4/255, 8/255\)"):
         arrange(layout(GRID.replace(", where: {budget: 8/255}", "")), cells)
