@@ -40,6 +40,10 @@ def _claims(
         str | None,
         typer.Option(help="Direction of attacks in runs; mos_split, and up for the IR-Score, by default."),
     ] = None,
+    fps: Annotated[
+        Path | None,
+        typer.Option(help="A CSV of `robustiqa fps`, for sentences about speed and size.", metavar="FILE.csv"),
+    ] = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
@@ -64,8 +68,8 @@ def _claims(
     file = file if file is not None else PUBLISHED_FOLDER.parent / Path(_FILE).name
     printed, claims = printed_cells(), read_claims(file)
     ours, lesser = None, ""
-    if runs:
-        cells = in_direction(_cells_of(runs, plugin), direction or "")
+    if runs or fps:
+        cells = in_direction(_cells_of(runs or [], fps, plugin), direction or "")
         names = {**usual_names(PUBLISHED_FOLDER), **names}
         ours, lesser = as_the_paper_calls_them(cells, names), not_the_papers(cells, names)
     frame = claims_table(claims, printed, ours)
@@ -94,13 +98,15 @@ def _names(called: Sequence[str]) -> dict[str, str]:
     return {label: name for label, _, name in pairs}
 
 
-def _cells_of(runs: Sequence[Path], plugin: Sequence[Path] | None) -> pd.DataFrame:
-    """The cells of all runs."""
+def _cells_of(runs: Sequence[Path], fps: Path | None, plugin: Sequence[Path] | None) -> pd.DataFrame:
+    """The cells of all runs, and what `robustiqa fps` measured."""
     from harness.flow import cells_of_folder
+    from harness.report.layouts.speed import speed_cells
     from harness.report.printed import frame_of
 
     registry = registry_of(plugin)
-    return frame_of([cell for run in runs for cell in cells_of_folder(run, registry)])
+    cells = [cell for run in runs for cell in cells_of_folder(run, registry)]
+    return frame_of([*cells, *(speed_cells(fps) if fps else [])])
 
 
 def _print(frame: pd.DataFrame, lesser: str) -> None:

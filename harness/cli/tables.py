@@ -28,6 +28,10 @@ def _tables(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; `report/own_layouts` of the first run if left out.")
     ] = None,
+    fps: Annotated[
+        Path | None,
+        typer.Option(help="A CSV of `robustiqa fps`: statistics fps, peak_memory, parameters.", metavar="FILE.csv"),
+    ] = None,
     despite_protocol: Annotated[
         bool, typer.Option("--despite-protocol", help="Have runs of different protocol in one table, which says so.")
     ] = False,
@@ -43,16 +47,21 @@ def _tables(
     from harness.report.layouts.forms import FORMS, check_form
     from harness.report.layouts.forms.terminal import print_grid
     from harness.report.layouts.published import published_cells
+    from harness.report.layouts.speed import speed_cells
     from harness.suite.layout_file import read_layouts
 
+    folder = out or (runs[0] / "report" / OWN_FOLDER if runs else None)
+    if form and folder is None:
+        raise UserError("--form: nothing is written without a run. Give --out.")
     forms = [check_form(one) for one in form or FORMS]
     specs = read_layouts(layout)
     registry = registry_of(plugin)
     wanted = statistics_of(specs)
     cells = [cell for run in runs or () for cell in cells_of_folder(run, registry, wanted)]
+    cells += speed_cells(fps) if fps else []
     grids = []
     for spec in specs:
-        if runs:
+        if runs or fps:
             check_names(spec, cells, known_names(registered(registry)))
             grids.append(arrange(spec, cells, despite_protocol=despite_protocol))
         elif spec.published:
@@ -62,7 +71,6 @@ def _tables(
     screen = console()
     for grid in grids:
         print_grid(grid, screen)
-    folder = out or (runs[0] / "report" / OWN_FOLDER if runs else None)
     if folder is None:
         return
     try:

@@ -24,8 +24,8 @@ from harness.report.formula import (
     read_formula,
     rounded_half_up,
 )
-from harness.report.layouts.published import metric_names
-from harness.report.printed import FIGURES, PRINTED_TABLES, cells_for
+from harness.report.layouts.published import metric_names, published_tables, unlike_the_papers
+from harness.report.printed import FACTS, FIGURES, PRINTED_TABLES, cells_for
 from harness.suite.strict_yaml import LocatedError
 from harness.wording import MISSING, did_you_mean, number
 
@@ -35,7 +35,6 @@ VERDICTS: tuple[Holds, ...] = get_args(Holds)
 _COLUMNS = ("id", "place", "quote", "formula", "condition", "digits", "verdict", "why")
 _LPIPS = {"lpips-alex": "LPIPS"}
 """Tables 3 and 7 name no network of LPIPS: AlexNet's, its authors' default, unless told."""
-_NO_LIMIT = "none"
 _DIRECTION, _DIRECTIONS = "mos_split", {"ir_score": "up"}
 """The direction of statistics of attacked images, as the layouts of the paper's tables have it."""
 
@@ -285,18 +284,23 @@ def not_the_papers(cells: pd.DataFrame, called: Mapping[str, str]) -> str:
         cells: Of runs, not yet `as_the_paper_calls_them`.
         called: What they will be as_the_paper_calls_them by.
     """
-    named = as_the_paper_calls_them(cells, called)
-    stands = pd.Series(False, index=cells.index)
+    named, about = as_the_paper_calls_them(cells, called), published_tables()
+    reasons: dict[str, None] = {}
+    stand_ins: set[str] = set()
     for table in PRINTED_TABLES:
-        stands |= cells_for(table, named)
-    used = cells[stands]
-    stand_ins = [f"{label} for {called[label]}" for label in sorted(set(used["dataset"]) & set(called))]
-    reasons = [f"with {' and '.join(stand_ins)}"] if stand_ins else []
-    if (used["labels"] == "proxy").any():
-        reasons.append("on proxy labels")
-    if not used["limit"].isin([_NO_LIMIT, ""]).all():
-        reasons.append("on part of the images")
-    return ", ".join(reasons).capitalize()
+        used = cells[cells_for(table, named)]
+        stand_ins |= set(used["dataset"]) & set(called)
+        split = str(about.get(table, {}).get("split", ""))
+        facts = used[[*FACTS]].drop_duplicates().itertuples(index=False)
+        for labels, limit, evaluated in facts:
+            if reason := unlike_the_papers(labels, limit, evaluated, split):
+                reasons[reason] = None
+    whose = [f"with {' and '.join(f'{label} for {called[label]}' for label in sorted(stand_ins))}"] if stand_ins else []
+    return _capital(", ".join([*whose, *reasons]))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def as_the_paper_calls_them(cells: pd.DataFrame, called: Mapping[str, str]) -> pd.DataFrame:
@@ -306,9 +310,7 @@ def as_the_paper_calls_them(cells: pd.DataFrame, called: Mapping[str, str]) -> p
         cells: Of runs.
         called: Label in a suite -> name in claims, of metrics, data sets, attacks, trainings or defenses.
     """
-    return cells.replace(
-        {column: dict(called) for column in cells if column not in (*FIGURES, "state", "labels", "limit")}
-    )
+    return cells.replace({column: dict(called) for column in cells if column not in (*FIGURES, *FACTS, "state")})
 
 
 def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.DataFrame:

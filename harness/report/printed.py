@@ -18,7 +18,10 @@ from harness.report.layouts.published import PUBLISHED_FOLDER, published_cells, 
 
 FIGURES = ("value", "low", "high")
 """Columns of a frame of cells that hold its figure and the ends of its 95 % interval; nan for none."""
-_NO_LIMIT = "none"
+
+
+FACTS = {"labels": "labels", "limit": "limit", "evaluated": "split"}
+"""Columns of a frame of cells of runs -> the fact of a cell that each holds; "" where it says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,10 @@ def printed_cells(folder: Path = PUBLISHED_FOLDER) -> pd.DataFrame:
 
 
 def frame_of(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Cells of runs as a frame: as `printed_cells`, without `table`, and with `state`, `labels` and `limit`."""
-    facts = ({"labels": c.facts.get("labels", ""), "limit": c.facts.get("limit", _NO_LIMIT)} for c in cells)
-    return as_cells([{**_row(cell), **told} for cell, told in zip(cells, facts, strict=True)])
+    """Cells of runs as a frame: as `printed_cells`, without `table`, and with `state` and the columns of `FACTS`."""
+    return as_cells(
+        [{**_row(cell), **{name: cell.facts.get(fact, "") for name, fact in FACTS.items()}} for cell in cells]
+    )
 
 
 def _row(cell: Cell) -> dict[str, object]:
@@ -125,7 +129,7 @@ def as_cells(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     """A frame of cells, "" in every dimension that a row has not."""
     asked = [name for table in PRINTED_TABLES.values() for name in (*table.dimensions, *table.where)]
     brought = [name for row in rows for name in row]
-    texts = [name for name in dict.fromkeys([*asked, *brought, "state"]) if name not in FIGURES]
+    texts = [name for name in dict.fromkeys([*asked, *brought, "direction", "state"]) if name not in FIGURES]
     empty = {**dict.fromkeys(texts, ""), "state": "ok", **dict.fromkeys(FIGURES, float("nan"))}
     frame = pd.DataFrame([{**empty, **row} for row in rows], columns=[*texts, *FIGURES])
     return frame.astype(dict.fromkeys(texts, object) | dict.fromkeys(FIGURES, float))

@@ -398,7 +398,8 @@ def test_two_cells_of_one_description_are_not_chosen_from(claims, printed):
     ("changes", "facts", "names", "said"),
     [
         ({"dataset": "mini"}, {"labels": "proxy"}, {"mini": "kadid10k"}, "With mini for kadid10k, on proxy labels"),
-        ({}, {"limit": "8"}, {}, "On part of the images"),
+        ({}, {"limit": "8"}, {}, "On part of the images (limit 8)"),
+        ({}, {"split": "val"}, {}, "On split val, not test"),
         ({"dataset": "mini"}, {"labels": "proxy"}, {}, ""),
     ],
 )
@@ -442,6 +443,20 @@ def test_the_command(called, few):
     assert code == 2 and "--as mini: give LABEL=NAME" in err
     code, _, err = called("--file", "nowhere.csv")
     assert code == 2 and "nowhere.csv cannot be read" in err
+
+
+def test_sentences_about_speed_are_told_from_what_robustiqa_fps_wrote(called, tmp_path):
+    head = "metric,fps,parameters,peak_memory,width,height,forwards,device,precision,threads,images\n"
+    rows = "".join(
+        f"{m},{fps},5500000,90,1920,1080,100,cuda,fp32,4,pdap_hdds\n" for m, fps in (("birqa", 15), ("topiq", 5))
+    )
+    (tmp_path / "fps.csv").write_text(head + rows, encoding="utf-8")
+    code, out, err = called("--fps", tmp_path / "fps.csv", "--json")
+    claims = {row["id"]: row for row in json.loads(out)["claims"]}
+    assert code == 0, err
+    assert (
+        claims["three-times-faster"]["found_here"] == "ratio = 3" and claims["fifteen-fps"]["verdict_here"] == "holds"
+    )
 
 
 def test_the_command_on_a_run(called, few, run_toy, toy_file, tmp_path):

@@ -8,15 +8,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from harness.report.layouts.beside import panels_beside, published_of, renamed
 from harness.report.layouts.board import MIRRORED, Board
 from harness.report.layouts.cells import STATISTICS, Cell
-from harness.report.layouts.grid import Grid, GridColumn, GridEntry, GridPanel
+from harness.report.layouts.grid import NO_FIGURES, Grid, GridColumn, GridEntry, GridPanel, Line
 from harness.report.layouts.places import headers, places_of, text_of
 from harness.report.layouts.published import NOT_THERE, PUBLISHED
+from harness.report.layouts.speed import SPEEDS
 from harness.suite.layout_file import EVERY, LayoutSpec
 from harness.suite.strict_yaml import YamlPath
 from harness.wording import base_name, did_you_mean, joined
 
-_OF_OTHER_TABLES = ("training_minutes", "fps", "peak_memory", "parameters")
-"""Statistics of tables that a run need not have."""
+_OF_OTHER_TABLES = ("training_minutes", *SPEEDS)
+"""Statistics that a run need not have."""
 HERE = "Here"
 """Title of the panel of a run's own figures, where there are others."""
 _INTERVALS = {
@@ -48,7 +49,8 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
     if differing and not despite_protocol:
         raise spec.error(f"{differing}. Lay them out apart, or have them in one table with --despite-protocol.")
     taken = board.taken()
-    panels, notes = [GridPanel("", board.lines(taken))], [*spec.notes, *_said(spec, board)]
+    lines = board.lines(taken)
+    panels, notes = [GridPanel("", lines)], [*spec.notes, *_said(spec, board, lines)]
     if published:
         more, said = panels_beside(spec, board, taken, published)
         panels = [GridPanel(HERE, panels[0].lines), *more] if more else panels
@@ -110,15 +112,15 @@ def known_names(names: Mapping[str, Collection[str]]) -> dict[str, Collection[st
     return {**names, "statistic": [*STATISTICS, *_OF_OTHER_TABLES]}
 
 
-def _said(spec: LayoutSpec, board: Board) -> Iterator[str]:
-    """What marks and intervals mean."""
+def _said(spec: LayoutSpec, board: Board, lines: Sequence[Line]) -> Iterator[str]:
+    """What marks mean, and intervals where any is printed."""
     if spec.best.targets:
         second = "; underlined: the second best" if spec.best.second else ""
         yield f"Bold: the best of each {spec.best.per}, as printed{second}."
         sizes = [row.block for row in board.rows]
         if spec.best.per == "block" and any(sizes.count(block) == 1 for block in sizes):
             yield "A block of one row has no best."
-    if spec.intervals in _INTERVALS:
+    if any(entry.spread or entry.ends != NO_FIGURES for line in lines for entry in line.entries):
         yield _INTERVALS[spec.intervals]
     if spec.triangle:
         yield "Only the lower triangle is shown; the rest is its mirror image with the other sign."

@@ -9,7 +9,8 @@ from harness.errors import UserError
 from harness.report.layouts.board import Board, Found
 from harness.report.layouts.cells import Cell
 from harness.report.layouts.grid import GridEntry, GridPanel, Line, plain_number
-from harness.report.layouts.published import Name, metric_names, published_cells
+from harness.report.layouts.published import Name, metric_names, published_cells, unlike_the_papers
+from harness.report.layouts.speed import SPEEDS
 from harness.suite.layout_file import LayoutSpec
 
 _SPLITTING = ("split_seed", "folds", "fold")
@@ -67,7 +68,7 @@ def panels_beside(
     """The panel of published numbers and that of differences, or none and why; and what is to be said of them."""
     title = published[0].made["table"]
     used = [found.cell for line in taken for found in line if found.cell]
-    reasons = list(dict.fromkeys(_why_not(cell, published) for cell in used if cell.state == "ok"))
+    reasons = list(dict.fromkeys(_why_not(cell, published) for cell in used if _of_opinions(cell)))
     if reasons := [reason for reason in reasons if reason]:
         return [], [f"The numbers of the paper's {title} do not stand beside these: {'; '.join(reasons)}."]
     others, known = Board(spec, published, board.rows, board.columns), metric_names()
@@ -84,21 +85,22 @@ def panels_beside(
     return [GridPanel(f"Published ({title})", theirs), GridPanel("Here − published", tuple(differing))], [said]
 
 
+def _of_opinions(cell: Cell) -> bool:
+    """Whether a cell has a figure that depends on labels and images, as speed does not."""
+    return cell.state == "ok" and cell.at.get("statistic") not in SPEEDS
+
+
 def _why_not(cell: Cell, published: Sequence[Cell]) -> str:
     """Why published numbers may not stand beside a cell; empty where they may."""
-    sets = {own.at["dataset"] for own in published if "dataset" in own.at}
+    papers = {own.at["dataset"]: own.facts.get("split", "") for own in published if "dataset" in own.at}
     label = cell.at.get("dataset")
     if label is None:
         return ""
-    if cell.facts.get("labels") == "proxy":
-        return f"labels of {label} are proxies"
-    if label not in sets:
+    if label not in papers:
         return f"{label} is not the paper's data set"
-    if cell.facts.get("limit", "none") != "none":
-        return f"{label} is limited to {cell.facts['limit']} samples"
-    if cell.facts.get("split") == "train":
-        return f"{label} is evaluated on its split train"
-    return ""
+    labels, limit, split = (cell.facts.get(name, "") for name in ("labels", "limit", "split"))
+    reason = unlike_the_papers(labels, limit, split, papers[label])
+    return f"figures of {label} are {reason}" if reason else ""
 
 
 def _difference(here: Cell | None, entry: GridEntry, known: Mapping[str, Name]) -> GridEntry:
@@ -114,6 +116,8 @@ def _difference(here: Cell | None, entry: GridEntry, known: Mapping[str, Name]) 
 
 def _no_neighbour(here: Cell, there: Cell, known: Mapping[str, Name]) -> str:
     """Why two figures are not of the same thing; empty where they are."""
+    if "not_here" in there.made:
+        return there.made["not_here"]
     for name, value in _compared(here, there):
         if here.made.get(name, value) != value:
             return f"{name} {here.at.get(name, '')} is {here.made[name]} here, not {value}"

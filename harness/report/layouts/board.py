@@ -106,19 +106,21 @@ class Board:
         raise self.spec.error(f"all cells are missing: there is no {what} in the run. Change the layout or the run.")
 
     def differing_runs(self) -> str:
-        """In what the runs that have a part in the table differ, in words; empty where they agree."""
+        """In what the runs that have a part in the table differ, in words; empty where they agree.
+
+        Compared are protocol, weights, and the parameters behind labels; of each, only runs that say something of it.
+        """
         used = self._fitting_somewhere()
         if len({cell.run for cell in used}) < 2:
             return ""
         parts: dict[str, dict[str, dict[str, None]]] = {}
         for cell in used:
-            for name, value in cell.facts.items():
-                key = f"{name} of {cell.at.get('dataset', 'the data set')}" if name in _OF_SET else name
-                parts.setdefault(key, {}).setdefault(value, {})[cell.run] = None
+            for name, value in _told_of(cell).items():
+                parts.setdefault(name, {}).setdefault(cell.run, {})[value] = None
         told = [
-            f"{name}: {' and '.join(f'{value} ({joined(list(runs))})' for value, runs in values.items())}"
-            for name, values in parts.items()
-            if len(values) > 1
+            f"{name}: {' and '.join(f'{value} ({joined(runs)})' for value, runs in _by_value(of_run).items())}"
+            for name, of_run in parts.items()
+            if len({frozenset(values) for values in of_run.values()}) > 1
         ]
         told += _clashes(used)
         return f"the runs disagree in protocol ({'; '.join(told)})" if told else ""
@@ -179,6 +181,19 @@ class Board:
         if cell.state != "ok":
             return GridEntry(note=cell.why or NOT_RUN, cell=cell)
         return printed_cell(cell, self.spec.digits_of(cell.at.get("statistic", "")), self.spec.intervals)
+
+
+def _told_of(cell: Cell) -> dict[str, str]:
+    """What must be the same of a cell in every run: its facts, and what stands behind its labels."""
+    dataset = cell.at.get("dataset", "the data set")
+    facts = {f"{name} of {dataset}" if name in _OF_SET else name: value for name, value in cell.facts.items()}
+    return facts | {f"{name} {cell.at[name]}": value for name, value in cell.made.items() if name in cell.at}
+
+
+def _by_value(of_run: Mapping[str, Mapping[str, None]]) -> dict[str, list[str]]:
+    """Run -> values, turned round: value -> runs that have it."""
+    values = dict.fromkeys(value for own in of_run.values() for value in own)
+    return {value: [run for run, own in of_run.items() if value in own] for value in values}
 
 
 def _clashes(cells: Sequence[Cell]) -> list[str]:

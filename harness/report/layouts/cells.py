@@ -23,6 +23,8 @@ __all__ = ["DIMENSIONS", "STATISTICS", "Cell", "cells_of", "tables_of"]
 
 NOT_RUN = "not run"
 """Why a cell that the suite asks for is missing."""
+NO_LIMIT = "none"
+"""The fact `limit` of a cell of a run that has none."""
 AS_IN_PAPER = "a dash as in the paper (paper_dashes)"
 
 
@@ -50,7 +52,7 @@ class Cell:
     text: str = ""
     """What is printed of what is no number."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What has to be the same of cells that stand in one table: labels, images, seed, limit, versions."""
+    """What has to be the same of cells that stand in one table: labels, images, seed, limit, versions, weights, ..."""
     made: Mapping[str, str] = field(default_factory=dict)
     """Dimension -> the registered name that stands behind a label, with the parameters that are no defaults."""
 
@@ -119,7 +121,7 @@ def cells_of(data: RunData, run: str = "", statistics: Sequence[str] | None = No
     found: dict[tuple[tuple[str, str], ...], Cell] = {}
     for table in tables_of(data, statistics):
         for cell in (*_known(data, table, wanted), *_brought(table, statistics)):
-            facts, made = _facts(data, table, cell.at.get("dataset", "")), _made(data, cell)
+            facts, made = _facts(data, table, cell), _made(data, cell)
             whole = dataclasses.replace(cell, protocol=table.protocol, run=run, facts=facts, made=made)
             found.setdefault(tuple(sorted(cell.at.items())), whole)
     return list(found.values())
@@ -246,15 +248,44 @@ def _said(value: Any) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
-def _facts(data: RunData, table: Table, dataset: str) -> dict[str, str]:
-    facts = data.facts_of(dataset)
-    found = {"seed": str(data.seed), "limit": str(data.limit or "none")}
+def _facts(data: RunData, table: Table, cell: Cell) -> dict[str, str]:
+    found = {"seed": str(data.seed), "limit": str(data.limit or NO_LIMIT)}
     found |= {f"version of {name}": version for name, version in data.versions.items() if name != "python"}
+    found |= _settings(data, cell) | _weights(data, cell)
+    facts = data.facts_of(cell.at.get("dataset", ""))
     if facts is None:
         return found
-    counts: list[float] = [] if "images" not in table.frame else list(table.frame["images"].dropna())
-    count = int(max(counts, default=facts.items))
-    return found | {"labels": facts.labels, "split": facts.split, "images": str(count)}
+    found |= {"labels": facts.labels, "split": facts.split}
+    counts = [] if "images" not in table.frame else list(table.frame["images"].dropna())
+    return found | ({"images": str(int(max(counts)))} if counts else {})
+
+
+def _settings(data: RunData, cell: Cell) -> dict[str, str]:
+    """The settings of a suite that a cell depends on, and other cells may not."""
+    statistic, attack = cell.at.get("statistic", ""), cell.at.get("attack", NO_ATTACK)
+    found = {}
+    if attack != NO_ATTACK:
+        found["precision"] = data.precision
+        facts = data.facts_of(cell.at.get("dataset", ""))
+        if facts is not None and facts.kind == "triplets":
+            found["which"] = data.which
+    if statistic in STATISTICS and STATISTICS[statistic].table == "ir_score":
+        asked = dataclasses.asdict(data.ir_score)
+        found["ir_score"] = ", ".join(f"{name} {value}" for name, value in asked.items() if name != "paper_dashes")
+    if statistic == "pair_accuracy":
+        found["margin"] = f"{data.margin:g}"
+    return found
+
+
+def _weights(data: RunData, cell: Cell) -> dict[str, str]:
+    """Whose figure a cell is -> its weights; metrics may have others for each data set, and for what trained them."""
+    metric, training = cell.at.get("metric", ""), cell.at.get("training", NO_TRAINING)
+    name = metric if training == NO_TRAINING else trained_name(metric, training)
+    on, by = cell.at.get("dataset", ""), cell.at.get("trained_on", "")
+    key = f"weights of {name}{f' trained on {by}' if by else ''}{f' for {on}' if on else ''}"
+    found = {key: data.weights[name]} if name in data.weights else {}
+    purifiers = cell.at.get("defense", "").split("+")
+    return found | {f"weights of {one}": text for (_, one), text in data.networks.items() if one in purifiers}
 
 
 def _made(data: RunData, cell: Cell) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.report.layouts.cells import Cell
+from harness.report.layouts.cells import NO_LIMIT, Cell
 from harness.suite.layout_names import DIMENSIONS, NO_ATTACK, written
 from harness.suite.strict_yaml import parse, parse_text
 from harness.wording import did_you_mean
@@ -30,6 +31,24 @@ class Name:
     here: str
     """The metric's label without a label of its own, such as ``ms_ssim(luma=uint8)``; empty where there is none."""
     why: str
+
+
+def unlike_the_papers(labels: str, limit: str, split: str, papers: str = "") -> str:
+    """Why printed numbers may not stand beside figures of their data set, as in "on proxy labels"; empty if they may.
+
+    Args:
+        labels: Whose they are, as in the facts of a cell; empty where nobody says.
+        limit: Of samples, or "none", or empty.
+        split: That is evaluated, or empty.
+        papers: The split that the paper evaluates, or empty.
+    """
+    if labels == "proxy":
+        return "on proxy labels"
+    if limit not in ("", NO_LIMIT):
+        return f"on part of the images (limit {limit})"
+    if split and split != papers and (papers or split == "train"):
+        return f"on split {split}{f', not {papers}' if papers else ''}"
+    return ""
 
 
 def published_tables(folder: Path = PUBLISHED_FOLDER) -> dict[str, Mapping[str, Any]]:
@@ -103,17 +122,21 @@ def _cells(about: Mapping[str, Any], row: Mapping[str, str]) -> Iterator[Cell]:
     texts = {name: written(name, at[name]) for name in DIMENSIONS if at.get(name) not in (None, "")}
     protocol = f"As printed in {about['title']} of the paper, computed by its authors."
     made = {"table": str(about["title"])}
+    facts = {"split": str(about["split"])} if "split" in about else {}
+    if reason := about.get("not_here", {}).get(texts.get("dataset")):
+        made["not_here"] = str(reason)
     for column, statistic in about["figures"].items():
         place = texts if statistic == "value" else {**texts, "statistic": statistic}
         if "metric" not in place:  # of a data set, not of a metric
             place = {name: value for name, value in place.items() if name != "training"}
         if not row[column]:
-            yield Cell(place, state="missing", why=NOT_THERE, protocol=protocol, run=PUBLISHED, made=made)
+            yield Cell(place, state="missing", why=NOT_THERE, protocol=protocol, run=PUBLISHED, facts=facts, made=made)
             continue
         half = float(row[about["halfwidth"]]) if "halfwidth" in about else math.nan
         value = _number(row[column])
         text = re.sub(r"(?<=\d)x(?=\d)", "×", row[column]) if math.isnan(value) else ""
-        yield Cell(place, value, value - half, value + half, protocol=protocol, run=PUBLISHED, text=text, made=made)
+        cell = Cell(place, value, value - half, value + half, protocol=protocol, run=PUBLISHED, text=text)
+        yield dataclasses.replace(cell, facts=facts, made=made)
 
 
 def _number(text: str) -> float:

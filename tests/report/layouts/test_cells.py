@@ -62,6 +62,27 @@ def test_cells_are_the_figures_of_the_tables_with_what_they_are_of(small):
     assert {at["defense"] for at in trained} == {"flip"} and {at["trained_on"] for at in trained} == {"mini"}
 
 
+def test_facts_are_what_a_cell_depends_on(small, make_run):
+    told = {}
+    for run in (small, make_run(24, 12)):
+        for cell in cells_of(run, "run", ["srocc", "ir_score", "accuracy"]):
+            told[cell.at["statistic"], cell.at["attack"], cell.at["metric"]] = cell.facts
+    assert "precision" not in told["srocc", "none", "psnr"] and told["srocc", "fgsm", "psnr"]["precision"] == "fp32"
+    attacked = {name: facts for name, facts in told.items() if name[1] != "none"}
+    assert {name[0] for name, facts in attacked.items() if "which" in facts} == {"accuracy"}
+    assert "rule trapezoid" in told["ir_score", "fgsm", "psnr"]["ir_score"]
+    weights = told["srocc", "none", "birqa-tiny"]["weights of birqa-tiny for mini"]
+    assert weights == small.weights["birqa-tiny"] and "weights of psnr for mini" not in told["srocc", "none", "psnr"]
+
+
+def test_a_table_that_counts_no_images_says_nothing_of_them(small, monkeypatch):
+    frame = pd.DataFrame([{"statistic": "fps", "value": 15.0, "dataset": "mini", "metric": "psnr"}])
+    own = dataclasses.replace(tables_of(small, ["forwards"])[0], name="speed", frame=frame)
+    monkeypatch.setattr("harness.report.layouts.cells.tables_of", lambda *_: [own])
+    (cell,) = cells_of(small, "run", ["fps"])
+    assert "images" not in cell.facts and cell.facts["split"] == "test"
+
+
 def test_a_failed_cell_says_what_went_wrong(small):
     records = small.records[~((small.records["metric"] == "ssim") & (small.records["attack"] == "fgsm"))]
     failure = Failure("mini / ssim / fgsm up eps 8/255", "i000", "out of memory")

@@ -134,6 +134,20 @@ def test_intervals(layout, cell, intervals, shown):
     assert ("\\begin{tabular}[t]" in write(grid, "tex")) == (intervals == "below")
 
 
+def test_intervals_are_spoken_of_where_one_is_printed(layout, cell):
+    text = "{name: t, rows: {metric: [a]}, columns: {statistic: srocc}, digits: 2, intervals: deviation}"
+    one = cell(0.9, metric="a")
+    assert arrange(layout(text), [one]).notes == ()
+    grid = arrange(layout(text), [dataclasses.replace(one, deviation=0.02)])
+    assert grid.notes == ("After ±: the standard deviation.",) and "| a | 0.90 ± 0.02 |" in write(grid, "md")
+
+
+def test_a_layout_of_failed_cells_alone_is_laid_out(layout, cell):
+    spec = layout("{name: t, rows: {metric: [a]}, columns: {statistic: srocc}}")
+    grid = arrange(spec, [cell(float("nan"), metric="a", state="failed", why="failed: out of memory")])
+    assert printed(grid) == [["a", "–"]] and dict(grid.footnotes)["a"].startswith("failed: out of memory")
+
+
 def test_two_figures_for_one_place_name_what_is_to_be_fixed(layout, cells):
     with pytest.raises(LocatedError, match=r"layout.yaml:2:1.*2 figures fit .*differ in budget \(4/255, 8/255\)"):
         arrange(layout(GRID.replace(", where: {budget: 8/255}", "")), cells)
@@ -185,6 +199,21 @@ def test_runs_of_different_protocol_are_refused_and_told(layout, cells, cell):
     clash = cell(0.5, metric="psnr", attack="none", run="b")
     with pytest.raises(LocatedError, match="a and b have other figures for the same cells"):
         arrange(layout(GRID), [*cells, clash])
+
+
+def test_runs_that_make_one_label_otherwise_are_refused(layout, cells, cell):
+    at = {"metric": "psnr", "attack": "fgsm", "norm": "linf", "direction": "up", "budget": "8/255"}
+    few = dataclasses.replace(cells[2], made={**cells[2].made, "attack": "fgsm(steps=10)"})
+    more = cell(0.6, run="b", **at)
+    more = dataclasses.replace(more, made={**more.made, "attack": "fgsm"})
+    with pytest.raises(LocatedError, match=r"protocol \(attack fgsm: fgsm\(steps=10\) \(a\) and fgsm \(b\); "):
+        arrange(layout(GRID), [*cells[:2], few, *cells[3:], more])
+
+
+def test_runs_agree_in_what_only_one_of_them_says(layout, cells, cell):
+    facts = {name: value for name, value in cells[0].facts.items() if name != "images"} | {"precision": "fp32"}
+    minutes = cell(50, statistic="training_minutes", metric="ssim", training="aat", run="b", facts=facts)
+    assert printed(arrange(layout(GRID), [*cells, minutes]))[3][4] == "50.000"
 
 
 WRONG = [

@@ -92,7 +92,12 @@ def test_published_numbers_stand_in_a_panel_of_their_own_with_differences(cell):
 
 @pytest.mark.parametrize(
     ("facts", "why"),
-    [({"labels": "proxy"}, "labels of kadid10k are proxies"), ({"limit": "96"}, "kadid10k is limited to 96 samples")],
+    [
+        ({"labels": "proxy"}, "figures of kadid10k are on proxy labels"),
+        ({"limit": "96"}, "figures of kadid10k are on part of the images (limit 96)"),
+        ({"split": "all"}, "figures of kadid10k are on split all, not test"),
+        ({"split": "val"}, "figures of kadid10k are on split val, not test"),
+    ],
 )
 def test_published_numbers_never_stand_beside_proxies_or_a_part_of_the_data(cell, facts, why):
     (spec,) = read_layouts(LAYOUTS / "table3.yaml")
@@ -106,3 +111,14 @@ def test_published_numbers_never_stand_beside_another_data_set(cell):
     other = [type(one)(**{**vars(one), "made": {**one.made, "dataset": "csv(file=some.csv)"}}) for one in ours(cell)]
     grid = arrange(spec, other)
     assert len(grid.panels) == 1 and any("is not the paper's data set" in note for note in grid.notes)
+
+
+def test_published_numbers_of_labels_that_nobody_has_stand_without_a_difference(cell):
+    (spec,) = read_layouts(LAYOUTS / "table6.yaml")
+    at = {"metric": "psnr", "attack": "none", "statistic": "srocc"}
+    grid = arrange(spec, [cell(0.4, dataset=name, **at) for name in ("csiq", "pipal")])
+    (line,) = [line for line in grid.panels[2].lines if line.labels == ("PSNR",)]
+    assert [entry.printed for entry in line.entries].count("–") == len(line.entries) - 1, "csiq alone has a difference"
+    assert any(
+        text.startswith("no difference: the paper's are of the private test split") for _, text in grid.footnotes
+    )

@@ -59,10 +59,26 @@ def test_a_suite_writes_its_layouts_and_a_user_lays_out_the_run(run_toy, registr
         ([*call[:1], tmp_path, *call[2:]], "no run folder"),
         ([*call, "--form", "pdf"], "unknown form 'pdf'"),
         ([*call[:2], "--layout", tmp_path / "none.yaml"], "none.yaml: no such file"),
+        (["tables", "--layout", EXAMPLE, "--form", "tex"], "--form: nothing is written without a run. Give --out."),
         (["tables", "--layout", EXAMPLE], "has no published numbers"),
     ]:
         code, _, err = called(capsys, *arguments)
         assert code == 2 and err.startswith("error: ") and message in err
+
+
+def test_what_robustiqa_fps_wrote_is_laid_out(tmp_path, capsys):
+    head = "metric,fps,fps_low,fps_high,parameters,peak_memory,width,height,forwards,device,precision,threads,images\n"
+    (tmp_path / "fps.csv").write_text(head + "psnr,15.25,14,16,0,,384,256,20,cpu,fp32,1,noise\n", encoding="utf-8")
+    layout = "{name: speed, rows: {metric: [psnr]}, columns: {statistic: [fps, parameters, peak_memory]}, digits: 1}"
+    (tmp_path / "speed.yaml").write_text(layout, encoding="utf-8")
+    call = ["tables", "--layout", tmp_path / "speed.yaml", "--fps", tmp_path / "fps.csv", "--out", tmp_path / "out"]
+    code, _, err = called(capsys, *call)
+    page = (tmp_path / "out/speed.md").read_text(encoding="utf-8")
+    assert code == 0 and re.search(r"\| psnr \| 15\.2 \| 0\.0 \| –", page), err
+    assert "20 forwards of 384 x 256 on cpu in fp32" in page and "not measured: psnr: " in page.replace("\\", "")
+    (tmp_path / "fps.csv").write_text("metric,fps\npsnr,3\n", encoding="utf-8")
+    code, _, err = called(capsys, *call)
+    assert code == 2 and "fps.csv: the column peak_memory is missing" in err
 
 
 def test_a_layout_that_a_suite_has_no_more_is_removed(tmp_path):

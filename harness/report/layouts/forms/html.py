@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from importlib import resources
 
 from harness.report.layouts.grid import Grid, for_people, starts
-
-
-def escape(text: str) -> str:
-    """Text that a browser prints as it is."""
-    return html.escape(text)
 
 
 def write(grid: Grid) -> str:
