@@ -26,6 +26,7 @@ class PaperItem:
         kind: What becomes of its runs.
         suites: Suites at the paper's size, below `suites/paper`; the mini form has one suite, of the item's own name.
         recipes: What has to be trained for them, below `suites/train`, in order.
+        retrained: Further weight files, which one of the recipes makes with other settings, as docs/paper.md says.
         mini_recipes: What its mini form trains first.
         mini: What the mini form has less of, in words that stand beside it.
     """
@@ -35,6 +36,7 @@ class PaperItem:
     kind: Becomes
     suites: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
+    retrained: tuple[str, ...] = ()
     mini_recipes: tuple[str, ...] = ()
     mini: str = ""
 
@@ -57,6 +59,7 @@ ITEMS: tuple[PaperItem, ...] = (
             *(f"paper/{metric}_pipal.yaml" for metric in ("birqa", "topiq", "lpips_vgg_whole")),
             *("paper/lpips_vgg_whole_kadid10k.yaml", _BASE, "defenses/birqa_aat.yaml"),
         ),
+        ("results/weights/paper/pipal/birqa@aat.safetensors",),
         mini=f"{_PROXY}; no other data set",
     ),
     PaperItem(
@@ -73,8 +76,8 @@ ITEMS: tuple[PaperItem, ...] = (
         "layout",
         ("table4.yaml",),
         (*(f"paper/birqa_ablation_{one}.yaml" for one in _MODULES), "paper/birqa_kadid10k.yaml"),
-        tuple(f"paper/mini/birqa_tiny_ablation_{one}.yaml" for one in (*_MODULES, "whole")),
-        f"{_PROXY}, each trained for 60 steps",
+        mini_recipes=tuple(f"paper/mini/birqa_tiny_ablation_{one}.yaml" for one in (*_MODULES, "whole")),
+        mini=f"{_PROXY}, each trained for 60 steps",
     ),
     PaperItem("table5", "the features of BiRQA", "features"),
     PaperItem(
@@ -83,6 +86,7 @@ ITEMS: tuple[PaperItem, ...] = (
         "layout",
         tuple(f"table6{one}.yaml" for one in ("", "_csiq", "_tid2013", "_pieapp", "_pipal")),
         _ON_EACH,
+        tuple(f"results/weights/paper/{name}/{{split}}/birqa@aat.safetensors" for name in _SETS if name != "pieapp"),
         mini=f"{_PROXY}, which is made of such metrics",
     ),
     PaperItem(
