@@ -73,7 +73,7 @@ def _paper(
     for item in items:
         need = needs[item.name]
         hours = "" if not item.suites else "?" if need.hours is None else f"{need.hours:.1f}"
-        table.add_row(item.name, item.title, "\n".join(item.suites), need.told, hours)
+        table.add_row(item.name, item.title, "\n".join(item.suites) or item.instead, need.told, hours)
     screen.print(table)
     screen.print(
         "Hours: of one worker, as earlier runs here measured; ? where it cannot be told yet "

@@ -38,6 +38,7 @@ def test_every_suite_and_recipe_is_there_and_is_somebody_s():
     for item in ITEMS:
         for recipe in (*item.recipes, *item.mini_recipes):
             read_recipe(recipe_path(recipe))
+        assert not item.instead or (PAPER / item.instead).is_file()
         written = "".join((PAPER / name).read_text() for name in item.suites)
         assert all(path in written for path in item.retrained)
         if item.suites:

@@ -25,6 +25,7 @@ class PaperItem:
         title: What it shows.
         kind: What becomes of its runs.
         suites: Suites at the paper's size, below `suites/paper`; the mini form has one suite, of the item's own name.
+        instead: Where there is no suite, the file that it is made by, seen from `suites/paper`.
         recipes: What has to be trained for them, below `suites/train`, in order.
         retrained: Further weight files, which one of the recipes makes with other settings, as docs/paper.md says.
         mini_recipes: What its mini form trains first.
@@ -39,6 +40,7 @@ class PaperItem:
     retrained: tuple[str, ...] = ()
     mini_recipes: tuple[str, ...] = ()
     mini: str = ""
+    instead: str = ""
 
 
 _BASE = "defenses/birqa_base.yaml"
@@ -127,6 +129,7 @@ ITEMS: tuple[PaperItem, ...] = (
         "sets of features",
         "figure4",
         mini=f"{_PROXY}; 8 sets of 301, 40 steps each, 3 forwards",
+        instead="figure4.yaml",
     ),
     PaperItem(
         "figure5",
@@ -135,6 +138,7 @@ ITEMS: tuple[PaperItem, ...] = (
         recipes=(_BASE, "defenses/birqa_aat.yaml"),
         mini_recipes=("paper/mini/birqa_tiny_aat.yaml",),
         mini=f"{_PROXY}, 40 steps",
+        instead="../train/defenses/birqa_aat.yaml",
     ),
     PaperItem(
         "figure6",
