@@ -1,10 +1,12 @@
 """The paper's tables and figures by name: their suites say what the paper says, and one that fails does not lose the others."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 
+from harness.cli.paper_parts import small
 from harness.cli.paper_parts.items import ITEMS, PaperItem, folder_of_suites, items_named, recipe_path
 from harness.cli.paper_parts.missing import need_of
 from harness.cli.paper_parts.small import make_small, write_page
@@ -100,3 +102,15 @@ def test_one_that_fails_does_not_lose_the_others_and_the_page_keeps_what_was_mad
 def test_an_unknown_table_is_refused():
     with pytest.raises(UserError, match=r"paper tabel3: no such table or figure\. Did you mean 'table3'\?"):
         items_named(["tabel3"])
+
+
+def test_figure3_is_timed_again_only_when_its_protocol_or_its_metrics_change(tmp_path):
+    stored = tmp_path / "fps.csv"
+    page = {"protocol": {**small.stated(small._SPEED)}, "rows": [{"metric": "psnr"}]}
+    assert not small._timed(stored, ["psnr"])
+    stored.write_text("metric\npsnr\n")
+    stored.with_suffix(".json").write_text(json.dumps(page))
+    assert small._timed(stored, ["psnr"]) and not small._timed(stored, ["psnr", "ssim"])
+    page["protocol"]["forwards"] = 100
+    stored.with_suffix(".json").write_text(json.dumps(page))
+    assert not small._timed(stored, ["psnr"])
