@@ -9,8 +9,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUNS = Path("results/runs")
 """Where run folders are kept, each under the name of its suite."""
@@ -111,6 +115,11 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """A table as CSV, numbers to 8 significant digits, the same bytes on every system."""
+    return str(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
 
 
 @contextlib.contextmanager

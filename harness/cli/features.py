@@ -42,7 +42,7 @@ def _features(
     robustiqa features suites/paper/figure4.yaml --device cuda --shard 0/8 --no-speed
     """
     from harness.engine.drawing import figure_width, formats_named, save
-    from harness.files import RUNS, write_whole
+    from harness.files import RUNS, csv_of, write_whole
     from harness.report.paper_figures import draw_figure4
     from harness.training.feature_sets import FeatureRuns, each_missing, read_feature_sets
 
@@ -63,7 +63,7 @@ def _features(
     for one, what in each_missing(runs, own, speed=speed, limit=limit):
         say(f"  {what} {one.label}", soft_wrap=True, markup=False)
     frame = runs.frame()
-    write_whole(folder / "features.csv", frame.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+    write_whole(folder / "features.csv", csv_of(frame).encode())
     paths = [folder / "features.csv"]
     if len(frame.dropna(subset=["srocc", "fps"])):
         paths += save(draw_figure4(frame, "+".join(runs.file.chosen)), folder / "figure4", formats, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -76,8 +77,8 @@ def _fps(
         raise UserError(f"--dataset {dataset}: has triplets, and pairs are timed. Take another.")
     protocol = SpeedProtocol(wide, tall, forwards, warmup, device or default_device(), precision, threads, use)
     agreement = _agreement(against, registry) if against is not None else None
-    frame, seconds = _measured(metrics, sets or [], protocol, registry)
-    _write(out, frame, seconds, protocol)
+    frame, seconds = measured(metrics, sets or [], protocol, registry)
+    write_speeds(out, frame, seconds, protocol)
     if as_json:
         print_json({"rows": frame.to_dict("records"), "file": str(out)})
     else:
@@ -111,9 +112,20 @@ def _agreement(folder: Path, registry: Registry) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def _measured(
-    metrics: list[str], sets: list[str], protocol: SpeedProtocol, registry: Registry
+def measured(
+    metrics: Sequence[str], sets: Sequence[str], protocol: SpeedProtocol, registry: Registry
 ) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+    """A row for each metric, and the seconds of each of its forwards.
+
+    Args:
+        metrics: Their names; each is timed once.
+        sets: ``KEY=VALUE`` parameters of all of them.
+        protocol: How they are timed.
+        registry: Where they are looked up.
+
+    Raises:
+        UserError: A name or parameter is wrong, or a metric cannot be timed.
+    """
     import pandas as pd
 
     from harness.engine.speed import measure_speed, timed_metric
@@ -123,25 +135,39 @@ def _measured(
     images = protocol.dataset.name if protocol.dataset is not None else "noise"
     for use in uses:
         found = measure_speed(use, protocol, registry.files)
-        stated = {"precision": protocol.precision, "warmup": protocol.warmup, "images": images}
-        rows.append({"metric": use.label, **found.row(), **stated, "weights": use.weights})
+        told = {"precision": protocol.precision, "warmup": protocol.warmup, "images": images}
+        rows.append({"metric": use.label, **found.row(), **told, "weights": use.weights})
         seconds[use.label] = list(found.seconds)
     return pd.DataFrame(rows), seconds
 
 
-def _write(out: Path, frame: pd.DataFrame, seconds: dict[str, list[float]], protocol: SpeedProtocol) -> None:
-    import json
+def stated(protocol: SpeedProtocol) -> dict[str, Any]:
+    """A protocol as it stands in the JSON beside the figures."""
     from dataclasses import asdict
+
+    return {**asdict(protocol), "dataset": protocol.dataset.label if protocol.dataset else None}
+
+
+def write_speeds(out: Path, frame: pd.DataFrame, seconds: dict[str, list[float]], protocol: SpeedProtocol) -> None:
+    """Write the CSV, and beside it the JSON with the protocol that made it.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    import json
 
     from harness.engine.provenance import versions
     from harness.engine.speed import machine
-    from harness.files import write_whole
+    from harness.files import csv_of, write_whole
 
-    said: dict[str, Any] = {**asdict(protocol), "dataset": protocol.dataset.label if protocol.dataset else None}
-    page = {"protocol": said, "machine": machine(protocol.device), "versions": versions(protocol.device)}
+    page: dict[str, Any] = {
+        "protocol": stated(protocol),
+        "machine": machine(protocol.device),
+        "versions": versions(protocol.device),
+    }
     page |= {"rows": json.loads(frame.to_json(orient="records")), "seconds": seconds}
     try:
-        write_whole(out, frame.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+        write_whole(out, csv_of(frame).encode())
         write_whole(out.with_suffix(".json"), (json.dumps(page, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror or error}). Choose another.") from error

@@ -58,6 +58,7 @@ def _paper(
                     "data": n.data,
                     "fetch": n.published,
                     "train": n.trained,
+                    "by_hand": n.by_hand,
                     "other": n.other,
                     "hours": n.hours,
                 }
@@ -72,11 +73,11 @@ def _paper(
     for item in items:
         need = needs[item.name]
         hours = "" if not item.suites else "?" if need.hours is None else f"{need.hours:.1f}"
-        table.add_row(item.name, item.title, "\n".join(item.suites), need.told, hours)
+        table.add_row(item.name, item.title, "\n".join(item.suites) or item.instead, need.told, hours)
     screen.print(table)
     screen.print(
-        "Hours: of one worker, as earlier runs here measured; ? where none did (`robustiqa plan SUITE --time`). "
-        "docs/paper.md has what to type, in order; --mini makes all of it in small.",
+        "Hours: of one worker, as earlier runs here measured; ? where it cannot be told yet "
+        "(`robustiqa plan SUITE --time`). docs/paper.md has what to type, in order; --mini makes all of it in small.",
         soft_wrap=True,
         markup=False,
     )

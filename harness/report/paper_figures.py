@@ -208,7 +208,8 @@ def figure6_frame(
     if rows.empty:
         raise UserError(
             f"Figure 6: the table `srocc` has no '{attack}' {direction}; it has {joined(sorted(set(own['attack'])))}, "
-            f"{joined(sorted(set(own['direction'])))}."
+            f"{joined(sorted(set(own['direction'])))}. "
+            "Name one of these, or add it to the suite and run that."
         )
     kept = ["metric", "training", "eps", "srocc", "low", "high", "attack", "direction", "dataset", "labels"]
     rows = rows.rename(columns={"defense": "training"})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from harness.files import TERMINAL, write_whole
+from harness.files import TERMINAL, csv_of, write_whole
 from harness.report.build import NOT_MADE
 from harness.report.data import RunData
 from harness.report.layout import Layout
@@ -147,8 +147,7 @@ def by_split_text(tables: Sequence[Table]) -> str:
 
 
 def _csv(frames: Sequence[pd.DataFrame]) -> str:
-    frame = pd.concat(frames, ignore_index=True)
-    return str(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+    return csv_of(pd.concat(frames, ignore_index=True))
 
 
 def json_text(tables: Sequence[Table]) -> str:

@@ -22,6 +22,7 @@ from harness.plugins.weights.locate import RANDOM_WEIGHTS, read_manifest, traine
 from harness.plugins.weights.manifest import SUFFIX
 from harness.suite.compose import expand, read
 from harness.suite.keys import CHAIN, SuiteFile, as_entry, read_file
+from harness.suite.over_splits import NUMBER
 from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import Problem
 from harness.suite.verdict_cells import MAY_BE_ADDED, added_plugins
@@ -155,9 +156,11 @@ class _Finder:
         self.unknown: list[str] = []
         self._file, self._registry, self._weights = file, registry, weights
         self._followed: set[str] = set()
+        self._splits = 1
 
     def of_suite(self, suite: SuiteFile) -> Iterator[_Used]:
         """In the order of the suite."""
+        self._splits = suite.splits or 1
         metrics = [entry.model_dump() for entry in suite.metrics]
         yield from (_used("datasets", entry.model_dump()) for entry in suite.datasets)
         for entry in metrics:
@@ -184,7 +187,8 @@ class _Finder:
             for name in self._asked_for(used):
                 yield from self._plugin(_Used("metrics", name, why=f"asked for by {used.name}"))
         if used.kind in ("metrics", "purifiers"):
-            yield from self._training(used.role, used.parameters.get("weights") or self._default_weights(used))
+            for file in self._each(used.parameters.get("weights") or self._default_weights(used)):
+                yield from self._training(used.role, file)
 
     def _asked_for(self, used: _Used) -> Sequence[str]:
         """The metrics that an attack or a recipe uses; what cannot be built says so where it is looked up."""
@@ -214,41 +218,48 @@ class _Finder:
             elif link["name"] in self._registry.names("purifiers") or not self._is_training(link):
                 yield from self._plugin(_used("purifiers", link))
             else:
-                wanted = {name: file for metric in metrics for name, file in self._weights_of(link, metric)}
+                wanted = dict.fromkeys(pair for metric in metrics for pair in self._weights_of(link, metric))
                 if not wanted:
                     self.unknown.append(f"how the weights of defense {link['name']} were trained")
-                for name, file in wanted.items():
+                for name, file in wanted:
                     yield from self._training(f"defense {link['name']} of {name}", file)
 
     def _is_training(self, entry: Mapping[str, Any]) -> bool:
         return entry["name"] in trained() or "weights" in entry
 
     def _weights_of(self, defense: Mapping[str, Any], metric: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """(label of the metric, name or path of the weights that it has under a defense), where it has any."""
+        """(label of the metric, name or path of weights that it has under a defense), where it has any."""
         given, label = defense.get("weights"), metric.get("label") or metric["name"]
         names = list(dict.fromkeys(trained_name(one, defense["name"]) for one in (label, metric["name"])))
         if isinstance(given, dict):
-            files = [str(given[label])] if label in given else []
+            files = self._each(given.get(label))
         elif given is None:
-            files = [name for name in names if name in read_manifest()]
+            files = [name for name in names if name in read_manifest()][:1]
         else:
-            files = [str(Path(str(given)) / name) + SUFFIX for name in names]
-            files = [file for file in files if self._entry(file) is not None]
-        if files:
-            yield label, files[0]
+            files = []
+            for folder in self._each(given):
+                listed = [file for file in (str(Path(folder) / name) + SUFFIX for name in names) if self._entry(file)]
+                files += listed[:1]
+        yield from ((label, file) for file in files)
 
-    def _training(self, role: str, weights: Any) -> Iterator[_Used]:
+    def _each(self, weights: Any) -> list[str]:
+        """The weights of every split, where a suite or a run has a list of them, or one name with a number in it."""
+        listed = [one for one in (weights if isinstance(weights, list) else [weights]) if isinstance(one, str)]
+        named = (one.replace(NUMBER, str(index)) for one in listed for index in range(self._splits))
+        return list(dict.fromkeys(named))
+
+    def _training(self, role: str, weights: str) -> Iterator[_Used]:
         """Recipe, inner attack and data set that made weights, as the manifest has it; nothing of published ones."""
-        if not isinstance(weights, str) or weights in ("", RANDOM_WEIGHTS):
+        if weights in ("", RANDOM_WEIGHTS):
             return
         entry = self._entry(weights)
         if entry is None:
             self.unknown.append(f"how the weights of {role} were trained ({Path(weights).name})")
             return
-        name = Path(weights).name.removesuffix(SUFFIX)
-        if name in self._followed:
+        if weights in self._followed:
             return
-        self._followed.add(name)
+        self._followed.add(weights)
+        name = Path(weights).name.removesuffix(SUFFIX)
         for end in ("from", "to"):
             if isinstance(mixed := entry.get("mixed"), dict) and isinstance(mixed.get(end), dict):
                 yield from self._training(f"{role}, mixed {end}", str(Path(weights).with_name(str(mixed[end]["name"]))))
@@ -327,7 +338,7 @@ class _Book:
         """Everything that was noted, in order."""
         entries = [(reference, str(roles)) for _, (reference, roles) in sorted(self._entries.items())]
         no_paper, library_only, silent = map(str, (self._no_paper, self._library_only, self._silent))
-        return Cited(title, entries, no_paper, library_only, silent, [*self._unknown, *unknown])
+        return Cited(title, entries, no_paper, library_only, silent, list(dict.fromkeys([*self._unknown, *unknown])))
 
 
 class _Roles:

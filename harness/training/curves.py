@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.files import shown, write_whole
+from harness.files import csv_of, shown, write_whole
 from harness.training.checkpoint import HISTORY
 from harness.training.measures import COLLAPSE
 from harness.training.recipe_file import TrainingError
@@ -105,7 +105,7 @@ def write_tables(curves: Sequence[Curves], folder: Path) -> list[Path]:
             whole = pd.concat(named, ignore_index=True)
             whole = whole[["run", *(column for column in whole if column != "run")]]
             paths.append(folder / f"{name}.csv")
-            write_whole(paths[-1], whole.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+            write_whole(paths[-1], csv_of(whole).encode())
     return paths
 
 

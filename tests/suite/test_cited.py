@@ -184,6 +184,23 @@ def test_a_finished_run_whose_plugins_and_weights_are_gone(tmp_path, capsys):
     assert "note: Declares no reference: attack quiet.\n" in err and "the run was made with" not in err
 
 
+def test_over_splits_the_weights_of_every_split_count(tmp_path, suite, plugins):
+    """Named by hand: split 0 has clean weights and split 1 those of `r`; a finished run lists them, a suite numbers them."""
+    shipped = json.loads((ROOT / "metrics_zoo" / "weights" / "manifest.json").read_text())
+    for index, name in enumerate(("birqa-tiny", "birqa-tiny@r")):
+        (tmp_path / f"{index}").mkdir()
+        (tmp_path / f"{index}" / "manifest.json").write_text(json.dumps({"mine": shipped[name]}))
+    of_split = [f"{tmp_path}/{index}/mine.safetensors" for index in (0, 1)]
+    numbered = f"'{tmp_path}/{{split}}/mine.safetensors'"
+    for weights in (json.dumps(of_split), numbered):
+        text = f"{{name: a, datasets: [mini], metrics: [{{name: birqa-tiny, weights: {weights}}}], splits: 2}}"
+        found = cited(suite(text), plugins)
+        assert "recipe clean (training of mine), recipe vanilla (training of mine)" in str(roles(found)), roles(found)
+        defense = f"{{name: own, weights: {{birqa-tiny: {weights}}}}}"
+        text = f"{{name: a, datasets: [mini], metrics: [{{name: birqa-tiny, weights: random}}], defenses: [{defense}], splits: 2}}"
+        assert "recipe vanilla (training of mine)" in str(roles(cited(suite(text), plugins)))
+
+
 def test_one_key_for_two_papers_is_refused_and_what_is_no_bibtex_is_told(tmp_path, suite):
     path = suite("""
         name: own

@@ -25,7 +25,9 @@ class PaperItem:
         title: What it shows.
         kind: What becomes of its runs.
         suites: Suites at the paper's size, below `suites/paper`; the mini form has one suite, of the item's own name.
+        instead: Where there is no suite, the file that it is made by, seen from `suites/paper`.
         recipes: What has to be trained for them, below `suites/train`, in order.
+        retrained: Further weight files, which one of the recipes makes with other settings, as docs/paper.md says.
         mini_recipes: What its mini form trains first.
         mini: What the mini form has less of, in words that stand beside it.
     """
@@ -35,8 +37,10 @@ class PaperItem:
     kind: Becomes
     suites: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
+    retrained: tuple[str, ...] = ()
     mini_recipes: tuple[str, ...] = ()
     mini: str = ""
+    instead: str = ""
 
 
 _BASE = "defenses/birqa_base.yaml"
@@ -57,6 +61,7 @@ ITEMS: tuple[PaperItem, ...] = (
             *(f"paper/{metric}_pipal.yaml" for metric in ("birqa", "topiq", "lpips_vgg_whole")),
             *("paper/lpips_vgg_whole_kadid10k.yaml", _BASE, "defenses/birqa_aat.yaml"),
         ),
+        ("results/weights/paper/pipal/birqa@aat.safetensors",),
         mini=f"{_PROXY}; no other data set",
     ),
     PaperItem(
@@ -73,8 +78,8 @@ ITEMS: tuple[PaperItem, ...] = (
         "layout",
         ("table4.yaml",),
         (*(f"paper/birqa_ablation_{one}.yaml" for one in _MODULES), "paper/birqa_kadid10k.yaml"),
-        tuple(f"paper/mini/birqa_tiny_ablation_{one}.yaml" for one in (*_MODULES, "whole")),
-        f"{_PROXY}, each trained for 60 steps",
+        mini_recipes=tuple(f"paper/mini/birqa_tiny_ablation_{one}.yaml" for one in (*_MODULES, "whole")),
+        mini=f"{_PROXY}, each trained for 60 steps",
     ),
     PaperItem("table5", "the features of BiRQA", "features"),
     PaperItem(
@@ -83,6 +88,7 @@ ITEMS: tuple[PaperItem, ...] = (
         "layout",
         tuple(f"table6{one}.yaml" for one in ("", "_csiq", "_tid2013", "_pieapp", "_pipal")),
         _ON_EACH,
+        tuple(f"results/weights/paper/{name}/{{split}}/birqa@aat.safetensors" for name in _SETS if name != "pieapp"),
         mini=f"{_PROXY}, which is made of such metrics",
     ),
     PaperItem(
@@ -123,6 +129,7 @@ ITEMS: tuple[PaperItem, ...] = (
         "sets of features",
         "figure4",
         mini=f"{_PROXY}; 8 sets of 301, 40 steps each, 3 forwards",
+        instead="figure4.yaml",
     ),
     PaperItem(
         "figure5",
@@ -131,6 +138,7 @@ ITEMS: tuple[PaperItem, ...] = (
         recipes=(_BASE, "defenses/birqa_aat.yaml"),
         mini_recipes=("paper/mini/birqa_tiny_aat.yaml",),
         mini=f"{_PROXY}, 40 steps",
+        instead="../train/defenses/birqa_aat.yaml",
     ),
     PaperItem(
         "figure6",

@@ -15,16 +15,20 @@ from harness.errors import UserError
 from harness.files import RUNS
 from harness.flow import default_device
 from harness.plugins.registry import Registry
-from harness.plugins.weights.locate import SUFFIX
+from harness.plugins.weights.locate import SUFFIX, entries, held, read_manifest
 from harness.suite.planning import make_plan
-from harness.suite.resolve import load_suite
+from harness.suite.resolve import dataset_from_options, load_suite
 from harness.training.feature_sets import FeatureRuns, read_feature_sets
-from harness.training.recipe_file import read_recipe
+from harness.training.output import weight_path
+from harness.training.recipe_file import RecipeFile, read_recipe
 
-_DATA = re.compile(r"Data set (\w+): folder \S+ cannot be read")
+_DATA = re.compile(r"Data set (\w+?)(?:_2afc)?: folder \S+ cannot be read")
 _PUBLISHED = re.compile(r"the weights '([^']+)' are not on this machine")
 _FILE = re.compile(r"weight file (\S+): No such file")
 _TRAINED = re.compile(r"the metric '([^']+)' has no weights of '([^']+)'")
+_SPLITS = 10
+"""Of suites over splits, in the paper's size."""
+_KNOWN = (_DATA, _PUBLISHED, _FILE, _TRAINED)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Need:
     Attributes:
         data: Data sets that are not there.
         published: Published weights to be fetched.
-        trained: Weight files to be trained.
+        trained: Weights to be trained, by the recipes in order.
+        by_hand: Weight files that no recipe makes and nothing fetches.
         other: Whatever else the suites refuse, in their own words.
         hours: Of one worker, for what is left, as far as earlier runs measured it; None where nothing is known.
         done: Whether nothing is left to run.
@@ -43,6 +48,7 @@ class Need:
     data: tuple[str, ...] = ()
     published: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
     hours: float | None = None
     done: bool = False
@@ -54,6 +60,7 @@ class Need:
             f"data {', '.join(self.data)}" if self.data else "",
             f"to fetch {', '.join(self.published)}" if self.published else "",
             f"to train {', '.join(self.trained)}" if self.trained else "",
+            f"to put there by hand {', '.join(self.by_hand)}" if self.by_hand else "",
             *self.other,
         ]
         return "; ".join(part for part in parts if part) or ("nothing: finished" if self.done else "nothing")
@@ -79,20 +86,58 @@ def need_of(item: PaperItem, registry: Registry) -> Need:
         blocks = plan.blocks(done_slices(plan, store))
         cost = estimate(plan, blocks, read_costs(store.path), default_device())
         hours.append(None if cost.unknown else cost.seconds / 3600)
-    if not item.suites:
-        lines += _untaught() if item.kind == "figure4" else _untrained(item)
+    refused = bool(lines)
+    trained = tuple(_trained_before(item, registry, lines))
+    lines += _untaught() if item.kind == "figure4" else []
     known = [one for one in hours if one is not None]
     return Need(
         data=_found(_DATA, lines),
         published=_found(_PUBLISHED, lines),
-        trained=(
-            *dict.fromkeys(map(_named, _found(_FILE, lines))),
-            *(f"{metric}@{name}" for metric, name in _pairs(lines)),
-        ),
-        other=tuple(line for line in lines if not any(p.search(line) for p in (_DATA, _PUBLISHED, _FILE, _TRAINED))),
+        trained=trained,
+        by_hand=tuple(name for name in map(_file_name, _found(_FILE, lines)) if name not in _makes(item)),
+        other=tuple(dict.fromkeys(line for line in lines if not any(p.search(line) for p in _KNOWN))),
         hours=sum(known) if hours and len(known) == len(hours) else None,
-        done=bool(hours) and not lines and all(one == 0 for one in hours),
+        done=bool(hours) and not refused and all(one == 0 for one in hours),
     )
+
+
+def _trained_before(item: PaperItem, registry: Registry, lines: list[str]) -> Iterator[str]:
+    """Weights that an item's recipes make and that are not there; what these lack in turn is added to `lines`.
+
+    A suite tells of the first weights that it misses alone, so that the recipes are asked, each by itself.
+    """
+    for file in map(read_recipe, map(recipe_path, item.recipes)):
+        wanted = [RUNS / f"train-{file.name}" / "steps.jsonl"] if item.kind == "figure5" else _outputs(file)
+        if all(path.is_file() for path in wanted):
+            continue
+        yield Path(file.output).name
+        try:
+            dataset_from_options(file.dataset.name, (), registry)
+        except UserError as error:
+            lines += str(error).splitlines()
+        start = file.metric.weights
+        if start in read_manifest() and any(one.place == "missing" for one in held(entries([start])[0])):
+            lines.append(f"the weights '{start}' are not on this machine")
+    for name in item.retrained:
+        if not all(Path(name.format(split=split)).is_file() for split in range(_SPLITS)):
+            yield "/".join(Path(name.removesuffix(SUFFIX)).parts[3:])
+
+
+def _outputs(file: RecipeFile) -> list[Path]:
+    """The weight files that a recipe leaves: its own, and one of each member where each has a split of its own."""
+    folder, seeds = RUNS / f"train-{file.name}", range(file.seed, file.seed + file.seeds)
+    members = [weight_path(str(folder / f"seed-{seed}" / "weights")) for seed in seeds]
+    return [weight_path(file.output), *(members if file.resplit and file.seeds > 1 else [])]
+
+
+def _makes(item: PaperItem) -> set[str]:
+    """Names of the weight files that trainings of an item leave."""
+    made = [path for name in item.recipes for path in _outputs(read_recipe(recipe_path(name)))]
+    return {_file_name(str(path)) for path in (*made, *item.retrained)}
+
+
+def _file_name(path: str) -> str:
+    return Path(path).name.removesuffix(SUFFIX)
 
 
 def _untaught() -> Iterator[str]:
@@ -108,23 +153,5 @@ def _untaught() -> Iterator[str]:
         yield f"{left} of {len(runs.sets)} feature sets to train (`robustiqa features {path}`)"
 
 
-def _untrained(item: PaperItem) -> Iterator[str]:
-    """Of an item that is made of trainings alone, those that have not been run."""
-    for name in item.recipes:
-        file = read_recipe(recipe_path(name))
-        if not (RUNS / f"train-{file.name}" / "steps.jsonl").is_file():
-            yield f"weight file {Path(file.output).name}: No such file"
-
-
-def _named(path: str) -> str:
-    """A weight file in few words: 'birqa@base', or 'train-birqa_live' of one of several members."""
-    file = Path(path)
-    return file.parts[-3] if file.stem == "weights" and len(file.parts) > 2 else file.name.removesuffix(SUFFIX)
-
-
 def _found(pattern: re.Pattern[str], lines: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(match[1] for line in lines if (match := pattern.search(line))))
-
-
-def _pairs(lines: list[str]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((match[1], match[2]) for line in lines if (match := _TRAINED.search(line))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.cli.fps import measured, stated, write_speeds
 from harness.cli.paper_parts.items import ITEMS, PaperItem, folder_of_suites, recipe_path
 from harness.engine.drawing import FIGURE_FORMATS, save
 from harness.engine.progress import Progress
-from harness.engine.speed import SpeedProtocol, measure_speed, timed_metric
+from harness.engine.speed import SpeedProtocol
 from harness.errors import UserError
-from harness.files import write_whole
+from harness.files import csv_of, write_whole
 from harness.flow import Options, RunResult, run_suite
 from harness.plugins.registry import Registry
 from harness.report.latex import latex
@@ -32,7 +34,6 @@ from harness.suite.resolve import load_suite
 from harness.training.curve_figures import draw_curves
 from harness.training.curves import read_curves
 from harness.training.feature_sets import FeatureRuns, each_missing
-from harness.training.output import weight_path
 from harness.training.recipe_file import read_recipe
 from harness.training.settings import settings_of
 from harness.training.train import train
@@ -114,7 +115,7 @@ def _plain(item: PaperItem, out: Path, registry: Registry) -> Made:
     else:
         settings = {part: settings_of(read_recipe(recipe_path(name)), registry) for part, name in _TABLE_10.items()}
         frame = parameters_table(printed / "table10_parameters.csv", settings)
-    write_whole(out / f"{item.name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    write_whole(out / f"{item.name}.csv", csv_of(frame).encode())
     write_whole(out / f"{item.name}.tex", latex(_as_table(item, frame)).encode())
     return Made(item, table=frame.to_html(index=False, border=0, na_rep="", classes="laid-out"))
 
@@ -133,13 +134,9 @@ def _features() -> Mapping[str, DescribedFeature]:
 
 
 def _trained(name: str, runs: Path) -> Path:
-    """The run folder of a training, which is run where its weights are not there."""
+    """The run folder of a training; one that is finished by this very recipe trains no step."""
     path = recipe_path(name)
-    file = read_recipe(path)
-    folder = runs / f"train-{file.name}"
-    if not (weight_path(file.output).is_file() and (folder / "summary.json").is_file()):
-        train(path, folder)
-    return folder
+    return train(path, runs / f"train-{read_recipe(path).name}").run
 
 
 def _laid_out(item: PaperItem, result: RunResult, out: Path) -> Made:
@@ -161,13 +158,20 @@ def _figure5(item: PaperItem, trainings: Sequence[Path], out: Path) -> Made:
 def _figure3(item: PaperItem, result: RunResult, out: Path, registry: Registry) -> Made:
     stored = out / "fps.csv"
     names = [metric.name for metric in result.plan.suite.metrics]
-    if not stored.is_file():  # times differ from one measurement to the next
-        found = [measure_speed(timed_metric(name, (), registry), _SPEED, registry.files).row() for name in names]
-        rows = [{"metric": name, **row, "precision": "fp32"} for name, row in zip(names, found, strict=True)]
-        write_whole(stored, pd.DataFrame(rows).to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+    if not _timed(stored, names):  # times differ from one measurement to the next
+        write_speeds(stored, *measured(names, (), _SPEED, registry), _SPEED)
     frame = figure3_frame(pd.read_csv(stored), _frame(result, "agreement"))
     pictures = save(draw_figure3(frame), out / item.name, FIGURE_FORMATS, "column")
     return Made(item, pictures=tuple(pictures), protocol=_protocol(result, "agreement"))
+
+
+def _timed(stored: Path, names: Sequence[str]) -> bool:
+    """Whether these metrics were timed by this very protocol."""
+    try:
+        page = json.loads(stored.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return stored.is_file() and page["protocol"] == stated(_SPEED) and [row["metric"] for row in page["rows"]] == names
 
 
 def _figure4(item: PaperItem, out: Path) -> Made:
@@ -175,7 +179,7 @@ def _figure4(item: PaperItem, out: Path) -> Made:
     for _ in each_missing(runs, (0, 1), speed=True, limit=None):
         pass
     frame = runs.frame()
-    write_whole(out / "features.csv", frame.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+    write_whole(out / "features.csv", csv_of(frame).encode())
     figure = draw_figure4(frame, "+".join(runs.file.chosen))
     return Made(item, pictures=tuple(save(figure, out / item.name, FIGURE_FORMATS, "column")))
 
