@@ -77,7 +77,7 @@ def _fps(
         raise UserError(f"--dataset {dataset}: has triplets, and pairs are timed. Take another.")
     protocol = SpeedProtocol(wide, tall, forwards, warmup, device or default_device(), precision, threads, use)
     agreement = _agreement(against, registry) if against is not None else None
-    frame, seconds = measured(metrics, sets or [], protocol, registry)
+    frame, seconds = speeds_of(metrics, sets or [], protocol, registry)
     write_speeds(out, frame, seconds, protocol)
     if as_json:
         print_json({"rows": frame.to_dict("records"), "file": str(out)})
@@ -112,7 +112,7 @@ def _agreement(folder: Path, registry: Registry) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def measured(
+def speeds_of(
     metrics: Sequence[str], sets: Sequence[str], protocol: SpeedProtocol, registry: Registry
 ) -> tuple[pd.DataFrame, dict[str, list[float]]]:
     """A row for each metric, and the seconds of each of its forwards.
@@ -141,7 +141,7 @@ def measured(
     return pd.DataFrame(rows), seconds
 
 
-def stated(protocol: SpeedProtocol) -> dict[str, Any]:
+def protocol_words(protocol: SpeedProtocol) -> dict[str, Any]:
     """A protocol as it stands in the JSON beside the figures."""
     from dataclasses import asdict
 
@@ -161,7 +161,7 @@ def write_speeds(out: Path, frame: pd.DataFrame, seconds: dict[str, list[float]]
     from harness.files import csv_of, write_whole
 
     page: dict[str, Any] = {
-        "protocol": stated(protocol),
+        "protocol": protocol_words(protocol),
         "machine": machine(protocol.device),
         "versions": versions(protocol.device),
     }

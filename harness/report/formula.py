@@ -100,8 +100,9 @@ class CellFormula:
         """
         names: dict[str, Value] = dict(known or {})
         for name, node in self.steps:
-            names[name] = _Computation(lookup, self.selections, names).of(node)
-            if isinstance(names[name], float) and not math.isfinite(names[name]):
+            value = _Computation(lookup, self.selections, names).of(node)
+            names[name] = value
+            if isinstance(value, float) and not math.isfinite(value):
                 raise FormulaError(f"'{name}' is no finite number")
         return names
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.cli.fps import measured, stated, write_speeds
+from harness.cli.fps import protocol_words, speeds_of, write_speeds
 from harness.cli.paper_parts.items import ITEMS, PaperItem, folder_of_suites, recipe_path
 from harness.engine.drawing import FIGURE_FORMATS, save
 from harness.engine.progress import Progress
@@ -159,7 +159,7 @@ def _figure3(item: PaperItem, result: RunResult, out: Path, registry: Registry) 
     stored = out / "fps.csv"
     names = [metric.name for metric in result.plan.suite.metrics]
     if not _timed(stored, names):  # times differ from one measurement to the next
-        write_speeds(stored, *measured(names, (), _SPEED, registry), _SPEED)
+        write_speeds(stored, *speeds_of(names, (), _SPEED, registry), _SPEED)
     frame = figure3_frame(pd.read_csv(stored), _frame(result, "agreement"))
     pictures = save(draw_figure3(frame), out / item.name, FIGURE_FORMATS, "column")
     return Made(item, pictures=tuple(pictures), protocol=_protocol(result, "agreement"))
@@ -171,7 +171,11 @@ def _timed(stored: Path, names: Sequence[str]) -> bool:
         page = json.loads(stored.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return stored.is_file() and page["protocol"] == stated(_SPEED) and [row["metric"] for row in page["rows"]] == names
+    return (
+        stored.is_file()
+        and page["protocol"] == protocol_words(_SPEED)
+        and [row["metric"] for row in page["rows"]] == names
+    )
 
 
 def _figure4(item: PaperItem, out: Path) -> Made:
