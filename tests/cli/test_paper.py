@@ -106,7 +106,7 @@ def test_an_unknown_table_is_refused():
 
 def test_figure3_is_timed_again_only_when_its_protocol_or_its_metrics_change(tmp_path):
     stored = tmp_path / "fps.csv"
-    page = {"protocol": {**small.stated(small._SPEED)}, "rows": [{"metric": "psnr"}]}
+    page = {"protocol": {**small.protocol_words(small._SPEED)}, "rows": [{"metric": "psnr"}]}
     assert not small._timed(stored, ["psnr"])
     stored.write_text("metric\npsnr\n")
     stored.with_suffix(".json").write_text(json.dumps(page))
