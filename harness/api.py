@@ -24,9 +24,10 @@ from harness.plugins.registry import Registry
 from harness.report.figures import draw_figures
 from harness.report.layout import as_html
 from harness.report.summary import sentences
+from harness.suite.alone import resolve_attack, resolve_metric
 from harness.suite.compose import Overrides
 from harness.suite.model import Suite
-from harness.suite.resolve import load_suite, read_suite, resolve_attack, resolve_metric
+from harness.suite.resolve import load_suite, read_suite
 from harness.wording import did_you_mean
 
 if TYPE_CHECKING:

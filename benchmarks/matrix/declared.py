@@ -9,11 +9,10 @@ from typing import Annotated, Any, Self
 
 import pydantic
 
-from harness.suite.compose import FileKind, read
-from harness.suite.keys import NAME
-from harness.suite.strict_yaml import Problem
+from harness.suite.compose import FileKind, read_as
+from harness.suite.layout_names import NAME
 from harness.training.recipe_file import RecipeFile, TrainedMetric
-from harness.wording import did_you_mean, quoted
+from harness.wording import did_you_mean
 
 MATRICES = FileKind("matrix", "name, metric, dataset, base, arms, ...", "suites/train/defenses_mini/matrix.yaml")
 BASE = "base"
@@ -160,24 +159,9 @@ def read_matrix(path: Path) -> Matrix:
     Raises:
         UserError: It cannot be read, or has unknown keys or wrong values; all of them with their lines.
     """
-    document = read(path, MATRICES)
-    problems = list(document.problems)
-    if isinstance(document.value, dict) and not problems:
-        if isinstance(document.value.get("metric"), str):
-            document.value["metric"] = {"name": document.value["metric"]}
-        try:
-            return Matrix.model_validate(document.value)
-        except pydantic.ValidationError as error:
-            problems += map(_explained, error.errors())
-    raise document.report(problems or [Problem((), f"must be a mapping. Start from {MATRICES.start}.")])
 
+    def prepare(value: dict[str, Any]) -> None:
+        if isinstance(value.get("metric"), str):
+            value["metric"] = {"name": value["metric"]}
 
-def _explained(error: Any) -> Problem:
-    place = tuple(error["loc"])
-    if error["type"] == "extra_forbidden":
-        return Problem(place, f"unknown key '{place[-1]}'. Remove it.", on_key=True)
-    if error["type"] == "missing":
-        return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")
-    if error["type"] == "value_error":
-        return Problem(place, f"{error['ctx']['error']}.")
-    return Problem(place, f"{error['msg']}, got {quoted(error['input'])}.")
+    return read_as(path, MATRICES, Matrix, prepare)

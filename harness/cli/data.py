@@ -214,9 +214,10 @@ def _chosen(what: str, out: Path | None, sets: list[str], plugin: list[Path] | N
     """The splits of a suite, or of a data set."""
     from harness.engine.run_folder import RunFolder
     from harness.files import RUNS
+    from harness.suite.alone import dataset_from_options
     from harness.suite.compose import Overrides
     from harness.suite.planning import images_for
-    from harness.suite.resolve import dataset_from_options, load_suite
+    from harness.suite.resolve import load_suite
 
     registry = registry_of(plugin)
     if Path(what).is_file():

@@ -61,7 +61,7 @@ def _fps(
     from harness.engine.drawing import figure_width, formats_named, save
     from harness.engine.speed import SpeedProtocol
     from harness.flow import default_device
-    from harness.suite.resolve import dataset_from_options
+    from harness.suite.alone import dataset_from_options
 
     registry = registry_of(plugin)
     check_device(device)

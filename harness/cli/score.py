@@ -47,7 +47,7 @@ def _score(
     from harness.engine.one_pair import explain_pair, score_pair
     from harness.flow import default_device
     from harness.report.explanation import draw, refuse_figure
-    from harness.suite.resolve import metric_from_options
+    from harness.suite.alone import metric_from_options
 
     registry = registry_of(plugin)
     check_device(device)

@@ -32,8 +32,8 @@ from harness.engine.scorer import device_named, load_metric
 from harness.errors import DataError, UserError
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS
+from harness.suite.alone import metric_from_options
 from harness.suite.model import DatasetUse, MetricUse
-from harness.suite.resolve import metric_from_options
 
 PAPER_FORWARDS = 100
 

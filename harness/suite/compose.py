@@ -10,12 +10,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import UserError
 from harness.suite.layout_file import layout_files
 from harness.suite.strict_yaml import NO_LINE, Document, LocatedError, Place, Problem, YamlPath, parse, parse_text
-from harness.wording import did_you_mean
+from harness.wording import did_you_mean, quoted
+
+if TYPE_CHECKING:
+    import pydantic
+
+_M = TypeVar("_M", bound="pydantic.BaseModel")
 
 LISTS = ("datasets", "metrics", "defenses", "attacks")
 """Keys that list plugins."""
@@ -62,6 +67,43 @@ def read(path: Path, kind: FileKind = SUITES) -> Document:
         UserError: The file cannot be read, or is no YAML.
     """
     return _extended(parse(path, start=kind.start), path, (), kind)
+
+
+def read_as(path: Path, kind: FileKind, model: type[_M], prepare: Callable[[dict[str, Any]], None] | None = None) -> _M:
+    """Read a file and what it extends as a pydantic model.
+
+    Args:
+        path: The file.
+        kind: What messages say of it.
+        model: Its keys.
+        prepare: Brings short forms of its mapping to the long ones.
+
+    Raises:
+        UserError: It cannot be read, or has unknown keys or wrong values; all of them with their lines.
+    """
+    import pydantic  # slow to import, and seldom needed
+
+    document = read(path, kind)
+    problems = list(document.problems)
+    if isinstance(document.value, dict) and not problems:
+        if prepare is not None:
+            prepare(document.value)
+        try:
+            return model.model_validate(document.value)
+        except pydantic.ValidationError as error:
+            problems += map(_explained, error.errors())
+    raise document.report(problems or [Problem((), f"must be a mapping. Start from {kind.start}.")])
+
+
+def _explained(error: Any) -> Problem:
+    place = tuple(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return Problem(place, f"unknown key '{place[-1]}'. Remove it.", on_key=True)
+    if error["type"] == "missing":
+        return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")
+    if error["type"] == "value_error":
+        return Problem(place, f"{error['ctx']['error']}.")
+    return Problem(place, f"{error['msg']}, got {quoted(error['input'])}.")
 
 
 def read_mapping(value: Mapping[str, Any], shown: str = "suite") -> Document:

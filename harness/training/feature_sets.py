@@ -21,13 +21,11 @@ from harness.engine.scorer import device_named
 from harness.engine.speed import PAPER_FORWARDS, SpeedProtocol, measure_speed, timed_metric
 from harness.files import write_whole
 from harness.plugins.registry import Registry
-from harness.suite.compose import FileKind, read
+from harness.suite.compose import FileKind, read_as
 from harness.suite.layout_names import NAME
-from harness.suite.strict_yaml import Problem
 from harness.training.recipe_file import RecipeFile, TrainingError, read_recipe
 from harness.training.record import RUN, SUMMARY
 from harness.training.train import train
-from harness.wording import quoted
 
 FEATURE_SETS = FileKind("feature-set", "name, recipe, features, ...", "suites/paper/figure4_mini.yaml")
 _RAW = "raw"
@@ -115,25 +113,7 @@ def read_feature_sets(path: Path) -> FeatureSets:
     Raises:
         UserError: It cannot be read, or has unknown keys or wrong values; all of them with their lines.
     """
-    document = read(path, FEATURE_SETS)
-    problems = list(document.problems)
-    if isinstance(document.value, dict) and not problems:
-        try:
-            return FeatureSets.model_validate(document.value)
-        except pydantic.ValidationError as error:
-            problems += map(_explained, error.errors())
-    raise document.report(problems or [Problem((), f"must be a mapping. Start from {FEATURE_SETS.start}.")])
-
-
-def _explained(error: Any) -> Problem:
-    place = tuple(error["loc"])
-    if error["type"] == "extra_forbidden":
-        return Problem(place, f"unknown key '{place[-1]}'. Remove it.", on_key=True)
-    if error["type"] == "missing":
-        return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")
-    if error["type"] == "value_error":
-        return Problem(place, f"{error['ctx']['error']}.")
-    return Problem(place, f"{error['msg']}, got {quoted(error['input'])}.")
+    return read_as(path, FEATURE_SETS, FeatureSets)
 
 
 def feature_sets(file: FeatureSets) -> list[FeatureSet]:

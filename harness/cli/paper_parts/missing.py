@@ -16,8 +16,9 @@ from harness.files import RUNS
 from harness.flow import default_device
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import SUFFIX, entries, held, read_manifest
+from harness.suite.alone import dataset_from_options
 from harness.suite.planning import make_plan
-from harness.suite.resolve import dataset_from_options, load_suite
+from harness.suite.resolve import load_suite
 from harness.training.feature_sets import FeatureRuns, read_feature_sets
 from harness.training.output import weight_path
 from harness.training.recipe_file import RecipeFile, read_recipe
