@@ -160,4 +160,5 @@ def _relative(part: _Found, base: _Found | None) -> list[Measured]:
     (area, spread), *_ = base.moved
     if part is base:
         return [(0.0, np.zeros_like(spread))]
-    return [(1 - own / area, 1 - own_spread / spread) for own, own_spread in part.moved]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample in which nothing moved has no ratio
+        return [(1 - own / area, 1 - own_spread / spread) for own, own_spread in part.moved]
