@@ -22,6 +22,7 @@ from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import device_named
+from harness.engine.soundness import damage_text
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import RUNS, locked
@@ -146,6 +147,8 @@ def run_suite(
     tally = _Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
     pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
+    if damage := damage_text(store.soundness.met | store.soundness.damaged()):
+        progress.tell(f"{store.path}: {damage}; what of it the suite needs is computed again.")
     _record_pixels(plan, store)
     if any(pending.values()):
         device = options.device or default_device()
@@ -166,6 +169,7 @@ def run_suite(
     result = RunResult(store, plan, registry, *counts, failures, unchanged)
     if not unchanged:
         _report(result)
+    store.soundness.keep()
     return result
 
 
@@ -185,6 +189,7 @@ def _state(suite: Suite, store: RunFolder) -> str:
 def _report(result: RunResult, forms: PrintForms | None = None) -> None:
     """One process at a time reads the records and reports them, or a shard's older report could replace a newer one."""
     store = result.folder
+    store.require()
     try:
         with locked(store.report):
             state = _state(result.plan.suite, store)
@@ -303,7 +308,7 @@ def _uses(plan: Plan) -> list[Use]:
 
 
 def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
-    """How far a run is: blocks and blocks done, in all and for each attacked scorer, and failures noted.
+    """How far a run is: blocks and blocks done, in all and for each attacked scorer, failures noted, files damaged.
 
     Raises:
         UserError: It is no run folder, or its suite cannot be read.
@@ -321,6 +326,8 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
         "blocks": sum(row["blocks"] for row in sources.values()),
         "done": sum(row["done"] for row in sources.values()),
         "failures": len(relevant_failures(plan, store)),
+        "damaged": store.soundness.damaged(),
+        "unchecked": len(store.soundness.unsealed()),
         "sources": list(sources.values()),
     }
 
@@ -340,6 +347,7 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
             f"{folder}: its records are of robustiqa {older}, whose numbers were made otherwise, so they are not read. "
             "'robustiqa run' with its suite computes them again; until then the report that is there stays."
         )
+    store.refuse_damaged_suite()
     try:
         suite = load_suite(folder / "suite.yaml", registry)
     except LocatedError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,11 +27,16 @@ def _compare(
 
     Example: robustiqa compare results/runs/before results/runs/after
     """
+    from harness.engine.soundness import DAMAGED
     from harness.flow import open_folder
     from harness.report.compare import compare
 
     registry = registry_of(plugin)
     one, other = open_folder(run_a, registry).data, open_folder(run_b, registry).data
+    for run, data in ((run_a, one), (run_b, other)):
+        for notice in data.notices:
+            if notice.startswith(DAMAGED):
+                print(f"note: {run}: {notice}", file=sys.stderr)
     frame = compare(one, other)
     if as_json:
         print_json(json.loads(frame.to_json(orient="records")))

@@ -38,4 +38,15 @@ def _status(
         if found["done"] == found["blocks"]
         else "not finished; if nobody is at it, run the same suite again to go on"
     )
-    console().print(f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures; {state}.")
+    counts = f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures"
+    damaged = f", {len(found['damaged'])} damaged files, which run computes again" if found["damaged"] else ""
+    console().print(f"{counts}{damaged}; {state}.", soft_wrap=True)
+    for name, reason in found["damaged"].items():
+        console().print(f"damaged: {name}: {reason}", soft_wrap=True, markup=False)
+    if found["unchecked"]:
+        console().print(
+            f"{found['unchecked']} files carry no seal, as an older version wrote them: read, but not checked. "
+            f"robustiqa check {folder} --seal looks at them and seals them.",
+            soft_wrap=True,
+            markup=False,
+        )

@@ -87,11 +87,7 @@ def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
 
 
 def read_costs(folder: Path) -> dict[Key, Cost]:
-    """What runs in this folder and in those beside it measured; one beside it that is damaged is passed over.
-
-    Raises:
-        UserError: The folder's own page is damaged.
-    """
+    """What runs in this folder and in those beside it measured; a page that is damaged is passed over."""
     pages = RunFolder(folder).read_provenance("costs")
     for other in sorted(folder.parent.glob("*")):
         if other != folder and (other / "suite.yaml").is_file():

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from harness.engine.run_folder import FailureRecord, RunFolder
-from harness.suite.plan import Plan
+from harness.suite.cell_names import CLEAN
+from harness.suite.plan import Cell, Plan
 from harness.wording import budget_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
@@ -15,13 +22,40 @@ def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
     wanted, size = plan.suite.save_examples, plan.suite.slice_size
     found = {}
     for cell in plan.cells:
-        done = store.slices(cell.id)
+        done = store.slices(cell.id, record_misfit(plan, cell))
         if wanted and cell.attack is not None:
             last = min(wanted, len(plan.entries_of(cell)))
             asked = {i: min(size, last - i * size) for i in range(math.ceil(last / size))}
             done -= {i for i, count in asked.items() if store.examples_kept(cell.id, i) < count}
         found[cell.id] = done
     return found
+
+
+def record_misfit(plan: Plan, cell: Cell) -> Callable[[int, pa.Table], str]:
+    """What is wrong with records of a cell that carry no seal: rows that are not its own, or no numbers.
+
+    Returns:
+        Number of a slice and its records -> what is wrong, empty if nothing is seen.
+    """
+    attack = cell.attack.name if cell.attack else CLEAN
+
+    def wrong(index: int, table: pa.Table) -> str:
+        for name, own in (("norm", cell.norm), ("attack", attack), ("eps", cell.eps)):
+            if set(table[name].to_pylist()) - {own}:
+                return f"its {name} is {table[name].to_pylist()[0]}, not {own}"
+        size = plan.suite.slice_size
+        samples = [entry.id for entry in plan.entries[cell.split.key][index * size : (index + 1) * size]]
+        rows = list(zip(table["item"].to_pylist(), table["draw"].to_pylist(), strict=True))
+        if set(table["sample"].to_pylist()) != set(samples):
+            return "its rows are not those of the samples of its slice"
+        if len(set(rows)) != len(rows) or {(item, draw) for item, _ in rows for draw in range(cell.draws)} != set(rows):
+            return f"it has not {cell.draws} draws of each item"
+        for name in ("clean", "attacked", "attacked_8bit", "linf", "l2"):
+            if not np.isfinite(table[name].to_numpy()).all():
+                return f"not every number of '{name}' is finite"
+        return ""
+
+    return wrong
 
 
 def cell_rows(plan: Plan, store: RunFolder) -> list[dict[str, Any]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from harness.suite.pixels import FileSeen
 
 
 def fact(value: Any) -> str:
@@ -28,8 +32,10 @@ def probe(value: Any) -> str:
 
 def samples(value: Any) -> str:
     """Of how many samples attacked images are kept."""
-    whole = isinstance(value, dict) and isinstance(value.get("samples"), int)
-    return "" if whole else "no whole number 'samples'"
+    if not isinstance(value, dict) or not isinstance(value.get("samples"), int):
+        return "no whole number 'samples'"
+    names = value.get("examples", [])
+    return "" if isinstance(names, list) and all(isinstance(name, str) for name in names) else "no list 'examples'"
 
 
 def example(value: Any) -> str:
@@ -37,7 +43,11 @@ def example(value: Any) -> str:
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("item", "sample")):
         return "no texts 'item' and 'sample'"
     wrong = [name for name in ("clean", "attacked", "attacked_8bit") if not _number(value.get(name))]
-    return f"no number '{wrong[0]}'" if wrong else ""
+    if wrong:
+        return f"no number '{wrong[0]}'"
+    files = value.get("files", {})
+    named = isinstance(files, dict) and all(isinstance(one, list) and len(one) == 2 for one in files.values())
+    return "" if named else "no list 'files'"
 
 
 def cost(value: Any) -> str:
@@ -49,6 +59,49 @@ def cost(value: Any) -> str:
         return "a cost with a key of another type"
     counted = isinstance(value["items"], int) and value["items"] > 0
     return "" if counted and _number(value["seconds"]) and value["seconds"] >= 0 else "a cost of nothing, or no seconds"
+
+
+def failure(value: Any) -> str:
+    """What could not be computed."""
+    kinds = {"cell": str, "slice": int, "sample": str, "message": str, "bad_input": bool}
+    if not isinstance(value, dict) or value.keys() != kinds.keys():
+        return f"no mapping with the keys {', '.join(kinds)}"
+    wrong = [key for key, kind in kinds.items() if not isinstance(value[key], kind)]
+    return f"'{wrong[0]}' is {value[wrong[0]]!r}" if wrong else ""
+
+
+def provenance(name: str) -> Callable[[Any], str]:
+    """The check of one page of provenance."""
+    return functools.partial(_listed, name)
+
+
+def _listed(name: str, value: Any) -> str:
+    kind, words = (str, "texts") if name == "notices" else (dict, "mappings")
+    if not isinstance(value, list) or not all(isinstance(one, kind) for one in value):
+        return f"no list of {words}"
+    return next((wrong for one in value if name == "costs" and (wrong := cost(one))), "")
+
+
+def pixels(value: Any) -> str:
+    """What was recorded of the image files of a split."""
+    rows = value.get("files") if isinstance(value, dict) else None
+    fields = len(FileSeen._fields)
+    whole = isinstance(rows, dict) and all(isinstance(row, list) and len(row) == fields for row in rows.values())
+    return "" if whole else "no list of files"
+
+
+def of_file(parts: Sequence[str]) -> Callable[[Any], str] | None:
+    """The check of a small file by its path within a run folder; None where no run writes such a file."""
+    match parts:
+        case ("examples", _, _, "samples.json"):
+            return samples
+        case ("examples", _, _, _, "scores.json"):
+            return example
+        case ("provenance", name) if name.endswith(".json"):
+            return provenance(name.removesuffix(".json"))
+        case (kind, name) if name.endswith(".json"):
+            return {"facts": fact, "probes": probe, "failures": failure, "pixels": pixels}.get(kind)
+    return None
 
 
 def _number(value: Any) -> bool:

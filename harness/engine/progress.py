@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -34,6 +35,10 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to end."""
+
+    def tell(self, text: str) -> None:
+        """Something is wrong with what was stored, and is put right; said even where nobody watches."""
+        print(f"note: {text}", file=sys.stderr)
 
     def stage(self, name: str, total: int, workers: int) -> None:
         """A stage of so many jobs begins, on so many workers."""

@@ -8,9 +8,13 @@ that were stored before a column was added lack it, and are refused as damaged: 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ColumnType = Literal["text", "real", "whole", "truth"]
 
@@ -98,10 +102,18 @@ LABELS: Sequence[Column] = (
 )
 """Columns that are the cell's own: a run folder keeps them once, in its suite, and collecting records adds them."""
 
+SCHEMA = 1
+"""Of the record files; raised where an older version could not read them."""
 NAMES = tuple(column.name for column in STORED)
 """Names of the columns of the record files."""
 EVERY_NAME = tuple(column.name for column in (*LABELS, *STORED))
 """Names of the columns of collected records, which no note of an attack may take."""
+
+
+def row_ids(table: pa.Table) -> str:
+    """Digest of which rows records have, in their order: item and draw of each, 16 hex digits."""
+    rows = zip(table["item"].to_pylist(), table["draw"].to_pylist(), strict=True)
+    return hashlib.sha256("\n".join(f"{item}\t{draw}" for item, draw in rows).encode()).hexdigest()[:16]
 
 
 def as_table() -> Iterator[str]:

@@ -1,10 +1,13 @@
 """The run folder: the state of a run, and the only module that reads or writes it.
 
-Every file is written to a temporary name, fsynced and renamed, so it is there whole or not at all.
+Every file is written to a temporary name, fsynced and renamed, so it is there whole or not at all, and carries its seal
+(`harness.engine.seal`). One whose seal or content does not fit is *damaged*: it counts as not there, so that what it
+held is computed again, and `soundness` says so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -18,10 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from harness.engine import page_checks
-from harness.engine.examples import FLOATS, Example, misfit, read_png
-from harness.engine.record import NAMES, STORED
-from harness.errors import UserError
+from harness.engine import page_checks, seal
+from harness.engine.examples import FLOATS, SCORES, Example, misfit, read_png
+from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
+from harness.engine.soundness import DAMAGED, SEALED, UNSEALED, Soundness, damage_text
+from harness.engine.soundness import StoreError as StoreError
+from harness.engine.stamp import NOTE
 from harness.files import RESULT_FOLDERS, expanded, locked, write_whole
 from harness.suite.identity import PROTOCOL
 from harness.suite.pixels import FileSeen, PixelLedger, ledger_text, merged_ledgers
@@ -38,8 +43,14 @@ _OPTIONAL = frozenset(column.name for column in STORED if column.optional)
 _MADE_FROM = "made-from.txt"
 
 
-class StoreError(UserError):
-    """The run folder cannot be used or written; work stops, what was finished is kept."""
+SUITE = "suite.yaml"
+_ALL_SEALED = " so is every file beside it"
+"""Said by the seal of a suite where a file without one cannot be of this run."""
+_ABOUT = b"robustiqa"
+"""Of a file of records, in its metadata: what it says of itself."""
+
+Misfit = Callable[[int, pa.Table], str]
+"""Number of a slice and its records, which carry no seal -> what is wrong with them, empty if nothing is."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class RunFolder:
     def __init__(self, path: Path, before_writing: Callable[[], None] = lambda: None) -> None:
         self.path = expanded(path, "the run folder")
         self._before_writing = before_writing
+        self.soundness = Soundness(self.path, self._all_sealed)
 
     def open(self, suite: Suite) -> None:
         """Create or resume the folder for a suite.
@@ -72,62 +84,103 @@ class RunFolder:
         Raises:
             UserError: It belongs to a suite of another name, or cannot be written.
         """
-        saved = self.path / "suite.yaml"
+        saved = self.path / SUITE
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # Listed first: whatever of another shard is seen then came after its suite.yaml, which is seen next.
-            strange = any(not path.name.startswith(".suite.yaml.") for path in self.path.iterdir())
-            if saved.exists():
-                name = self._saved_name(saved)
-                if name != suite.name:
+            strange = any(not path.name.startswith(f".{SUITE}.") for path in self.path.iterdir())
+            if new := not saved.exists():
+                if strange:
                     raise StoreError(
-                        f"{self.path}: the run folder of another suite ('{name}', not '{suite.name}'). "
-                        "Give another folder with --out, or rename the suite."
+                        f"{self.path}: not empty and no run folder (no suite.yaml). Give another folder with --out."
                     )
-            elif strange:
-                raise StoreError(
-                    f"{self.path}: not empty and no run folder (no suite.yaml). Give another folder with --out."
-                )
+            else:
+                self._refuse_another(saved, suite)
         except OSError as error:
             raise StoreError(
                 f"{error.filename or self.path}: cannot be written ({error.strerror}). "
                 "Choose a writable folder with --out."
             ) from None
-        self._refuse_damage()
-        self._write_text(saved, yaml.safe_dump(dict(suite.resolved()), sort_keys=False))
+        self._refuse_misplaced()
+        self._write_suite(yaml.safe_dump(dict(suite.resolved()), sort_keys=False), all_sealed=new or self._all_sealed())
+        for path in sorted((self.path / "provenance").glob("*.json")):  # looked at before they are begun anew
+            self.read_provenance(path.stem)
+        for path in self._damaged_failures():  # what failed is tried again, noted or not
+            path.unlink(missing_ok=True)
 
-    def _refuse_damage(self) -> None:
-        """Small files are read before anything is written, so that a damaged folder stays as it is."""
+    def _refuse_misplaced(self) -> None:
+        """What cannot be put right by computing it again is told before anything is written."""
         for name in (*RESULT_FOLDERS, "report"):
             if (self.path / name).exists() and not (self.path / name).is_dir():
                 raise StoreError(
                     f"{self.path / name}: no folder. Remove the file, or choose another folder with --out."
                 )
-        for path in sorted((self.path / "facts").glob("*.json")):
-            self.read_fact(path.stem)
-        for path in sorted((self.path / "probes").glob("*.json")):
-            self.read_probe(path.stem)
-        for path in sorted((self.path / "examples").glob("*/*/samples.json")):
-            self.examples_kept(path.parts[-3], int(path.parts[-2]))
-        for path in sorted((self.path / "fits").glob("*.safetensors")):
-            self.read_fit(path.stem)
-        for path in sorted((self.path / "provenance").glob("*.json")):
-            self.read_provenance(path.stem)
         for path in sorted((self.path / "pixels").glob("*.json")):
             self.read_pixels(path.stem)
-        list(self._noted_failures())
 
-    def _saved_name(self, saved: Path) -> str:
+    def _refuse_another(self, saved: Path, suite: Suite) -> None:
+        """A damaged suite is written anew; what is no run folder, or another suite's, is left alone."""
+        wrong = self.suite_damage()
         try:
-            value = yaml.safe_load(saved.read_text(encoding="utf-8"))
-            return str(value["name"])
+            text = saved.read_text(encoding="utf-8")
+            name = re.match(r"name:[ ]*([\w.-]+)", text) if wrong else [None, str(yaml.safe_load(text)["name"])]
         except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
-            raise StoreError(f"{saved}: damaged. Give another folder with --out, or remove this one.") from None
+            name, wrong = None, "it is no suite"
+        if wrong:
+            if not any((self.path / part).is_dir() for part in RESULT_FOLDERS):
+                raise StoreError(f"{saved}: damaged. Give another folder with --out, or remove this one.") from None
+            self.soundness.note(saved, wrong)
+        if name and name[1] != suite.name:
+            raise StoreError(
+                f"{self.path}: the run folder of another suite ('{name[1]}', not '{suite.name}'). "
+                "Give another folder with --out, or rename the suite."
+            )
 
-    def slices(self, cell: str) -> frozenset[int]:
-        """Slices of a cell that have records."""
+    def suite_damage(self) -> str:
+        """What is wrong with the suite that is kept here, empty if nothing is seen."""
+        content = (self.path / SUITE).read_bytes()
+        return seal.misfit(content, SUITE) if seal.is_sealed(content) else ""
+
+    def refuse_damaged_suite(self) -> None:
+        """Stop where the suite that is kept here is not the one that was written.
+
+        Raises:
+            StoreError: Its seal does not fit.
+        """
+        if wrong := self.suite_damage():
+            raise StoreError(
+                f"{self.path / SUITE}: damaged ({wrong}). 'robustiqa run' with the suite writes it again and keeps the "
+                "records; where it was changed on purpose, run the changed suite."
+            )
+
+    def _write_suite(self, text: str, *, all_sealed: bool) -> None:
+        path = self.path / SUITE
+        self._before_writing()
+        content = seal.sealed_text(text, SUITE, _ALL_SEALED if all_sealed else "")
         try:
-            names = [path.name for path in (self.path / "records" / cell).iterdir()]
+            if not path.is_file() or path.read_bytes() != content:
+                write_whole(path, content)
+        except OSError as error:
+            raise self._unwritable(path, error) from error
+
+    def _all_sealed(self) -> bool:
+        """Whether every file of this folder was sealed when it was written."""
+        try:
+            with (self.path / SUITE).open("rb") as file:
+                return file.readline().rstrip().endswith(_ALL_SEALED.encode())
+        except OSError:
+            return False
+
+    def slices(self, cell: str, misfit: Misfit = lambda index, table: "") -> frozenset[int]:
+        """Slices of a cell that have records, but for those whose file is damaged.
+
+        Args:
+            cell: Its id.
+            misfit: Says what is wrong with records that carry no seal.
+        """
+        folder = self.path / "records" / cell
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 (10,000 folders: half the time)
         except FileNotFoundError:
             return frozenset()
         except OSError as error:
@@ -135,52 +188,108 @@ class RunFolder:
                 f"{error.filename or self.path}: cannot be read as a folder of records ({error.strerror}). "
                 "Remove it, or choose another run folder with --out."
             ) from None
-        return frozenset(int(n.removesuffix(".parquet")) for n in names if re.fullmatch(r"\d+\.parquet", n))
+        there = {int(name.removesuffix(".parquet")) for name in names if re.fullmatch(r"\d+\.parquet", name)}
+        return frozenset(index for index in there if self._has_records(cell, index, misfit))
+
+    def _records(self, cell: str, index: int) -> Path:
+        return self.path / "records" / cell / f"{index:05d}.parquet"
+
+    def _has_records(self, cell: str, index: int, misfit: Misfit) -> bool:
+        path = self._records(cell, index)
+        state = self.soundness.state(path)
+        if state is None:
+            content = self.soundness.read(path)
+            if content is None:
+                return False
+            return seal.is_sealed(content) or self._parsed(path, content, misfit) is not None
+        return state in (SEALED, UNSEALED)
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
-        buffer = io.BytesIO()
-        # Small files: dictionaries and statistics would cost more time and space than they save.
-        pq.write_table(_table(columns), buffer, use_dictionary=False, write_statistics=False)
-        self._write(self.path / "records" / cell / f"{index:05d}.parquet", buffer.getvalue())
+        self._write_table(cell, index, _table(columns))
         self.forget_failure(cell, index)
+
+    def _write_table(self, cell: str, index: int, table: pa.Table) -> None:
+        path = self._records(cell, index)
+        about = {"schema": SCHEMA, "cell": cell, "slice": index, "rows": row_ids(table)}
+        content = seal.sealed_table(table, self.soundness.name(path), {_ABOUT.decode(): json.dumps(about)})
+        self._write(path, content)
+
+    def records(self, cell: str, index: int, misfit: Misfit = lambda index, table: "") -> pa.Table | None:
+        """The records of one cell and slice; None where there are none, or where their file is damaged.
+
+        Args:
+            cell: The cell's id.
+            index: Of the slice.
+            misfit: Says what is wrong with records that carry no seal.
+
+        Raises:
+            StoreError: A newer version of robustiqa wrote them.
+        """
+        path = self._records(cell, index)
+        if self.soundness.state(path) not in (None, SEALED, UNSEALED):
+            return None
+        content = self.soundness.read(path)
+        return None if content is None else self._parsed(path, content, misfit)
 
     def read_records(self, cell: str, index: int) -> pa.Table:
         """The records of one cell and slice.
 
         Raises:
-            UserError: The file is damaged.
+            UserError: There are none, or their file is damaged.
         """
-        path = self.path / "records" / cell / f"{index:05d}.parquet"
+        table = self.records(cell, index)
+        if table is None:
+            path = self._records(cell, index)
+            raise _damaged(path, self.soundness.state(path) or "there is none")
+        return table
+
+    def _parsed(self, path: Path, content: bytes, misfit: Misfit) -> pa.Table | None:
+        """The records that a file holds; None where they cannot be, which is noted."""
+        sealed = seal.is_sealed(content)
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(io.BytesIO(content)) as file:
                 table = file.read()
         except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"{path}: damaged records ({error}). Remove the file and run again.") from None
+            self.soundness.note(path, f"it is no file of records: {error}")
+            return None
+        about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
+        if sealed and about.get("schema", SCHEMA) > SCHEMA:
+            raise StoreError(
+                f"{path}: its records have schema {about['schema']}, of a newer version of robustiqa; this one knows "
+                f"{SCHEMA}. Take that version, or choose another folder with --out."
+            )
+        if sealed and [about.get(key) for key in ("cell", "slice", "rows")] != [
+            *(path.parent.name, int(path.stem), row_ids(table))
+        ]:
+            self.soundness.note(path, "its rows are not those that it was written for")
+            return None
         for name, kind in _TYPES.items():
             if name in _OPTIONAL and name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), kind))
             if name not in table.column_names or table.schema.field(name).type != kind:
-                raise StoreError(
-                    f"{path}: damaged records (no column '{name}' of {kind}). Remove the file and run again."
-                )
+                self.soundness.note(path, f"it has no column '{name}' of {kind}")
+                return None
+        if not sealed and (wrong := misfit(int(path.stem), table)):
+            self.soundness.note(path, wrong)
+            return None
         return table
 
     def write_failure(self, failure: FailureRecord) -> None:
         """Note that a cell and slice failed; the next run tries it again."""
-        self._write_text(self._failure(failure.cell, failure.slice), json.dumps(asdict(failure), indent=1))
+        self._write_page(self._failure(failure.cell, failure.slice), json.dumps(asdict(failure), indent=1))
 
     def forget_failure(self, cell: str, index: int) -> None:
         """What failed before has been done since."""
         self._failure(cell, index).unlink(missing_ok=True)
 
     def failures(self) -> Iterator[FailureRecord]:
-        """Every noted failure of something that has not been done since.
-
-        Raises:
-            UserError: A note is damaged.
-        """
-        for failure in self._noted_failures():
+        """Every noted failure of something that has not been done since; a damaged note counts for none."""
+        for path in sorted((self.path / "failures").glob("*.json")):
+            value = self._page(path, page_checks.failure)  # None too where another shard has just done what failed
+            if value is None:
+                continue
+            failure = FailureRecord(**value)
             done = (
                 failure.slice in self.slices(failure.cell)
                 or self.has_fact(failure.cell)
@@ -190,27 +299,17 @@ class RunFolder:
             if not done:
                 yield failure
 
-    def _noted_failures(self) -> Iterator[FailureRecord]:
-        kinds = {"cell": str, "slice": int, "sample": str, "message": str, "bad_input": bool}
-        for path in sorted((self.path / "failures").glob("*.json")):
-            try:
-                value = _json(path)
-            except FileNotFoundError:  # another shard has just done what failed
-                continue
-            if not isinstance(value, dict) or value.keys() != kinds.keys():
-                raise _damaged(path, f"no mapping with the keys {', '.join(kinds)}")
-            for key, kind in kinds.items():
-                if not isinstance(value[key], kind):
-                    raise _damaged(path, f"'{key}' is {value[key]!r}")
-            yield FailureRecord(**value)
+    def _damaged_failures(self) -> list[Path]:
+        paths = sorted((self.path / "failures").glob("*.json"))
+        return [path for path in paths if path.is_file() and self._page(path, page_checks.failure) is None]
 
     def has_fact(self, fact: str) -> bool:
         """Whether a fact is known."""
-        return (self.path / "facts" / f"{fact}.json").is_file()
+        return self._has_page(self.path / "facts" / f"{fact}.json", page_checks.fact)
 
     def write_fact(self, fact: str, value: Mapping[str, Any]) -> None:
         """Store a fact."""
-        self._write_text(self.path / "facts" / f"{fact}.json", json.dumps(value, indent=1))
+        self._write_page(self.path / "facts" / f"{fact}.json", json.dumps(value, indent=1))
 
     def read_fact(self, fact: str) -> dict[str, Any]:
         """A stored fact.
@@ -218,17 +317,15 @@ class RunFolder:
         Raises:
             UserError: The file is damaged.
         """
-        path = self.path / "facts" / f"{fact}.json"
-        value = _json(path)
-        return dict(_whole(path, value, page_checks.fact(value)))
+        return dict(self._need_page(self.path / "facts" / f"{fact}.json", page_checks.fact))
 
     def has_probe(self, probe: str) -> bool:
         """Whether a metric has been probed."""
-        return (self.path / "probes" / f"{probe}.json").is_file()
+        return self._has_page(self.path / "probes" / f"{probe}.json", page_checks.probe)
 
     def write_probe(self, probe: str, value: Mapping[str, Any]) -> None:
         """Store what the probes of a metric found."""
-        self._write_text(self.path / "probes" / f"{probe}.json", json.dumps(value, indent=1))
+        self._write_page(self.path / "probes" / f"{probe}.json", json.dumps(value, indent=1))
 
     def read_probe(self, probe: str) -> dict[str, Any]:
         """What the probes of a metric found.
@@ -236,26 +333,60 @@ class RunFolder:
         Raises:
             UserError: The file is damaged.
         """
-        path = self.path / "probes" / f"{probe}.json"
-        value = _json(path)
-        return dict(_whole(path, value, page_checks.probe(value)))
+        return dict(self._need_page(self.path / "probes" / f"{probe}.json", page_checks.probe))
 
     def write_examples(self, cell: str, label: str, index: int, count: int, examples: Sequence[Example]) -> None:
         """Store the attacked images of one cell and slice, and that it was asked for those of so many samples."""
         folder = self.path / "examples" / cell / f"{index:05d}"
-        self._write_text(folder.parent / "cell.txt", f"{label}\n")
+        named = folder.parent / "cell.txt"
+        self._write(named, seal.sealed_text(f"{label}\n", self.soundness.name(named)))
         for example in examples:
-            for name, content in example.files().items():
+            files = example.files()
+            about = json.loads(files.pop(SCORES))
+            for name, content in files.items():
                 self._write(folder / example.name / name, content)
-        self._write_text(folder / "samples.json", json.dumps({"samples": count}))
+            about["files"] = {name: [len(content), _sha256(content)] for name, content in files.items()}
+            self._write_page(folder / example.name / SCORES, json.dumps(about, indent=1))
+        page = {"samples": count, "examples": [example.name for example in examples]}
+        self._write_page(folder / "samples.json", json.dumps(page))
 
     def examples_kept(self, cell: str, index: int) -> int:
-        """Samples of one cell and slice whose attacked images are stored."""
-        path = self.path / "examples" / cell / f"{index:05d}" / "samples.json"
-        if not path.is_file():
-            return 0
-        value = _json(path)
-        return int(_whole(path, value, page_checks.samples(value))["samples"])
+        """Samples of one cell and slice whose attacked images are stored; 0 where a file of one is damaged.
+
+        Of the images themselves only the size is looked at, unless `read_example` or a check found more.
+        """
+        folder = self.path / "examples" / cell / f"{index:05d}"
+        value = self._page(folder / "samples.json", page_checks.samples)
+        whole = value is not None and all(self._has_example(folder / name) for name in value.get("examples", ()))
+        return int(value["samples"]) if value is not None and whole else 0
+
+    def _has_example(self, folder: Path) -> bool:
+        about = self._page(folder / SCORES, page_checks.example)
+        return about is not None and all(
+            self._has_image(folder / name, size) for name, (size, _) in about.get("files", {}).items()
+        )
+
+    def _has_image(self, path: Path, size: int) -> bool:
+        state = self.soundness.state(path)
+        if state is None and path.stat().st_size != size:
+            self.soundness.note(path, f"it has {path.stat().st_size} bytes, not {size}")
+            return False
+        return state in (None, SEALED)
+
+    def read_example_file(self, path: Path, about: Mapping[str, Any]) -> bytes | None:
+        """The content of a file beside an example's scores; None where it is missing or damaged, which is noted."""
+        files = about.get("files")
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.soundness.note(path, f"it cannot be read: {error.strerror}")
+            return None
+        fits = files is None or (path.name in files and files[path.name][1] == _sha256(content))
+        state = "its bytes are not those that its scores.json names" if not fits else SEALED if files else UNSEALED
+        self.soundness.note(path, state)
+        return content if fits else None
 
     def example_folders(self, cell: str) -> list[Path]:
         """Folders of a cell's stored examples, in order."""
@@ -268,32 +399,45 @@ class RunFolder:
             UserError: A file is missing or damaged.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
-        path = folder / "scores.json"
-        about = _json(path)
-        _whole(path, about, page_checks.example(about))
+        path = folder / SCORES
+        about = dict(self._need_page(path, page_checks.example))
         path = folder / FLOATS
         try:
-            images: dict[str, Tensor] = load_file(path)
-            _whole(path, images, misfit(images))
+            images: dict[str, Tensor] = load(self._need_example_file(path, about))
+            self._refuse(path, misfit(images))
             path = folder / "attacked.png"
-            rounded = read_png(path.read_bytes())
-            _whole(path, rounded, "" if rounded.shape == images["attacked"].shape else "another size than the floats")
-            return about, images, rounded
+            rounded = read_png(self._need_example_file(path, about))
+            self._refuse(path, "" if rounded.shape == images["attacked"].shape else "another size than the floats")
+            return {name: value for name, value in about.items() if name != "files"}, images, rounded
         except (SafetensorError, OSError) as error:
-            raise _damaged(path, str(error)) from None
+            self._refuse(path, str(error))
+            raise
+
+    def _need_example_file(self, path: Path, about: Mapping[str, Any]) -> bytes:
+        content = self.read_example_file(path, about)
+        if content is None:
+            self.soundness.keep()  # the next run has to know
+            raise _damaged(path, self.soundness.state(path) or "there is none")
+        return content
+
+    def _refuse(self, path: Path, wrong: str) -> None:
+        if wrong:
+            self.soundness.note(path, wrong)
+            self.soundness.keep()
+            raise _damaged(path, wrong)
 
     def has_fit(self, fit: str) -> bool:
         """Whether a fit is stored."""
-        return (self.path / "fits" / f"{fit}.safetensors").is_file()
+        path = self.path / "fits" / f"{fit}.safetensors"
+        state = self.soundness.state(path)
+        return self._tensors(path) is not None if state is None else state in (SEALED, UNSEALED)
 
     def write_fit(self, fit: str, tensors: Mapping[str, Tensor]) -> None:
         """Store what an attack learnt."""
-        from safetensors.torch import save
-
-        data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-        self._write(self.path / "fits" / f"{fit}.safetensors", data)
+        path = self.path / "fits" / f"{fit}.safetensors"
+        self._write(path, seal.sealed_tensors(tensors, self.soundness.name(path)))
 
     def read_fit(self, fit: str) -> dict[str, Tensor]:
         """What an attack learnt.
@@ -301,32 +445,44 @@ class RunFolder:
         Raises:
             UserError: The file is damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         path = self.path / "fits" / f"{fit}.safetensors"
+        tensors = self._tensors(path)
+        if tensors is None:
+            raise _damaged(path, self.soundness.state(path) or "there is none")
+        return tensors
+
+    def _tensors(self, path: Path) -> dict[str, Tensor] | None:
+        """The tensors of a file; None where there is none or it is damaged, which is noted."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        content = self.soundness.read(path)
+        if content is None:
+            return None
         try:
-            tensors: dict[str, Tensor] = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise _damaged(path, str(error)) from None
+            tensors: dict[str, Tensor] = load(content)
+        except SafetensorError as error:
+            self.soundness.note(path, str(error))
+            return None
         return tensors
 
     def write_provenance(self, name: str, value: Any) -> None:
         """Store one page of provenance."""
-        self._write_text(self.path / "provenance" / f"{name}.json", json.dumps(value, indent=1, default=str))
+        self._write_page(self.path / "provenance" / f"{name}.json", json.dumps(value, indent=1, default=str))
 
     def add_provenance(self, name: str, values: Sequence[Any]) -> None:
         """Add to a page that is a list; what stands there already is not repeated."""
         self.change_provenance(name, lambda known: [*known, *(value for value in values if value not in known)])
 
     def change_provenance(self, name: str, change: Callable[[list[Any]], Sequence[Any]]) -> None:
-        """Change a page that is a list; several processes may do so at the same time."""
+        """Change a page that is a list; several processes may do so at the same time. A damaged one is begun anew."""
         path = self.path / "provenance" / f"{name}.json"
+        self.require()
         try:
             with locked(path):
                 known = self.read_provenance(name)
                 changed = change(known)
-                if list(changed) != known or not path.is_file():
+                if list(changed) != known or not self._has_page(path, page_checks.provenance(name)):
                     self.write_provenance(name, changed)
         except OSError as error:
             raise self._unwritable(path, error) from error
@@ -339,20 +495,9 @@ class RunFolder:
         return f"{pages[-1].get('robustiqa', '')} (protocol {pages[-1]['protocol']})".strip()
 
     def read_provenance(self, name: str) -> list[Any]:
-        """A page that is a list; empty where there is none.
-
-        Raises:
-            UserError: The file is damaged.
-        """
-        path = self.path / "provenance" / f"{name}.json"
-        if not path.is_file():
-            return []
-        page = _json(path)
-        kind, words = (str, "texts") if name == "notices" else (dict, "mappings")
-        if not isinstance(page, list) or not all(isinstance(value, kind) for value in page):
-            raise _damaged(path, f"no list of {words}")
-        wrong = [reason for value in page if name == "costs" and (reason := page_checks.cost(value))]
-        return list(_whole(path, page, wrong[0] if wrong else ""))
+        """A page that is a list; empty where there is none, and where it is damaged."""
+        value = self._page(self.path / "provenance" / f"{name}.json", page_checks.provenance(name))
+        return [] if value is None else list(value)
 
     def read_pixels(self, key: str) -> dict[str, FileSeen]:
         """What was recorded of the image files of a split; empty where nothing was.
@@ -361,24 +506,27 @@ class RunFolder:
             UserError: The file is damaged.
         """
         path = self.path / "pixels" / f"{key}.json"
-        if not path.is_file():
+        if not path.exists():
             return {}
-        page = _json(path)
-        rows = page.get("files") if isinstance(page, dict) else None
-        fields = len(FileSeen._fields)
-        if not isinstance(rows, dict) or not all(isinstance(row, list) and len(row) == fields for row in rows.values()):
-            raise _damaged(path, "no list of files")
-        return {name: FileSeen(*map(str, row)) for name, row in rows.items()}
+        page = self._page(path, page_checks.pixels)
+        if page is None:  # what it holds cannot be computed again
+            raise StoreError(
+                f"{path}: damaged ({self.soundness.state(path)}). It alone says which image files the records were "
+                "made from. If none was changed since, remove it and run again; if one may have been, choose another "
+                "folder with --out."
+            )
+        return {name: FileSeen(*map(str, row)) for name, row in page["files"].items()}
 
     def record_pixels(self, images: Images, recorded: PixelLedger) -> None:
         """Add what image files hold now to what was recorded; several processes may do so at the same time."""
         path = self.path / "pixels" / f"{images.key}.json"
+        self.require()
         try:
             with locked(path):
                 stored = self.read_pixels(images.key)
                 changed = merged_ledgers(stored, recorded)
                 if changed != stored:
-                    self._write_text(path, ledger_text(images.label, changed))
+                    self._write_page(path, ledger_text(images.label, changed))
         except OSError as error:
             raise self._unwritable(path, error) from error
 
@@ -399,32 +547,168 @@ class RunFolder:
         return sorted(found)
 
     def report_made_from(self) -> str:
-        """What `note_report` was told when the report was made; empty where there is none."""
-        path = self.report / _MADE_FROM
-        if not path.is_file():
-            return ""
-        state, *files = path.read_text(encoding="utf-8").splitlines()
-        return state if all((self.report / name).is_file() for name in files) else ""
+        """What `note_report` was told when the report was made; empty where a file of it is missing or damaged."""
+        state, files = self.report_files()
+        whole = all(self._has_report_file(name, sha256) for name, sha256 in files.items())
+        return state if whole else ""
+
+    def report_files(self) -> tuple[str, dict[str, str]]:
+        """What the report was made from, and its files with the sha256 of each (empty: not known)."""
+        content = self.soundness.read(self.report / _MADE_FROM)
+        try:
+            state, *lines = seal.without_comment((content or b"").decode()).splitlines() or [""]
+        except UnicodeDecodeError:
+            return "", {}
+        pairs = [line.rpartition("\t") for line in lines]
+        return state, {name or sha256: sha256 if name else "" for name, _, sha256 in pairs}
+
+    def _has_report_file(self, name: str, sha256: str) -> bool:
+        path = self.report / name
+        try:
+            return path.is_file() if not sha256 else _sha256(path.read_bytes()) == sha256
+        except OSError:
+            return False
 
     def note_report(self, state: str) -> None:
         """Note what the report was made from, and the files that it consists of."""
-        files = sorted(str(p.relative_to(self.report)) for p in self.report.rglob("*") if p.is_file())
-        self._write_text(self.report / _MADE_FROM, "\n".join([state, *(f for f in files if f != _MADE_FROM)]))
+        files = sorted(p for p in self.report.rglob("*") if p.is_file() and p.name not in (_MADE_FROM, NOTE))
+        lines = [f"{path.relative_to(self.report)}\t{_sha256(path.read_bytes())}" for path in files]
+        path = self.report / _MADE_FROM
+        self._write(path, seal.sealed_text("\n".join([state, *lines]), self.soundness.name(path)))
+        self.soundness.keep()
+
+    def notices(self) -> list[str]:
+        """What a report has to say of the files that it was made from."""
+        lines = []
+        if damage := damage_text(self.soundness.damaged()):
+            lines.append(f"{DAMAGED}: {damage}; nothing of it counts, and the next run computes it again.")
+        if unsealed := len(self.soundness.unsealed()):
+            lines.append(
+                f"UNCHECKED: {unsealed} files of this run carry no seal, as an older version wrote them; "
+                f"'robustiqa check {self.path} --seal' looks at them and seals them."
+            )
+        return lines
+
+    def require(self) -> None:
+        """Stop where the folder is gone that a run writes into.
+
+        Raises:
+            StoreError: It has no suite any more.
+        """
+        if not (self.path / SUITE).is_file():
+            raise StoreError(
+                f"{self.path}: the run folder was removed or renamed while the run went on (no suite.yaml); nothing "
+                "more is written. Put it back, or run the suite again."
+            )
+
+    def inspect(self, path: Path, misfits: Callable[[str], Misfit]) -> bool:
+        """Look at one file, all of its bytes, and note what is found; False where no run writes such a file.
+
+        Args:
+            path: The file.
+            misfits: Id of a cell -> what is wrong with records of it that carry no seal.
+        """
+        match path.relative_to(self.path).parts:
+            case ("suite.yaml",) | ("examples", _, "cell.txt"):
+                self.soundness.read(path)
+            case ("records", cell, file) if re.fullmatch(r"\d{5,}\.parquet", file):
+                self.records(cell, int(path.stem), misfits(cell))
+            case ("fits", _) if path.suffix == ".safetensors":
+                self._tensors(path)
+            case ("examples", _, _, _, name) if name != SCORES:
+                about = self._page(path.with_name(SCORES), page_checks.example)
+                self.read_example_file(path, about or {"files": {}})
+            case ("report", *_):
+                return self._inspect_report(path)
+            case parts if (wrong := page_checks.of_file(parts)) is not None:
+                self._page(path, wrong)
+            case _:
+                return False
+        return True
+
+    def _inspect_report(self, path: Path) -> bool:
+        """Of a report, `made-from.txt` vouches for the other files; what was written beside them later is nobody's."""
+        name = path.relative_to(self.report).as_posix()
+        files = self.report_files()[1]
+        if name in files:
+            whole = self._has_report_file(name, files[name])
+            state = (SEALED if files[name] else UNSEALED) if whole else "its bytes are not those of the report"
+            self.soundness.note(path, state)
+        return name in files or name == _MADE_FROM
+
+    def seal(self, path: Path, misfits: Callable[[str], Misfit]) -> None:
+        """Seal a file that carries no seal; one that is damaged, or of no kind that carries one, is left as it is."""
+        content = self.soundness.read(path)
+        name = self.soundness.name(path)
+        match path.relative_to(self.path).parts:
+            case _ if content is None or seal.is_sealed(content):
+                return
+            case ("records", cell, _):
+                if self.records(cell, int(path.stem), misfits(cell)) is not None:
+                    self._write_table(cell, int(path.stem), pq.read_table(io.BytesIO(content)))
+            case ("fits", _):
+                self.write_fit(path.stem, self.read_fit(path.stem))
+            case ("examples", _, "cell.txt"):
+                self._write(path, seal.sealed_text(content.decode(), name))
+            case ("examples", _, _, _, file):
+                if file == SCORES:
+                    others = {p.name: p.read_bytes() for p in sorted(path.parent.iterdir()) if p != path}
+                    files = {key: [len(one), _sha256(one)] for key, one in others.items()}
+                    self._write_page(path, json.dumps({**json.loads(content), "files": files}, indent=1))
+            case ("report", _):
+                if path.name == _MADE_FROM:
+                    self.note_report(self.report_files()[0])
+            case _:
+                self._write_page(path, content.decode())
+
+    def seal_suite(self) -> None:
+        """Say of a folder that everything in it is sealed."""
+        text = (self.path / SUITE).read_text(encoding="utf-8")
+        self._write_suite(seal.without_comment(text), all_sealed=True)
 
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
 
-    def _write_text(self, path: Path, text: str) -> None:
-        self._write(path, text.encode())
+    def _has_page(self, path: Path, wrong: Callable[[Any], str]) -> bool:
+        state = self.soundness.state(path)
+        return self._page(path, wrong) is not None if state is None else state in (SEALED, UNSEALED)
+
+    def _page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
+        """The value of a JSON file; None where there is none or it is damaged, which is noted."""
+        content = self.soundness.read(path)
+        if content is None:
+            return None
+        try:
+            value = seal.without_seal(json.loads(content))
+            reason = wrong(value)
+        except (ValueError, RecursionError) as error:
+            reason = str(error)
+        if reason:
+            self.soundness.note(path, reason)
+            return None
+        return value
+
+    def _need_page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
+        value = self._page(path, wrong)
+        if value is None:
+            raise _damaged(path, self.soundness.state(path) or "there is none")
+        return value
+
+    def _write_page(self, path: Path, text: str) -> None:
+        """Write a JSON object or list with its seal."""
+        self._write(path, seal.sealed_json(text, self.soundness.name(path)))
 
     def _write(self, path: Path, content: bytes) -> None:
         self._before_writing()
+        self.require()
         try:
             write_whole(path, content)
         except OSError as error:
             raise self._unwritable(path, error) from error
 
     def _unwritable(self, path: Path, error: OSError) -> StoreError:
+        if path.is_dir():
+            return StoreError(f"{path}: a folder stands where a file is to be written. Remove it, and run again.")
         temporary = str(error.filename or "").endswith(".tmp")  # a name that nobody knows
         place = path if temporary else error.filename or path
         return StoreError(
@@ -433,24 +717,12 @@ class RunFolder:
         )
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (ValueError, OSError, RecursionError) as error:
-        raise _damaged(path, str(error)) from None
-
-
-def _whole(path: Path, value: Any, wrong: str) -> Any:
-    """The value of a file, if nothing is wrong with it."""
-    if wrong:
-        raise _damaged(path, wrong)
-    return value
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _damaged(path: Path, reason: str) -> StoreError:
-    return StoreError(f"{path}: damaged ({reason}). Remove the file and run the suite again.")
+    return StoreError(f"{path}: damaged ({reason}). Run the suite again, which makes it anew.")
 
 
 def _table(columns: Mapping[str, list[Any]]) -> pa.Table:

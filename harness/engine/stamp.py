@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import OWN_PACKAGES, RESULT_FOLDERS, stamp_of, write_whole
+from harness.files import OWN_PACKAGES, RESULT_FOLDERS, TERMINAL, sha256_of, stamp_of, write_whole
 
 NOTE = "inputs.json"
 """In the folder of a report."""
@@ -43,6 +43,7 @@ def note(folder: Path, call: Mapping[str, Any], name: str, inputs: Iterable[Path
     if any(_touched(file) >= began_ns for file in [*files, *_own_files()]):
         return
     value = {"call": _plain(call), "name": name, "state": _state(folder), "inputs": {str(p): _seen(p) for p in paths}}
+    value["printed"] = _printed(folder)
     write_whole(folder / "report" / NOTE, (json.dumps(value, indent=1) + "\n").encode())
 
 
@@ -52,7 +53,8 @@ def recall(folder: Path, call: Mapping[str, Any]) -> str | None:
         noted = json.loads((folder / "report" / NOTE).read_text(encoding="utf-8"))
         if noted["call"] != _plain(call) or any(_seen(Path(path)) != seen for path, seen in noted["inputs"].items()):
             return None
-        return str(noted["name"]) if noted["state"] == _state(folder) else None
+        same = noted["state"] == _state(folder) and noted["printed"] == _printed(folder)
+        return str(noted["name"]) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -70,6 +72,12 @@ def imported_by(files: Iterable[Path]) -> set[Path] | None:
 
     code = code_of(files)
     return None if code.open_ended else {*code.files, *code.packages}
+
+
+def _printed(folder: Path) -> str:
+    """The sha256 of what would be printed again; empty where there is nothing."""
+    path = folder / "report" / TERMINAL
+    return sha256_of(path) if path.is_file() else ""
 
 
 def _state(folder: Path) -> str:

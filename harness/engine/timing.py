@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.engine.costs import Cost, Key, attack_key, merged, score_key
 from harness.engine.jobs import BlockJob, FactJob
+from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Worker
 from harness.plugins.registry import Registry
 from harness.suite.plan import Block, Plan
@@ -31,6 +32,7 @@ def time_conditions(plan: Plan, registry: Registry, device: str, keys: frozenset
     costs: list[Cost] = []
     with tempfile.TemporaryDirectory() as folder:
         files = tuple(file.resolve() for file in registry.files)
+        RunFolder(Path(folder)).open(plan.suite)
         worker = Worker(Context(Path(folder), files, plan.suite.seed, _IMAGES, device))
         for fact in (fact for fact in plan.facts if fact.id in facts):
             worker.execute(FactJob(fact))

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.engine.done import done_slices, relevant_failures
+from harness.engine.done import done_slices, record_misfit, relevant_failures
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.plugins.registry import Registry
@@ -47,7 +47,10 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         slice_size=plan.suite.slice_size,
         limit=plan.suite.limit,
         versions=_versions_of(store),
-        notices=[*_unfinished(plan, store), *_unprobed(plan, store), *store.read_provenance("notices")],
+        notices=[
+            *(*_unfinished(plan, store), *_unprobed(plan, store)),
+            *(*store.notices(), *store.read_provenance("notices")),
+        ],
         failures=_failures(plan, store),
         faults=_faults(plan, store),
         expected=list(dict.fromkeys(cell.who for cell in _own_cells(plan))),
@@ -187,8 +190,8 @@ def _versions_of(store: RunFolder) -> dict[str, str]:
 def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
     """The records of a cell under the limit, with the labels that people know it by."""
     wanted = range(plan.slices_of(cell))
-    there = store.slices(cell.id)
-    tables = [table for i in wanted if i in there and len(table := store.read_records(cell.id, i))]
+    found = (store.records(cell.id, index, record_misfit(plan, cell)) for index in wanted)
+    tables = [table for table in found if table is not None and len(table)]
     if not tables:
         return None
     table = pa.concat_tables(tables, promote_options="permissive")

@@ -1,18 +1,23 @@
-"""Where a killed training goes on: metric, link, best weights so far and Adam's moments, in one file."""
+"""Where a killed training goes on: metric, link, best weights so far and Adam's moments, in one sealed file.
+
+One whose seal does not fit is damaged: it says so once and counts as not there, so the training begins anew.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
+from harness.engine import seal
 from harness.files import write_whole
 from harness.training.finite_json import finite_json
 from harness.training.measures import Validation
@@ -77,22 +82,27 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
         "alarm": state.alarm,
         "spent": state.spent,
     }
-    write_whole(folder / _FILE, save(tensors, {"training": finite_json(figures)}))
+    # Within the one entry: safetensors keeps several in an order that changes from process to process.
+    figures[seal.KEY] = seal.unfilled(_FILE)
+    write_whole(folder / _FILE, seal.filled(save(tensors, {"training": finite_json(figures)})))
     lines = [finite_json(point._asdict()) for point in state.history]
     write_whole(folder / HISTORY, ("\n".join(lines) + "\n").encode())
 
 
 def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
-    """The checkpoint of a run folder, if it has one.
+    """The checkpoint of a run folder, if it has one that is whole.
 
     Raises:
-        TrainingError: It is damaged, or of a training with another identity.
+        TrainingError: It is no checkpoint, or of a training with another identity.
     """
     if not has_checkpoint(folder):
         return None
+    content = (folder / _FILE).read_bytes()
+    if wrong := _damage(content):
+        print(f"note: {folder / _FILE}: damaged ({wrong}); the training begins anew.", file=sys.stderr)
+        return None
     figures = refuse_another(folder, identity)
-    with safe_open(folder / _FILE, framework="pt") as stored:
-        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+    tensors = load(content)
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("adam.", tensors).items():
         index, field = key.split(".")
@@ -121,24 +131,33 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def refuse_another(folder: Path, identity: str) -> dict[str, Any]:
-    """Figures of the checkpoint in a run folder; its tensors are not read.
+    """Figures of the checkpoint in a run folder; none where it is damaged.
 
     Raises:
-        TrainingError: It is damaged, or of a training with another identity.
+        TrainingError: It is no checkpoint, or of a training with another identity.
     """
     path = folder / _FILE
+    if _damage(path.read_bytes()):
+        return {}
     try:
         with safe_open(path, framework="pt") as stored:
             figures: dict[str, Any] = json.loads(stored.metadata()["training"])
         found = figures["identity"]
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise TrainingError(f"{path}: damaged ({error}). Remove the file to begin anew.") from error
+        raise TrainingError(f"{path}: no checkpoint of a training ({error}). Remove the file to begin anew.") from error
     if found != identity:
         raise TrainingError(
             f"run folder {folder}: holds a run of another recipe or data set. "
             "Remove the folder, or give the recipe another name."
         )
     return figures
+
+
+def _damage(content: bytes) -> str:
+    """What is wrong with a file that was written as a checkpoint, empty if nothing is or if it carries no seal."""
+    if not content:
+        return "it is empty"
+    return seal.misfit(content, _FILE) if seal.is_sealed(content) else ""
 
 
 def _validation(

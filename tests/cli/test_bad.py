@@ -43,7 +43,7 @@ IN_A_PROCESS_OF_THEIR_OWN = (
 CURE = re.compile(
     r"known:|\b(must|should|did you mean|give|add|remove|choose|take|write|mend|make|put|use|start|save|indent|restore|"
     r"download|convert|train|name|leave|register|exclude|vary|raise|change|list|uninstall|unpack|build|say|compare|this suite has|"
-    r"counted from)\b",
+    r"counted from|computed again|computes it again)\b",
     re.IGNORECASE,
 )
 """What a cure says: a rule, a suggestion, or what to do."""

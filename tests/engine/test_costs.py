@@ -6,7 +6,6 @@ from harness.engine.costs import estimate, read_costs
 from harness.engine.done import done_slices
 from harness.engine.run_folder import RunFolder
 from harness.engine.timing import time_conditions
-from harness.errors import UserError
 from harness.suite.planning import make_plan
 
 SUITE = """
@@ -57,14 +56,14 @@ def test_an_estimate_of_what_was_measured_is_what_it_took(run_toy, registry, sui
     assert estimate(other, other.blocks({}), known, "cpu").unknown, "more draws cost more"
 
 
-def test_a_damaged_page_is_told_and_one_of_another_run_is_passed_over(run_toy, registry, tmp_path):
+def test_a_damaged_page_counts_for_none_and_is_told(run_toy, registry, tmp_path):
     run_toy(suite(), tmp_path / "first")
     page = tmp_path / "first/provenance/costs.json"
     for wrong in ('[{"foo": 1}]', page.read_text().replace('"items": 20', '"items": 0'), "{"):
         page.write_text(wrong)
-        assert read_costs(tmp_path / "second") == {}
-        with pytest.raises(UserError, match=r"costs\.json: damaged .*Remove the file"):
-            read_costs(tmp_path / "first")
+        assert read_costs(tmp_path / "second") == read_costs(tmp_path / "first") == {}
+        store = RunFolder(tmp_path / "first")
+        assert store.read_provenance("costs") == [] and "provenance/costs.json" in store.soundness.damaged()
 
 
 def test_what_no_run_has_measured_is_timed(registry, suite_of, tmp_path):

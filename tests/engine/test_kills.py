@@ -353,6 +353,7 @@ def test_shards_side_by_side_each_tell_of_every_start(hunt):
 
 def test_no_line_of_a_shared_page_is_lost(tmp_path):
     store = RunFolder(tmp_path)
+    (tmp_path / "suite.yaml").touch()
 
     def write(worker):
         for line in range(15):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from harness.engine.rescore import rescore
 from harness.errors import UserError
 from harness.flow import reopen
+from tests.toys.older import as_older
 
 SUITE = """
 name: kept
@@ -88,6 +89,7 @@ def test_rescore_agrees_with_the_records(run_toy, registry, tmp_path, datasets, 
 
 def test_rescore_notices_what_was_changed(run_toy, registry, tmp_path):
     run_toy(suite(1), tmp_path)
+    as_older(tmp_path)  # a seal would tell of any change
     scores = kept(tmp_path)[0]
     about = json.loads(scores.read_text())
     scores.write_text(json.dumps({**about, "attacked": about["attacked"] * 1.01}))
@@ -99,7 +101,7 @@ def test_rescore_notices_what_was_changed(run_toy, registry, tmp_path):
     (complaint,) = [row.complaint for row in again(tmp_path, registry) if row.complaint]
     assert "attacked was" in complaint and "outside the linf budget" in complaint and "PNG is not" in complaint
     floats.write_bytes(b"no tensors")
-    with pytest.raises(UserError, match=r"images.safetensors: damaged .*Remove the file"):
+    with pytest.raises(UserError, match=r"images.safetensors: damaged .*Run the suite again"):
         again(tmp_path, registry)
 
 
@@ -122,6 +124,7 @@ def test_rescore_without_examples_says_how_to_have_them(run_toy, registry, tmp_p
 )
 def test_a_damaged_example_is_told_with_its_file(run_toy, registry, tmp_path, damage, said):
     run_toy(suite(1), tmp_path)
+    as_older(tmp_path)
     scores = kept(tmp_path)[0]
     floats = scores.with_name("images.safetensors")
     images = load_file(floats)
@@ -135,5 +138,5 @@ def test_a_damaged_example_is_told_with_its_file(run_toy, registry, tmp_path, da
         save_file({"attacked": images["attacked"]}, floats)
     else:
         save_file({**images, "attacked": images["attacked"][:, :8].contiguous()}, floats)
-    with pytest.raises(UserError, match=said + r"\. Remove the file and run the suite again"):
+    with pytest.raises(UserError, match=said + r"\. Run the suite again, which makes it anew"):
         again(tmp_path, registry)

@@ -70,6 +70,23 @@ def test_a_loss_that_is_no_number_survives_a_checkpoint(tmp_path):
     assert np.isnan(point.loss) and point[:3] == (2, 0.5, 1.0)
 
 
+def test_a_damaged_checkpoint_is_told_and_counts_as_none(tmp_path, capsys):
+    from harness.training.checkpoint import Checkpoint, read_checkpoint, refuse_another, save_checkpoint
+
+    save_checkpoint(
+        tmp_path, Checkpoint("i", 2, (), 1.0, {"w": torch.ones(3)}, {}, {}, {}, {0: {"step": torch.ones(1)}})
+    )
+    content, rng = (tmp_path / CHECKPOINT).read_bytes(), np.random.default_rng(0)
+    assert read_checkpoint(tmp_path, "i").step == 2
+    flipped = [bytearray(content) for _ in range(100)]
+    for one, bit in zip(flipped, rng.choice(8 * len(content), len(flipped), replace=False), strict=True):
+        one[bit // 8] ^= 1 << bit % 8
+    for damaged in (*flipped, b"", content[:200], content + b"0"):
+        (tmp_path / CHECKPOINT).write_bytes(damaged)
+        assert read_checkpoint(tmp_path, "i") is None and refuse_another(tmp_path, "i") == {}
+        assert capsys.readouterr().err.endswith("; the training begins anew.\n")
+
+
 @pytest.mark.parametrize("extra", ["", "seeds: 2\n"])
 def test_a_refused_call_leaves_the_run_folder_as_it_was(recipe, plugins, tmp_path, extra):
     short = ["steps=2", "batch=2"]
@@ -83,10 +100,10 @@ def test_a_refused_call_leaves_the_run_folder_as_it_was(recipe, plugins, tmp_pat
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_damaged_checkpoint_is_told_before_anything_is_written(recipe, plugins, tmp_path):
+def test_what_is_no_checkpoint_is_told_before_anything_is_written(recipe, plugins, tmp_path):
     (tmp_path / "run").mkdir()
     save_file({"w": torch.ones(1)}, tmp_path / "run" / CHECKPOINT)  # no checkpoint's header
-    with pytest.raises(UserError, match=rf"{CHECKPOINT}: damaged .*Remove the file to begin anew"):
+    with pytest.raises(UserError, match=rf"{CHECKPOINT}: no checkpoint .*Remove the file to begin anew"):
         train(recipe("one"), tmp_path / "run", plugins=plugins)
     assert not (tmp_path / "run" / "run.json").exists()
 

@@ -1,0 +1,75 @@
+"""A whole run folder looked at, byte by byte, and sealed where an older version wrote it without seals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.engine.done import record_misfit
+from harness.engine.run_folder import SUITE, Misfit, RunFolder
+from harness.files import RESULT_FOLDERS
+from harness.suite.plan import Plan
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in a run folder; names are paths within it."""
+
+    sealed: int
+    """Files whose seal and content fit."""
+    unsealed: Sequence[str]
+    """Files that carry no seal, and in which nothing wrong is seen."""
+    damaged: Mapping[str, str]
+    """File -> what is wrong with it."""
+    strange: Sequence[str]
+    """Files that no run writes."""
+
+
+def check_folder(store: RunFolder, plan: Plan | None) -> Checked:
+    """Look at every file, whatever was found before, and note what was found.
+
+    Args:
+        store: The run folder.
+        plan: Of its suite, which says what records without a seal have to hold; None where it cannot be made.
+    """
+    store.soundness.forget()
+    misfits = _misfits(plan)
+    files = list(_files(store.path))
+    own = [path for path in files if store.inspect(path, misfits)]
+    store.soundness.keep()
+    damaged, unsealed = store.soundness.damaged(), store.soundness.unsealed()
+    strange = [store.soundness.name(path) for path in files if path not in set(own)]
+    return Checked(len(own) - len(damaged.keys() | unsealed), unsealed, damaged, strange)
+
+
+def seal_folder(store: RunFolder, plan: Plan, checked: Checked) -> None:
+    """Seal what carries no seal and has nothing wrong with it; a file without one is damaged from then on.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    misfits = _misfits(plan)
+    for name in checked.unsealed:
+        if name != SUITE:
+            store.seal(store.path / name, misfits)
+    store.seal_suite()
+
+
+def _misfits(plan: Plan | None) -> Callable[[str], Misfit]:
+    cells = {cell.id: cell for cell in plan.cells} if plan is not None else {}
+
+    def of_cell(cell: str) -> Misfit:
+        return record_misfit(plan, cells[cell]) if plan is not None and cell in cells else lambda index, table: ""
+
+    return of_cell
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Everything that a run keeps; names with a dot in front are locks and what a kill left of a write."""
+    yield folder / SUITE
+    for part in (*RESULT_FOLDERS, "report"):
+        for place, folders, names in os.walk(folder / part):
+            folders.sort()
+            yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))

@@ -1,0 +1,142 @@
+"""Which files of a run folder are what they were written as; each is read once as long as nobody touches it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.engine import seal
+from harness.errors import UserError
+from harness.files import stamp_of, write_whole
+
+CHECKED = ".checked.json"
+"""In a run folder: file -> its size, times and inode when it was read, and what was found."""
+SEALED, UNSEALED = "sealed", "unsealed"
+NOT_SEALED = "it carries no seal, and every file of this folder was sealed"
+
+
+DAMAGED = "DAMAGED"
+"""How a report's notice of damaged files begins."""
+_SHOWN = 5
+
+
+class StoreError(UserError):
+    """The run folder cannot be used or written; work stops, what was finished is kept."""
+
+
+class Found(NamedTuple):
+    """What was found of a file."""
+
+    stamp: str
+    state: str
+    """`SEALED` or `UNSEALED`; anything else says what is wrong with it."""
+
+
+def damage_text(damaged: Mapping[str, str]) -> str:
+    """Damaged files and what is wrong with them, in one line; empty if there are none."""
+    found = [f"{name} ({reason})" for name, reason in damaged.items()]
+    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    count = "1 damaged file" if len(found) == 1 else f"{len(found)} damaged files"
+    return f"{count}: {', '.join(found[:_SHOWN])}{more}" if found else ""
+
+
+class Soundness:
+    """What is known of the files of a run folder.
+
+    Args:
+        folder: The run folder.
+        all_sealed: Whether a file without a seal cannot be one of its own.
+    """
+
+    met: dict[str, str]
+    """File -> what was wrong with it when it was read; it may have been written anew since."""
+
+    def __init__(self, folder: Path, all_sealed: Callable[[], bool]) -> None:
+        self._folder = folder
+        self._all_sealed = all_sealed
+        self._found: dict[str, Found] | None = None
+        self._changed = False
+        self.met = {}
+
+    def name(self, path: Path) -> str:
+        """What a file is sealed as: its path within the folder."""
+        return path.relative_to(self._folder).as_posix()
+
+    def state(self, path: Path) -> str | None:
+        """What was found of a file the last time, if it has not been touched since; None where it is to be read.
+
+        The empty text stands for a file that is not there.
+        """
+        stamp = stamp_of(path)
+        if stamp == "missing":
+            return ""
+        found = self._known().get(self.name(path))
+        return found.state if found is not None and found.stamp == stamp else None
+
+    def read(self, path: Path) -> bytes | None:
+        """The content of a file; None where there is none and where its seal does not fit, which is noted.
+
+        Raises:
+            StoreError: It may not be read.
+        """
+        stamp = stamp_of(path)  # before: what is put in its place meanwhile is read again
+        if stamp == "missing":
+            return None
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror}). Make it readable.") from None
+        except OSError as error:
+            self.note(path, f"it cannot be read: {error.strerror}", stamp)
+            return None
+        sealed = seal.is_sealed(content)
+        wrong = seal.misfit(content, self.name(path)) if sealed else NOT_SEALED if self._all_sealed() else ""
+        self.note(path, wrong or (SEALED if sealed else UNSEALED), stamp)
+        return None if wrong else content
+
+    def note(self, path: Path, state: str, stamp: str = "") -> None:
+        """Note what was found of a file."""
+        if state not in (SEALED, UNSEALED):
+            self.met[self.name(path)] = state
+        found = Found(stamp or stamp_of(path), state)
+        if self._known().get(self.name(path)) != found:
+            self._known()[self.name(path)] = found
+            self._changed = True
+
+    def damaged(self) -> dict[str, str]:
+        """File -> what is wrong with it, of those that were looked at and are still as they were then."""
+        return {name: state for name, state in self._still() if state not in (SEALED, UNSEALED)}
+
+    def unsealed(self) -> list[str]:
+        """Files without a seal, of those that were looked at and are still as they were then."""
+        return [name for name, state in self._still() if state == UNSEALED]
+
+    def forget(self) -> None:
+        """Look at every file anew."""
+        self._found, self._changed = {}, True
+
+    def keep(self) -> None:
+        """Write down what was found, where the folder can be written."""
+        if self._changed and (self._folder / "suite.yaml").is_file():
+            there = {name: found for name, found in self._known().items() if stamp_of(self._folder / name) != "missing"}
+            with contextlib.suppress(OSError):
+                write_whole(self._folder / CHECKED, json.dumps(there, separators=(",", ":")).encode())
+                self._changed = False
+
+    def _still(self) -> list[tuple[str, str]]:
+        told = sorted((name, one) for name, one in self._known().items() if one.state != SEALED)
+        return [(name, one.state) for name, one in told if stamp_of(self._folder / name) == one.stamp]
+
+    def _known(self) -> dict[str, Found]:
+        if self._found is None:
+            try:
+                noted = json.loads((self._folder / CHECKED).read_text(encoding="utf-8"))
+                self._found = {str(name): Found(str(stamp), str(state)) for name, (stamp, state) in noted.items()}
+            except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+                self._found = {}
+        return self._found

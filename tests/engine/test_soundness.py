@@ -1,0 +1,319 @@
+"""Whatever is done to the files of a run folder: it is noticed, told, and computed again, and never counts."""
+
+import json
+import os
+import random
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.cli import main
+from harness.engine import seal
+from harness.engine.checking import check_folder, seal_folder
+from harness.engine.done import done_slices
+from harness.engine.progress import Progress
+from harness.engine.run_folder import RunFolder, StoreError
+from harness.errors import UserError
+from harness.flow import Options, reopen, report_run, run_status, run_suite
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
+from tests.toys.older import as_older
+
+SUITE = """
+name: toy
+datasets: [{name: toy, size: 8}]
+metrics: [linear]
+attacks: [noise, learnt]
+budgets: {linf: [2/255, 8/255]}
+directions: [up]
+tables: [srocc]
+limit: 8
+slice: 4
+save_examples: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(registry, tmp_path_factory):
+    """A finished run with every kind of file."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    suite = validate(parse_text(SUITE, "suite.yaml"), registry)
+    assert not run_suite(suite, registry, Options(out=folder, executor="serial")).failures
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    """A copy to be damaged."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+@pytest.fixture
+def again(registry):
+    """Run the suite in a folder."""
+
+    def run(folder, progress=None):
+        suite = validate(parse_text(SUITE, "suite.yaml"), registry)
+        return run_suite(suite, registry, Options(out=folder, executor="serial"), progress)
+
+    return run
+
+
+def tables(folder):
+    found = {path.name: pd.read_csv(path, dtype=str) for path in sorted((folder / "report/tables").glob("*.csv"))}
+    return {name: frame.drop(columns="milliseconds", errors="ignore").to_csv() for name, frame in found.items()}
+
+
+def rows(folder):
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("records/*/*.parquet"))
+    return {name: str(pq.ParquetFile(folder / name).read().drop_columns("seconds").to_pylist()) for name in names}
+
+
+def records_of(folder, attack, eps):
+    """The two record files of a cell."""
+    for cell in sorted((folder / "records").iterdir()):
+        first = pq.ParquetFile(cell / "00000.parquet").read().to_pylist()[0]
+        if first["attack"] == attack and (attack == "clean" or abs(first["eps"] - eps) < 1e-9):
+            return sorted(cell.iterdir())
+    raise AssertionError(f"no cell of {attack} at {eps}")
+
+
+def rewritten(path, change):
+    """Records changed by a program that knows nothing of seals, but keeps metadata."""
+    pq.write_table(change(pq.ParquetFile(path).read()), path)
+
+
+def not_a_number(table):
+    column = table.column_names.index("attacked")
+    return table.set_column(column, "attacked", pa.array([np.nan] * len(table)))
+
+
+DAMAGES = {
+    "emptied": lambda small, large: small[0].write_bytes(b""),
+    "cut": lambda small, large: small[0].write_bytes(small[0].read_bytes()[:200]),
+    "other budget": lambda small, large: shutil.copy(large[0], small[0]),
+    "half the rows": lambda small, large: rewritten(small[0], lambda table: table.slice(0, len(table) // 2)),
+    "not a number": lambda small, large: rewritten(small[0], not_a_number),
+    "other slice": lambda small, large: shutil.copy(small[1], small[0]),
+    "a folder": lambda small, large: small[0].unlink() or small[0].mkdir(),
+}
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["sealed", "of an older version"])
+def test_damaged_records_are_not_done(run, registry, older):
+    if older:
+        as_older(run)
+    small, large = records_of(run, "noise", 2 / 255), records_of(run, "noise", 8 / 255)
+    content, name = small[0].read_bytes(), small[0].relative_to(run).as_posix()
+    plan, store = reopen(run, registry)
+    assert store.soundness.damaged() == {} and len(plan.blocks(done_slices(plan, store))) == 0
+    for kind, damage in DAMAGES.items():
+        damage(small, large)
+        (block,) = plan.blocks(done_slices(plan, store))
+        assert [cell.id for cell in block.cells] == [small[0].parent.name] and block.slice == 0, kind
+        assert list(store.soundness.damaged()) == [name], kind
+        assert store.records(small[0].parent.name, 0) is None, kind
+        if small[0].is_dir():
+            small[0].rmdir()
+        small[0].write_bytes(content)
+    assert not plan.blocks(done_slices(plan, store)) and not store.soundness.damaged()
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["sealed", "of an older version"])
+def test_damaged_records_never_count_and_are_computed_again(whole, run, registry, again, older, capsys):
+    if older:
+        as_older(run)
+    DAMAGES["other budget"](records_of(run, "noise", 2 / 255), records_of(run, "noise", 8 / 255))
+    DAMAGES["half the rows"](records_of(run, "learnt", 2 / 255)[::-1], [])
+    status = run_status(run, registry)
+    assert len(status["damaged"]) == 2 and all(name.startswith("records/") for name in status["damaged"])
+    assert status["blocks"] - status["done"] == 2
+    told = report_run(run, registry).data
+    assert any("DAMAGED: 2 damaged files: records/" in notice for notice in told.notices)
+    assert any("NOT FINISHED" in notice for notice in told.notices)
+    assert len(told.records) == (len(rows(whole)) - 2) * 4
+    capsys.readouterr()
+    result = again(run)
+    assert (result.blocks, result.cells) == (2, 2) and not result.failures
+    assert capsys.readouterr().err.count("2 damaged files") == 1
+    assert rows(run) == rows(whole) and tables(run) == tables(whole)
+    assert not result.data.notices or older
+    assert not run_status(run, registry)["damaged"] and again(run).jobs == 0
+
+
+def test_a_thousand_flipped_bits_of_a_record_file_are_all_noticed(whole):
+    path = records_of(whole, "noise", 2 / 255)[0]
+    content, name = path.read_bytes(), path.relative_to(whole).as_posix()
+    assert seal.is_sealed(content) and not seal.misfit(content, name)
+    rng = random.Random(0)
+    for bit in rng.sample(range(8 * len(content)), 1000):
+        flipped = flip(content, bit)
+        assert seal.is_sealed(flipped) and seal.misfit(flipped, name), bit
+    for bit in range(8 * content.rfind(seal.KEY.encode()), 8 * len(content)):  # the seal itself, every bit
+        assert seal.is_sealed(flip(content, bit)) and seal.misfit(flip(content, bit), name), bit
+
+
+def flip(content, bit):
+    return content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :]
+
+
+def test_every_kind_of_file_notices_flipped_bits_and_is_made_again(whole, run, registry, again):
+    """Some bits of one file of each kind; then all of them at once, and a run puts everything right."""
+    rng, kinds = random.Random(1), {}
+    for path in sorted(path for path in run.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        parts = path.relative_to(run).parts
+        kinds[parts[0], path.name if parts[0] in ("provenance", "report", "examples") else path.suffix] = path
+    assert len(kinds) >= 22 and {kind for kind, _ in kinds} == {
+        *("suite.yaml", "records", "facts", "fits", "probes", "examples", "provenance", "report")
+    }
+    store = RunFolder(run)
+    for path in kinds.values():
+        content = path.read_bytes()
+        for bit in rng.sample(range(8 * len(content)), 12):
+            path.write_bytes(flip(content, bit))
+            store.soundness.forget()
+            assert store.inspect(path, lambda cell: lambda index, table: ""), path
+            assert store.soundness.name(path) in store.soundness.damaged(), (path, bit)
+        path.write_bytes(content)
+    plan, store = reopen(run, registry)
+    assert not check_folder(store, plan).damaged
+    for path in kinds.values():
+        path.write_bytes(flip(path.read_bytes(), rng.randrange(8 * path.stat().st_size)))
+    check_folder(RunFolder(run), plan)
+    assert not again(run).failures
+    plan, store = reopen(run, registry)
+    found = check_folder(store, plan)
+    assert not found.damaged and not found.unsealed and not found.strange
+    assert rows(run) == rows(whole) and tables(run) == tables(whole)
+    for part in ("facts", "fits", "probes", "examples", "suite.yaml"):
+        for path in [whole / part] if part == "suite.yaml" else (whole / part).rglob("*"):
+            if path.is_file():
+                assert (run / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
+
+
+def test_every_file_says_what_it_is(whole, registry):
+    plan, store = reopen(whole, registry)
+    found = check_folder(store, plan)
+    assert (found.unsealed, dict(found.damaged), found.strange) == ([], {}, [])
+    path = records_of(whole, "noise", 8 / 255)[1]
+    table = pq.ParquetFile(path).read()
+    about = json.loads(table.schema.metadata[b"robustiqa"])
+    assert about["cell"] == path.parent.name and about["slice"] == 1 and about["schema"] == 1
+    with pytest.raises(StoreError, match="records have schema 2, of a newer version"):
+        RunFolder(whole)._parsed(
+            path,
+            seal.sealed_table(table, "records/x", {"robustiqa": json.dumps({**about, "schema": 2})}),
+            lambda index, table: "",
+        )
+
+
+def test_a_file_of_an_older_version_is_read_told_and_sealed(whole, run, registry, again, capsys):
+    as_older(run)
+    status = run_status(run, registry)
+    assert status["done"] == status["blocks"] and not status["damaged"] and status["unchecked"] > 10
+    told = report_run(run, registry)
+    assert any(re.match(r"UNCHECKED: \d+ files", notice) for notice in told.data.notices)
+    assert tables(run) == tables(whole) and again(run).jobs == 0
+    plan, store = reopen(run, registry)
+    before = check_folder(store, plan)
+    assert len(before.unsealed) > 20 and not before.damaged and not before.strange
+    seal_folder(store, plan, before)
+    plan, store = reopen(run, registry)
+    after = check_folder(store, plan)
+    assert not after.unsealed and not after.damaged and after.sealed == before.sealed + len(before.unsealed)
+    assert rows(run) == rows(whole) and again(run).jobs == 0
+    older = shutil.copytree(run, run.with_name("older"))
+    as_older(older)
+    (name,) = [path.relative_to(run) for path in records_of(run, "noise", 2 / 255)][:1]
+    shutil.copy(older / name, run / name)
+    assert "carries no seal" in run_status(run, registry)["damaged"][str(name)]
+
+
+def test_a_flip_that_no_time_tells_is_found_by_a_check(run, registry, again, monkeypatch):
+    """As a disk that rots: size, times and inode stay, so what was read before is believed until it is read again."""
+    path = records_of(run, "noise", 2 / 255)[0]
+    assert again(run).jobs == 0
+    content = path.read_bytes()
+    stamps = {str(one): f"as it was {one}" for one in run.rglob("*")}
+    monkeypatch.setattr("harness.engine.soundness.stamp_of", lambda one: stamps.get(str(one), "missing"))
+    RunFolder(run).soundness.forget()
+    plan, store = reopen(run, registry)
+    assert not check_folder(store, plan).damaged
+    path.write_bytes(flip(content, 4000))
+    assert not run_status(run, registry)["damaged"]
+    report_run(run, registry)
+    assert list(run_status(run, registry)["damaged"]) == [path.relative_to(run).as_posix()], (
+        "it was read for the report"
+    )
+    path.write_bytes(content)
+    assert not check_folder(*reversed(reopen(run, registry))).damaged
+
+
+def test_a_suite_that_is_damaged_is_told_and_written_again(whole, run, registry, again):
+    (run / "suite.yaml").write_bytes(flip((run / "suite.yaml").read_bytes(), 3000))
+    with pytest.raises(
+        UserError, match=r"suite\.yaml: damaged \(its bytes are not those .* 'robustiqa run' with the suite"
+    ):
+        run_status(run, registry)
+    other = validate(parse_text(SUITE.replace("name: toy\n", "name: other\n"), "suite.yaml"), registry)
+    with pytest.raises(UserError, match=r"the run folder of another suite \('toy', not 'other'\)"):
+        run_suite(other, registry, Options(out=run, executor="serial"))
+    assert again(run).jobs == 0 and (run / "suite.yaml").read_bytes() == (whole / "suite.yaml").read_bytes()
+
+
+def test_a_printed_report_that_was_changed_is_made_again(whole, run, again):
+    path = run / "report" / "terminal.txt"
+    path.write_text(path.read_text().replace("0", "1"))
+    assert not again(run).unchanged
+    assert path.read_text().count("1") == (whole / "report" / "terminal.txt").read_text().count("1")
+    assert again(run).unchanged
+
+
+@pytest.mark.parametrize("moment", [1, 5])
+def test_a_folder_that_is_removed_while_it_runs_stays_removed(tmp_path, again, moment):
+    class Remover(Progress):
+        jobs = 0
+
+        def began(self, worker, job):
+            self.jobs += 1
+            if self.jobs == moment:
+                shutil.rmtree(tmp_path / "run")
+
+    with pytest.raises(StoreError, match=r"the run folder was removed or renamed while the run went on"):
+        again(tmp_path / "run", Remover())
+    assert not (tmp_path / "run").exists()
+
+
+def test_check_says_what_is_damaged_and_what_run_does(run, toy_file, capsys):
+    def check(*more):
+        with pytest.raises(SystemExit) as end:
+            main(["check", str(run), "--plugin", str(toy_file), *more])
+        return end.value.code, capsys.readouterr().out
+
+    code, out = check()
+    assert code == 0 and re.search(r"run: \d+ files whole, 0 without a seal, 0 damaged\.\nLeft to run: nothing\.", out)
+    path = records_of(run, "noise", 2 / 255)[0]
+    path.write_bytes(path.read_bytes()[:200])
+    strange = run / "records" / "notes.txt"
+    strange.write_text("mine")
+    left = shutil.copytree(path.parent, run / "records" / "0000000000000000")
+    (fact,) = (run / "facts").iterdir()
+    fact.write_text("{}")
+    code, out = check()
+    name, other = path.relative_to(run).as_posix(), (left / path.name).relative_to(run).as_posix()
+    assert code == 1 and "0 without a seal, 4 damaged" in out
+    assert f"damaged: {name}: its bytes are not" in out or f"damaged: {name}: it carries no seal" in out
+    assert (
+        f"damaged: facts/{fact.name}: it carries no seal, and every file of this folder was sealed; run computes" in out
+    )
+    assert re.search(rf"damaged: {other}: .*; run leaves it: it is no part of the suite\.", out)
+    assert "No part of a run, and left alone: records/notes.txt." in out
+    assert "Left to run: 1 calibration, 1 blocks." in out
+    code, out = check("--json")
+    assert code == 1 and set(json.loads(out)["damaged"]) >= {name, other}
+    assert os.path.exists(strange)  # noqa: PTH110
