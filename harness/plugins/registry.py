@@ -357,7 +357,7 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
         # Not by the loader, which may run what it compiled of an older file of the same size and second.
         content = file.read_bytes()
         EXECUTED[file] = hashlib.sha256(content).hexdigest()
-        exec(compile(content, str(file), "exec", dont_inherit=True), vars(module))
+        exec(compile(content, str(file), "exec", dont_inherit=True), vars(module))  # noqa: S102 (a plugin is code)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(

@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -384,32 +385,40 @@ def test_show_and_list(capsys):
     assert code == 0 and "torchattacks:VNIFGSM" in out and "OnePixel" not in out
 
 
-SUITE = """
-name: bridged
-datasets: [mini]
-metrics: [psnr]
-attacks: [{name: "torchattacks:PGD", steps: 3, random_start: false, alpha: 4/255}]
-budgets: {linf: [8/255]}
-directions: [up, down]
-tables: [shift]
-limit: 8
-"""
+BRIDGES = Path(__file__).parents[2] / "suites" / "bridges.yaml"
 
 
-def test_a_suite_from_the_command_line(capsys, monkeypatch, tmp_path):
-    library("torchattacks")
+def test_a_suite_drives_an_attack_of_each_library_against_ours(capsys, monkeypatch, tmp_path):
+    for prefix in MODULES:
+        library(prefix)
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "suite.yaml"
-    path.write_text(SUITE)
-    code, _, err = run(capsys, "run", path, "--executor", "serial", "--no-probes")
+    small = ("--limit", "2", "--only", "psnr/*")
+    code, _, err = run(capsys, "run", BRIDGES, *small, "--executor", "serial", "--no-probes")
     assert code == 0, err
-    folder = tmp_path / "results" / "runs" / "bridged"
+    folder = tmp_path / "results" / "runs" / "bridges"
     assert not [file for file in folder.rglob("*") if ":" in file.name], "not every file system takes a colon"
-    assert "torchattacks:PGD" in (folder / "report" / "tables" / "shift.md").read_text(encoding="utf-8")
-    code, out, _ = run(capsys, "plan", path, "--json")
+    table = pd.read_csv(folder / "report" / "tables" / "shift.csv")
+    for direction in ("up", "down"):
+        rows = table[table["direction"] == direction]
+        moved = {
+            row.attack.partition("(")[0].partition(" ")[0]: row.shift_over_sigma for row in rows.itertuples(index=False)
+        }
+        # Steps of one size along the sign from the same start: the same images, but for the rounding of two loops.
+        assert moved["torchattacks:PGD"] == pytest.approx(moved["pgd"], rel=1e-4)
+        assert moved["art:ProjectedGradientDescent"] == pytest.approx(moved["pgd"], rel=1e-4)
+        # One algorithm; theirs draws another start, and counts evaluations of it among its steps.
+        assert moved["pyautoattack:apgd-ce"] == pytest.approx(moved["apgd"], rel=0.15)
+        # Random search at 200 queries: of one size, where anything moved.
+        assert moved["art:SquareAttack"] == pytest.approx(moved["square"], rel=0.3, abs=0.03)
+    code, out, _ = run(capsys, "plan", BRIDGES, *small, "--json")
     assert code == 0 and json.loads(out)["pending"]["blocks"] == 0
-    path.write_text(SUITE.replace("steps: 3", "steps: 0"))
-    code, _, err = run(capsys, "validate", path)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(
+        BRIDGES.read_text(encoding="utf-8").replace(
+            '{name: "torchattacks:PGD", steps: 10', '{name: "torchattacks:PGD", steps: 0'
+        )
+    )
+    code, _, err = run(capsys, "validate", wrong)
     assert code == 2 and "steps should be at least 1, got 0" in err
 
 

@@ -1,0 +1,670 @@
+"""Faults made on purpose, counted: what each loses, doubles, makes wrong, ends in a traceback or hangs on.
+
+    python benchmarks/faults.py [PART ...] [--share 1.0] [--seed 0] [--out FILE.md]
+
+Parts: kills, training, flips, mutants, together, disk, clock, stopped, cache; all if none is named. A share of .1 makes
+a tenth of the faults of each. Everything is drawn from the seed; what a kill meets depends on the machine as well.
+Every run is of tests/toys: probes, facts, a fit, 100 files of records, examples, a report. Results are compared with
+those of a run that nothing disturbed: records and facts value by value, but for seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from harness.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+TOYS = tuple(ROOT / "tests" / "toys" / name for name in ("toy.py", "slow.py"))
+PATIENCE_S = 180
+SUITE = """
+name: faults
+datasets: [toy]
+metrics: [linear, negative_mse]
+defenses: [base, {name: jitter, threat: adaptive, eot: 2, draws: 2}]
+attacks: [noise, leisurely, restarts, learnt]
+budgets: {linf: [4/255]}
+directions: [up]
+slice: 4
+save_examples: 3
+"""
+RECIPE = """
+name: faults
+seed: 0
+dataset: {name: mini}
+metric: {name: birqa-tiny}
+recipe: clean
+steps: 12
+batch: 4
+crop: 64
+validate_every: 4
+output: weights
+"""
+
+
+@dataclass
+class Count:
+    """What one kind of fault did.
+
+    Attributes:
+        fault: What was done.
+        tried: How often.
+        lost: Results of the undisturbed run that are missing at the end.
+        double: Results that it has not.
+        wrong: Results that differ, or damage that nothing noticed.
+        tracebacks: Outputs with one.
+        hangs: Processes that did not end within `PATIENCE_S`.
+        notes: The first thing that went wrong, in a few words.
+    """
+
+    fault: str
+    tried: int = 0
+    lost: int = 0
+    double: int = 0
+    wrong: int = 0
+    tracebacks: int = 0
+    hangs: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def bad(self) -> int:
+        """Everything that should not be."""
+        return self.lost + self.double + self.wrong + self.tracebacks + self.hangs
+
+    def compare(self, expected: dict[str, object], found: dict[str, object]) -> None:
+        """Count what is lost, double and wrong of results."""
+        lost, double = expected.keys() - found.keys(), found.keys() - expected.keys()
+        wrong = [name for name in expected.keys() & found.keys() if not _same(expected[name], found[name])]
+        self.lost, self.double, self.wrong = self.lost + len(lost), self.double + len(double), self.wrong + len(wrong)
+        self.notes += [f"lost {name}" for name in sorted(lost)[:2]] + [f"double {name}" for name in sorted(double)[:2]]
+        self.notes += [f"wrong {name}" for name in sorted(wrong)[:2]]
+
+    def heard(self, said: str) -> None:
+        """Count a traceback in what a process said."""
+        if "Traceback (most recent call last)" in said:
+            self.tracebacks += 1
+            self.notes.append(said[said.index("Traceback") :][-600:])
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, pd.DataFrame) and isinstance(other, pd.DataFrame):
+        return one.equals(other)
+    return one == other
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing disturbs: its folder, results and seconds."""
+
+    folder: Path
+    results: dict[str, object]
+    seconds: float
+
+
+def _command(folder: Path, *words: str) -> list[str]:
+    plugins = [word for file in TOYS for word in ("--plugin", str(file))]
+    return [sys.executable, "-m", "harness", *words[:1], str(folder.with_name("suite.yaml")), *plugins, *words[1:]]
+
+
+def _run_command(folder: Path, *more: str) -> list[str]:
+    return _command(folder, "run", "--out", str(folder), "-q", *more)
+
+
+def _environment(**more: str) -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS": "1", "SLOW_SECONDS": "0.004", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **threads, **more}
+
+
+def _finish(command: Sequence[str], count: Count, environment: dict[str, str] | None = None) -> int:
+    """Run to the end and count what is said; the exit status, or -1 for one that hangs."""
+    process = _start(command, environment or _environment())
+    return _wait(process, count)
+
+
+def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+
+
+def _wait(process: subprocess.Popen[str], count: Count) -> int:
+    try:
+        said, _ = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+        count.hangs += 1
+        count.notes.append(f"hangs: {said[-200:]}")
+        return -1
+    count.heard(said)
+    return process.returncode
+
+
+def results_of(folder: Path) -> dict[str, object]:
+    """Results of a run folder by name: records without seconds, facts, fits and examples."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.glob("records/*/*.parquet")):
+        if not path.name.startswith("."):
+            found[path.relative_to(folder).as_posix()] = pd.read_parquet(path).drop(columns="seconds")
+    for pattern in ("facts/*.json", "fits/*.safetensors", "examples/*/*/*/attacked.png"):
+        found |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob(pattern)}
+    return found
+
+
+@contextmanager
+def _place() -> Iterator[Path]:
+    """A folder with the suite, and the name of a run folder in it."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        Path(name, "suite.yaml").write_text(SUITE)
+        yield Path(name, "run")
+
+
+def undisturbed(at: Path) -> Undisturbed:
+    """Run the suite in a folder with nothing in its way.
+
+    Raises:
+        SystemExit: It does not end well, so that there is nothing to compare with.
+    """
+    at.mkdir(parents=True, exist_ok=True)
+    (at / "suite.yaml").write_text(SUITE)
+    began, count = time.monotonic(), Count("")
+    if _finish(_run_command(at / "run", "--workers", "2"), count) != 0:
+        raise SystemExit(f"the undisturbed run failed: {count.notes}")
+    return Undisturbed(at / "run", results_of(at / "run"), time.monotonic() - began)
+
+
+def kills(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """SIGKILL and SIGTERM of the parent, a worker or all, over the whole life of a run, up to five in one folder."""
+    count = Count("SIGKILL or SIGTERM at a random moment of a run")
+    while count.tried < times:
+        with _place() as folder:
+            for _ in range(min(rng.randint(1, 5), times - count.tried)):
+                process = _start(_run_command(folder, "--workers", "2"), _environment())
+                _sleep(process, rng.uniform(0, whole.seconds))
+                number = rng.choice((signal.SIGKILL, signal.SIGTERM))
+                _shoot(process, number, rng)
+                _wait(process, count)
+                count.tried += 1
+            _end(folder, whole, count)
+    return count
+
+
+def _sleep(process: subprocess.Popen[str], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        time.sleep(0.01)
+
+
+def _shoot(process: subprocess.Popen[str], number: int, rng: random.Random) -> None:
+    workers = _workers(process.pid)
+    victim = rng.choice(("all", "parent", "worker"))
+    try:
+        if victim == "worker" and workers:
+            os.kill(rng.choice(workers), number)
+        elif victim == "all" or number == signal.SIGKILL:
+            os.killpg(process.pid, number)
+        else:
+            os.kill(process.pid, number)
+    except ProcessLookupError:
+        pass  # it has just ended
+
+
+def _workers(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _end(folder: Path, whole: Undisturbed, count: Count, environment: dict[str, str] | None = None) -> None:
+    """Finish a disturbed run with nothing in its way, and compare."""
+    for _ in range(2):  # a worker that was killed may have left a failure, which the second one mends
+        status = _finish(_run_command(folder, "--workers", "2"), count, environment)
+        if status == 0:
+            break
+    if status != 0:
+        count.wrong += 1
+        count.notes.append(f"ends with {status}")
+    count.compare(whole.results, results_of(folder))
+
+
+def training(times: int, rng: random.Random) -> Count:
+    """SIGKILL and SIGTERM over the whole life of a training; its weights are compared."""
+    count = Count("SIGKILL or SIGTERM at a random moment of a training")
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name)
+        began = time.monotonic()
+        if _finish(_train(folder / "whole"), count) != 0:
+            raise SystemExit(f"the undisturbed training failed: {count.notes}")
+        seconds = time.monotonic() - began
+        whole = _weights(folder / "whole")
+        while count.tried < times:
+            place = folder / f"run-{count.tried}"
+            for _ in range(min(rng.randint(1, 4), times - count.tried)):
+                process = _start(_train(place), _environment())
+                _sleep(process, rng.uniform(0, seconds))
+                _shoot(process, rng.choice((signal.SIGKILL, signal.SIGTERM)), rng)
+                _wait(process, count)
+                count.tried += 1
+            if _finish(_train(place), count) != 0:
+                count.wrong += 1
+            count.compare(whole, _weights(place))
+    return count
+
+
+def _train(place: Path) -> list[str]:
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "recipe.yaml").write_text(RECIPE.replace("output: weights", f"output: {place / 'weights'}"))
+    return [sys.executable, "-m", "harness", "train", str(place / "recipe.yaml"), "--out", str(place / "run")]
+
+
+def _weights(place: Path) -> dict[str, object]:
+    return {path.name: path.read_bytes() for path in place.glob("weights*.safetensors")}
+
+
+def flips(whole: Undisturbed, times: int, rng: random.Random) -> list[Count]:
+    """Single bits of files of every kind, each flipped alone; `robustiqa check` is to notice every one."""
+    from harness.engine.checking import damaged_files
+
+    by_kind: dict[str, list[Path]] = {}
+    for path in sorted(whole.folder.rglob("*")):
+        part = path.relative_to(whole.folder).parts
+        if path.is_file() and not path.name.startswith(".") and part[0] != "report":
+            by_kind.setdefault(f"{part[0] if len(part) > 1 else 'top'}/*{path.suffix}", []).append(path)
+    each = max(1, round(times / len(by_kind)))
+    found = []
+    for kind, paths in by_kind.items():
+        count = Count(f"one bit of {kind} flipped")
+        for _ in range(each):
+            path = rng.choice(paths)
+            content = path.read_bytes()
+            bit = rng.randrange(8 * len(content))
+            altered = bytearray(content)
+            altered[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(altered)
+            try:
+                noticed = any(path.samefile(one) for one in damaged_files(whole.folder, [path]))
+                if not noticed:
+                    count.wrong += 1
+                    count.notes.append(f"{path.relative_to(whole.folder)} bit {bit} unnoticed")
+            except Exception as error:
+                count.tracebacks += 1
+                count.notes.append(f"{path.relative_to(whole.folder)} bit {bit}: {error!r}")
+            finally:
+                path.write_bytes(content)
+            count.tried += 1
+        found.append(count)
+    return found
+
+
+def mutants(times: int, rng: random.Random) -> Iterator[Count]:
+    """Suites, recipes, csv labels, images and weights with something changed: read, or refused in one message."""
+    from harness.datasets.csv_file import CSV
+    from harness.datasets.images import read_image
+    from harness.plugins.registry import Registry
+    from harness.plugins.weights.locate import WeightFile, check
+    from harness.suite.resolve import load_suite
+    from harness.training.recipe_file import read_recipe
+    from harness.training.settings import settings_of
+
+    registry = Registry(TOYS)
+    texts = [path.read_bytes() for path in sorted((ROOT / "suites").glob("*.yaml"))] + [SUITE.encode()]
+    recipes = [path.read_bytes() for path in sorted((ROOT / "suites" / "train").rglob("*.yaml"))][:20]
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name)
+        table, images = _own_table(folder)
+
+        def suite(content: bytes) -> None:
+            (folder / "suite.yaml").write_bytes(content)
+            load_suite(folder / "suite.yaml", registry)
+
+        def recipe(content: bytes) -> None:
+            (folder / "recipe.yaml").write_bytes(content)
+            settings_of(read_recipe(folder / "recipe.yaml"), registry)
+
+        def labels(content: bytes) -> None:
+            (folder / "mine.csv").write_bytes(content)
+            data = CSV(file=str(folder / "mine.csv"))
+            for split in data.splits:
+                data.entries(split)
+
+        def image(content: bytes) -> None:
+            (folder / "image").write_bytes(content)
+            read = read_image(folder / "image")
+            if not (read.ndim == 3 and bool((read >= 0).all()) and bool((read <= 1).all())):
+                raise AssertionError(f"an image of {tuple(read.shape)}, {read.min()} to {read.max()}")
+
+        module = registry.metric("birqa-tiny").build({})
+        shipped = (ROOT / "metrics_zoo" / "weights" / "birqa-tiny.safetensors").read_bytes()
+
+        def weights(content: bytes) -> None:
+            import hashlib
+
+            path = folder / "own.safetensors"
+            path.write_bytes(content)
+            check(module, WeightFile("birqa-tiny", path, hashlib.sha256(content).hexdigest()))
+
+        yield _mutated("suite with something changed", suite, texts, _changed_text, times, rng)
+        yield _mutated("recipe with something changed", recipe, recipes, _changed_text, times, rng)
+        yield _mutated("csv of labels with something changed", labels, [table], _changed_text, times, rng)
+        yield _mutated("image file with something changed", image, images, _changed_bytes, times, rng)
+        yield _mutated("weight file with something changed", weights, [shipped], _changed_header, times, rng)
+
+
+def _own_table(folder: Path) -> tuple[bytes, list[bytes]]:
+    values = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    picture, files = Image.fromarray(values), []
+    rows = ["ref,dist,opinion,group,level"]
+    for number in range(3):
+        for kind in ("ref", "dist"):
+            picture.save(folder / f"{kind}{number}.png")
+        rows.append(f"ref{number}.png,dist{number}.png,{number + 1}.5,blur,{number + 1}")
+    forms = [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("WEBP", {"lossless": True}),
+        ("GIF", {}),
+        ("PPM", {}),
+    ]
+    for form, options in forms:
+        buffer = io.BytesIO()
+        picture.save(buffer, form, **options)
+        files.append(buffer.getvalue())
+    return "\n".join(rows).encode() + b"\n", files
+
+
+def _mutated(
+    fault: str,
+    read: Callable[[bytes], None],
+    originals: Sequence[bytes],
+    change: Callable[[bytes, random.Random], bytes],
+    times: int,
+    rng: random.Random,
+) -> Count:
+    count = Count(fault)
+    for _ in range(times):
+        content = change(rng.choice(originals), rng)
+        began = time.monotonic()
+        try:
+            read(content)
+        except UserError as error:
+            if not str(error).strip():
+                count.wrong += 1
+                count.notes.append("a message without words")
+        except Exception as error:
+            count.tracebacks += 1
+            count.notes.append(f"{error!r:.200} of {content[:400]!r}")
+        if time.monotonic() - began > PATIENCE_S / 3:
+            count.hangs += 1
+        count.tried += 1
+    return count
+
+
+_ODD = (
+    *(b"", b"~", b"null", b"[]", b"{}", b"-1", b"0", b"1e400", b".nan", b"8/0", b"true", b'"', b"'", b"&a", b"*a"),
+    *(b"!!python/object:os.system", b"18446744073709551616", b"\x00", b"\xff\xfe", "\u202e".encode(), b"$x_{$"),
+    *(b"[/b]", b"a" * 300, b": ", b"- ", b"#", b"\t", b"\r\n", b"|", b">"),
+)  # fmt: skip
+
+
+def _changed_text(content: bytes, rng: random.Random) -> bytes:
+    for _ in range(rng.randint(1, 3)):
+        lines = content.split(b"\n")
+        at = rng.randrange(len(lines))
+        way = rng.randrange(7)
+        if way == 0:
+            del lines[at]
+        elif way == 1:
+            lines.insert(at, lines[rng.randrange(len(lines))])
+        elif way == 2:
+            place = rng.randrange(len(lines[at]) + 1)
+            lines[at] = lines[at][:place] + rng.choice(_ODD) + lines[at][place:]
+        elif way == 3:
+            key, colon, _ = lines[at].partition(b":")
+            lines[at] = key + colon + b" " + rng.choice(_ODD)
+        elif way == 4:
+            lines[at] = b" " * rng.randint(1, 5) + lines[at]
+        elif way == 5 and lines[at]:
+            place = rng.randrange(len(lines[at]))
+            lines[at] = lines[at][:place] + bytes([rng.randrange(256)]) + lines[at][place + 1 :]
+        else:
+            lines = lines[: at + 1]
+        content = b"\n".join(lines) or b"\n"
+    return content
+
+
+def _changed_bytes(content: bytes, rng: random.Random) -> bytes:
+    altered = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        if not altered:
+            break
+        at, way = min(rng.randrange(len(altered)), rng.randrange(len(altered))), rng.randrange(4)
+        if way == 0:
+            altered[at] ^= 1 << rng.randrange(8)
+        elif way == 1:
+            altered[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x00"))
+        elif way == 2:
+            del altered[at:]
+        else:
+            altered[at:at] = rng.randbytes(rng.randint(1, 8))
+    return bytes(altered)
+
+
+def _changed_header(content: bytes, rng: random.Random) -> bytes:
+    """Mostly the header of a safetensors file, where what is read is decided."""
+    size = int.from_bytes(content[:8], "little")
+    if rng.random() < 0.2:
+        return _changed_bytes(content, rng)
+    header = json.loads(content[8 : 8 + size])
+    name = rng.choice([key for key in header if key != "__metadata__"])
+    way = rng.randrange(8)
+    if way == 0:
+        header[name]["dtype"] = rng.choice(("F4", "F8_E8M0", "F6_E2M3", "BF16", "I8", "", None, 3))
+    elif way == 1:
+        header[name]["shape"] = rng.choice(([], [-1], [2**62, 2**62], "x", None, [0], header[name]["shape"][::-1]))
+    elif way == 2:
+        header[name]["data_offsets"] = rng.choice(([0, 0], [-1, 4], [4, 0], [0, 2**60], "x", None, [0]))
+    elif way == 3:
+        header["__metadata__"] = rng.choice(([], {"a": 1}, None, "x", {"a": {}}))
+    elif way == 4:
+        del header[name]
+    elif way == 5:
+        header[rng.choice(("", "a.b", "\u202e", "x" * 300))] = header.pop(name)
+    elif way == 6:
+        header[name] = rng.choice((None, [], 3, {}))
+    text = json.dumps(header).encode()
+    if way == 7:
+        text = _changed_bytes(text, rng)
+    length = len(text) if rng.random() < 0.9 else rng.choice((0, 2**63, len(content) * 2, 1))
+    return length.to_bytes(8, "little") + text + content[8 + size :]
+
+
+def together(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """Two and three runs in one folder at the same time, started up to two seconds apart."""
+    count = Count("two or three runs in one folder at the same time")
+    for _ in range(times):
+        with _place() as folder:
+            running = []
+            for _ in range(rng.choice((2, 3))):
+                running.append(_start(_run_command(folder, "--executor", "serial"), _environment()))
+                time.sleep(rng.uniform(0, 2))
+            for process in running:
+                if _wait(process, count) != 0:
+                    count.wrong += 1
+                    count.notes.append("one of them did not end well")
+            count.compare(whole.results, results_of(folder))
+            count.tried += 1
+    return count
+
+
+_FULL_DISK = """
+import errno, os, sys
+left, real = int(sys.argv.pop(1)), os.fsync
+def fsync(handle):
+    global left
+    left -= 1
+    if left < 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    real(handle)
+os.fsync = fsync
+from harness.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The disk is full from the n-th file on: every file is flushed by fsync, which then fails as a full disk makes it."""
+
+_CLOCK = """
+import random, sys, time
+rng, real, shift = random.Random(int(sys.argv.pop(1))), time.time, 0.0
+def jumping():
+    global shift
+    if rng.random() < .2:
+        shift = rng.uniform(-1e6, 1e6)
+    return real() + shift
+time.time = jumping
+time.time_ns = lambda: int(jumping() * 1e9)
+from harness.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _wrapped(code: str, argument: int, folder: Path) -> list[str]:
+    words = _run_command(folder, "--executor", "serial")[3:]
+    return [sys.executable, "-c", code, str(argument), *words]
+
+
+def disk(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """A disk that is full from a random file on; room is made, and the run goes on."""
+    count = Count("a full disk at a random moment, then room again")
+    for _ in range(times):
+        with _place() as folder:
+            if _finish(_wrapped(_FULL_DISK, rng.randrange(250), folder), count) == 0:
+                count.notes.append("the disk was not full before the run was over")
+            _end(folder, whole, count)
+            count.tried += 1
+    return count
+
+
+def clock(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """A clock that jumps by up to eleven days at every fifth look."""
+    count = Count("a clock that jumps while a run is on")
+    for _ in range(times):
+        with _place() as folder:
+            if _finish(_wrapped(_CLOCK, rng.randrange(10**6), folder), count) != 0:
+                count.wrong += 1
+            count.compare(whole.results, results_of(folder))
+            count.tried += 1
+    return count
+
+
+def stopped(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """A worker that is stopped for some seconds and goes on."""
+    count = Count("a worker stopped for seconds, and continued")
+    for _ in range(times):
+        with _place() as folder:
+            process = _start(_run_command(folder, "--workers", "2"), _environment())
+            _sleep(process, rng.uniform(0.2, 0.8) * whole.seconds)
+            for worker in _workers(process.pid)[:1]:
+                os.kill(worker, signal.SIGSTOP)
+                time.sleep(rng.uniform(1, 4))
+                os.kill(worker, signal.SIGCONT)
+            if _wait(process, count) != 0:
+                count.wrong += 1
+            count.compare(whole.results, results_of(folder))
+            count.tried += 1
+    return count
+
+
+def cache(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """A cache folder in which nothing can be written."""
+    count = Count("a cache that cannot be written")
+    for _ in range(times):
+        with _place() as folder:
+            _end(folder, whole, count, _environment(ROBUSTIQA_CACHE_DIR=rng.choice(("/proc/none", "/dev/null/cache"))))
+            count.tried += 1
+    return count
+
+
+FULL = {
+    **{"kills": 100, "training": 40, "flips": 1000, "mutants": 1000, "together": 10},
+    **{"disk": 20, "clock": 5, "stopped": 5, "cache": 2},
+}
+"""Part -> how many faults of it; of `mutants` for each of five kinds of file."""
+
+
+def campaign(parts: Sequence[str], share: float, seed: int) -> Iterator[Count]:
+    """Every part that is asked for, one count after the other.
+
+    Args:
+        parts: Of `FULL`.
+        share: Of the faults of each.
+        seed: Of everything drawn.
+    """
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        needed = [part for part in parts if part not in ("training", "mutants")]
+        whole = undisturbed(Path(name)) if needed else Undisturbed(Path(name), {}, 0.0)
+        for part in parts:
+            times, rng = max(1, round(share * FULL[part])), random.Random(f"{seed} {part}")
+            if part == "mutants":
+                yield from mutants(times, rng)
+            elif part == "flips":
+                yield from flips(whole, times, rng)
+            elif part == "training":
+                yield training(times, rng)
+            else:
+                yield {f.__name__: f for f in (kills, together, disk, clock, stopped, cache)}[part](whole, times, rng)
+
+
+def table(counts: Sequence[Count]) -> str:
+    """The counts as a table in Markdown."""
+    columns = ("fault", "tried", "lost", "double", "wrong", "tracebacks", "hangs")
+    rows = [[str(asdict(count)[column]) for column in columns] for count in counts]
+    lines = [columns, ["---", *["---:"] * 6], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*FULL, []], metavar="PART", help=", ".join(FULL))
+    parser.add_argument("--share", type=float, default=1.0, help="of the faults of each part")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a file for the table")
+    options = parser.parse_args()
+    counts = []
+    for count in campaign(options.parts or list(FULL), options.share, options.seed):
+        counts.append(count)
+        print(f"{count.fault}: {count.tried} tried, {count.bad()} bad", file=sys.stderr, flush=True)
+        for note in count.notes[:5]:
+            print(f"    {note}", file=sys.stderr, flush=True)
+    print(table(counts))
+    if options.out:
+        options.out.write_text(table(counts) + "\n", encoding="utf-8")
+    return 1 if any(count.bad() for count in counts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
