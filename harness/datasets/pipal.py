@@ -13,6 +13,7 @@ from harness.datasets.layout import OfficialLayout, RatedPairs
 from harness.files import shown
 
 _LINE = re.compile(r"(?P<stem>(?P<reference>A\d{4})_(?P<kind>\d\d)_\d\d)\.bmp\s*,\s*(?P<elo>\S+)", re.IGNORECASE)
+_LABEL_FILE = re.compile(r"a\d{4}\.txt")
 _DISTORTED = re.compile(r"train_dist?(_?\d+)?|distortion_?\d+|dist_imgs")
 _LOWEST, _HIGHEST = 800.0, 2000.0
 
@@ -59,11 +60,9 @@ class PIPAL(RatedPairs):
         )
         super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
 
-    def fingerprint(self) -> str:
-        """Hash of the label files and of the names and sizes of all images; reads no pixel."""
+    def _image_folders(self) -> Mapping[str, Path]:
         folders = [self._layout.find("Train_Ref"), *self._distorted]
-        named = {folder.relative_to(self._layout.root).as_posix().lower(): folder for folder in folders}
-        return self._layout.fingerprint(self._labels(), named)
+        return {folder.relative_to(self._layout.root).as_posix().lower(): folder for folder in folders}
 
     def _read(self) -> Sequence[Entry]:
         entries: list[Entry] = []
@@ -87,7 +86,8 @@ class PIPAL(RatedPairs):
 
     def _labels(self) -> Sequence[Path]:
         listing = self._layout.listing(self._layout.find("Train_Label"))
-        return [path for name, path in sorted(listing.items()) if name.endswith(".txt")]
+        named = sorted(name for name in listing if _LABEL_FILE.fullmatch(name))
+        return [self._layout.find("Train_Label", name) for name in named]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
         name = f"{entry.id}.bmp"
