@@ -109,13 +109,13 @@ class OfficialLayout:
         """
         place = self.root
         for part in parts:
-            found = self.listing(place).get(part.lower())
+            found = self.inside(place, part)
             if found is None:
                 raise DataError(
                     f"Data set {self.name}: {part} is missing in {shown(place)}, which {self._held(place)}. "
                     f"{self._accepted}{self._get_it}"
                 )
-            place = self._single(found)
+            place = found
         return place
 
     def image(self, *parts: str) -> Path:
@@ -125,7 +125,16 @@ class OfficialLayout:
             DataError: Its folder is missing or cannot be read, or two files have its name.
         """
         folder = self.find(*parts[:-1])
-        return self._single(self.listing(folder).get(parts[-1].lower(), folder / parts[-1]))
+        return self.inside(folder, parts[-1]) or folder / parts[-1]
+
+    def inside(self, folder: Path, name: str) -> Path | None:
+        """A file in a folder, whatever the case of its name; None where there is none.
+
+        Raises:
+            DataError: The folder cannot be read, or two files have the name.
+        """
+        found = self.listing(folder).get(name.lower())
+        return None if found is None else self._single(found)
 
     def _single(self, found: Path) -> Path:
         """What was found, if nothing else beside it has its name.

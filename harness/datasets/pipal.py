@@ -107,15 +107,17 @@ class PIPAL(RatedPairs):
 
     @cached_property
     def _images(self) -> Mapping[str, Path]:
-        """Lower-case name -> the distorted image.
+        """Lower-case name -> the distorted image, of those that labels name.
 
         Raises:
-            DataError: Two folders hold one of that name.
+            DataError: Two folders hold one of that name, or two files of one folder have it.
         """
+        named = {f"{entry.id}.bmp".lower() for entry in self._kept}
         found: dict[str, Path] = {}
         for folder in self._distorted:
-            for name, path in self._layout.listing(folder).items():
-                if _is_image(name) and found.setdefault(name, path) != path:
+            for name in named & self._layout.listing(folder).keys():
+                path = self._layout.inside(folder, name)
+                if path is not None and found.setdefault(name, path) != path:
                     raise DataError(
                         f"Data set pipal: {shown(found[name])} and {shown(path)} are one image of the set in two "
                         "folders. Keep one of the folders, and move the other away."
