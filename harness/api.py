@@ -183,7 +183,7 @@ def run(
         plugins: Files that register plugins.
         probes: Whether each metric's contract is probed first.
         progress: Whether to show how far it is: a bar in terminals and notebooks, lines elsewhere.
-        yes: Whether more than 100,000 cells are meant.
+        yes: Whether a suite of more than 100,000 cells is meant to be one.
         **keys: Keys of the suite that replace the file's, such as ``save_examples=4`` or ``metrics=["psnr"]``.
 
     Raises:

@@ -40,7 +40,7 @@ from harness.suite.identity import identity
 from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER
 from harness.suite.model import Suite, Use
 from harness.suite.plan import Plan
-from harness.suite.planning import make_plan, many_cells
+from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
@@ -142,8 +142,11 @@ def run_suite(
     options, progress = options or Options(), progress or Progress()
     if options.device is not None:
         device_named(options.device)
-    if not options.yes and (many := many_cells(suite)):
-        raise UserError(f"{suite.name}: {many} Say --yes (yes=True in Python) where all of them are meant.")
+    if not options.yes and many_cells(suite):
+        raise UserError(
+            f"{suite.name}: more than {MOST_UNASKED:,} cells. Say --yes (yes=True in Python) where all of them are "
+            "meant; fewer metrics, attacks, budgets or values of a matrix, 'exclude' and --only leave less."
+        )
     store = RunFolder(options.out or RUNS / suite.name)
     plan = make_plan(suite, registry, store.read_pixels)
     store.open(suite)

@@ -128,14 +128,9 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
     )
 
 
-def many_cells(suite: Suite) -> str:
-    """That a suite asks for so many cells that it should be said; empty where it does not."""
-    if cell_count(suite, MOST_UNASKED) <= MOST_UNASKED:
-        return ""
-    return (
-        f"It asks for more than {MOST_UNASKED:,} cells; fewer metrics, attacks, budgets or values of a matrix, "
-        "'exclude' or --only leave less."
-    )
+def many_cells(suite: Suite) -> bool:
+    """Whether a suite asks for so many cells that a run wants to be told that they are meant."""
+    return cell_count(suite, MOST_UNASKED) > MOST_UNASKED
 
 
 def cell_count(suite: Suite, most: int) -> int:
