@@ -82,6 +82,7 @@ class PieAPP(LaidOut):
 
     cite = "prashnani2018pieapp"
     version: ClassVar[int] = 1
+    _layout: PieAPPFolder
     splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def __init__(self, *, root: str | None = None) -> None:

@@ -30,6 +30,7 @@ class PieAPP2AFC(LaidOut):
     cite = "prashnani2018pieapp"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     version: ClassVar[int] = 1
+    _layout: PieAPPFolder
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def __init__(self, *, root: str | None = None) -> None:
