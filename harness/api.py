@@ -24,6 +24,7 @@ from harness.plugins.registry import Registry
 from harness.report.figures import draw_figures
 from harness.report.layout import as_html
 from harness.report.summary import sentences
+from harness.rng import HIGHEST_SEED
 from harness.suite.alone import resolve_attack, resolve_metric
 from harness.suite.compose import Overrides
 from harness.suite.model import Suite
@@ -165,6 +166,7 @@ def run(
     plugins: Plugins = (),
     probes: bool = True,
     progress: bool = True,
+    yes: bool = False,
     **keys: Any,
 ) -> Run:
     """Run a suite, resume it or extend it, and write its report. The same call again runs nothing.
@@ -181,6 +183,7 @@ def run(
         plugins: Files that register plugins.
         probes: Whether each metric's contract is probed first.
         progress: Whether to show how far it is: a bar in terminals and notebooks, lines elsewhere.
+        yes: Whether a suite of more than 100,000 cells is meant to be one.
         **keys: Keys of the suite that replace the file's, such as ``save_examples=4`` or ``metrics=["psnr"]``.
 
     Raises:
@@ -197,7 +200,7 @@ def run(
     """
     registry = _registry(plugins)
     _refuse_less("limit", limit, 1)
-    _refuse_less("seed", seed, 0)
+    _refuse_seed(seed)
     _refuse_less("workers", workers, 1)
     if not isinstance(only, str | None):
         raise UserError(f"only {only!r}: should be METRIC/ATTACK, such as 'birqa*/pgd*'.")
@@ -206,7 +209,7 @@ def run(
         raise UserError(f"executor {executor!r}: should be {' or '.join(EXECUTORS)}.")
     keep_freed_memory()
     place = None if device is None else str(device)
-    options = Options(None if out is None else _path("out", out), executor, workers, place, (0, 1), probes)
+    options = Options(None if out is None else _path("out", out), executor, workers, place, (0, 1), probes, yes)
     with fitting_progress() if progress else Progress() as shown:
         return Run(run_suite(found, registry, options, shown))
 
@@ -234,6 +237,12 @@ def _suite(
 def _refuse_less(name: str, value: object, least: int) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise UserError(f"{name} {value!r}: should be a whole number of at least {least}.")
+
+
+def _refuse_seed(seed: object) -> None:
+    _refuse_less("seed", seed, 0)
+    if isinstance(seed, int) and seed > HIGHEST_SEED:
+        raise UserError(f"seed {seed}: should be at most {HIGHEST_SEED}.")
 
 
 def _path(name: str, value: object) -> Path:
@@ -348,7 +357,7 @@ def attack(
     if not isinstance(listed, Mapping) or not isinstance(listed.get("name"), str):
         raise UserError(f"attack {attack!r}: should be a name, or a mapping such as {{'name': 'pgd', 'steps': 20}}.")
     chosen = resolve_attack(listed, registry)
-    _refuse_less("seed", seed, 0)
+    _refuse_seed(seed)
     if direction not in ("up", "down"):
         raise UserError(f"direction {direction!r}: should be 'up' or 'down'.")
     if norm not in ("linf", "l2"):

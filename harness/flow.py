@@ -41,7 +41,7 @@ from harness.suite.identity import identity
 from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER
 from harness.suite.model import Suite, Use
 from harness.suite.plan import Plan
-from harness.suite.planning import make_plan
+from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
@@ -60,6 +60,7 @@ class Options:
         device: "cpu", "cuda", ...; None takes a GPU where there is one.
         shard: (i, n): do every n-th block from the i-th on, for job arrays on a shared folder.
         probe: Whether metrics are probed for their contract before they are attacked.
+        yes: Whether very many cells are meant (`harness.suite.planning.MOST_UNASKED`).
     """
 
     out: Path | None = None
@@ -68,6 +69,7 @@ class Options:
     device: str | None = None
     shard: tuple[int, int] = (0, 1)
     probe: bool = True
+    yes: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,16 @@ def run_suite(
     """Run what of a suite is not done yet, and write its report.
 
     Raises:
-        UserError: The run folder or the device cannot be used, or a data set is missing.
+        UserError: The run folder or the device cannot be used, a data set is missing, or it is very many cells.
     """
     options, progress = options or Options(), progress or Progress()
     if options.device is not None:
         device_named(options.device)
+    if not options.yes and many_cells(suite):
+        raise UserError(
+            f"{suite.name}: more than {MOST_UNASKED:,} cells. Say --yes (yes=True in Python) where all of them are "
+            "meant; fewer metrics, attacks, budgets or values of a matrix, 'exclude' and --only leave less."
+        )
     store = RunFolder(options.out or RUNS / suite.name)
     plan = make_plan(suite, registry, store.read_pixels)
     store.open(suite)

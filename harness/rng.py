@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+HIGHEST_SEED = 2**64 - 1
+"""The largest seed that the generators of torch and numpy both take; the least one is 0."""
+
 
 class SampleRng:
     """One random generator per sample, seeded by hash(root seed, sample id, purpose).

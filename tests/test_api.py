@@ -183,6 +183,7 @@ def test_attacks_of_one_pair_reach_the_closed_form():
         ({"parameters": {"name": "ssim"}}, "parameters: 'name' is no parameter of a metric."),
         ({"parameters": [1]}, "parameters [1]: should be a mapping"),
         ({"seed": -1}, "seed -1: should be a whole number of at least 0."),
+        ({"seed": 2**64}, "seed 18446744073709551616: should be at most 18446744073709551615."),
         ({"eps": True}, "eps True: should be a number above 0"),
         ({"attack": "facpa"}, "attack 'facpa' learns from a data set before it attacks. Run it in a suite."),
         ({"attack": "fgsm", "norm": "l2"}, "attack 'fgsm' works in linf, not in l2."),

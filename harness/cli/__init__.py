@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app(args=arguments, standalone_mode=False)
     except UserError as error:
-        _complain(str(error))
+        _complain(str(error), len(getattr(error, "lines", ())))
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code or 0)
 
 
-def _complain(message: str) -> None:
-    lines = message.splitlines()
-    more = f"{len(lines)} problems:\n" if len(lines) > 1 else ""
+def _complain(message: str, count: int = 0) -> None:
+    """Print what is wrong; `count` says how many problems it tells of where not each has a line of its own."""
+    count = max(count, len(message.splitlines()))
+    more = f"{count} problems:\n" if count > 1 else ""
     print(f"error: {more}{message}", file=sys.stderr)

@@ -24,7 +24,7 @@ PluginFiles = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
 SuitePath = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate the first n samples of each split only.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="The suite's seed.")]
+Seed = Annotated[int | None, typer.Option(help="The suite's seed, 0 or more.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a value, such as attacks.pgd.steps=20; may be repeated.", metavar="KEY=VALUE"),

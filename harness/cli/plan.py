@@ -58,7 +58,7 @@ def _plan(
     from harness.files import RUNS
     from harness.flow import Options, default_device, pending_jobs, worker_count
     from harness.suite.compose import Overrides
-    from harness.suite.planning import make_plan
+    from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
     from harness.suite.resolve import load_suite
 
     registry = registry_of(plugin)
@@ -106,6 +106,8 @@ def _plan(
         f"{len(jobs)} {one.get(name, name) if len(jobs) == 1 else name}" for name, jobs in pending.items() if jobs
     ]
     screen.print(f"To run: {', '.join(counted) or 'nothing'} into {store.path}.", soft_wrap=True)
+    if many_cells(found):
+        screen.print(f"More than {MOST_UNASKED:,} cells: 'robustiqa run' asks for --yes.", soft_wrap=True)
     if pending["blocks"]:
         screen.print(_cost_text(cost, hands, time_it), soft_wrap=True)
 

@@ -54,6 +54,7 @@ def _run(
     probes: Annotated[
         bool, typer.Option("--probes/--no-probes", help="Probe each metric's contract first, once per run folder.")
     ] = True,
+    yes: Annotated[bool, typer.Option("--yes", help="Run a suite of more than 100,000 cells.")] = False,
     plugin: PluginFiles = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
@@ -82,7 +83,7 @@ def _run(
     check_device(device)
     screen = console()
     keep_freed_memory()
-    options = Options(out, executor.value if executor else None, workers, device, shard_named(shard), probes)
+    options = Options(out, executor.value if executor else None, workers, device, shard_named(shard), probes, yes)
     with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:

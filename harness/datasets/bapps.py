@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
-from harness.contracts import DataError, Dataset, Entry, Split, register
+from harness.contracts import DataError, Entry, Split, register
 from harness.datasets.images import Pixels, read_pixels, to_tensor
-from harness.datasets.layout import RESTORE, OfficialLayout
+from harness.datasets.layout import RESTORE, LaidOut, OfficialLayout
 from harness.files import shown
 
 Subset = Literal["traditional", "cnn", "superres", "deblur", "color", "frameinterp", "mix"]
@@ -24,10 +24,12 @@ _SUBSETS: Mapping[str, tuple[Subset, ...]] = {
 _PLACES: tuple[tuple[str, ...], ...] = ((), ("2afc",), ("dataset", "2afc"))
 """Where the folders of splits lie below the root."""
 _IMAGES = ("ref", "p0", "p1")
+_JUDGE = ".npy"
+"""Suffix of the files of judges."""
 
 
 @register("bapps")
-class BAPPS(Dataset):
+class BAPPS(LaidOut):
     """Triplets of patches: ``judge`` is the share of people who preferred ``p1``, ``group`` the subset.
 
     The split that papers call the test set is ``val`` (36 thousand triplets, five judges each, six subsets); ``train``
@@ -98,7 +100,7 @@ class BAPPS(Dataset):
         return [self._layout.image(*self._folder(split), subset, name, f"{stem}.png") for name in _IMAGES]
 
     def fingerprint(self) -> str:
-        """Hash of all judges and of the names and sizes of all files of the splits; reads no pixel."""
+        """Hash of all judges and of the names and sizes of their files and images; reads no pixel."""
         judges = [(entry.id, entry.judge) for split in self.splits for entry in self._triplets(split).values()]
         folders = {
             f"{split}/{subset}/{name}": self._layout.find(*self._folder(split), subset, name)
@@ -106,11 +108,19 @@ class BAPPS(Dataset):
             for subset in self._chosen(split)
             for name in ("judge", *_IMAGES)
         }
-        return hashlib.sha256(f"{self._layout.fingerprint((), folders)}{judges}".encode()).hexdigest()
+        named = frozenset(
+            path
+            for name, folder in folders.items()
+            for path in self._of_triplets(folder, _JUDGE if name.endswith("/judge") else ".png", name)
+        )
+        return hashlib.sha256(f"{self._layout.fingerprint((), folders, named)}{judges}".encode()).hexdigest()
 
-    def files(self) -> Sequence[Path]:
-        """The folders of judges and of images."""
-        return self._layout.files()
+    def _of_triplets(self, folder: Path, suffix: str, name: str) -> Iterator[Path]:
+        """The files in a folder of a subset that belong to a triplet."""
+        split, subset, _ = name.split("/")
+        for file, path in self._layout.listing(folder).items():
+            if file.endswith(suffix) and f"{split}/{subset}/{file.removesuffix(suffix)}" in self._triplets(split):
+                yield path
 
     def _place(self, split: str) -> tuple[str, ...]:
         """The names on the way to the folder of a split; none where it is not there."""
@@ -147,9 +157,13 @@ class BAPPS(Dataset):
     def _judges(self, split: str, subset: str) -> Mapping[str, float]:
         """Name of a triplet -> judge."""
         folder = self._layout.find(*self._folder(split), subset, "judge")
-        files = {Path(name).stem: path for name, path in self._layout.listing(folder).items()}
+        files = {
+            name.removesuffix(_JUDGE): path
+            for name, path in self._layout.listing(folder).items()
+            if name.endswith(_JUDGE)
+        }
         if not files:
-            raise DataError(f"Data set bapps: {shown(folder)} is empty. {self._layout.mend}")
+            raise DataError(f"Data set bapps: {shown(folder)} holds no judges ({_JUDGE} files). {self._layout.mend}")
         read = _JudgeFiles(self._layout)
         return {stem: read.judge(path) for stem, path in sorted(files.items())}
 

@@ -132,8 +132,8 @@ class CSIQ(RatedPairs):
 
     def _labels(self) -> Sequence[Path]:
         listing = self._layout.listing(self._layout.root)
-        both = [listing[name.lower()] for name in (WORKBOOK, TEXT) if name.lower() in listing]
-        return [both[0] if both else self._layout.find(WORKBOOK)]
+        there = [name for name in (WORKBOOK, TEXT) if name.lower() in listing]
+        return [self._layout.find(there[0] if there else WORKBOOK)]
 
     def _folders(self) -> Sequence[tuple[str, ...]]:
         return (("src_imgs",), (self._flat,)) if self._flat else self.folders

@@ -147,14 +147,30 @@ class CSV(Dataset):
         return list(self._paths(self._row(entry)).values())
 
     def notices(self) -> Sequence[str]:
-        """Whether images lie outside the folder of the table."""
+        """Whether images lie outside the folder of the table, and whether names differ in case only."""
         outside = [text for row in self._rows for text in map(row.text, self._images) if _leaves(text)]
-        if not outside:
-            return ()
-        return [
-            f"{self._name} lists {len(outside)} image{'' if len(outside) == 1 else 's'} outside its folder, such as "
-            f"{outside[0]}: a copy of the folder does not hold all."
-        ]
+        told = []
+        if outside:
+            told.append(
+                f"{self._name} lists {len(outside)} image{'' if len(outside) == 1 else 's'} outside its folder, such "
+                f"as {outside[0]}: a copy of the folder does not hold all."
+            )
+        if alike := self._alike():
+            told.append(
+                f"{self._name} lists {' and '.join(map(shortened, alike))}, which differ in case only: on a disk that "
+                "ignores case they are one file."
+            )
+        return told
+
+    def _alike(self) -> Sequence[str]:
+        """The first two images whose names differ in case only; none where there are no such."""
+        first: dict[str, tuple[Path, str]] = {}
+        for row in self._rows:
+            for name, place in zip(self._images, self._places(row), strict=True):
+                other, text = first.setdefault(str(place).lower(), (place, row.text(name)))
+                if other != place:
+                    return text, row.text(name)
+        return ()
 
     def _form(self) -> tuple[str, ...]:
         """The columns of images: those of pairs or those of triplets."""

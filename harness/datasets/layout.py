@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
+import filecmp
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,10 +26,16 @@ RESTORE = "Restore the file, or unpack the data set again."
 """What to do where an image of an official set is missing."""
 _NAMES_TOLD = 6
 """Names of a folder that a message lists; of more it says how many there are."""
+_OF_TEXT = frozenset({".txt", ".csv"})
+"""Suffixes of label files that an editor may write anew with other ends of lines, and say the same."""
 
 
 class OfficialLayout:
-    """The unpacked folder of one data set; file names are found whatever their case."""
+    """The unpacked folder of one data set; file names are found whatever their case.
+
+    What begins with a dot (``._I01.png``, ``.DS_Store``) is never part of a set, wherever it lies. Of two names that
+    differ in case only none is guessed: they are refused where a label asks for them, unless they hold the same.
+    """
 
     def __init__(
         self,
@@ -62,6 +70,8 @@ class OfficialLayout:
             f"$ROBUSTIQA_DATA_DIR/{folder or name}."
         )
         self._listings: dict[Path, dict[str, Path]] = {}
+        self._doubled: dict[Path, Sequence[Path]] = {}
+        self._alike: dict[Path, Sequence[Path]] = {}
         self._looked_at: dict[Path, None] = {}
 
     @cached_property
@@ -99,7 +109,7 @@ class OfficialLayout:
         """
         place = self.root
         for part in parts:
-            found = self.listing(place).get(part.lower())
+            found = self.inside(place, part)
             if found is None:
                 raise DataError(
                     f"Data set {self.name}: {part} is missing in {shown(place)}, which {self._held(place)}. "
@@ -112,10 +122,43 @@ class OfficialLayout:
         """An image below the root, or where it should be: an incomplete set is told when it is read, or counted.
 
         Raises:
-            DataError: Its folder is missing or cannot be read.
+            DataError: Its folder is missing or cannot be read, or two files have its name.
         """
         folder = self.find(*parts[:-1])
-        return self.listing(folder).get(parts[-1].lower(), folder / parts[-1])
+        return self.inside(folder, parts[-1]) or folder / parts[-1]
+
+    def inside(self, folder: Path, name: str) -> Path | None:
+        """A file in a folder, whatever the case of its name; None where there is none.
+
+        Raises:
+            DataError: The folder cannot be read, or two files have the name.
+        """
+        found = self.listing(folder).get(name.lower())
+        return None if found is None else self._single(found)
+
+    def _single(self, found: Path) -> Path:
+        """What was found, if nothing else beside it has its name.
+
+        Raises:
+            DataError: Several files differ from it in case only and hold something else, or folders do.
+        """
+        for other in self._doubled.get(found, ()):
+            if not (found.is_file() and other.is_file() and filecmp.cmp(found, other, shallow=False)):
+                raise DataError(
+                    f"Data set {self.name}: {other.name} and {found.name} in {shown(found.parent)} differ in case "
+                    "only, so it is not known which of them is meant. Move one of them away."
+                )
+        if found in self._doubled:
+            self._alike[found] = self._doubled[found]
+        return found
+
+    def notices(self) -> Sequence[str]:
+        """What is to be said of the files looked up so far: those that are there twice, in another case."""
+        return [
+            f"Data set {self.name}: {' and '.join(path.name for path in (*others, found))} in {shown(found.parent)} "
+            f"differ in case only and hold the same; {found.name} is read."
+            for found, others in self._alike.items()
+        ]
 
     def _held(self, folder: Path) -> str:
         """What is found in a folder, in words."""
@@ -124,7 +167,7 @@ class OfficialLayout:
         return f"holds {', '.join(names[:_NAMES_TOLD])}{more}" if names else "is empty"
 
     def listing(self, folder: Path) -> Mapping[str, Path]:
-        """Lower-case name -> path of everything in a folder.
+        """Lower-case name -> path of everything in a folder but what is hidden.
 
         Raises:
             DataError: The folder cannot be read.
@@ -132,11 +175,18 @@ class OfficialLayout:
         self._looked_at[folder] = None
         if folder not in self._listings:
             try:
-                self._listings[folder] = {path.name.lower(): path for path in sorted(folder.iterdir())}
+                paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
             except OSError as error:
                 raise DataError(
                     f"Data set {self.name}: folder {shown(folder)} cannot be read ({_reason(error)}). {self._get_it}"
                 ) from error
+            listing = {path.name.lower(): path for path in paths}
+            if len(listing) < len(paths):
+                for path in paths:
+                    kept = listing[path.name.lower()]
+                    if path != kept:
+                        self._doubled[kept] = [*self._doubled.get(kept, ()), path]
+            self._listings[folder] = listing
         return self._listings[folder]
 
     def files(self) -> Sequence[Path]:
@@ -232,22 +282,57 @@ class OfficialLayout:
         return images
 
     def _text(self, path: Path) -> str:
+        content = self.content(path)
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{self.where(path)} is UTF-16. Save it as UTF-8, or {self.mend[0].lower()}{self.mend[1:]}")
         # A byte order mark is no letter of the first name.
-        return self.content(path).decode("utf-8", errors="replace").removeprefix("\ufeff")
+        return content.decode("utf-8", errors="replace").removeprefix("\ufeff")
 
-    def fingerprint(self, labels: Iterable[Path], folders: Mapping[str, Path]) -> str:
-        """Hash of label files, and of the names and sizes of the files in folders (name -> path); reads no pixel."""
+    def said(self, path: Path) -> bytes:
+        """What a label file says, for an identity: without byte order mark, and with one end of a line for all."""
+        content = self.content(path)
+        if path.suffix.lower() not in _OF_TEXT:
+            return content
+        return content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def fingerprint(self, labels: Iterable[Path], folders: Mapping[str, Path], named: Collection[Path]) -> str:
+        """Hash of what labels say, and of the names and sizes of the images; reads no pixel.
+
+        Args:
+            labels: The label files.
+            folders: Name of a folder of images -> where it is.
+            named: The files that labels name. Whatever else lies in the folders (a ``Thumbs.db``, a readme, the same
+                images in another format) is no part of the set.
+
+        Raises:
+            DataError: A file or folder cannot be read, or two images have one name.
+        """
         digest = hashlib.sha256()
         for path in labels:
-            digest.update(self.content(path))
+            digest.update(self.said(path))
         for folder, path in folders.items():
             self._looked_at[path] = None
             for name, file in sorted(self.listing(path).items()):
-                digest.update(f"{folder}/{name} {file.stat().st_size}\n".encode())
+                if file in named:
+                    digest.update(f"{folder}/{name} {self._single(file).stat().st_size}\n".encode())
         return digest.hexdigest()
 
 
-class RatedPairs(Dataset):
+class LaidOut(Dataset):
+    """A data set in an official layout."""
+
+    _layout: OfficialLayout
+
+    def files(self) -> Sequence[Path]:
+        """The label files and the folders of images."""
+        return self._layout.files()
+
+    def notices(self) -> Sequence[str]:
+        """Images that are there twice, under names that differ in case only."""
+        return self._layout.notices()
+
+
+class RatedPairs(LaidOut):
     """Pairs of reference and distorted image with opinion scores and no official split; see `ReferenceSplits`.
 
     A set says which `folders` hold images, and reads its labels in `_read`.
@@ -281,13 +366,8 @@ class RatedPairs(Dataset):
         return self._layout.images(ref=ref, dist=dist)
 
     def fingerprint(self) -> str:
-        """Hash of the label files and of the names and sizes of all images; reads no pixel."""
-        folders = {"/".join(parts): self._layout.find(*parts) for parts in self._folders()}
-        return self._layout.fingerprint(self._labels(), folders)
-
-    def files(self) -> Sequence[Path]:
-        """The label files and the folders of images."""
-        return self._layout.files()
+        """Hash of what the labels say and of the names and sizes of the images they name; reads no pixel."""
+        return self._layout.fingerprint(self._labels(), self._image_folders(), frozenset(self._named_files()))
 
     def image_files(self, entry: Entry) -> Sequence[Path]:
         """Reference and distorted image of an entry, whether they are there or not.
@@ -308,6 +388,14 @@ class RatedPairs(Dataset):
     def _folders(self) -> Sequence[tuple[str, ...]]:
         """`folders`, of a set whose layouts have others those of the layout that is found."""
         return self.folders
+
+    def _image_folders(self) -> Mapping[str, Path]:
+        """Name -> folder of images, as the fingerprint has them."""
+        return {"/".join(parts): self._layout.find(*parts) for parts in self._folders()}
+
+    def _named_files(self) -> Iterable[Path]:
+        """The images that labels name, those that filters leave out among them."""
+        return (path for entry in self._kept for path in self._paths(entry))
 
     def _labels(self) -> Sequence[Path]:
         """The label files, in a fixed order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +14,8 @@ from harness.files import shown
 COUNTS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
 """Images of each distortion type, in the order of the label files."""
 
+_IMAGES = tuple((group, number) for group, count in COUNTS.items() for number in range(1, count + 1))
+"""Type and number of each image, in the same order."""
 _LOWEST, _HIGHEST = -5.0, 115.0
 _NAMES = "refnames_all.mat"
 _SCORES: Mapping[str, tuple[str, str]] = {
@@ -81,9 +83,8 @@ class LIVE(RatedPairs):
         scores, names = self._labels()
         dmos, copies = self._array(scores, self._variable), self._array(scores, "orgs")
         references = self._array(names, "refnames_all")
-        images = [(group, number) for group, count in COUNTS.items() for number in range(1, count + 1)]
         entries = []
-        for i, (group, number) in enumerate(images):
+        for i, (group, number) in enumerate(_IMAGES):
             where = f"{self._layout.where(scores)}, {group}/img{number}.bmp"
             if copies[i] not in (0, 1):
                 raise self._layout.malformed(where, copies[i], "orgs 0 or 1")
@@ -95,6 +96,11 @@ class LIVE(RatedPairs):
                 opinion = (_HIGHEST - value) / (_HIGHEST - _LOWEST)
                 entries.append(Entry(f"{group}/img{number}", reference, opinion=opinion, raw=value, group=group))
         return self._layout.once(scores, entries, ".bmp")
+
+    def _named_files(self) -> Iterable[Path]:
+        yield from super()._named_files()
+        # The copies, which have no score of their own, are images of the release too.
+        yield from (self._layout.image(group, f"img{number}.bmp") for group, number in _IMAGES)
 
     def _reference(self, where: str, cell: Any) -> str:
         """Name of a reference without its suffix; a cell of text is an array around it."""

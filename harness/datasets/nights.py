@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from harness.contracts import DataError, Dataset, Entry, Split, register
+from harness.contracts import DataError, Entry, Split, register
 from harness.datasets.images import read_pixels, to_tensor
-from harness.datasets.layout import RESTORE, OfficialLayout
+from harness.datasets.layout import RESTORE, LaidOut, OfficialLayout
 
 _LABEL_FILE = "data.csv"
 _PATHS = ("ref_path", "left_path", "right_path")
@@ -22,7 +22,7 @@ _COLUMNS = ("id", "left_vote", "right_vote", "votes", *_PATHS, "split", "is_imag
 
 
 @register("nights")
-class NIGHTS(Dataset):
+class NIGHTS(LaidOut):
     """Triplets of generated images: ``p0`` is the left one, ``p1`` the right one, ``judge`` 1 where the right one won.
 
     The public readers keep triplets on which at least six votes agree and show them at 224 px, by bicubic resampling of
@@ -91,15 +91,11 @@ class NIGHTS(Dataset):
         return [self._layout.image(*parts) for parts in self._triplets[entry.id][1]]
 
     def fingerprint(self) -> str:
-        """Hash of the label file and of the names and sizes of all images it names; reads no pixel."""
-        digest = hashlib.sha256(self._layout.content(self._layout.find(_LABEL_FILE)))
+        """Hash of what the label file says and of the names and sizes of all images it names; reads no pixel."""
+        digest = hashlib.sha256(self._layout.said(self._layout.find(_LABEL_FILE)))
         for entry, _ in self._triplets.values():
             digest.update(repr([path.stat().st_size for path in self.image_files(entry)]).encode())
         return digest.hexdigest()
-
-    def files(self) -> Sequence[Path]:
-        """The label file and the folders of images."""
-        return self._layout.files()
 
     @cached_property
     def _triplets(self) -> Mapping[str, tuple[Entry, Sequence[tuple[str, ...]]]]:

@@ -96,8 +96,8 @@ class PDAPHDDS(RatedPairs):
 
     def _labels(self) -> Sequence[Path]:
         listing = self._layout.listing(self._layout.root)
-        there = [listing[name.lower()] for name in _LISTS if name.lower() in listing]
-        return [there[0] if there else self._layout.find(_LISTS[0])]
+        there = [name for name in _LISTS if name.lower() in listing]
+        return [self._layout.find(there[0] if there else _LISTS[0])]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
         image = self._layout.image

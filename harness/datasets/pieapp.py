@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
-from harness.contracts import DataError, Dataset, Entry, Split, register
-from harness.datasets.layout import OfficialLayout
+from harness.contracts import DataError, Entry, Split, register
+from harness.datasets.layout import LaidOut, OfficialLayout
 
 _REFERENCE = re.compile(r"[^/\\]+\.png", re.IGNORECASE)
 _DISTORTED = re.compile(r"distort_\d+_(?P<kind>.+)_(inter|intra)_[^_]+", re.IGNORECASE)
@@ -70,7 +71,7 @@ class PieAPPFolder(OfficialLayout):
 
 
 @register("pieapp")
-class PieAPP(Dataset):
+class PieAPP(LaidOut):
     """40 test references x 15 distorted images of 256 px with a score of error each, **lower is better**.
 
     Only the test split has scores of single images; for pairs of all three splits see `pieapp_2afc`. A score is the
@@ -81,6 +82,7 @@ class PieAPP(Dataset):
 
     cite = "prashnani2018pieapp"
     version: ClassVar[int] = 1
+    _layout: PieAPPFolder
     splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def __init__(self, *, root: str | None = None) -> None:
@@ -124,12 +126,9 @@ class PieAPP(Dataset):
         return ref, image("distorted_images", "test", name, f"{entry.id}.png")
 
     def fingerprint(self) -> str:
-        """Hash of the label files and of the names and sizes of the test images; reads no pixel."""
-        return self._layout.fingerprint(self._layout.labels("test", "per_image_score"), self._layout.images_of("test"))
-
-    def files(self) -> Sequence[Path]:
-        """The label files and the folders of images."""
-        return self._layout.files()
+        """Hash of what the labels say and of the names and sizes of the scored images; reads no pixel."""
+        labels, named = self._layout.labels("test", "per_image_score"), map(self.image_files, self._entries)
+        return self._layout.fingerprint(labels, self._layout.images_of("test"), frozenset(chain.from_iterable(named)))
 
     @cached_property
     def _entries(self) -> Sequence[Entry]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from harness.contracts import DataError, Dataset, Entry, Split, register
+from harness.contracts import DataError, Entry, Split, register
+from harness.datasets.layout import LaidOut
 from harness.datasets.pieapp import PieAPPFolder
 
 _FEWEST_COLUMNS = 4
@@ -16,7 +18,7 @@ _EXAMPLE = "ref_1.png,distort_1_blur_inter_0.png,distort_1_noise_inter_0.png,0.6
 
 
 @register("pieapp_2afc")
-class PieAPP2AFC(Dataset):
+class PieAPP2AFC(LaidOut):
     """Triplets: 140 references for training, 20 for validation, 40 for test, official; ``judge`` = 1 - P(prefer A).
 
     ``p0`` is the image A of a label file and ``p1`` its image B. The probability is the last of the published ones: on
@@ -28,6 +30,7 @@ class PieAPP2AFC(Dataset):
     cite = "prashnani2018pieapp"
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     version: ClassVar[int] = 1
+    _layout: PieAPPFolder
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def __init__(self, *, root: str | None = None) -> None:
@@ -75,14 +78,11 @@ class PieAPP2AFC(Dataset):
         return [image("reference_images", split, f"{name}.png"), *distorted]
 
     def fingerprint(self) -> str:
-        """Hash of the label files and of the names and sizes of all images; reads no pixel."""
+        """Hash of what the labels say and of the names and sizes of the judged images; reads no pixel."""
         labels = [path for split in self.splits for path in self._layout.labels(split, "pairwise_labels")]
         folders = {name: path for split in self.splits for name, path in self._layout.images_of(split).items()}
-        return self._layout.fingerprint(labels, folders)
-
-    def files(self) -> Sequence[Path]:
-        """The label files and the folders of images."""
-        return self._layout.files()
+        named = (self.image_files(entry) for split in self.splits for entry in self.entries(split))
+        return self._layout.fingerprint(labels, folders, frozenset(chain.from_iterable(named)))
 
     def _triplets(self, split: str, reference: str) -> Mapping[str, tuple[Entry, str, str]]:
         """Id -> the entry of a judged pair with the names of its images A and B, of one reference."""

@@ -13,6 +13,7 @@ from harness.datasets.layout import OfficialLayout, RatedPairs
 from harness.files import shown
 
 _LINE = re.compile(r"(?P<stem>(?P<reference>A\d{4})_(?P<kind>\d\d)_\d\d)\.bmp\s*,\s*(?P<elo>\S+)", re.IGNORECASE)
+_LABEL_FILE = re.compile(r"a\d{4}\.txt")
 _DISTORTED = re.compile(r"train_dist?(_?\d+)?|distortion_?\d+|dist_imgs")
 _LOWEST, _HIGHEST = 800.0, 2000.0
 
@@ -59,11 +60,9 @@ class PIPAL(RatedPairs):
         )
         super().__init__(layout, split_seed=split_seed, folds=folds, fold=fold)
 
-    def fingerprint(self) -> str:
-        """Hash of the label files and of the names and sizes of all images; reads no pixel."""
+    def _image_folders(self) -> Mapping[str, Path]:
         folders = [self._layout.find("Train_Ref"), *self._distorted]
-        named = {folder.relative_to(self._layout.root).as_posix().lower(): folder for folder in folders}
-        return self._layout.fingerprint(self._labels(), named)
+        return {folder.relative_to(self._layout.root).as_posix().lower(): folder for folder in folders}
 
     def _read(self) -> Sequence[Entry]:
         entries: list[Entry] = []
@@ -87,7 +86,8 @@ class PIPAL(RatedPairs):
 
     def _labels(self) -> Sequence[Path]:
         listing = self._layout.listing(self._layout.find("Train_Label"))
-        return [path for name, path in sorted(listing.items()) if name.endswith(".txt")]
+        named = sorted(name for name in listing if _LABEL_FILE.fullmatch(name))
+        return [self._layout.find("Train_Label", name) for name in named]
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
         name = f"{entry.id}.bmp"
@@ -107,15 +107,17 @@ class PIPAL(RatedPairs):
 
     @cached_property
     def _images(self) -> Mapping[str, Path]:
-        """Lower-case name -> the distorted image.
+        """Lower-case name -> the distorted image, of those that labels name.
 
         Raises:
-            DataError: Two folders hold one of that name.
+            DataError: Two folders hold one of that name, or two files of one folder have it.
         """
+        named = {f"{entry.id}.bmp".lower() for entry in self._kept}
         found: dict[str, Path] = {}
         for folder in self._distorted:
-            for name, path in self._layout.listing(folder).items():
-                if _is_image(name) and found.setdefault(name, path) != path:
+            for name in named & self._layout.listing(folder).keys():
+                path = self._layout.inside(folder, name)
+                if path is not None and found.setdefault(name, path) != path:
                     raise DataError(
                         f"Data set pipal: {shown(found[name])} and {shown(path)} are one image of the set in two "
                         "folders. Keep one of the folders, and move the other away."

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.contracts import DataError, Entry
+from harness.rng import HIGHEST_SEED
 
 UNSPLIT: Mapping[str, Any] = {"split_seed": None, "folds": None, "fold": 0}
 """Parameters that leave a data set whole: `Dataset.neutral` of every set that has these."""
@@ -40,8 +41,9 @@ class ReferenceSplits:
         """
         self._dataset, self._seed, self._folds, self._fold = dataset, split_seed or 0, folds, fold
         self._asked = split_seed is not None or folds is not None
-        if self._seed < 0:
-            raise DataError(f"Data set {dataset}, split_seed: {split_seed} is negative. Give 0 or more.")
+        if not 0 <= self._seed <= HIGHEST_SEED:
+            bound = "at least 0" if self._seed < 0 else f"at most {HIGHEST_SEED}"
+            raise DataError(f"Data set {dataset}, split_seed: should be {bound}, got {split_seed}.")
         if folds is None:
             if fold != 0:
                 raise DataError(f"Data set {dataset}, fold: {fold} means nothing without folds. Add folds: 5, say.")

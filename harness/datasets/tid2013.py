@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -93,6 +93,9 @@ class TID2013(RatedPairs):
                 f"references. {_LABEL_FILE} lists types {held} and references {names}; choose among these."
             )
         return kept
+
+    def _named_files(self) -> Iterable[Path]:
+        return (path for entry in self._all for path in self._paths(entry))
 
     def _labels(self) -> Sequence[Path]:
         return [self._layout.find(_LABEL_FILE)]

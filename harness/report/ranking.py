@@ -148,7 +148,7 @@ def _rows(
     if len(known) > 1:
         means = [one.mean for one in known.values()]
         resampled = np.stack([spread[data.clusters :] for _, spread in means])
-        same, tau = stability([value for value, _ in means], resampled)
+        same, tau = stability([value for value, _ in means], resampled, int(np.sum(present)))
         names = " > ".join(known)
         yield _start(data, condition, WHOLE_ORDER, names, ranked[0].scorer, "ok") | {
             "same_order": same,

@@ -72,10 +72,12 @@ def contrast(values: Sequence[float], spreads: Sequence[Floats], clusters: int) 
     Args:
         values: Difference of the two ways in each of S trainings.
         spreads: Of each, the difference under the rows of `weightings`, shape [C + B].
-        clusters: Number of clusters C.
+        clusters: Number of clusters C; with fewer than two there is no interval.
     """
     mean, count = float(np.mean(values)), len(values)
     images = jackknife_variance(np.mean(spreads, axis=0)[:clusters])
+    if clusters < 2:  # nothing is known of other images
+        return Contrast(mean, np.nan, np.nan, np.nan)
     several = count >= LEAST_TRAININGS
     trainings = jackknife_variance(without_each(values)) if several else 0.0
     variance = images + trainings

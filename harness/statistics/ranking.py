@@ -70,7 +70,7 @@ def difference(value: float, spread: Floats, clusters: int, present: NDArray[np.
     out = without_each_cluster(spread, clusters, present)
     error = float(np.sqrt(jackknife_variance(out))) if len(out) > 1 else float("nan")
     resampled = spread[clusters:]
-    resampled = resampled[~np.isnan(resampled)]
+    resampled = resampled[~np.isnan(resampled)] if len(out) > 1 else np.empty(0)  # of one, all are the same
     ends = np.percentile(resampled, [2.5, 50, 97.5]) if resampled.size else np.full(3, np.nan)
     lower, median, upper = (float(end) for end in ends)
     p = p_value(value, spread, clusters, present)
@@ -140,21 +140,22 @@ def _letter(number: int) -> str:
     return ascii_lowercase[place] + (str(turn) if turn else "")
 
 
-def stability(values: ArrayLike, resampled: ArrayLike) -> tuple[float, float]:
+def stability(values: ArrayLike, resampled: ArrayLike, clusters: int) -> tuple[float, float]:
     """How firm the order of some metrics is.
 
     Args:
         values: The figure of each of M metrics.
+        clusters: Number of clusters that are resampled.
         resampled: Their figures in each of B resamples, shape [M, B]; resamples with nan are left out.
 
     Returns:
         The share of resamples with the same whole order, and the mean over resamples of Kendall's τ between their order
-        and the one observed; nan for fewer than two metrics or without resamples.
+        and the one observed; nan for fewer than two metrics, fewer than two clusters, or without resamples.
     """
     observed, drawn = np.asarray(values, dtype=np.float64), np.asarray(resampled, dtype=np.float64)
     drawn = drawn[:, ~np.isnan(drawn).any(axis=0)]
     pairs = list(combinations(range(len(observed)), 2))
-    if not pairs or not drawn.size:
+    if not pairs or not drawn.size or clusters < 2:
         return float("nan"), float("nan")
     first, second = np.array(pairs).T
     order = np.sign(observed[first] - observed[second])

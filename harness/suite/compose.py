@@ -226,6 +226,7 @@ def override(document: Document, overrides: Overrides, labels_of: LabelsOf) -> N
     """Write the command line's values into a document, noting what is wrong with the options."""
     if not isinstance(document.value, dict):
         return
+    document.problems = document.settled()  # what is wrong in the file is wrong there, whatever an option says
     for text in overrides.sets:
         place = Place(f"--set {text}", 0, 0, ())
         try:

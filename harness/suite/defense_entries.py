@@ -20,6 +20,7 @@ from harness.plugins.weights.locate import resolve as resolve_weights
 from harness.suite.entries import (
     EntryContext,
     built_entry,
+    label_fits,
     named_as_text,
     plugin_and_values,
     use_fields,
@@ -201,6 +202,8 @@ def _whole(
     """A defense of its parts, with what the attacker knows; None with a problem noted."""
     if not label.strip() or label == NO_DEFENSE:
         context.add(path, f"a defense cannot be called '{label}', which stands for none. Give it another label.")
+        return None
+    if not label_fits(context, path, entry, label):
         return None
     purifiers = tuple(part for part in parts if isinstance(part, PurifierUse))
     weights = next((part for part in parts if isinstance(part, TrainedUse)), None)

@@ -19,7 +19,7 @@ from harness.plugins.returned import MEND, told, wrong_entries
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, WeightFile
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
-from harness.suite.keys import PIXELS, worded
+from harness.suite.keys import LONGEST_LABEL, PIXELS, worded
 from harness.suite.model import NO_FLOOR, AttackUse, DatasetUse, Floor, MetricUse, PixelsKey
 from harness.suite.strict_yaml import Problem, YamlPath
 from harness.suite.uses import Built, build_once, contents_of, metric_used, plugin_use
@@ -311,9 +311,22 @@ def use_fields(
 ) -> dict[str, Any] | None:
     """The fields of `Use`, or None with a problem noted."""
     try:
-        return plugin_use(kind, plugin, values, entry, contents_of(plugin, values, built, weights=weights))
+        use = plugin_use(kind, plugin, values, entry, contents_of(plugin, values, built, weights=weights))
+        return use if label_fits(context, path, entry, use["label"]) else None
     except UserError as error:
         context.add(path, str(error))
     except Exception as error:
         context.add(path, f"'{plugin.name}' from {plugin.origin} cannot be built again: {told(error)}. {MEND}")
     return None
+
+
+def label_fits(context: EntryContext, path: YamlPath, entry: Mapping[str, Any], label: str) -> bool:
+    """Whether a label that is made of parameters leaves room for anything beside it; notes a problem where not."""
+    if "label" in entry or len(label) <= LONGEST_LABEL:
+        return True
+    context.add(
+        path,
+        f"its parameters make a label of {len(label)} characters, and at most {LONGEST_LABEL} can be printed: "
+        f"{quoted(label)}. Give it a 'label:' of its own.",
+    )
+    return False

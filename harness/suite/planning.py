@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.contracts import Dataset, Entry
+from harness.errors import UserError
 from harness.plugins.registry import Registry
 from harness.suite.conditions import Condition
 from harness.suite.identity import identity
@@ -36,6 +38,10 @@ from harness.suite.verdict_cells import added_attacks, traced_attacks, transferr
 
 _LOOKED_AT = 3
 """Of how many entries a plan looks at the images' size."""
+MOST_UNASKED = 100_000
+"""Cells that a run takes on without being told that so many are meant; a slip in a `matrix` is more, soon."""
+MOST_CELLS = 1_000_000
+"""Cells that can be planned at once: the plan of a million takes some GB of memory."""
 PROBES = 2
 """Part of a probe's identity. Raise it when a metric is asked for more."""
 _UP_AND_DOWN: tuple[Endpoint, ...] = ("up", "down")
@@ -52,7 +58,13 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
 
     Raises:
         DataError: A data set's label file cannot be read.
+        UserError: It asks for more cells than can be planned.
     """
+    if cell_count(suite, MOST_CELLS) > MOST_CELLS:
+        raise UserError(
+            f"{suite.name}: more than {MOST_CELLS:,} cells, which cannot be planned at once. Take fewer metrics, "
+            "attacks, budgets or values of a matrix, leave some out with 'exclude', or split the suite into several."
+        )
     if suite.parts:
         return _joined(suite, [make_plan(part, registry, ledgers) for part in called_by_split(suite.parts)])
     cells: dict[str, Cell] = {}
@@ -114,6 +126,48 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
         None if files is None else tuple(files),
         images,
     )
+
+
+def many_cells(suite: Suite) -> bool:
+    """Whether a suite asks for so many cells that a run wants to be told that they are meant."""
+    return cell_count(suite, MOST_UNASKED) > MOST_UNASKED
+
+
+def cell_count(suite: Suite, most: int) -> int:
+    """How many cells a suite asks for, before any is planned; of more than `most`, only that it is more.
+
+    Those that verdicts and maps add are not counted, and what two entries have in common is counted twice.
+    """
+    count = 0
+    for part in suite.parts or (suite,):
+        for use in part.datasets:
+            for source, scorer, defense in _pairs(part):
+                own = _Labels(use.label, source.metric.label, scorer.metric.label, defense.label)
+                if part.excludes(Condition(*own)):
+                    continue
+                wanted = ((attack, _wanted(part, own, attack)) for attack in part.attacks)
+                count += 1 + sum(len(budgets) * len(_endpoints(part, use, attack)) for attack, budgets in wanted)
+                if count > most:
+                    return count
+    return count
+
+
+class _Labels(NamedTuple):
+    """What decides with an attack and a budget whether a cell is excluded."""
+
+    dataset: str
+    source: str
+    scorer: str
+    defense: str
+
+
+def _wanted(suite: Suite, labels: _Labels, attack: AttackUse) -> list[tuple[str, float]]:
+    """The budgets, as (norm, eps), at which an attack is run."""
+    return [
+        (norm, eps)
+        for norm, eps in suite.budgets
+        if norm in attack.norms and not suite.excludes(Condition(*labels, attack.label, norm, eps))
+    ]
 
 
 def _joined(suite: Suite, plans: Sequence[Plan]) -> Plan:
@@ -215,12 +269,7 @@ def _cells(
     threat = defense.threat if source.metric.label == scorer.metric.label else "transfer"
     yield _cell(suite, split, scorer, scorer, defense)
     for attack in suite.attacks:
-        wanted = [
-            (norm, eps)
-            for norm, eps in suite.budgets
-            if norm in attack.norms
-            and not suite.excludes(_condition(split, source, scorer, defense, attack.label, norm, eps))
-        ]
+        wanted = _wanted(suite, _labels(split, source, scorer, defense), attack)
         if not wanted:
             continue
         eot = defense.eot if threat == "adaptive" and not attack.control else 1
@@ -280,8 +329,11 @@ def _condition(
     norm: str = "",
     eps: float = 0.0,
 ) -> Condition:
-    labels = (split.dataset.label, source.metric.label, scorer.metric.label, defense.label)
-    return Condition(*labels, attack, norm, eps)
+    return Condition(*_labels(split, source, scorer, defense), attack, norm, eps)
+
+
+def _labels(split: SplitSpec, source: ScorerSpec, scorer: ScorerSpec, defense: DefenseUse) -> _Labels:
+    return _Labels(split.dataset.label, source.metric.label, scorer.metric.label, defense.label)
 
 
 @dataclass(frozen=True)

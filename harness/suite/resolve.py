@@ -36,7 +36,7 @@ from harness.suite.model import (
 )
 from harness.suite.over_splits import of_split, together, told_once, wrong_for_splits
 from harness.suite.select import select
-from harness.suite.strict_yaml import Document, Problem, YamlPath
+from harness.suite.strict_yaml import MOST_PROBLEMS, Document, Problem, YamlPath
 from harness.suite.tables import table_names
 from harness.suite.uses import plugin_use
 from harness.wording import did_you_mean
@@ -246,6 +246,8 @@ def _each(value: Mapping[str, Any], key: str, resolve: _Entry, context: EntryCon
             use = _resolved(key, i, entry, resolve, context)
             if use is not None:
                 found.append(((key, i), use))
+        if len(context.problems) >= MOST_PROBLEMS:
+            break
     return found
 
 
@@ -267,6 +269,6 @@ def _choices(value: Mapping[str, Any], key: str, known: Sequence[str], context: 
     values = value.get(key)
     chosen = [v for v in values if isinstance(v, str)] if isinstance(values, list) else []
     for i, choice in enumerate(values if isinstance(values, list) else []):
-        if isinstance(choice, str) and choice not in known:
+        if isinstance(choice, str) and choice not in known and len(context.problems) < MOST_PROBLEMS:
             context.add((key, i), f"unknown {key.removesuffix('s')} '{choice}'.{did_you_mean(choice, known)}")
     return [v for v in dict.fromkeys(chosen) if v in known]

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
+from harness.wording import quoted
 
 YamlPath = tuple[str | int, ...]
 
@@ -24,8 +25,20 @@ _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?")
 _FRACTION = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _MOST_NODES = 200_000
+_MOST_BYTES = 1_000_000
+"""Size of a file that people write; what is larger is something else, or should be said shorter."""
+_DEEPEST = 50
+"""Levels of lists and mappings in one another; the deepest suite that means something has about ten."""
+MOST_PROBLEMS = 1_000
+"""Problems after which a file is read no further."""
+_PROBLEMS_SHOWN = 50
+_HIGHEST_WHOLE = 2**64 - 1
+"""Largest whole number, with either sign: `harness.rng.HIGHEST_SEED`, as only seeds come near it."""
+_MOST_DIGITS = 400
+"""Of a whole number that is read at all, to be told that it is too large."""
 _CURES = {
     r"'\t'": "Indent with spaces.",
+    "levels in one another": "Write fewer levels.",
     "another document": "Remove what follows '---', or keep it in a file of its own.",
     "without end": "Write the values out in place of the alias.",
     "#x": "Remove the character.",
@@ -67,10 +80,17 @@ class Problem:
 
 
 class LocatedError(UserError):
-    """Everything wrong with one YAML file, one line a problem: ``file:line:column: path: message``."""
+    """Everything wrong with one YAML file, one line a problem: ``file:line:column: path: message``.
+
+    Of very many the first are told, and how many more there are; `lines` has all.
+    """
 
     def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
+        told, more = list(lines[:_PROBLEMS_SHOWN]), len(lines) - _PROBLEMS_SHOWN
+        if more > 0:
+            least = "at least " if len(lines) >= MOST_PROBLEMS else ""
+            told.append(f"... and {least}{more:,} more. Mend these first.")
+        super().__init__("\n".join(told))
         self.lines = list(lines)
 
 
@@ -120,11 +140,18 @@ def parse(path: Path, *, start: str = "suites/quickstart.yaml") -> Document:
     """Read a YAML file; `start` is what messages recommend in place of an empty one.
 
     Raises:
-        UserError: No such file, or it cannot be read.
+        UserError: No such file, it cannot be read, or is larger than any that is written by hand.
         LocatedError: It is no YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)  # no more, though the file be a whole archive, or without end
+        if len(content) > _MOST_BYTES:
+            raise UserError(
+                f"{path}: larger than 1 MB, the most that a file of this kind may be. Say it shorter, with 'matrix' or "
+                "'extends', or split it into several."
+            )
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Give the path of a YAML file.") from None
     except UnicodeDecodeError as error:
@@ -138,7 +165,7 @@ def parse_text(text: str, shown: str, *, start: str = "suites/quickstart.yaml") 
     """Parse YAML text; `shown` names it in messages, `start` is what they recommend in place of an empty one."""
     document = Document(shown)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         if node is None:
             document.problems.append(Problem((), f"the file is empty. Start from {start}."))
         else:
@@ -148,8 +175,6 @@ def parse_text(text: str, shown: str, *, start: str = "suites/quickstart.yaml") 
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         reason = error.problem or error.context or "cannot be read"
         raise LocatedError([f"{shown}:{place}: not valid YAML: {reason}. {_cure(reason)}"]) from None
-    except RecursionError:
-        raise LocatedError([f"{shown}:1:1: not valid YAML: nested too deeply. Write fewer levels."]) from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise LocatedError([f"{shown}:1:1: not valid YAML: {reason}. {_cure(reason)}"]) from None
@@ -162,6 +187,26 @@ def _cure(reason: str) -> str:
         if words in reason:
             return cure
     return "Mend the file there or just before."
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses levels beyond those that anything here can have, before they fill the stack of whatever reads them."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A node of the tree; `parent` and `index` say where it hangs."""
+        if self._depth > _DEEPEST:
+            raise _too_deep(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
+def _too_deep(mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=f"more than {_DEEPEST} levels in one another", problem_mark=mark)
 
 
 class _Builder:
@@ -177,6 +222,8 @@ class _Builder:
         self._count += 1
         if self._count > _MOST_NODES or id(node) in self._open:
             raise yaml.YAMLError("aliases expand without end")
+        if len(path) > _DEEPEST:  # by aliases of aliases
+            raise _too_deep(node.start_mark)
         if node.tag.removeprefix(_YAML_TAG) not in _PLAIN_TAGS:
             self._problem(path, f"the tag {node.tag.replace(_YAML_TAG, '!!')} is not allowed. Write the value plainly.")
         self._open.add(id(node))
@@ -216,7 +263,7 @@ class _Builder:
         if text.lower() in _CONSTANTS and text in {text.lower(), text.capitalize(), text.upper()}:
             return _CONSTANTS[text.lower()]
         if _INT.fullmatch(text):
-            return int(text) if len(text) < 20 else self._not_finite(path, text)
+            return self._whole(path, text)
         if _FLOAT.fullmatch(text):
             number = float(text)
             return number if math.isfinite(number) else self._not_finite(path, text)
@@ -226,6 +273,15 @@ class _Builder:
                 return self._not_finite(path, text)
             return float(fraction[1]) / float(fraction[2])
         return text
+
+    def _whole(self, path: YamlPath, text: str) -> int:
+        number = int(text) if len(text) <= _MOST_DIGITS else None
+        if number is not None and abs(number) <= _HIGHEST_WHOLE:
+            return number
+        got = text if number is None else number
+        bound = f"at least -{_HIGHEST_WHOLE}" if text.startswith("-") else f"at most {_HIGHEST_WHOLE}"
+        self._problem(path, f"should be {bound}, got {quoted(got)}.")
+        return 0
 
     def _not_finite(self, path: YamlPath, text: str) -> float:
         self._problem(path, f"'{text}' is not a finite number. Give one, such as 8/255 or 0.03.")

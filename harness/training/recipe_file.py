@@ -17,9 +17,10 @@ from harness.contracts import UserError
 from harness.files import shown
 from harness.plugins.model import Plugin
 from harness.plugins.returned import told
+from harness.rng import HIGHEST_SEED
 from harness.suite.compose import FileKind, Overrides, override, read
 from harness.suite.entries import check_parameter
-from harness.suite.keys import as_entry, worded
+from harness.suite.keys import SeedNumber, as_entry, worded
 from harness.suite.layout_names import NAME
 from harness.suite.strict_yaml import Document, Problem
 from harness.wording import did_you_mean, quoted
@@ -167,7 +168,7 @@ class RecipeFile(_Strict):
         default=5.0, allow_inf_nan=False, description="Largest norm of the gradient."
     )
     label_scale: tuple[float, float] = pydantic.Field(default=(1.0, 5.0), description="What opinions 0 and 1 become.")
-    seed: pydantic.NonNegativeInt = pydantic.Field(default=0, description="Seed of batches, crops and flips.")
+    seed: SeedNumber = pydantic.Field(default=0, description="Seed of batches, crops and flips.")
     threads: pydantic.PositiveInt = pydantic.Field(default=1, description="Threads of torch on the CPU.")
     evaluate_every: pydantic.PositiveInt = pydantic.Field(default=100, description="Steps between validations.")
     patience: pydantic.PositiveInt | None = pydantic.Field(
@@ -263,6 +264,8 @@ def read_recipe(path: Path, sets: Sequence[str] = ()) -> RecipeFile:
 def _at_odds(file: RecipeFile) -> list[Problem]:
     """Keys that cannot be had, or not together."""
     problems = []
+    if (last := file.seed + file.seeds - 1) > HIGHEST_SEED:
+        problems.append(Problem(("seeds",), f"the last of the seeds should be at most {HIGHEST_SEED}, got {last}."))
     if "batch" in file.recipe.parameters():
         told = f"'{file.recipe.name}' gets the recipe file's own `batch`. Remove this one, and set `batch`."
         problems.append(Problem(("recipe", "batch"), told, on_key=True))
@@ -315,7 +318,7 @@ def _explained(problem: Any) -> Problem:
         return Problem(place[:-1], f"the key '{place[-1]}' is missing. Add it.")
     if place == ("robust",) and problem["type"] == "model_type":
         return Problem(place, f"should be a mapping such as {{limit: 48, steps: 5}}, got {quoted(problem['input'])}.")
-    own_words = problem["type"] in ("model_type", "string_pattern_mismatch", "value_error")
+    own_words = problem["type"] in ("model_type", "string_pattern_mismatch", "value_error") or place == ("seed",)
     return Problem(place, f"{worded(problem) if own_words else problem['msg']}, got {quoted(problem['input'])}.")
 
 

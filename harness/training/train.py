@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from harness.contracts import UserError
 from harness.files import RUNS
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, read_manifest
+from harness.plugins.weights.state_dicts import read_tensors
 from harness.training.identity import refuse_other_runs
 from harness.training.measures import Validation
 from harness.training.members import Material, Member, material_of, members_of
@@ -157,13 +157,13 @@ class _Run:
         write_summary(self.folder, summary)
         path = weight_path(self.file.output)
         if self.file.folds is not None:
-            state = join_folds(self.file, materials, [load_file(_own_weights(member)) for member in self.members])
+            state = join_folds(self.file, materials, [_trained(member) for member in self.members])
             sha256 = write_weights(path, state)
             entry = entry_of_folds(self.file, self.members, trained, kind, len(state["held_out"]))
         else:
             best = chosen(trained)
             member = self.members[best]
-            sha256 = write_weights(path, load_file(_own_weights(member)) if member.name else trained[best].weights)
+            sha256 = write_weights(path, _trained(member) if member.name else trained[best].weights)
             entry = entry_of(member.file, trained[best], kind)
             if len(trained) > 1:
                 entry["chosen"] = {"of": len(trained), "by": f"validation {summary['measure']}"}
@@ -215,3 +215,9 @@ def _notes(file: RecipeFile, started: WeightFile | None) -> list[str]:
 def _own_weights(member: Member) -> Path:
     """Where a member of several keeps its weights."""
     return weight_path(str(member.folder / "weights"))
+
+
+def _trained(member: Member) -> dict[str, torch.Tensor]:
+    """The weights that a member of several was trained to."""
+    path = _own_weights(member)
+    return read_tensors(path.read_bytes(), path)

@@ -6,6 +6,7 @@ What a case says and how one is added: `tests/bad/README.md`.
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import shlex
@@ -258,7 +259,20 @@ def write_weights(path, how="right"):
     elif how == "a pickle":
         torch.save(state, path)
         return
+    elif how.startswith("of type "):
+        path.write_bytes(with_tensor_of(path.read_bytes(), how.removeprefix("of type ")))
+        return
     save_file(state, path)
+
+
+def with_tensor_of(content, kind):
+    """A safetensors file with eight numbers more, of a type that the format knows and torch has no tensor for."""
+    length = int.from_bytes(content[:8], "little")
+    head, numbers = json.loads(content[8 : 8 + length]), content[8 + length :]
+    more = bytes({"F4": 4, "F8_E8M0": 8}[kind])
+    head["zz"] = {"dtype": kind, "shape": [8], "data_offsets": [len(numbers), len(numbers) + len(more)]}
+    text = json.dumps(head).encode()
+    return len(text).to_bytes(8, "little") + text + numbers + more
 
 
 def write_columns(path, how):

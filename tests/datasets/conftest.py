@@ -8,6 +8,8 @@ from openpyxl import Workbook
 from PIL import Image
 from scipy.io import savemat
 
+from harness.contracts import DataError
+
 LIVE_COUNTS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
 CSIQ_ROWS = [
     (1600, 1, "noise", 1, 0.062),
@@ -153,6 +155,66 @@ TREES = {
     "pieapp": pieapp,
     "pieapp_2afc": pieapp,
 }
+
+
+def put_about(root: Path) -> None:
+    """What comes to lie in folders of images and labels, in each of them: nothing that a label names."""
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        some = next((path for path in sorted(folder.iterdir()) if path.is_file()), None)
+        for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "readme.txt", "README.md", ".hidden.bmp", ".x.txt"):
+            (folder / name).write_bytes(b"\x00\x05\x16\x07 Mac OS X\r\n")
+        for suffix in (".png", ".bmp", ".jpg"):
+            image(folder / f"extra{suffix}")
+        if some is not None:
+            (folder / f"._{some.name}").write_bytes(b"\x00\x05\x16\x07")
+            (folder / f"{some.stem}.webp").write_bytes(some.read_bytes())
+
+
+def saved_again(root: Path, encoding: str, ends: str) -> list[Path]:
+    """Write label files of text anew, with a byte order mark or other ends of lines; gives them."""
+    labels = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in (".txt", ".csv")]
+    for path in labels:
+        text = path.read_text(encoding="utf-8-sig")  # with one end of a line for all
+        path.write_text(text, encoding=encoding, newline=ends)
+    return labels
+
+
+def every_entry(data):
+    """What a set says: its fingerprint, its entries, and the images of each."""
+    entries = [entry for split in data.splits for entry in data.entries(split)]
+    return data.fingerprint(), entries, [[str(path) for path in data.image_files(entry)] for entry in entries]
+
+
+@pytest.fixture
+def looked_after():
+    """Call it with a set's folder and what builds it: all that lies about and every way to save labels is tried."""
+
+    def check(root: Path, build) -> None:
+        before = every_entry(build())
+        if saved_again(root, "utf-8-sig", "\r\n"):
+            assert every_entry(build()) == before
+            saved_again(root, "utf-8", "\r")
+        put_about(root)
+        again = build()
+        assert every_entry(again) == before
+        first = again.entries(again.splits[0])[0]
+        assert again.load(first) and not again.notices()
+        named = Path(again.image_files(first)[-1])
+        other = named.with_name(named.name.swapcase())
+        if other.exists():
+            pytest.skip("a disk that ignores case")
+        other.write_bytes(named.read_bytes())
+        twice = build()
+        assert twice.fingerprint() == before[0] and twice.load(first)
+        (notice,) = twice.notices()
+        assert "differ in case only and hold the same" in notice and named.name in notice and other.name in notice
+        other.write_bytes(named.read_bytes() + b"\n")
+        with pytest.raises(DataError, match=r"differ in case only, so .* Move one of them away\."):
+            build().fingerprint()
+        with pytest.raises(DataError, match=r"differ in case only, so .* Move one of them away\."):
+            build().load(first)
+
+    return check
 
 
 @pytest.fixture

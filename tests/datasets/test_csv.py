@@ -286,6 +286,26 @@ def test_identity_is_what_the_table_says_and_not_where_it_lies(table, folder, tm
     assert CSV(file=str(elsewhere / "mine.csv")).fingerprint() != before
 
 
+def test_a_table_saved_again_is_the_same_table(table, folder):
+    before = table(TABLE)
+    for text in ("\ufeff" + TABLE, TABLE.replace("\n", "\r\n"), "\ufeff" + TABLE.replace("\n", "\r\n")):
+        again = table(text)
+        assert (again.fingerprint(), again.entries("all")) == (before.fingerprint(), before.entries("all"))
+    for name in ("Thumbs.db", ".DS_Store", "._a1.png", "a1.jpg"):
+        (folder / name).write_bytes(b"\x00\x05")
+    assert table(TABLE).fingerprint() == before.fingerprint() and not before.notices()
+
+
+def test_names_that_differ_in_case_only_are_told(table, folder):
+    Image.new("RGB", (8, 6), (1, 2, 3)).save(folder / "A1.png")
+    data = table(TABLE + "a.png,A1.png,2.5,blur,3\n")
+    assert len(data.entries("all")) == 5
+    (notice,) = data.notices()
+    assert notice.endswith(
+        "lists a1.png and A1.png, which differ in case only: on a disk that ignores case they are one file."
+    )
+
+
 def test_a_suite_takes_the_form_of_the_table(folder, tmp_path):
     """Pairs without opinions have tables that need none; triplets have the one of triplets. Faults come with a line."""
 

@@ -193,6 +193,19 @@ def test_fingerprint_follows_names_sizes_and_labels(tree, name):
     assert len({before, changed, build(name, root).fingerprint()}) == 3
 
 
+@pytest.mark.parametrize("name", ["tid2013", *ALL])
+def test_what_no_label_names_and_how_labels_were_saved_is_no_part_of_a_set(tree, name, looked_after):
+    root = tree(name)
+    looked_after(root, lambda: build(name, root))
+
+
+def test_the_list_of_csiq_may_be_saved_again(tree, looked_after):
+    root = tree("csiq")
+    (root / "csiq.DMOS.xlsx").unlink()
+    (root / "csiq_label.txt").write_text("1600.AWGN.1.png 0.062\nboston.JPEG.1.png 0\n")
+    looked_after(root, lambda: build("csiq", root))
+
+
 MALFORMED = [
     ("kadid10k", "dmos.csv", "I01_01_02.png,I01.png,7,0.5", r"line 14: opinion score 7\.0 lies outside 1\.\.5"),
     ("kadid10k", "dmos.csv", "I01_01_02.png,I02.png,3,0.5", r"line 14: 'I01_01_02\.png,I02.*is not of the form"),

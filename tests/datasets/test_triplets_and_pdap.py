@@ -333,3 +333,9 @@ def test_fingerprint_follows_labels_names_and_sizes(tree, name):
     picture.write_bytes(picture.read_bytes() + b"\n")
     prints.append(build(name, root).fingerprint())
     assert len(set(prints)) == 3
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_no_label_names_and_how_labels_were_saved_is_no_part_of_a_set(tree, name, looked_after):
+    root = tree(name)
+    looked_after(root, lambda: build(name, root))

@@ -79,8 +79,9 @@ def test_stability_is_kendalls_tau():
     values = np.array([0.9, 0.8, 0.7, 0.4])
     drawn = values[:, None] + rng.normal(0, 0.1, (4, 200))
     drawn[0, :3] = np.nan
-    share, tau = stability(values, drawn)
+    share, tau = stability(values, drawn, 8)
     known = drawn[:, 3:].T
     assert tau == pytest.approx(np.mean([stats.kendalltau(values, one).statistic for one in known]))
     assert share == pytest.approx(np.mean([(np.diff(one) < 0).all() for one in known]))
-    assert np.isnan(stability([1.0], drawn[:1])).all()
+    assert np.isnan(stability([1.0], drawn[:1], 8)).all()
+    assert np.isnan(stability(values, values[:, None].repeat(9, 1), 1)).all(), "resamples of one cluster are itself"

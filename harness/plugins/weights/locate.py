@@ -272,7 +272,7 @@ def _from_folder(who: str, folder: Path, name: str | None) -> WeightFile:
 
 def _only_file(who: str, folder: Path) -> WeightFile:
     """The one safetensors file of a folder that diffusers saved: of a model, or of a pipeline, under ``unet``."""
-    files = sorted(folder.glob(f"*{SUFFIX}")) or sorted((folder / "unet").glob(f"*{SUFFIX}"))
+    files = _tensor_files(folder) or _tensor_files(folder / "unet")
     if not files:
         raise WeightsError(
             f"{who}: weights {shown(folder)} is a folder without {SUFFIX} files. "
@@ -283,6 +283,10 @@ def _only_file(who: str, folder: Path) -> WeightFile:
             f"{who}: weights {shown(folder)} is a folder with {len(files)} {SUFFIX} files. Name one of them."
         )
     return WeightFile(str(files[0]), files[0], hashlib.sha256(_read(who, files[0])).hexdigest())
+
+
+def _tensor_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
 
 
 def _published(who: str, entry: WeightsEntry, folder: Path) -> WeightFile:

@@ -30,14 +30,26 @@ def read_tensors(content: bytes, path: Path, key: str = "") -> dict[str, Tensor]
         WeightsError: These are no tensors by name.
     """
     if path.suffix.lower() == SUFFIX:
-        try:
-            tensors: dict[str, Tensor] = parse_safetensors(content)
-        except SafetensorError as error:
-            raise WeightsError(
-                f"weight file {path}: not a safetensors file ({error}). Download or convert it again."
-            ) from error
-        return tensors
+        return _read_safetensors(content, path)
     return _read_torch(content, path, key)
+
+
+def _read_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = parse_safetensors(content)
+    except SafetensorError as error:
+        raise WeightsError(
+            f"weight file {path}: not a safetensors file ({error}). Download or convert it again."
+        ) from error
+    # The format knows more types of numbers than the library has tensors for, and shapes that no tensor can have.
+    except KeyError as error:
+        raise WeightsError(
+            f"weight file {path}: holds numbers of the type {error.args[0]}, which cannot be read. Convert them to F32."
+        ) from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"weight file {path}: tensors cannot be made of it ({reason}). Convert it again.") from error
+    return tensors
 
 
 def _read_torch(content: bytes, path: Path, key: str) -> dict[str, Tensor]:

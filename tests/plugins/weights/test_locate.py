@@ -173,7 +173,8 @@ def test_the_only_file_of_a_folder_or_of_the_unet_of_a_pipeline(tmp_path):
         found()
     file = tmp_path / "unet" / "model.safetensors"
     save_file({"w": torch.zeros(1)}, file)
-    assert found() == file
+    file.with_name("._model.safetensors").write_bytes(b"\x00\x05\x16\x07")
+    assert found() == file, "what begins with a dot is no weight file"
     save_file({"w": torch.zeros(1)}, file.with_name("model.fp16.safetensors"))
     with pytest.raises(WeightsError, match=r"a folder with 2 \.safetensors files\. Name one of them"):
         found()
