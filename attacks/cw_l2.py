@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.ascent import TINY, Adam, lengths, per_image
+from attacks.ascent import TINY, Adam, lengths, moved_off, per_image
 from harness.contracts import Attack, Budget, Norm, Objective, SampleRng, register
 
 FACTOR = 4.0
@@ -21,9 +21,10 @@ class CWL2(Attack):
     """Carlini & Wagner 2017 (section VI-A) for a scalar score: minimise ||delta||^2 + c relu(tau - J), for the right c.
 
     Tau as in `cw`. The original looks for the smallest c that changes the class; here c is the one at which delta is as
-    long as the radius, found per sample by bisection from c = 2 eps / ||dJ/dx||, which is exact where J is linear. The
-    box is kept by projection (their section V-B, first method): tanh has no slope at pixels that are 0 or 1. Each
-    search ends with delta brought to the length of the radius, and the best image evaluated is returned.
+    long as the radius, found per sample by bisection from c = 2 eps / ||dJ/dx||, which is exact where J is linear.
+    Where dJ/dx is 0 at the image itself, it is taken at a random point of the ball, and searches begin there. The box
+    is kept by projection (their section V-B, first method): tanh has no slope at pixels that are 0 or 1. Each search
+    ends with delta brought to the length of the radius, and the best image evaluated is returned.
 
     Attributes:
         searches: Values of c tried.
@@ -32,6 +33,7 @@ class CWL2(Attack):
     """
 
     cite = "carlini2017towards"
+    version: ClassVar[int] = 2
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
 
     searches: int = 5
@@ -51,10 +53,11 @@ class CWL2(Attack):
         eps = per_image(budget.eps)
         value, gradient = objective.gradient(images)
         target = value + (objective.scale or 1.0)
+        start, _, gradient = moved_off(objective, images, value, gradient, images, budget, rng)
         price = 2 * eps / lengths(gradient).clamp_min(1e-12)
         low, high = torch.zeros_like(price), torch.full_like(price, torch.inf)
         for _ in range(self.searches):
-            delta = self._shortest(objective, images, eps, price, target)
+            delta = self._shortest(objective, images, start - images, eps, price, target)
             length = lengths(delta)
             with torch.no_grad():
                 objective(budget.project(images + delta * (eps / length.clamp_min(TINY)), images))
@@ -63,10 +66,12 @@ class CWL2(Attack):
             price = torch.where(high.isinf(), low * FACTOR, torch.where(low > 0, (low * high).sqrt(), high / FACTOR))
         return objective.best()
 
-    def _shortest(self, objective: Objective, images: Tensor, eps: Tensor, price: Tensor, target: Tensor) -> Tensor:
-        """The change that minimises the loss at a price, N x 3 x H x W."""
+    def _shortest(
+        self, objective: Objective, images: Tensor, delta: Tensor, eps: Tensor, price: Tensor, target: Tensor
+    ) -> Tensor:
+        """The change that minimises the loss at a price, looked for from `delta` on; N x 3 x H x W."""
         unit = eps / images[0].numel() ** 0.5
-        adam, delta = Adam(self.rate), torch.zeros_like(images)
+        adam = Adam(self.rate)
         for step in range(self.steps):
             value, gradient = objective.gradient(images + delta)
             rise = torch.where(per_image(value < target), price * gradient, 0.0) - 2 * delta

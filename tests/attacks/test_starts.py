@@ -38,6 +38,79 @@ def test_where_no_slope_is_seen_a_run_goes_on_from_a_random_point(strike, pairs,
     assert alone.objective.ledger.forwards.tolist() == run.objective.ledger.forwards[2:].tolist()
 
 
+CLIMBERS = {
+    "fgsm": {},
+    "pgd": {"start": "zero"},
+    "apgd": {"steps": 10},
+    "cw": {"steps": 20},
+    "cw_l2": {"searches": 3, "steps": 20},
+    "zhang": {},
+    "autoattack": {"steps": 10, "queries": 10, "restarts": 1, "draws": 1},
+    "bpda": {},
+    "smoothed": {"copies": 2},
+    "pgd_on_grid": {},
+    "pgd_traced": {"looks": 1},
+}
+"""Every attack that follows a gradient at the images it is given."""
+SHORTEST = 0.2
+"""Radius in L2."""
+
+
+def flat(*greys):
+    """One image of each grey, 16 x 20."""
+    return torch.stack([torch.full((3, 16, 20), grey) for grey in greys])
+
+
+def test_the_list_is_whole(registry):
+    names = [
+        name for name in registry.names("attacks") if registry.source("attacks", name).origin.startswith("attacks")
+    ]
+    kinds = {
+        name: registry.attack(name).cls for name in names if ".bridges" not in registry.source("attacks", name).origin
+    }
+    found = {name for name, kind in kinds.items() if kind.needs_gradient and not kind.control and not kind.fits}
+    assert found == set(CLIMBERS), "facpa asks its own network alone"
+
+
+@pytest.mark.parametrize("name", CLIMBERS)
+def test_flat_images_that_equal_their_reference_are_moved(strike, registry, name):
+    """Black, white and grey, where the squared error has its minimum, and all a ball allows is known in closed form."""
+    norm = "l2" if name == "cw_l2" else "linf"
+    most = SHORTEST**2 / (3 * 16 * 20) if norm == "l2" else EPS**2
+    images = flat(0.0, 0.5, 1.0)
+    gain = strike(
+        name, CLIMBERS[name], Mountain(), (images, images), norm=norm, eps=EPS if norm == "linf" else SHORTEST, sign=-1
+    ).gain
+    # At the end of the box about half of the values of a random point stay where they are, and have no slope there.
+    # Zhang's stops where its own measure of fidelity holds it.
+    share = {"zhang": 0.02, "cw": 0.2}.get(name, 0.35)
+    assert (gain >= share * most).all() and (gain <= most * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "cw", "cw_l2", "zhang"])
+def test_where_there_is_a_slope_not_a_byte_changes(strike, curved, pairs, name, monkeypatch):
+    options = {"norm": "l2", "eps": SHORTEST} if name == "cw_l2" else {"eps": EPS}
+    now = strike(name, CLIMBERS[name], curved, pairs, sign=-1, **options)
+    monkeypatch.setattr(
+        f"attacks.{name}.moved_off", lambda climbed, points, value, slope, *rest: (points, value, slope)
+    )
+    before = strike(name, CLIMBERS[name], curved, pairs, sign=-1, **options)
+    assert torch.equal(now.images, before.images)
+    assert now.objective.ledger.forwards.tolist() == before.objective.ledger.forwards.tolist()
+
+
+def test_fgsm_is_its_formula(strike, linear, pairs):
+    """x + eps sign(dJ/dx), clipped to the box; at an image without a slope from the corner of a ball's random point."""
+    dist = pairs[1]
+    run = strike("fgsm", {}, linear, pairs, eps=EPS, sign=-1)
+    assert torch.equal(run.images, (dist + torch.tensor(EPS) * -linear.weights(dist).sign()).clamp(0, 1))
+    grey = flat(0.5)
+    moved = strike("fgsm", {}, Mountain(), (grey, grey), eps=EPS, sign=-1)
+    assert torch.allclose((moved.images - grey).abs(), torch.tensor(EPS)), "every value, to the end of the ball"
+    assert moved.objective.ledger.backwards.tolist() == [2]
+    assert moved.objective.ledger.zero_gradients.tolist() == [1]
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize(("name", "parameters"), [("pgd", {}), ("apgd", {"steps": 10})])
 def test_from_the_reference_the_optimum_of_a_squared_error_is_met_at_once(strike, pairs, name, parameters, norm):

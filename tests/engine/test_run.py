@@ -117,6 +117,28 @@ def test_no_gain_is_the_start_kept(run_toy, tmp_path):
     assert still.any() and set(attacked[still]["status"]) == {"start"} and (attacked[still]["linf"] == 0).all()
 
 
+def test_images_that_equal_their_references_are_attacked_and_counted(run_toy, tmp_path):
+    """Downwards they move; upwards nothing is above a reference, and the share of starts kept says so of each."""
+    text = basic("psnr, gmsd", "fgsm, {name: apgd, steps: 3, label: apgd}").replace(
+        "[toy]", "[{name: toy, first: 0, levels: 1}]"
+    )
+    text = text.replace("[up, mos_split]", "[up, down]")
+    result = run_toy(text, tmp_path / "run")
+    rows = result.data.records.query("attack != 'clean'")
+    equal = rows[rows["identical"]]
+    down, up = (equal[equal["endpoint"] == way] for way in ("down", "up"))
+    assert len(down) == len(up) == 4 * 2 * 2 and (equal["zero_gradients"] >= 1).all()
+    assert set(down["status"]) == {"ok"} and (down["linf"] > 0).all() and (down["attacked"] < down["clean"]).all()
+    assert set(up["status"]) == {"start"} and (up["linf"] == 0).all() and up["attacked"].equals(up["clean"])
+    table = next(table.frame for table in result.tables if table.name == "shift")
+    table = table[table["attack"].isin(rows["attack"])]
+    gained = rows.assign(gain=(rows["attacked"] - rows["clean"]) * rows["sign"] > 0)
+    without = 1 - gained.groupby(["metric", "attack", "endpoint"])["gain"].mean()
+    assert len(table) == len(without) == 8
+    for row in table.to_dict("records"):
+        assert row["start_share"] == pytest.approx(without[row["metric"], row["attack"], row["direction"]])
+
+
 def test_restore_is_the_best_move_for_a_pixelwise_metric(run_toy, tmp_path):
     result = run_toy(basic("negative_mse", "restore, pgd", "8/255"), tmp_path / "run")
     restore = records(result, attack="restore").set_index("item")["attacked"]
