@@ -5,6 +5,7 @@ Every file is written to a temporary name, fsynced and renamed, so it is there w
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +37,10 @@ _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth
 _TYPES = {column.name: _ARROW[column.type] for column in STORED}
 _OPTIONAL = frozenset(column.name for column in STORED if column.optional)
 _MADE_FROM = "made-from.txt"
+_PLAN, _PLAN_SCHEMA = "plan.json", 1
+_PLANNED = '"planned":'
+"""Ends the first line of a stored plan, which says what the second is of."""
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class StoreError(UserError):
@@ -52,6 +57,13 @@ class FailureRecord:
     message: str
     bad_input: bool = False
     """True: an image or label the user can mend (exit code 2), not a fault of a metric or an attack (exit code 1)."""
+
+
+class StoredText(NamedTuple):
+    """What a file of the run folder holds, and the sha256 of it."""
+
+    text: str
+    sha256: str
 
 
 class RunFolder:
@@ -389,13 +401,13 @@ class RunFolder:
 
     def stamps(self) -> list[str]:
         """Name, size and time of every stored result: what a report depends on."""
-        found = []
+        found, above = [], len(str(self.path)) + 1
         for part in ("records", "facts", "probes", "failures", "provenance"):
             for folder, _, names in os.walk(self.path / part):
                 for name in names:
                     if not name.startswith("."):
                         about = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (10,000 files: half the time)
-                        found.append(f"{folder}/{name} {about.st_size} {about.st_mtime_ns}")
+                        found.append(f"{folder[above:]}/{name} {about.st_size} {about.st_mtime_ns}")
         return sorted(found)
 
     def report_made_from(self) -> str:
@@ -410,6 +422,46 @@ class RunFolder:
         """Note what the report was made from, and the files that it consists of."""
         files = sorted(str(p.relative_to(self.report)) for p in self.report.rglob("*") if p.is_file())
         self._write_text(self.report / _MADE_FROM, "\n".join([state, *(f for f in files if f != _MADE_FROM)]))
+
+    def write_plan(self, suite: Suite, planned: str) -> StoredText:
+        """Store what a run planned, as one line of JSON; it is that of this suite and of no other.
+
+        Returns:
+            What `read_plan` gives.
+        """
+        digest = _sha256(planned)
+        head = {"schema": _PLAN_SCHEMA, "suite": _suite_digest(suite.resolved()), "sha256": digest}
+        text = f"{json.dumps(head)[:-1]}, {_PLANNED}\n{planned}\n}}\n"
+        path = self.path / _PLAN
+        if not path.is_file() or path.read_bytes() != text.encode():
+            self._write_text(path, text)
+        return StoredText(planned, digest)
+
+    def read_plan(self) -> StoredText | None:
+        """What the last run planned; None where that is not stored, or ``suite.yaml`` was changed since.
+
+        Raises:
+            UserError: The file, or ``suite.yaml``, is damaged.
+        """
+        path = self.path / _PLAN
+        try:
+            head, _, rest = path.read_text(encoding="utf-8").partition("\n")
+            about = json.loads(head.removesuffix(f", {_PLANNED}") + "}")
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            raise _damaged(path, str(error)) from None
+        if not isinstance(about, dict) or about.get("schema") != _PLAN_SCHEMA:
+            return None
+        planned = rest.removesuffix("\n}\n")
+        if about.get("sha256") != _sha256(planned):
+            raise _damaged(path, "its sha256 is another")
+        saved = self.path / "suite.yaml"
+        try:
+            suite = yaml.load(saved.read_bytes(), Loader=_YAML_LOADER)
+        except (yaml.YAMLError, ValueError, RecursionError, OSError):
+            return None  # who reads it for itself says what is wrong with it
+        return StoredText(planned, about["sha256"]) if about.get("suite") == _suite_digest(suite) else None
 
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
@@ -431,6 +483,15 @@ class RunFolder:
             f"{place}: cannot be written ({error.strerror or error}). What was finished is kept; "
             "make room or choose another folder with --out, and run the same command again."
         )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _suite_digest(suite: Any) -> str:
+    """What tells the suite of a folder from others, however its file is laid out."""
+    return _sha256(json.dumps(suite, sort_keys=True, default=str))
 
 
 def _json(path: Path) -> Any:
