@@ -36,6 +36,7 @@ from harness.report.layouts.cells import Cell
 from harness.report.planned import Planned, describe_split, planned_text, read_planned, registered
 from harness.report.render import PrintForms, write_report
 from harness.report.table import Table
+from harness.suite.cited import cited, page_of
 from harness.suite.compose import read
 from harness.suite.identity import identity
 from harness.suite.layout_file import LayoutSpec, suite_layouts
@@ -147,6 +148,7 @@ def run_suite(
     plan = make_plan(suite, registry, store.read_pixels)
     store.open(suite)
     planned = read_planned(*store.write_plan(suite, planned_text(plan, registry)), suite.layouts)
+    _record_citations(plan, planned.digest, registry, store)
     tally = _Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
     pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
@@ -171,6 +173,17 @@ def run_suite(
     if not unchanged:
         _report(result)
     return result
+
+
+def _record_citations(plan: Plan, planned: str, registry: Registry, store: RunFolder) -> None:
+    """Record what is to be cited, while the plugins are there that say so."""
+    if [page.get("planned") for page in store.read_provenance("cited")] == [planned]:
+        return
+    calls = store.read_provenance("invocations")
+    weights = {*plan.suite.weights().values(), *(one for call in calls for one in call.get("weights", {}).values())}
+    with contextlib.suppress(UserError):  # 'robustiqa cite' says what is wrong, and nothing else needs it
+        found = cited(store.path / "suite.yaml", registry, weights=weights, suite=plan.suite)
+        store.write_provenance("cited", [page_of(found, planned)])
 
 
 def _record_pixels(plan: Plan, store: RunFolder) -> None:
@@ -379,22 +392,22 @@ def _planned_in(folder: Path, registry: Registry) -> tuple[Planned, RunFolder]:
     Raises:
         UserError: It is no run folder, or it holds no plan and none can be made.
     """
-    store, missing = _opened(folder), ""
+    store = _opened(folder)
     try:
         stored = store.read_plan()
         if stored is not None:
             return read_planned(*stored, _layouts_in(store)), store
-        missing = "it holds no plan of this suite.yaml (plan.json: a run of an older version, or a suite.yaml that was "
-        missing += "changed since)"
     except (StoreError, ValueError) as error:
-        missing = f"its plan cannot be read ({str(error).splitlines()[0]})"
-        print(f"note: {store.path}: {missing}, so it is made anew from its suite.", file=sys.stderr)
+        print(f"note: {str(error).splitlines()[0]} The plan is made anew from the suite.", file=sys.stderr)
     try:
         plan, _ = reopen(folder, registry)
     except UserError as error:
+        if store.has_plan():
+            raise
         raise UserError(
-            f"{error}\n{store.path}: {missing}, so that its report needs the data, the weights and the plugins of the "
-            "run. Where they are, 'robustiqa run' with its suite stores the plan, and nothing of it is needed any more."
+            f"{error}\n{store.path}: it holds no plan.json, as runs of older versions do, so its report needs the "
+            "data, the weights and the plugins of the run. Put them back; 'robustiqa run' with its suite then writes "
+            "it, and reports need nothing else."
         ) from error
     text = planned_text(plan, registry)
     return read_planned(text, identity("planned", {"text": text}), plan.suite.layouts), store

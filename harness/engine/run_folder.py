@@ -26,12 +26,14 @@ from harness.errors import UserError
 from harness.files import RESULT_FOLDERS, expanded, locked, write_whole
 from harness.suite.identity import PROTOCOL
 from harness.suite.pixels import FileSeen, PixelLedger, ledger_text, merged_ledgers
+from harness.suite.places import written_beside
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.suite.model import Suite
-    from harness.suite.pixels import Images
+    from harness.suite.places import written_beside
+from harness.suite.pixels import Images
 
 _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
 _TYPES = {column.name: _ARROW[column.type] for column in STORED}
@@ -106,7 +108,11 @@ class RunFolder:
                 "Choose a writable folder with --out."
             ) from None
         self._refuse_damage()
-        self._write_text(saved, yaml.safe_dump(dict(suite.resolved()), sort_keys=False))
+        self._write_text(saved, yaml.safe_dump(self._saved(suite), sort_keys=False))
+
+    def _saved(self, suite: Suite) -> dict[str, Any]:
+        """A suite as ``suite.yaml`` has it; what its own file had relative to itself is relative to that one."""
+        return written_beside(suite.resolved(), suite.relative, self.path)
 
     def _refuse_damage(self) -> None:
         """Small files are read before anything is written, so that a damaged folder stays as it is."""
@@ -430,12 +436,16 @@ class RunFolder:
             What `read_plan` gives.
         """
         digest = _sha256(planned)
-        head = {"schema": _PLAN_SCHEMA, "suite": _suite_digest(suite.resolved()), "sha256": digest}
+        head = {"schema": _PLAN_SCHEMA, "suite": _suite_digest(self._saved(suite)), "sha256": digest}
         text = f"{json.dumps(head)[:-1]}, {_PLANNED}\n{planned}\n}}\n"
         path = self.path / _PLAN
         if not path.is_file() or path.read_bytes() != text.encode():
             self._write_text(path, text)
         return StoredText(planned, digest)
+
+    def has_plan(self) -> bool:
+        """Whether a run stored what it planned; those of older versions did not."""
+        return (self.path / _PLAN).is_file()
 
     def read_plan(self) -> StoredText | None:
         """What the last run planned; None where that is not stored, or ``suite.yaml`` was changed since.

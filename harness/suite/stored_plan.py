@@ -228,4 +228,5 @@ def _suite_kept(suite: Suite) -> Suite:
         attacks=tuple(map(_kept, suite.attacks)),
         parts=tuple(map(_suite_kept, suite.parts)),
         layouts=(),
+        relative=frozenset(),
     )
