@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,25 +20,27 @@ from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
-from harness.engine.run_folder import FailureRecord, RunFolder
+from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import device_named
 from harness.engine.soundness import damage_text
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import RUNS, locked
-from harness.plugins.model import Kind, Plugin
+from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
-from harness.report.arrays import OVER_ALL
 from harness.report.build import build_tables
-from harness.report.collect import collect, describe_split
+from harness.report.collect import collect
 from harness.report.data import RunData
 from harness.report.layouts import cells
 from harness.report.layouts import files as layouts
 from harness.report.layouts.cells import Cell
+from harness.report.planned import Planned, describe_split, planned_text, read_planned, registered
 from harness.report.render import PrintForms, write_report
 from harness.report.table import Table
+from harness.suite.cited import cited, page_of
+from harness.suite.compose import read
 from harness.suite.identity import identity
-from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER
+from harness.suite.layout_file import LayoutSpec, suite_layouts
 from harness.suite.model import Suite, Use
 from harness.suite.plan import Plan
 from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
@@ -78,8 +80,9 @@ class RunResult:
 
     Attributes:
         folder: The run folder.
-        plan: What the suite needs.
+        plan: What the suite needs; of a folder that was opened, as it was stored.
         registry: Where its plugins come from.
+        planned: What reports read of the plan, as it is stored.
         jobs: Jobs executed: probes, facts, fits and blocks.
         blocks: Blocks executed.
         cells: (cell, slice) pairs executed in them.
@@ -91,6 +94,7 @@ class RunResult:
     folder: RunFolder
     plan: Plan
     registry: Registry
+    planned: Planned
     jobs: int
     blocks: int
     cells: int
@@ -101,7 +105,7 @@ class RunResult:
     @functools.cached_property
     def data(self) -> RunData:
         """Everything the tables are made from."""
-        return collect(self.plan, self.folder, self.registry)
+        return collect(self.planned, self.folder)
 
     @functools.cached_property
     def tables(self) -> Sequence[Table]:
@@ -120,7 +124,7 @@ class RunResult:
             UserError: A file of one is missing or damaged.
         """
         for cell in self.plan.cells:
-            higher = self.registry.metric(cell.scorer.metric.name).cls.higher_is_better
+            higher = cell.scorer.metric.label not in self.planned.facts.lower_is_better
             for folder in self.folder.example_folders(cell.id):
                 about, images, _ = self.folder.read_example(folder)
                 yield kept_example(cell, about, images, higher_is_better=higher)
@@ -151,6 +155,8 @@ def run_suite(
     store = RunFolder(options.out or RUNS / suite.name)
     plan = make_plan(suite, registry, store.read_pixels)
     store.open(suite)
+    planned = read_planned(*store.write_plan(suite, planned_text(plan, registry)), suite.layouts)
+    _record_citations(plan, planned.digest, registry, store)
     tally = _Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
     pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
@@ -170,14 +176,25 @@ def run_suite(
         finally:
             store.add_provenance("notices", list(tally.notices))
             keep_costs(store, tally.costs)
-    unchanged = not tally.jobs and store.report_made_from() == _state(suite, store)
+    unchanged = not tally.jobs and store.report_made_from() == _state(planned, store)
     failures = relevant_failures(plan, store)
     counts = (tally.jobs, tally.blocks, tally.cells, tally.failed)
-    result = RunResult(store, plan, registry, *counts, failures, unchanged)
+    result = RunResult(store, plan, registry, planned, *counts, failures, unchanged)
     if not unchanged:
         _report(result)
     store.soundness.keep()
     return result
+
+
+def _record_citations(plan: Plan, planned: str, registry: Registry, store: RunFolder) -> None:
+    """Record what is to be cited, while the plugins are there that say so."""
+    if [page.get("planned") for page in store.read_provenance("cited")] == [planned]:
+        return
+    calls = store.read_provenance("invocations")
+    weights = {*plan.suite.weights().values(), *(one for call in calls for one in call.get("weights", {}).values())}
+    with contextlib.suppress(UserError):  # 'robustiqa cite' says what is wrong, and nothing else needs it
+        found = cited(store.path / "suite.yaml", registry, weights=weights, suite=plan.suite)
+        store.write_provenance("cited", [page_of(found, planned)])
 
 
 def _record_pixels(plan: Plan, store: RunFolder) -> None:
@@ -188,9 +205,11 @@ def _record_pixels(plan: Plan, store: RunFolder) -> None:
             store.record_pixels(images, recorded)
 
 
-def _state(suite: Suite, store: RunFolder) -> str:
-    """What a report is made from, as a hash: the suite, the stored results, and the version that reads them."""
-    return identity("report", {"suite": suite.resolved(), "version": own_version(), "stored": store.stamps()})
+def _state(planned: Planned, store: RunFolder) -> str:
+    """What a report is made from, as a hash: the plan, layouts, the stored results, and the version that reads them."""
+    layouts = [dict(spec.source) for spec in planned.plan.suite.layouts]
+    parts = {"planned": planned.digest, "layouts": layouts, "version": own_version(), "stored": store.stamps()}
+    return identity("report", parts)
 
 
 def _report(result: RunResult, forms: PrintForms | None = None) -> None:
@@ -199,7 +218,7 @@ def _report(result: RunResult, forms: PrintForms | None = None) -> None:
     store.require()
     try:
         with locked(store.report):
-            state = _state(result.plan.suite, store)
+            state = _state(result.planned, store)
             write_report(result.data, result.tables, store.report, forms)
             _lay_out(result)
             store.note_report(state)
@@ -217,29 +236,23 @@ def _lay_out(result: RunResult) -> None:
         UserError: Of a finished run, the layouts that cannot be filled; the others are written.
     """
     folder, specs = result.folder.report / layouts.SUITE_FOLDER, result.plan.suite.layouts
-    grids, errors = layouts.lay_out_run(specs, result.data, str(result.folder.path), registered(result.registry))
+    known = result.planned.facts.registered
+    grids, errors = layouts.lay_out_run(specs, result.data, str(result.folder.path), known)
     layouts.clear_others(layouts.write_grids(grids, folder), folder)
     if errors and result.finished:
         raise UserError("\n".join(str(error) for error in errors))
 
 
-def registered(registry: Registry) -> dict[str, list[str]]:
-    """Dimension of laid-out tables -> the names that are registered for it."""
-    kinds: dict[str, Kind] = {"dataset": "datasets", "metric": "metrics", "attack": "attacks", "defense": "purifiers"}
-    names = {dimension: registry.names(kind) for dimension, kind in kinds.items()}
-    return {**names, "attack": [NO_ATTACK, *OVER_ALL, *names["attack"]], "defense": [NO_PURIFIER, *names["defense"]]}
-
-
 def report_run(folder: Path, registry: Registry, forms: PrintForms | None = None) -> RunResult:
-    """Make the report of a run folder again from its records, running nothing.
+    """Make the report of a run folder again from what it holds, running nothing.
 
     Args:
         folder: The run folder.
-        registry: Where its plugins come from.
+        registry: Where its plugins come from, if it does not hold its plan.
         forms: What is written for print besides.
 
     Raises:
-        UserError: It is no run folder, or its suite cannot be read.
+        UserError: It is no run folder, or it holds no plan and none can be made.
     """
     result = open_folder(folder, registry)
     _report(result, forms)
@@ -247,13 +260,22 @@ def report_run(folder: Path, registry: Registry, forms: PrintForms | None = None
 
 
 def open_folder(folder: Path, registry: Registry) -> RunResult:
-    """What a run folder holds, running and writing nothing.
+    """What a run folder holds, running and writing nothing; data, weights and plugins of the run need not be there.
 
     Raises:
-        UserError: It is no run folder, or its suite cannot be read.
+        UserError: It is no run folder, or it holds no plan and none can be made.
     """
-    plan, store = reopen(folder, registry)
-    return RunResult(store, plan, registry, 0, 0, 0, 0, relevant_failures(plan, store), True)
+    planned, store = planned_in(folder, registry)
+    failures = relevant_failures(planned.plan, store)
+    return RunResult(store, planned.plan, registry, planned, 0, 0, 0, 0, failures, True)
+
+
+def names_known(registry: Registry, results: Sequence[RunResult]) -> dict[str, Collection[str]]:
+    """Dimension of laid-out tables -> the names that are registered for it, here or where the runs were made."""
+    tables = [registered(registry), *(result.planned.facts.registered for result in results)]
+    return {
+        dimension: list(dict.fromkeys(name for one in tables for name in one[dimension])) for dimension in tables[0]
+    }
 
 
 def cells_of_folder(folder: Path, registry: Registry, statistics: Sequence[str] | None = None) -> list[Cell]:
@@ -261,11 +283,11 @@ def cells_of_folder(folder: Path, registry: Registry, statistics: Sequence[str] 
 
     Args:
         folder: The run folder.
-        registry: Where its plugins come from.
+        registry: Where its plugins come from, if it does not hold its plan.
         statistics: Those wanted; None for all.
 
     Raises:
-        UserError: It is no run folder, or its suite cannot be read.
+        UserError: It is no run folder, or it holds no plan and none can be made.
     """
     return cells.cells_of(open_folder(folder, registry).data, str(folder), statistics)
 
@@ -283,7 +305,7 @@ def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Seque
     code = stamp.imported_by([*registry.files, *(file for one in _plugins_used(plan, registry) for file in one.files)])
     if plan.files is None or code is None or registry.refused or not result.finished:
         return
-    if store.report_made_from() != _state(plan.suite, store):  # of a shard that stored its last block later
+    if store.report_made_from() != _state(result.planned, store):  # of a shard that stored its last block later
         return
     weights = [use.weights_file for use in plan.metrics if use.weights_file is not None]
     networks = [purifier.weights_file for defense in plan.suite.defenses for purifier in defense.purifiers]
@@ -318,9 +340,10 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
     """How far a run is: blocks and blocks done, in all and for each attacked scorer, failures noted, files damaged.
 
     Raises:
-        UserError: It is no run folder, or its suite cannot be read.
+        UserError: It is no run folder, or it holds no plan and none can be made.
     """
-    plan, store = reopen(folder, registry)
+    planned, store = planned_in(folder, registry)
+    plan = planned.plan
     pending = {block.key for block in plan.blocks(done_slices(plan, store))}
     sources: dict[str, dict[str, Any]] = {}
     for block in plan.blocks({}):
@@ -340,23 +363,15 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
 
 
 def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
-    """The plan and the store of a run folder, from its own suite.
+    """The plan and the store of a run folder, made anew from its own suite: what scores again needs what the run had.
 
     Raises:
         UserError: It is no run folder, its suite cannot be read, or all of its records are of an older protocol.
     """
-    store = RunFolder(folder)
-    folder = store.path
-    if not (folder / "suite.yaml").is_file():
-        raise UserError(f"{folder}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
-    if older := store.older_protocol():
-        raise UserError(
-            f"{folder}: its records are of robustiqa {older}, whose numbers were made otherwise, so they are not read. "
-            "'robustiqa run' with its suite computes them again; until then the report that is there stays."
-        )
-    store.refuse_damaged_suite()
+    store = _opened(folder)
+    saved = store.path / "suite.yaml"
     try:
-        suite = load_suite(folder / "suite.yaml", registry)
+        suite = load_suite(saved, registry)
     except LocatedError as error:
         pages = store.read_provenance("invocations")
         files = list(dict.fromkeys(str(file) for page in pages for file in page.get("plugins", ())))
@@ -366,6 +381,57 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
             hint = "A run wrote this file: put it back, or run the suite into another folder with --out."
         raise UserError(f"{error} {hint}") from error
     return make_plan(suite, registry, store.read_pixels), store
+
+
+def _opened(folder: Path) -> RunFolder:
+    """The store of a run folder.
+
+    Raises:
+        UserError: It is none, or all of its records are of an older protocol.
+    """
+    store = RunFolder(folder)
+    if not (store.path / "suite.yaml").is_file():
+        raise UserError(f"{store.path}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
+    if older := store.older_protocol():
+        raise UserError(
+            f"{store.path}: its records are of robustiqa {older}, whose numbers were made otherwise, so they are not "
+            "read. 'robustiqa run' with its suite computes them again; until then the report that is there stays."
+        )
+    store.refuse_damaged_suite()
+    return store
+
+
+def planned_in(folder: Path, registry: Registry) -> tuple[Planned, RunFolder]:
+    """What the last run into a folder planned: as it is stored, or made anew where that is not there.
+
+    Raises:
+        UserError: It is no run folder, or it holds no plan and none can be made.
+    """
+    store = _opened(folder)
+    try:
+        stored = store.read_plan()
+        if stored is not None:
+            return read_planned(*stored, _layouts_in(store)), store
+    except (StoreError, ValueError) as error:
+        print(f"note: {str(error).splitlines()[0]} The plan is made anew from the suite.", file=sys.stderr)
+    try:
+        plan, _ = reopen(folder, registry)
+    except UserError as error:
+        if store.has_plan():
+            raise
+        raise UserError(
+            f"{error}\n{store.path}: it holds no plan.json, as runs of older versions do, so its report needs the "
+            "data, the weights and the plugins of the run. Put them back; 'robustiqa run' with its suite then writes "
+            "it, and reports need nothing else."
+        ) from error
+    text = planned_text(plan, registry)
+    return read_planned(text, identity("planned", {"text": text}), plan.suite.layouts), store
+
+
+def _layouts_in(store: RunFolder) -> Sequence[LayoutSpec]:
+    """The layouts that the suite of a run folder has."""
+    document = read(store.path / "suite.yaml")
+    return suite_layouts(document, document.problems) if "layouts" in document.value else ()
 
 
 def pending_jobs(plan: Plan, store: RunFolder, *, probe: bool = True) -> dict[str, Sequence[Job]]:

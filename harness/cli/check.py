@@ -34,12 +34,12 @@ def _check(
     """
     from harness.engine.checking import check_folder, seal_folder
     from harness.engine.run_folder import SUITE, RunFolder
-    from harness.flow import pending_jobs, reopen
+    from harness.flow import pending_jobs, planned_in
 
     store = RunFolder(folder)
     plan, why = None, ""
     try:
-        plan, _ = reopen(folder, registry_of(plugin))
+        plan = planned_in(folder, registry_of(plugin))[0].plan
     except UserError as error:
         if not (store.path / SUITE).is_file():
             raise
@@ -64,7 +64,7 @@ def _check(
 def _outlook(name: str, plan: Plan | None) -> str:
     """What `run` does about a damaged file."""
     part, *rest = name.split("/")
-    if part in ("suite.yaml", "provenance"):
+    if part in ("suite.yaml", "plan.json", "provenance"):
         return "writes it anew"
     if part == "report":
         return "makes the report again"

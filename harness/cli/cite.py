@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.cli.app import verb
 from harness.cli.common import PluginFiles, registry_of
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.engine.run_folder import RunFolder
+    from harness.plugins.registry import Registry
+    from harness.suite.cited import Cited
 
 
 @verb("Look", 6)
@@ -34,16 +39,27 @@ def _cite(
             raise UserError(
                 f"{path}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote, or a suite file."
             )
-        calls = RunFolder(path).read_provenance("invocations")
-        files = dict.fromkeys(str(file) for call in calls for file in call.get("plugins", ()))
-        if files and not plugin:
-            given = " ".join(f"--plugin {file}" for file in files)
-            print(f"note: the run was made with {given}, whose references need them again.", file=sys.stderr)
-        versions = dict.fromkeys(
-            str(made["robustiqa"]) for call in calls if "robustiqa" in (made := call.get("versions", {}))
-        )
-        weights = {str(sha256) for call in calls for sha256 in call.get("weights", {}).values()}
-        found = cited(path / "suite.yaml", registry, versions=list(versions), weights=weights)
+        found = _cited_in_run(RunFolder(path), registry, asked_again=bool(plugin))
     for gap in found.gaps():
         print(f"note: {gap}", file=sys.stderr)
     print(found.bibtex() if form == "bibtex" else found.text(), end="")
+
+
+def _cited_in_run(store: RunFolder, registry: Registry, *, asked_again: bool) -> Cited:
+    """What a run kept of what to cite; where it kept nothing, or plugins are given, they are asked now."""
+    from harness.suite.cited import cited, cited_in
+
+    calls = store.read_provenance("invocations")
+    versions = list(
+        dict.fromkeys(str(made["robustiqa"]) for call in calls if "robustiqa" in (made := call.get("versions", {})))
+    )
+    stored = None if asked_again else store.read_plan()
+    kept = cited_in(store.read_provenance("cited"), stored.sha256, versions) if stored else None
+    if kept is not None:
+        return kept
+    files = dict.fromkeys(str(file) for call in calls for file in call.get("plugins", ()))
+    if files and not asked_again:
+        given = " ".join(f"--plugin {file}" for file in files)
+        print(f"note: the run was made with {given}, whose references need them again.", file=sys.stderr)
+    weights = {str(sha256) for call in calls for sha256 in call.get("weights", {}).values()}
+    return cited(store.path / "suite.yaml", registry, versions=versions, weights=weights)

@@ -41,8 +41,9 @@ def _tables(
 
     Example: robustiqa tables results/runs/quickstart --layout docs/examples/layout.yaml
     """
-    from harness.flow import cells_of_folder, registered
+    from harness.flow import names_known, open_folder
     from harness.report.layouts.arrange import arrange, check_names, known_names
+    from harness.report.layouts.cells import cells_of
     from harness.report.layouts.files import OWN_FOLDER, statistics_of, write_grids
     from harness.report.layouts.forms import FORMS, check_form
     from harness.report.layouts.forms.terminal import print_grid
@@ -57,12 +58,13 @@ def _tables(
     specs = read_layouts(layout)
     registry = registry_of(plugin)
     wanted = statistics_of(specs)
-    cells = [cell for run in runs or () for cell in cells_of_folder(run, registry, wanted)]
+    opened = [open_folder(run, registry) for run in runs or ()]
+    cells = [cell for one in opened for cell in cells_of(one.data, str(one.folder.path), wanted)]
     cells += speed_cells(fps) if fps else []
     grids = []
     for spec in specs:
         if runs or fps:
-            check_names(spec, cells, known_names(registered(registry)))
+            check_names(spec, cells, known_names(names_known(registry, opened)))
             grids.append(arrange(spec, cells, despite_protocol=despite_protocol))
         elif spec.published:
             grids.append(arrange(spec, published_cells(spec.published.table)))

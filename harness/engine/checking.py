@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.engine.done import record_misfit
-from harness.engine.run_folder import SUITE, Misfit, RunFolder
+from harness.engine.run_folder import PLAN, SUITE, Misfit, RunFolder
 from harness.files import RESULT_FOLDERS
 from harness.suite.plan import Plan
 
@@ -69,6 +69,8 @@ def _misfits(plan: Plan | None) -> Callable[[str], Misfit]:
 def _files(folder: Path) -> Iterator[Path]:
     """Everything that a run keeps; names with a dot in front are locks and what a kill left of a write."""
     yield folder / SUITE
+    if (folder / PLAN).is_file():
+        yield folder / PLAN
     for part in (*RESULT_FOLDERS, "report"):
         for place, folders, names in os.walk(folder / part):
             folders.sort()

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,17 +30,23 @@ from harness.engine.stamp import NOTE
 from harness.files import RESULT_FOLDERS, expanded, locked, write_whole
 from harness.suite.identity import PROTOCOL
 from harness.suite.pixels import FileSeen, PixelLedger, ledger_text, merged_ledgers
+from harness.suite.places import written_beside
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.suite.model import Suite
-    from harness.suite.pixels import Images
+    from harness.suite.places import written_beside
+from harness.suite.pixels import Images
 
 _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
 _TYPES = {column.name: _ARROW[column.type] for column in STORED}
 _OPTIONAL = frozenset(column.name for column in STORED if column.optional)
 _MADE_FROM = "made-from.txt"
+PLAN, _PLAN_SCHEMA = "plan.json", 1
+_PLANNED = '"planned":'
+"""Ends the first line of a stored plan, which says what the second is of."""
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 SUITE = "suite.yaml"
@@ -63,6 +69,13 @@ class FailureRecord:
     message: str
     bad_input: bool = False
     """True: an image or label the user can mend (exit code 2), not a fault of a metric or an attack (exit code 1)."""
+
+
+class StoredText(NamedTuple):
+    """What a file of the run folder holds, and the sha256 of it."""
+
+    text: str
+    sha256: str
 
 
 class RunFolder:
@@ -102,11 +115,15 @@ class RunFolder:
                 "Choose a writable folder with --out."
             ) from None
         self._refuse_misplaced()
-        self._write_suite(yaml.safe_dump(dict(suite.resolved()), sort_keys=False), all_sealed=new or self._all_sealed())
+        self._write_suite(yaml.safe_dump(self._saved(suite), sort_keys=False), all_sealed=new or self._all_sealed())
         for path in sorted((self.path / "provenance").glob("*.json")):  # looked at before they are begun anew
             self.read_provenance(path.stem)
         for path in self._damaged_failures():  # what failed is tried again, noted or not
             path.unlink(missing_ok=True)
+
+    def _saved(self, suite: Suite) -> dict[str, Any]:
+        """A suite as ``suite.yaml`` has it; what its own file had relative to itself is relative to that one."""
+        return written_beside(suite.resolved(), suite.relative, self.path)
 
     def _refuse_misplaced(self) -> None:
         """What cannot be put right by computing it again is told before anything is written."""
@@ -537,13 +554,13 @@ class RunFolder:
 
     def stamps(self) -> list[str]:
         """Name, size and time of every stored result: what a report depends on."""
-        found = []
+        found, above = [], len(str(self.path)) + 1
         for part in ("records", "facts", "probes", "failures", "provenance"):
             for folder, _, names in os.walk(self.path / part):
                 for name in names:
                     if not name.startswith("."):
                         about = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (10,000 files: half the time)
-                        found.append(f"{folder}/{name} {about.st_size} {about.st_mtime_ns}")
+                        found.append(f"{folder[above:]}/{name} {about.st_size} {about.st_mtime_ns}")
         return sorted(found)
 
     def report_made_from(self) -> str:
@@ -609,7 +626,7 @@ class RunFolder:
             misfits: Id of a cell -> what is wrong with records of it that carry no seal.
         """
         match path.relative_to(self.path).parts:
-            case ("suite.yaml",) | ("examples", _, "cell.txt"):
+            case ("suite.yaml",) | ("plan.json",) | ("examples", _, "cell.txt"):
                 self.soundness.read(path)
             case ("records", cell, file) if re.fullmatch(r"\d{5,}\.parquet", file):
                 self.records(cell, int(path.stem), misfits(cell))
@@ -666,6 +683,43 @@ class RunFolder:
         text = (self.path / SUITE).read_text(encoding="utf-8")
         self._write_suite(seal.without_comment(text), all_sealed=True)
 
+    def write_plan(self, suite: Suite, planned: str) -> StoredText:
+        """Store what a run planned, as one line of JSON; it is that of this suite and of no other.
+
+        Returns:
+            What `read_plan` gives.
+        """
+        digest = _sha256(planned.encode())
+        head = {"schema": _PLAN_SCHEMA, "suite": _suite_digest(self._saved(suite)), "sha256": digest}
+        text = f"{json.dumps(head)[:-1]}, {_PLANNED}\n{planned}\n}}\n"
+        path = self.path / PLAN
+        content = seal.sealed_json(text, PLAN)
+        if not path.is_file() or path.read_bytes() != content:
+            self._write(path, content)
+        return StoredText(planned, digest)
+
+    def has_plan(self) -> bool:
+        """Whether a run stored what it planned; those of older versions did not."""
+        return (self.path / PLAN).is_file()
+
+    def read_plan(self) -> StoredText | None:
+        """What the last run planned; None where that is not stored or damaged, or ``suite.yaml`` was changed since."""
+        path = self.path / PLAN
+        content = self.soundness.read(path)
+        if content is None:
+            return None
+        head, planned, *_ = content.decode().split("\n")
+        about = json.loads(head.removesuffix(f", {_PLANNED}") + "}")
+        if about.get("schema") != _PLAN_SCHEMA:
+            return None
+        saved = self.path / "suite.yaml"
+        try:
+            suite = yaml.load(saved.read_bytes(), Loader=_YAML_LOADER)
+        except (yaml.YAMLError, ValueError, RecursionError, OSError):
+            return None  # who reads it for itself says what is wrong with it
+        planned = planned.removesuffix(",")
+        return StoredText(planned, about["sha256"]) if about.get("suite") == _suite_digest(suite) else None
+
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
 
@@ -719,6 +773,11 @@ class RunFolder:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _suite_digest(suite: Any) -> str:
+    """What tells the suite of a folder from others, however its file is laid out."""
+    return _sha256(json.dumps(suite, sort_keys=True, default=str).encode())
 
 
 def _damaged(path: Path, reason: str) -> StoreError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -13,39 +12,37 @@ import pyarrow.compute as pc
 from harness.engine.done import done_slices, record_misfit, relevant_failures
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
-from harness.plugins.registry import Registry
-from harness.plugins.weights.locate import RANDOM_WEIGHTS, trained_on
-from harness.report.data import AttackFacts, DatasetFacts, Failure, RunData
-from harness.report.training_time import TrainingTime, time_of_file
+from harness.report.data import Failure, RunData
+from harness.report.planned import Planned
 from harness.suite.cell_names import CLEAN
 from harness.suite.layout_names import NO_PURIFIER, NO_TRAINING
-from harness.suite.model import AttackUse, DatasetUse, DefenseUse, MetricUse, PurifierUse, Suite, Use
-from harness.suite.plan import CALIBRATION_SAMPLES, Cell, Plan, SplitSpec
-from harness.suite.uses import automatic_label
+from harness.suite.model import DefenseUse
+from harness.suite.plan import Cell, Plan
 from harness.wording import split_name
 
 
-def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
+def collect(planned: Planned, store: RunFolder) -> RunData:
     """Gather a run's records under its suite's limit.
 
     Args:
-        plan: The suite's plan.
+        planned: What the run planned.
         store: Its run folder.
-        registry: For descriptions of weights.
 
     Raises:
         UserError: Records are damaged.
     """
+    plan, facts = planned.plan, planned.facts
+    suite, own = plan.suite, _own_cells(plan)
     return RunData(
-        name=plan.suite.name,
-        records=_all_records(_own_cells(plan), plan, store),
-        datasets={split.dataset.label: _dataset_facts(plan, split) for split in plan.splits},
+        name=suite.name,
+        records=_all_records(own, plan, store),
+        datasets=facts.datasets,
         medians=_medians(plan, store),
-        directions=plan.suite.directions,
-        tables=plan.suite.tables,
-        seed=plan.suite.seed,
-        slice_size=plan.suite.slice_size,
-        limit=plan.suite.limit,
+        directions=suite.directions,
+        tables=suite.tables,
+        seed=suite.seed,
+        slice_size=suite.slice_size,
+        limit=suite.limit,
         versions=_versions_of(store),
         notices=[
             *(*_unfinished(plan, store), *_unprobed(plan, store)),
@@ -53,50 +50,35 @@ def collect(plan: Plan, store: RunFolder, registry: Registry) -> RunData:
         ],
         failures=_failures(plan, store),
         faults=_faults(plan, store),
-        expected=list(dict.fromkeys(cell.who for cell in _own_cells(plan))),
-        splits={
-            split_name(use.label, i): use.label for i, part in enumerate(plan.suite.parts) for use in part.datasets
-        },
-        weights=_weights_texts(plan.suite, registry),
-        networks={
-            (defense.label, use.label): text
-            for defense in plan.suite.defenses
-            for use in defense.purifiers
-            if (text := _weights_text(use, registry))
-        },
-        group_names={use.label: registry.dataset(use.name).cls.group_names for use in plan.suite.datasets},
-        levels_not_strength={u.label: registry.dataset(u.name).cls.levels_not_strength for u in plan.suite.datasets},
-        label_sources={
-            use.label: source
-            for use in plan.suite.datasets
-            if (source := registry.dataset(use.name).build(use.parameters).label_source())
-        },
-        attacks={cell.attack.label: _attack_facts(cell.attack, registry) for cell in plan.cells if cell.attack},
-        blind=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.differentiable],
-        lower_is_better=[m.label for m in plan.suite.metrics if not registry.metric(m.name).cls.higher_is_better],
-        ir_score=plan.suite.ir_score,
+        expected=list(dict.fromkeys(cell.who for cell in own)),
+        splits={split_name(use.label, i): use.label for i, part in enumerate(suite.parts) for use in part.datasets},
+        weights=facts.weights,
+        networks=dict(facts.networks),
+        group_names=facts.group_names,
+        levels_not_strength=facts.levels_not_strength,
+        label_sources=facts.label_sources,
+        attacks=facts.attacks,
+        blind=facts.blind,
+        lower_is_better=facts.lower_is_better,
+        ir_score=suite.ir_score,
         map_records=_all_records([cell for cell in plan.cells if cell.for_maps], plan, store),
         mapped_apart=list(dict.fromkeys(cell.split.dataset.label for cell in plan.cells if cell.for_maps)),
-        which=plan.suite.which,
-        contrasts=plan.suite.contrasts,
-        adjust=plan.suite.adjust,
-        margin=plan.suite.margin,
-        precision=plan.suite.precision,
-        verdicts=bool(plan.suite.verdicts),
+        which=suite.which,
+        contrasts=suite.contrasts,
+        adjust=suite.adjust,
+        margin=suite.margin,
+        precision=suite.precision,
+        verdicts=bool(suite.verdicts),
         verdict_records=_all_records([cell for cell in plan.cells if cell.for_verdicts], plan, store),
-        verdict_samples=plan.suite.verdict_samples,
+        verdict_samples=suite.verdict_samples,
         verdict_items={
-            split.dataset.label: [e.id for e in plan.limited(split)[: plan.suite.verdict_samples]]
+            split.dataset.label: [entry.id for entry in plan.limited(split)[: suite.verdict_samples]]
             for split in plan.splits
         },
-        trainings={use.label: _parts(use) for use in plan.suite.defenses if use.trained},
-        trained_on={
-            name: dataset
-            for name, use in plan.suite.named_metrics
-            if use.weights_file and (dataset := trained_on(use.weights_file, use.weights))
-        },
-        training_times=_training_times(plan),
-        made=_made(plan, registry),
+        trainings={use.label: _parts(use) for use in suite.defenses if use.trained},
+        trained_on=facts.trained_on,
+        training_times=dict(facts.training_times),
+        made=facts.made,
     )
 
 
@@ -106,33 +88,9 @@ def _parts(use: DefenseUse) -> tuple[str, str]:
     return training, "+".join(purifier.label for purifier in use.purifiers) or NO_PURIFIER
 
 
-def _training_times(plan: Plan) -> dict[tuple[str, str], TrainingTime]:
-    """(metric, training) -> how long its weights were trained."""
-    own = {(use.label, NO_TRAINING): use for use in plan.suite.metrics}
-    trained = [defense.trained for defense in plan.suite.defenses if defense.trained]
-    own |= {(label, one.label): use for one in trained for label, use in one.metrics.items()}
-    return {name: time_of_file(use.weights_file, use.weights) for name, use in own.items()}
-
-
-def _made(plan: Plan, registry: Registry) -> dict[str, dict[str, str]]:
-    """Dimension -> label -> what the suite would call it had it given no label."""
-    suite = plan.suite.parts[0] if plan.suite.parts else plan.suite
-    used: dict[str, Sequence[Use]] = {"dataset": suite.datasets, "metric": suite.metrics, "attack": suite.attacks}
-    used["defense"] = [purifier for defense in suite.defenses for purifier in defense.purifiers]
-    return {
-        dimension: {use.label: automatic_label(registry.get(use.kind, use.name), use) for use in uses}
-        for dimension, uses in used.items()
-    }
-
-
 def _own_cells(plan: Plan) -> list[Cell]:
     """The cells that a suite asks for itself, without those added for verdicts and for maps."""
     return [cell for cell in plan.cells if not (cell.for_verdicts or cell.for_maps)]
-
-
-def _attack_facts(use: AttackUse, registry: Registry) -> AttackFacts:
-    cls = registry.attack(use.name).cls
-    return AttackFacts(use.name, {**getattr(cls, "neutral", {}), **use.parameters}, cls.needs_gradient, use.floor)
 
 
 def _all_records(cells: Sequence[Cell], plan: Plan, store: RunFolder) -> pd.DataFrame:
@@ -218,35 +176,6 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
     return table
 
 
-def _dataset_facts(plan: Plan, split: SplitSpec) -> DatasetFacts:
-    use, entries = split.dataset, plan.entries[split.key]
-    opinions = [entry.opinion for entry in entries if entry.opinion is not None]
-    return DatasetFacts(
-        name=use.label,
-        split=split.split,
-        labels=use.labels,
-        kind=use.shape,
-        items=len(entries),
-        references=len({entry.reference_id for entry in entries}),
-        mean_opinion=sum(opinions) / len(opinions) if opinions else None,
-        calibration=_calibration(use),
-        cluster_noun=use.cluster_noun if any(entry.cluster for entry in entries) else "reference",
-    )
-
-
-def _calibration(use: DatasetUse) -> str:
-    """The samples that facts come from, in words."""
-    where = use.calibration_split
-    if where == use.split:
-        where = "itself, which has no split train beside it" if use.calibrated_on_train else "itself"
-    return f"the first {CALIBRATION_SAMPLES} samples of split {where}"
-
-
-def describe_split(plan: Plan, split: SplitSpec) -> dict[str, Any]:
-    """What provenance keeps of an evaluated split: its size, its mean opinion before any limit, its fingerprint."""
-    return {**asdict(_dataset_facts(plan, split)), "fingerprint": split.fingerprint}
-
-
 def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:
     """(data set, metric, defense) -> median clean quality on the first samples of the evaluated split."""
     facts: dict[tuple[str, str], Mapping[str, Any]] = {
@@ -266,35 +195,3 @@ def _failures(plan: Plan, store: RunFolder) -> list[Failure]:
         for failure in relevant_failures(plan, store)
         if failure.cell in cells
     ]
-
-
-def _weights_texts(suite: Suite, registry: Registry) -> dict[str, str]:
-    """Metric -> what it is and which weights; of several splits the weights of each, where they differ."""
-    parts = [
-        {name: text for name, metric in part.named_metrics if (text := _weights_text(metric, registry))}
-        for part in suite.parts or (suite,)
-    ]
-    texts = {name: list(dict.fromkeys(part[name] for part in parts)) for name in parts[0]}
-    shared = " sha256 "
-    return {
-        name: found[0]
-        if len(found) == 1
-        else f"{found[0].partition(shared)[0]}{shared}of splits 0 to {len(parts) - 1}: "
-        + ", ".join(text.partition(shared)[2] for text in found)
-        for name, found in texts.items()
-    }
-
-
-def _weights_text(use: MetricUse | PurifierUse, registry: Registry) -> str:
-    """What a metric or purifier with weights is, and which: 'BiRQA (reimplementation, stem stride 4), weights ab12...'.
-
-    Of a plugin of an installed library, its version; empty for any other.
-    """
-    if not use.weights:
-        return use.code if " " in use.code else ""
-    plugin = registry.metric(use.name) if use.kind == "metrics" else registry.purifier(use.name)
-    described = plugin.described(dict(use.parameters)) or use.name
-    about = described.splitlines()[0].partition(";")[0].rstrip(".")
-    if use.weights == RANDOM_WEIGHTS:
-        return f"{about}, RANDOM weights: {'its scores mean' if use.kind == 'metrics' else 'it purifies'} nothing"
-    return f"{about}, weights sha256 {use.weights[:12]}"

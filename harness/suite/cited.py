@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,11 @@ from harness.plugins.weights.locate import RANDOM_WEIGHTS, read_manifest, traine
 from harness.plugins.weights.manifest import SUFFIX
 from harness.suite.compose import expand, read
 from harness.suite.keys import CHAIN, SuiteFile, as_entry, read_file
+from harness.suite.model import Suite
 from harness.suite.over_splits import NUMBER
+from harness.suite.places import settle
 from harness.suite.resolve import load_suite
+from harness.suite.stored_plan import adapter
 from harness.suite.strict_yaml import Problem
 from harness.suite.verdict_cells import MAY_BE_ADDED, added_plugins
 from harness.wording import NO_DEFENSE, joined, quoted, trained_name
@@ -80,7 +83,12 @@ class Cited:
 
 
 def cited(
-    file: Path, registry: Registry, *, versions: Sequence[str] = (), weights: Collection[str] | None = None
+    file: Path,
+    registry: Registry,
+    *,
+    versions: Sequence[str] = (),
+    weights: Collection[str] | None = None,
+    suite: Suite | None = None,
 ) -> Cited:
     """What to cite for a suite file, or for a run by the suite in its folder.
 
@@ -89,21 +97,48 @@ def cited(
         registry: Where its plugin names are looked up.
         versions: Those of robustiqa that made the run; empty for a suite, which is today's.
         weights: sha256 of the weight files that the run used; None for a suite.
+        suite: What was read of the file, if it was read already.
 
     Raises:
         UserError: The file is no suite, or two plugins give one key to different papers.
     """
-    suite, finder, book = _suite_in(file), _Finder(file, registry, weights), _Book(registry)
+    keys, finder, book = _suite_in(file), _Finder(file, registry, weights, suite), _Book(registry)
     book.add(_harness(versions or [library_version(HARNESS)]), "robustiqa itself")
     book.add(shipped_references()[PROTOCOL_PAPER], "the protocol that robustiqa reimplements")
-    for used in finder.of_suite(suite):
+    for used in finder.of_suite(keys):
         book.note(used)
-    return book.closed(f"{'suite' if weights is None else 'run'} {suite.name}", finder.unknown)
+    return book.closed(f"{'suite' if weights is None else 'run'} {keys.name}", finder.unknown)
+
+
+def page_of(found: Cited, planned: str) -> dict[str, Any]:
+    """What provenance keeps of it: plugins and manifests are asked while they are there.
+
+    Args:
+        found: What to cite for a run.
+        planned: sha256 of the plan of that run.
+    """
+    return {"planned": planned, "cited": asdict(found)}
+
+
+def cited_in(pages: Sequence[Mapping[str, Any]], planned: str, versions: Sequence[str]) -> Cited | None:
+    """What `page_of` kept for a plan, with the versions of robustiqa that took part; None where it kept nothing."""
+    kept = [page["cited"] for page in pages if page.get("planned") == planned and "cited" in page]
+    if not kept:
+        return None
+    try:
+        found = adapter(Cited).validate_python(kept[-1])
+    except ValueError:
+        return None
+    own = _harness(versions or [library_version(HARNESS)])
+    entries = [(own if reference.key == HARNESS else reference, roles) for reference, roles in found.entries]
+    return replace(found, entries=entries)
 
 
 def _suite_in(path: Path) -> SuiteFile:
     """The keys of a suite file; its plugins need not be there."""
-    document = expand(read(path))
+    document = read(path)
+    settle(document)
+    document = expand(document)
     if not isinstance(document.value, dict):
         raise document.report(document.problems or [Problem((), "no suite; a suite is a mapping of keys to values.")])
     file, problems = read_file(document.value)
@@ -152,9 +187,11 @@ class _Finder:
         unknown: What was found to be used and cannot be told.
     """
 
-    def __init__(self, file: Path, registry: Registry, weights: Collection[str] | None) -> None:
+    def __init__(
+        self, file: Path, registry: Registry, weights: Collection[str] | None, suite: Suite | None = None
+    ) -> None:
         self.unknown: list[str] = []
-        self._file, self._registry, self._weights = file, registry, weights
+        self._file, self._registry, self._weights, self._suite = file, registry, weights, suite
         self._followed: set[str] = set()
         self._splits = 1
 
@@ -176,7 +213,10 @@ class _Finder:
         """What cells are added of; where that cannot be told, because the suite cannot run here, what may be."""
         added, why = MAY_BE_ADDED, "verdicts, perhaps"
         with contextlib.suppress(UserError):
-            added, why = added_plugins(load_suite(self._file, self._registry), self._registry), "verdicts"
+            added, why = (
+                added_plugins(self._suite or load_suite(self._file, self._registry), self._registry),
+                "verdicts",
+            )
         for kind, names in added.items():
             yield from (_Used(kind, name, why=why) for name in names if self._registry.knows(kind, name))
 

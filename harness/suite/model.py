@@ -11,6 +11,8 @@ from typing import Any, Literal
 from harness.contracts import Norm
 from harness.plugins.contents import Contents
 from harness.plugins.model import Kind
+from harness.plugins.weights.locate import read_manifest, zoo
+from harness.plugins.weights.manifest import SUFFIX
 from harness.suite.conditions import Condition, Exclusion
 from harness.suite.layout_file import LayoutSpec
 from harness.wording import split_name, trained_name
@@ -237,6 +239,8 @@ class Suite:
     and data sets those of all, called by split."""
     layouts: tuple[LayoutSpec, ...] = ()
     """Tables as their author lays them out; no part of identity."""
+    relative: frozenset[str] = field(default=frozenset(), compare=False)
+    """Absolute forms of the paths to data and weights that were written as relative ones."""
 
     @property
     def verdict_samples(self) -> int:
@@ -331,7 +335,15 @@ def _written(use: Use) -> dict[str, Any]:
 
 
 def _weights_written(use: MetricUse | PurifierUse) -> dict[str, str]:
-    return {"weights": str(use.weights_file) if use.weights_file else use.weights} if use.weights else {}
+    return {"weights": _file_written(use) if use.weights_file else use.weights} if use.weights else {}
+
+
+def _file_written(use: MetricUse | PurifierUse) -> str:
+    """The name of weights that come with robustiqa, wherever it is installed; the path of any others."""
+    file = Path(use.weights_file or "")
+    name = file.name.removesuffix(SUFFIX)
+    ours = file.parent == zoo() and read_manifest().get(name, {}).get("sha256") == use.weights
+    return name if ours else str(file)
 
 
 def _floor_written(use: AttackUse) -> dict[str, str]:
@@ -350,7 +362,7 @@ def _defense_written(use: DefenseUse, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def _trained_written(use: TrainedUse, metrics: Sequence[str]) -> dict[str, Any]:
-    files = {label: str(metric.weights_file) for label, metric in use.metrics.items() if label in metrics}
+    files = {label: _file_written(metric) for label, metric in use.metrics.items() if label in metrics}
     return {"name": use.name, "label": use.label, "weights": files}
 
 

@@ -35,6 +35,7 @@ from harness.suite.model import (
     Suite,
 )
 from harness.suite.over_splits import of_split, together, told_once, wrong_for_splits
+from harness.suite.places import settle
 from harness.suite.select import select
 from harness.suite.strict_yaml import MOST_PROBLEMS, Document, Problem, YamlPath
 from harness.suite.tables import table_names
@@ -90,14 +91,15 @@ def read_suite(
 
 def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Suite:
     override(document, overrides, lambda key, entry: _automatic_labels(registry, key, entry))
-    suite = validate(document, registry)
+    relative = settle(document)
+    suite = dataclasses.replace(validate(document, registry), relative=relative)
     return suite if overrides.only is None else _picked(suite, overrides.only)
 
 
 def _picked(suite: Suite, only: str) -> Suite:
     """What ``--only`` leaves of a suite, of each split alike."""
     if suite.parts:
-        return together([_picked(part, only) for part in suite.parts])
+        return dataclasses.replace(together([_picked(part, only) for part in suite.parts]), relative=suite.relative)
     # Cells that only verdicts look at are not among those that were picked.
     return dataclasses.replace(select(suite, only), verdicts=bool(suite.verdicts))
 
