@@ -160,7 +160,7 @@ class CSV(Dataset):
                 f"{self._name} lists {' and '.join(map(shortened, alike))}, which differ in case only: on a disk that "
                 "ignores case they are one file."
             )
-        return told
+        return tuple(told)
 
     def _alike(self) -> Sequence[str]:
         """The first two images whose names differ in case only; none where there are no such."""
