@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
-from harness.datasets.images import Pixels, read_pixels, to_tensor
+from harness.datasets.images import Pixels, to_tensor
 from harness.datasets.layout import RESTORE, OfficialLayout
 from harness.files import shown
 
@@ -112,6 +112,10 @@ class BAPPS(Dataset):
         """The folders of judges and of images."""
         return self._layout.files()
 
+    def notices(self) -> Sequence[str]:
+        """How the images loaded so far were converted."""
+        return self._layout.notices()
+
     def _place(self, split: str) -> tuple[str, ...]:
         """The names on the way to the folder of a split; none where it is not there."""
         for place in _PLACES:
@@ -155,7 +159,7 @@ class BAPPS(Dataset):
 
     def _patch(self, path: Path) -> Pixels:
         """A patch at the size that was asked for."""
-        stored = read_pixels(path, missing=RESTORE)
+        stored = self._layout.reader.pixels(path, missing=RESTORE)
         height, width = stored.shape[:2]
         if (height, width) == (self._size, self._size):
             return stored

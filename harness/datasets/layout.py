@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split
-from harness.datasets.images import read_image
+from harness.datasets.images import ImageReader
 from harness.datasets.splits import UNSPLIT, ReferenceSplits
 from harness.files import data_dir, expanded, shown
 
@@ -55,6 +55,7 @@ class OfficialLayout:
         self.name = name
         self.given = expanded(root, f"root of {name}") if root is not None else data_dir() / (folder or name)
         self.mend = f"Unpack {title} again."
+        self.reader = ImageReader()
         self._marks = marks
         self._accepted = f"It is read as: {accepts}. " if accepts else ""
         self._get_it = (
@@ -222,7 +223,7 @@ class OfficialLayout:
         Raises:
             DataError: An image cannot be read, or they differ in size.
         """
-        images = {key: read_image(path, missing=RESTORE) for key, path in paths.items()}
+        images = {key: self.reader.image(path, missing=RESTORE) for key, path in paths.items()}
         (_, first), *others = images.items()
         for key, image in others:
             if image.shape != first.shape:
@@ -230,6 +231,10 @@ class OfficialLayout:
                 place = " and ".join(shown(path) for path in (next(iter(paths.values())), paths[key]))
                 raise DataError(f"Images {place} differ in size ({sizes}). {self.mend}")
         return images
+
+    def notices(self) -> Sequence[str]:
+        """How the images read so far were converted, a line for each kind."""
+        return self.reader.notices(self.name)
 
     def _text(self, path: Path) -> str:
         # A byte order mark is no letter of the first name.
@@ -296,6 +301,10 @@ class RatedPairs(Dataset):
             DataError: Their folder is missing.
         """
         return self._paths(entry)
+
+    def notices(self) -> Sequence[str]:
+        """How the images loaded so far were converted."""
+        return self._layout.notices()
 
     @cached_property
     def _kept(self) -> Sequence[Entry]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
-from harness.datasets.images import read_pixels, to_tensor
+from harness.datasets.images import to_tensor
 from harness.datasets.layout import RESTORE, OfficialLayout
 
 _LABEL_FILE = "data.csv"
@@ -101,6 +101,10 @@ class NIGHTS(Dataset):
         """The label file and the folders of images."""
         return self._layout.files()
 
+    def notices(self) -> Sequence[str]:
+        """How the images loaded so far were converted."""
+        return self._layout.notices()
+
     @cached_property
     def _triplets(self) -> Mapping[str, tuple[Entry, Sequence[tuple[str, ...]]]]:
         """Id -> entry, and the names on the way to each of its images."""
@@ -131,7 +135,7 @@ class NIGHTS(Dataset):
         return value
 
     def _resized(self, path: Path, size: int) -> Tensor:
-        pixels = read_pixels(path, missing=RESTORE)
+        pixels = self._layout.reader.pixels(path, missing=RESTORE)
         if pixels.shape[:2] == (size, size):
             return to_tensor(pixels)
         image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)

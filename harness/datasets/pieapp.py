@@ -131,6 +131,10 @@ class PieAPP(Dataset):
         """The label files and the folders of images."""
         return self._layout.files()
 
+    def notices(self) -> Sequence[str]:
+        """How the images loaded so far were converted."""
+        return self._layout.notices()
+
     @cached_property
     def _entries(self) -> Sequence[Entry]:
         path, *tables = self._layout.labels("test", "per_image_score")

@@ -84,6 +84,10 @@ class PieAPP2AFC(Dataset):
         """The label files and the folders of images."""
         return self._layout.files()
 
+    def notices(self) -> Sequence[str]:
+        """How the images loaded so far were converted."""
+        return self._layout.notices()
+
     def _triplets(self, split: str, reference: str) -> Mapping[str, tuple[Entry, str, str]]:
         """Id -> the entry of a judged pair with the names of its images A and B, of one reference."""
         if (split, reference) not in self._read:

@@ -225,7 +225,7 @@ BAD = {
         TABLE + "c.png,large.png,1,,\n",
         r"line 6: the images differ in size \(c\.png 8 x 6, large\.png 9 x 6\)",
     ),
-    "16 bit": (TABLE + "c.png,deep.png,1,,\n", r"line 6: Image .*deep\.png has the pixel format I;16.* Convert it"),
+    "pages": (TABLE + "c.png,pages.tif,1,,\n", r"line 6: Image .*pages\.tif holds 2 frames or pages.* Save the one"),
     "CMYK": (TABLE + "c.png,ink.jpg,1,,\n", r"line 6: Image .*ink\.jpg has the pixel format CMYK"),
     "transparent": (TABLE + "c.png,clear.png,1,,\n", r"line 6: Image .*clear\.png is partly transparent"),
     "no image": (TABLE + "c.png,text.png,1,,\n", r"line 6: Image .*text\.png cannot be read"),
@@ -236,7 +236,8 @@ BAD = {
 def test_one_message_with_file_and_line(table, folder, case):
     Image.new("RGB", (9, 6)).save(folder / "large.png")
     (folder / "text.png").write_text("no image")
-    Image.new("I;16", (8, 6), 40000).save(folder / "deep.png")
+    page = Image.new("RGB", (8, 6))
+    page.save(folder / "pages.tif", save_all=True, append_images=[page])
     Image.new("CMYK", (8, 6)).save(folder / "ink.jpg")
     Image.new("RGBA", (8, 6), (9, 9, 9, 99)).save(folder / "clear.png")
     text, message = BAD[case]
