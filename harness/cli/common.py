@@ -80,12 +80,13 @@ def end(failures: Sequence[FailureRecord]) -> None:
     """Say what failed, one line for each thing that went wrong however many cells it took down, and exit by it."""
     if not failures:
         return
-    groups: dict[tuple[str, str], int] = {}
+    groups: dict[str, list[str]] = {}
     for failure in failures:
-        groups[failure.sample, failure.message] = groups.get((failure.sample, failure.message), 0) + 1
-    for (sample, message), count in list(groups.items())[:_FAILURES_SHOWN]:
-        where = f"{sample}: " if sample else ""
-        print(f"failed: {where}{message} [{count} cell(s)]", file=sys.stderr)
+        groups.setdefault(failure.message, []).append(failure.sample)
+    for message, samples in list(groups.items())[:_FAILURES_SHOWN]:
+        first, *others = dict.fromkeys(samples)
+        where = f"{first}{f' and {len(others)} more' if others else ''}: " if first else ""
+        print(f"failed: {where}{message} [{len(samples)} cell(s)]", file=sys.stderr)
     if len(groups) > _FAILURES_SHOWN:
         print(f"... and {len(groups) - _FAILURES_SHOWN} more; the report lists them all.", file=sys.stderr)
     print("What was finished is kept; mend the cause and run the same command again.", file=sys.stderr)

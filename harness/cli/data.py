@@ -174,10 +174,11 @@ def _verify(
 ) -> None:
     """Decode every image, and compare the files with what a run folder recorded; exit code 1 if one is bad or changed.
 
-    Says how many items there are, and of a whole official set how many there should be; sizes; files of equal content;
-    items whose images are identical. Prints a hash over all contents of each split, which is the same wherever a set
-    lies unchanged. Of a data set alone, `--set` gives parameters, as in `--set root=~/tid2013`, and `--set split=val`
-    one split in place of all. Example: robustiqa data verify suites/quickstart.yaml
+    Says how many items there are, and of a whole official set how many there should be; sizes; files that are converted
+    when they are read; files of equal content; items whose images are identical. Prints a hash over all contents of
+    each split, which is the same wherever a set lies unchanged. Of a data set alone, `--set` gives parameters, as in
+    `--set root=~/tid2013`, and `--set split=val` one split in place of all. Example: robustiqa data verify
+    suites/quickstart.yaml
     """
     rows = [_examined(one) for one in _chosen(what, out, sets or [], plugin)]
     if as_json:
@@ -278,6 +279,7 @@ def _examined(chosen: _Chosen) -> dict[str, Any]:
         "identical": list(looked.identical),
         "duplicates": [[shown(path) for path in group] for group in duplicates(there)],
         "sizes": dict(looked.sizes),
+        "converted": {what: [shown(path) for path in files] for what, files in looked.converted.items()},
         "contents": identity("pixels", {"all": [[name, seen.last] for name, seen in found.items()]}) if found else "",
     }
 
@@ -320,6 +322,8 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
     looked = f"{row['made']} of them made now" if row["made"] else counted(row["items"], "item")
     yield f"  {looked}{published}: {told or 'none readable'}"
     yield from (f"  {notice}" for notice in row["notices"])
+    for what, files in row["converted"].items():
+        yield f"  {counted(len(files), 'file')} {what}: {', '.join(_few(list(_from_common_folder(files))))}"
     if row["unreadable"]:
         yield f"  {len(row['unreadable'])} cannot be used"
     if row["identical"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def _score(
     """
     from dataclasses import asdict
 
-    from harness.engine.one_pair import explain_pair, score_pair
+    from harness.engine.one_pair import conversions_of, explain_pair, score_pair
     from harness.flow import default_device
     from harness.report.explanation import draw, refuse_figure
     from harness.suite.alone import metric_from_options
@@ -56,10 +57,13 @@ def _score(
     if explain is not None:
         refuse_figure(explain, uses, registry)
     rows = list(score_pair(ref, dist, uses, registry, device or default_device()))
+    converted = conversions_of(ref, dist)
+    for one in converted:
+        print(f"note: {one}", file=sys.stderr)
     if explain is not None:
         draw(explain_pair(ref, dist, uses[0], registry, device or default_device()), explain)
     if as_json:
-        print_json({"ref": str(ref), "dist": str(dist), "scores": [asdict(row) for row in rows]})
+        print_json({"ref": str(ref), "dist": str(dist), "scores": [asdict(row) for row in rows], "notes": converted})
         return
     from rich.markup import escape
     from rich.table import Table

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from harness.contracts import DataError, Entry, Split, register
-from harness.datasets.images import Pixels, read_pixels, to_tensor
+from harness.datasets.images import Pixels, to_tensor
 from harness.datasets.layout import RESTORE, LaidOut, OfficialLayout
 from harness.files import shown
 
@@ -169,7 +169,7 @@ class BAPPS(LaidOut):
 
     def _patch(self, path: Path) -> Pixels:
         """A patch at the size that was asked for."""
-        stored = read_pixels(path, missing=RESTORE)
+        stored = self._layout.reader.pixels(path, missing=RESTORE)
         height, width = stored.shape[:2]
         if (height, width) == (self._size, self._size):
             return stored

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
-from harness.datasets.images import image_size, read_image
+from harness.datasets.image_files import TURNED, ImageHead
+from harness.datasets.images import ImageReader, image_head
 from harness.datasets.splits import UNSPLIT, ReferenceSplits
 from harness.datasets.table_file import TableRow, read_table, shortened
 from harness.files import expanded, shown
@@ -36,11 +37,11 @@ _SHOWN = 3
 class CSV(Dataset):
     """Own images in a table: ``ref,dist`` and what is known of each pair, or ``ref,p0,p1,judge`` for triplets.
 
-    Paths are relative to the table, and one file is one image however its path is spelled; any image format that
-    Pillow reads will do, if it is opaque and has 8 bits a channel, grey or RGB. Of pairs ``opinion`` (a number, in all
-    rows or in none) and ``level`` (a whole number from 1, the weakest, to 10,000) may follow; of both ``group``
-    (distortion type or subset), ``reference_id`` (else the path of the reference), ``id`` (else the path of the
-    distorted image) and ``split``. Other columns are passed over. ``judge`` is the share of people, 0 to 1, who
+    Paths are relative to the table, and one file is one image however its path is spelled; PNG, JPEG, BMP, TIFF, WebP
+    and the like will do, grey, palette or RGB of 8 or 16 bits a channel, if they are opaque. Of pairs ``opinion`` (a
+    number, in all rows or in none) and ``level`` (a whole number from 1, the weakest, to 10,000) may follow; of both
+    ``group`` (distortion type or subset), ``reference_id`` (else the path of the reference), ``id`` (else the path of
+    the distorted image) and ``split``. Other columns are passed over. ``judge`` is the share of people, 0 to 1, who
     preferred p1. Cells are separated by commas, semicolons or tabs. With ``split`` the splits are those of the column
     and ``all``.
 
@@ -78,6 +79,7 @@ class CSV(Dataset):
         """
         self._path = expanded(file, "file of csv")
         self._name = shown(self._path)
+        self._reader = ImageReader()
         table = read_table(self._path, _KNOWN)
         self._columns, self._rows = frozenset(table.columns), table.rows
         self._images = self._form()
@@ -110,7 +112,7 @@ class CSV(Dataset):
         """
         row = self._row(entry)
         try:
-            images = {name: read_image(path) for name, path in self._paths(row).items()}
+            images = {name: self._reader.image(path) for name, path in self._paths(row).items()}
         except DataError as error:
             raise DataError(f"{row.where}: {error}") from error
         self._refuse_mixed(row, {name: (image.shape[2], image.shape[1]) for name, image in images.items()})
@@ -120,21 +122,23 @@ class CSV(Dataset):
         """Hash of what the table says and of the names and sizes of the images.
 
         It looks at the heads of all images, so that a row whose images differ in size, or one that is no image or has
-        no 8-bit RGB form, is refused before anything is computed.
+        no exact RGB form, is refused before anything is computed.
 
         Raises:
             DataError: A row cannot be used; names file and line.
         """
         digest = hashlib.sha256()
-        sizes: dict[Path, tuple[int, int]] = {}
+        heads: dict[Path, ImageHead] = {}
         for entry, row in self._listed.values():
             paths = self._paths(row)
             for path in paths.values():
-                if path not in sizes:
-                    sizes[path] = _size(row, path)
-            self._refuse_mixed(row, {name: sizes[path] for name, path in paths.items()})
+                if path not in heads:
+                    heads[path] = _head(row, path)
+            self._refuse_mixed(row, {name: heads[path].size for name, path in paths.items()})
             about = [(row.text(name), path.stat().st_size) for name, path in paths.items()]
-            digest.update(repr((entry, _split(row), about)).encode())
+            # Once they were read as they are stored: what was recorded of them is of other images.
+            turned = [name for name, path in paths.items() if TURNED in heads[path].converted]
+            digest.update(repr((entry, _split(row), about, *([turned] if turned else []))).encode())
         return digest.hexdigest()
 
     def files(self) -> Sequence[Path]:
@@ -147,7 +151,7 @@ class CSV(Dataset):
         return list(self._paths(self._row(entry)).values())
 
     def notices(self) -> Sequence[str]:
-        """Whether images lie outside the folder of the table, and whether names differ in case only."""
+        """Images outside the folder of the table, names that differ in case only, and how images were converted."""
         outside = [text for row in self._rows for text in map(row.text, self._images) if _leaves(text)]
         told = []
         if outside:
@@ -160,7 +164,7 @@ class CSV(Dataset):
                 f"{self._name} lists {' and '.join(map(shortened, alike))}, which differ in case only: on a disk that "
                 "ignores case they are one file."
             )
-        return tuple(told)
+        return (*told, *self._reader.notices(self._name))
 
     def _alike(self) -> Sequence[str]:
         """The first two images whose names differ in case only; none where there are no such."""
@@ -378,9 +382,9 @@ def _leaves(path: str) -> bool:
     return plain.startswith(("..", "~")) or Path(plain).is_absolute()
 
 
-def _size(row: TableRow, path: Path) -> tuple[int, int]:
+def _head(row: TableRow, path: Path) -> ImageHead:
     try:
-        return image_size(path)
+        return image_head(path)
     except DataError as error:
         raise DataError(f"{row.where}: {error}") from error
 

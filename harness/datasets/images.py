@@ -1,11 +1,14 @@
-"""Reading image files and turning pixels into tensors, for every data set."""
+"""Reading image files and turning pixels into tensors, for every data set and for `score`, by one rule.
+
+8-bit images are value / 255, 16-bit ones value / 65535; grey and palettes are expanded, EXIF orientation is applied,
+an opaque alpha plane is dropped. Refused is what has no exact RGB form or is not one image; see `image_files`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterator
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,31 +17,73 @@ from PIL import Image
 from torch import Tensor
 
 from harness.contracts import DataError
+from harness.datasets.image_files import CHECK_PATH, CONVERSIONS, ImageHead, opened, partly_transparent, unloaded
 from harness.files import shown
 
 Pixels = npt.NDArray[np.uint8]
 """8-bit RGB, H x W x 3."""
+_Values = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""RGB of 8 or 16 bits, H x W x 3."""
 
-_MISSING = "Check the path."
-_PLAIN = frozenset({"1", "L", "P", "RGB"})
-_GREY = frozenset({"1", "L"})
-_WITH_ALPHA = frozenset({"LA", "PA", "RGBA", "La", "RGBa"})
-_DEEP = re.compile(r";16[BLN]")
-"""In the name of a stored format: 16 bits a channel, of which Pillow keeps the upper 8 without a word."""
+_OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+"""Byte order of a value as Pillow's decoders call it -> the other one; N is that of the machine."""
+_UPSIDE_DOWN, _MIRRORED = frozenset({3, 4, 7, 8}), frozenset({2, 3, 6, 7})
+"""Orientations whose first row is at the bottom, and whose first column is at the right, once columns are rows."""
 
 
-def read_image(path: Path | str, *, grey: bool = True, missing: str = _MISSING) -> Tensor:
+class ImageReader:
+    """Reads the image files of one data set and remembers which kinds of them it converted, and how."""
+
+    def __init__(self) -> None:
+        self._converted: set[str] = set()
+
+    def image(self, path: Path | str, *, missing: str = CHECK_PATH) -> Tensor:
+        """See `read_image`."""
+        return _to_tensor(self._values(path, missing))
+
+    def pixels(self, path: Path | str, *, missing: str = CHECK_PATH) -> Pixels:
+        """See `read_pixels`."""
+        values = self._values(path, missing)
+        if values.dtype != np.uint8:
+            raise DataError(f"Image {shown(path)} has 16 bits a channel, and its data set has 8. Restore the file.")
+        return values  # type: ignore[return-value]
+
+    def notices(self, who: str) -> tuple[str, ...]:
+        """What a report has to say of the images read so far, a line for each kind of conversion.
+
+        Args:
+            who: What the data set is called.
+        """
+        found = [what for what in CONVERSIONS if what in self._converted]
+        return tuple(f"{who}: some image files are {what}; `robustiqa data verify` names them." for what in found)
+
+    def _values(self, path: Path | str, missing: str) -> _Values:
+        values, head = _read(Path(path), missing)
+        self._converted.update(head.converted)
+        return values
+
+
+def read_image(path: Path | str, *, missing: str = CHECK_PATH) -> Tensor:
     """One image file as 3 x H x W float32 RGB in [0, 1].
 
     Args:
         path: The file.
-        grey: Whether an image of one grey channel is expanded; otherwise it is refused.
         missing: What to do where there is no such file, for the message.
 
     Raises:
-        DataError: The file is missing, truncated, no image, transparent, or of a pixel format without 8-bit RGB form.
+        DataError: The file is missing, truncated, no image, transparent, too large or of several frames, has a colour
+            profile other than sRGB, or a pixel format without exact RGB form.
     """
-    return to_tensor(read_pixels(path, grey=grey, missing=missing))
+    return ImageReader().image(path, missing=missing)
+
+
+def read_pixels(path: Path | str, *, missing: str = CHECK_PATH) -> Pixels:
+    """One image file as 8-bit RGB, for sets whose files are so by definition.
+
+    Raises:
+        DataError: See `read_image`; or it has 16 bits a channel.
+    """
+    return ImageReader().pixels(path, missing=missing)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -46,72 +91,102 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(torch.float32) / 255
 
 
-def read_pixels(path: Path | str, *, grey: bool = True, missing: str = _MISSING) -> Pixels:
-    """One image file as 8-bit RGB; grey and palette images are expanded, an opaque alpha plane is dropped.
-
-    Raises:
-        DataError: See `read_image`.
-    """
-    path = Path(path)
-    with _told(path, missing), Image.open(path) as image:
-        _refuse_format(image, path)
-        image.load()
-        if not grey and image.mode in _GREY:
-            raise DataError(f"Image {shown(path)} is grey, with one channel. Save it as RGB to compare it.")
-        return _rgb(image)
-
-
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels, from the head of the file; only of one with an alpha plane the pixels are read.
+    """Width and height in pixels, turned as EXIF says.
 
     Raises:
-        DataError: The file is missing, no image, transparent, or of a pixel format without 8-bit RGB form.
+        DataError: See `image_head`.
     """
-    with _told(path), Image.open(path) as image:
-        _refuse_format(image, path)
-        return image.size
+    return image_head(path).size
 
 
-@contextlib.contextmanager
-def _told(path: Path, missing: str = _MISSING) -> Iterator[None]:
-    """Whatever goes wrong with an image file, as one message."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"Image {shown(path)} is missing. {missing}") from error
-    # Pillow reports damage as OSError, SyntaxError (PNG chunks), ValueError, struct.error or a size alarm.
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).replace(str(path), shown(path)).split()) or type(error).__name__
-        raise DataError(
-            f"Image {shown(path)} cannot be read ({reason}): it is truncated, damaged or no image. "
-            "Copy or download the file again."
-        ) from error
+def image_head(path: Path) -> ImageHead:
+    """What the head of an image file says; only of one with an alpha plane the pixels are read.
+
+    Raises:
+        DataError: The file is missing, no image, transparent, too large or of several frames, has a colour profile
+            other than sRGB, or a pixel format without exact RGB form.
+    """
+    with opened(path) as (image, head):
+        if head.alpha:
+            _rgb(image, head, path)
+        return head
 
 
-def _refuse_format(image: Image.Image, path: Path) -> None:
-    """What cannot be 8-bit RGB, of an image that was opened and not loaded."""
-    stored = next((found for tile in getattr(image, "tile", ()) if (found := _DEEP.search(str(tile[3])))), None)
-    if image.mode not in _PLAIN | _WITH_ALPHA or stored:
-        form = f"{image.mode}{stored[0] if stored and ';' not in image.mode else ''}"
-        raise DataError(
-            f"Image {shown(path)} has the pixel format {form}, which has no exact 8-bit RGB form. "
-            "Convert it to 8-bit RGB or grey (for example to PNG)."
-        )
-    if _has_alpha(image) and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        raise DataError(
-            f"Image {shown(path)} is partly transparent, and quality metrics have no background to show behind it. "
-            "Flatten it onto a background and save it as RGB."
-        )
+def _read(path: Path, missing: str) -> tuple[_Values, ImageHead]:
+    """The pixels of a file, turned as EXIF says."""
+    with opened(path, missing) as (image, head):
+        return _turned(_rgb(image, head, path), head.orientation), head
 
 
-def _has_alpha(image: Image.Image) -> bool:
-    # A palette or grey image can carry transparency outside its mode.
-    return image.mode in _WITH_ALPHA or "transparency" in image.info
+def _to_tensor(values: _Values) -> Tensor:
+    if values.dtype == np.uint8:
+        return to_tensor(values)  # type: ignore[arg-type]
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)) / 65535
 
 
-def _rgb(image: Image.Image) -> Pixels:
-    if _has_alpha(image):
-        return np.asarray(image.convert("RGBA"))[..., :3].copy()
-    return np.asarray(image.convert("RGB")).copy()
+def _rgb(image: Image.Image, head: ImageHead, path: Path) -> _Values:
+    """Its pixels as they are stored, grey and palettes expanded.
+
+    Raises:
+        DataError: It is partly transparent.
+    """
+    if head.deep:
+        return _opaque(_deep(image, head, path), image.info.get("transparency"), path)
+    return _opaque(np.asarray(image.convert("RGBA" if head.alpha else "RGB")).copy(), None, path)
+
+
+def _opaque(values: _Values, see_through: Any, path: Path) -> _Values:
+    """H x W x 3 of H x W x 3 or 4, nothing of which is transparent.
+
+    Args:
+        values: The pixels.
+        see_through: The colour that is transparent, if any.
+        path: The file, for the message.
+    """
+    transparent = values.shape[2] == 4 and values[..., 3].min() < np.iinfo(values.dtype).max
+    if transparent or (see_through is not None and (values[..., :3] == np.array(see_through)).all(-1).any()):
+        raise partly_transparent(path)
+    return values[..., :3]
+
+
+def _deep(image: Image.Image, head: ImageHead, path: Path) -> npt.NDArray[np.uint16]:
+    """The pixels of an image of 16 bits a channel, H x W x 3 or 4.
+
+    Pillow has no mode for 16-bit colour: its decoders keep one byte of each value, the upper one. Which that is they
+    are told by the byte order in the name of the stored format; told the other order, they keep the lower byte.
+    """
+    if image.mode.startswith("I"):
+        return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, axis=2)
+    if head.deep == "LA;16B":  # four bytes a pixel
+        bytes_ = _decoded(path, "RGBA").astype(np.uint16)
+        grey, alpha = (bytes_[..., place] << 8 | bytes_[..., place + 1] for place in (0, 2))
+        return np.stack([grey, grey, grey, alpha], axis=-1)
+    name, order = head.deep[:-1], head.deep[-1]
+    high, low = (_decoded(path, name + one).astype(np.uint16) for one in (order, _OTHER_ORDER[order]))
+    return high << 8 | low
+
+
+def _decoded(path: Path, stored: str) -> Pixels:
+    """What Pillow's decoders make of a file whose pixels they take to be stored so; a TIFF is turned as EXIF says."""
+    with unloaded(path) as image:
+        image.tile = [_told(tile, stored) for tile in image.tile]  # type: ignore[attr-defined]
+        image.load()
+        return np.asarray(image)
+
+
+def _told(tile: tuple[Any, ...], stored: str) -> tuple[Any, ...]:
+    """A part of an image with other words on how it is stored."""
+    codec, extents, offset, args = tile
+    told = (codec, extents, offset, (stored, *args[1:]) if isinstance(args, tuple) else stored)
+    if codec == "ppm":  # which would scale 16 bits down to 8
+        told = ("raw", extents, offset, (stored, 0, 1))
+    return getattr(type(tile), "_make", tuple)(told)  # a named tuple since Pillow 11
+
+
+def _turned(values: _Values, orientation: int) -> _Values:
+    """Pixels turned and mirrored so that up is up, by orientation 1 to 8 of EXIF."""
+    if orientation > 4:  # stored by columns
+        values = values.transpose(1, 0, 2)
+    down, right = -1 if orientation in _UPSIDE_DOWN else 1, -1 if orientation in _MIRRORED else 1
+    return np.ascontiguousarray(values[::down, ::right])

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split
-from harness.datasets.images import read_image
+from harness.datasets.images import ImageReader
 from harness.datasets.splits import UNSPLIT, ReferenceSplits
 from harness.files import data_dir, expanded, shown
 
@@ -63,6 +63,7 @@ class OfficialLayout:
         self.name = name
         self.given = expanded(root, f"root of {name}") if root is not None else data_dir() / (folder or name)
         self.mend = f"Unpack {title} again."
+        self.reader = ImageReader()
         self._marks = marks
         self._accepted = f"It is read as: {accepts}. " if accepts else ""
         self._get_it = (
@@ -153,12 +154,12 @@ class OfficialLayout:
         return found
 
     def notices(self) -> Sequence[str]:
-        """What is to be said of the files looked up so far: those that are there twice, in another case."""
+        """What is to be said of the files so far: which are there twice, in another case, and how images were converted."""
         return [
             f"Data set {self.name}: {' and '.join(path.name for path in (*others, found))} in {shown(found.parent)} "
             f"differ in case only and hold the same; {found.name} is read."
             for found, others in self._alike.items()
-        ]
+        ] + list(self.reader.notices(self.name))
 
     def _held(self, folder: Path) -> str:
         """What is found in a folder, in words."""
@@ -272,7 +273,7 @@ class OfficialLayout:
         Raises:
             DataError: An image cannot be read, or they differ in size.
         """
-        images = {key: read_image(path, missing=RESTORE) for key, path in paths.items()}
+        images = {key: self.reader.image(path, missing=RESTORE) for key, path in paths.items()}
         (_, first), *others = images.items()
         for key, image in others:
             if image.shape != first.shape:
@@ -328,7 +329,7 @@ class LaidOut(Dataset):
         return self._layout.files()
 
     def notices(self) -> Sequence[str]:
-        """Images that are there twice, under names that differ in case only."""
+        """Images that are there twice, in another case, and how those read so far were converted."""
         return self._layout.notices()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.contracts import DataError, Entry, Split, register
-from harness.datasets.images import read_pixels, to_tensor
+from harness.datasets.images import to_tensor
 from harness.datasets.layout import RESTORE, LaidOut, OfficialLayout
 
 _LABEL_FILE = "data.csv"
@@ -127,7 +127,7 @@ class NIGHTS(LaidOut):
         return value
 
     def _resized(self, path: Path, size: int) -> Tensor:
-        pixels = read_pixels(path, missing=RESTORE)
+        pixels = self._layout.reader.pixels(path, missing=RESTORE)
         if pixels.shape[:2] == (size, size):
             return to_tensor(pixels)
         image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-from harness.contracts import Dataset, Entry
+from harness.contracts import DataError, Dataset, Entry
+from harness.datasets.image_files import CONVERSIONS
+from harness.datasets.images import image_head
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Looked:
     """Entries two of whose images are equal in every pixel, such as a distorted image that is its reference."""
     sizes: Mapping[str, int]
     """'512 x 384' -> how many entries have that size."""
+    converted: Mapping[str, Sequence[Path]]
+    """What files are on being read ("expanded from grey to RGB") -> the files."""
 
 
 def look_at(dataset: Dataset, entries: Iterable[Entry]) -> Looked:
@@ -34,6 +39,7 @@ def look_at(dataset: Dataset, entries: Iterable[Entry]) -> Looked:
     unreadable: dict[str, None] = {}
     identical: list[str] = []
     sizes: dict[str, int] = {}
+    files: dict[Path, None] = {}
     for entry in entries:
         try:
             images = list(dataset.load(entry).values())
@@ -44,7 +50,18 @@ def look_at(dataset: Dataset, entries: Iterable[Entry]) -> Looked:
         sizes[size] = sizes.get(size, 0) + 1
         if any(torch.equal(one, other) for one, other in itertools.combinations(images, 2)):
             identical.append(entry.id)
-    return Looked(list(unreadable), identical, sizes)
+        files.update(dict.fromkeys(dataset.image_files(entry) or ()))
+    return Looked(list(unreadable), identical, sizes, _converted(files))
+
+
+def _converted(files: Iterable[Path]) -> Mapping[str, Sequence[Path]]:
+    """What files are on being read -> the files; of one that is no image file of `read_image` nothing is known."""
+    found: dict[str, list[Path]] = {what: [] for what in CONVERSIONS}
+    for file in files:
+        with contextlib.suppress(DataError):
+            for what in image_head(file).converted:
+                found[what].append(file)
+    return {what: those for what, those in found.items() if those}
 
 
 def duplicates(contents: Mapping[Path, str]) -> Sequence[Sequence[Path]]:

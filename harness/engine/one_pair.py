@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Attack, Entry, Metric, Norm, Panel
-from harness.datasets.images import read_image
+from harness.datasets.images import image_head, read_image
 from harness.engine.attack_batch import Seen, attack_batch
 from harness.engine.batches import Batch, Item, SampleError
 from harness.engine.examples import png
@@ -29,7 +29,7 @@ from harness.plugins.returned import MEND, RANGE, PluginFaultError, check_scores
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Use
 from harness.suite.plan import Cell, Endpoint, ScorerSpec, SplitSpec
-from harness.wording import NO_DEFENSE, attack_text, budget_text
+from harness.wording import NO_DEFENSE, attack_text, budget_text, joined
 
 Image = Path | str | Tensor | npt.NDArray[Any]
 """An image file; or RGB floats in [0, 1]: a tensor of 3 x H x W or 1 x 3 x H x W, or an array of H x W x 3."""
@@ -149,6 +149,18 @@ def score_pair(
         yield PairScore(
             use.label, _score_of(metric, pair, in_messages(use, registry)), metric.higher_is_better, use.weights
         )
+
+
+def conversions_of(ref: Image, dist: Image) -> list[str]:
+    """What is done to files for them to be RGB, such as "DIST a.png is read at 16 bits a channel.".
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    images = {"ref": ref, "dist": dist}
+    files = {_named(name, image): image for name, image in images.items() if isinstance(image, str | Path)}
+    heads = {name: image_head(Path(file)) for name, file in files.items()}
+    return [f"{name} is {joined(list(head.converted))}." for name, head in heads.items() if head.converted]
 
 
 def _score_of(metric: Metric, pair: tuple[Tensor, Tensor], who: str) -> float:
@@ -388,7 +400,7 @@ def read_argument(name: str, image: Image) -> Tensor:
     """
     if isinstance(image, str | Path):
         try:
-            return read_image(image, grey=False)
+            return read_image(image)
         except DataError as error:
             raise DataError(f"{name.upper()}: {error}") from error
     if isinstance(image, np.ndarray):
@@ -398,7 +410,8 @@ def read_argument(name: str, image: Image) -> Tensor:
     else:
         raise DataError(f"{name} is of type {type(image).__name__}. Give a file, a tensor or an array.")
     if not floats:
-        raise DataError(f"{name} holds {kind}, not floats. Give floats in [0, 1]; 8-bit values are divided by 255.")
+        cure = "Give floats in [0, 1]; 8-bit values are divided by 255, 16-bit ones by 65535."
+        raise DataError(f"{name} holds {kind}, not floats. {cure}")
     values = _channels_first(name, image)
     if not bool(values.isfinite().all()):
         raise DataError(f"{name} holds values that are not finite (NaN or infinity). Give floats in [0, 1].")

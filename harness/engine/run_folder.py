@@ -714,7 +714,7 @@ class RunFolder:
             return None
         saved = self.path / "suite.yaml"
         try:
-            suite = yaml.load(saved.read_bytes(), Loader=_YAML_LOADER)
+            suite = yaml.load(saved.read_bytes(), Loader=_YAML_LOADER)  # noqa: S506 (a safe one)
         except (yaml.YAMLError, ValueError, RecursionError, OSError):
             return None  # who reads it for itself says what is wrong with it
         planned = planned.removesuffix(",")

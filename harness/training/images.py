@@ -16,13 +16,14 @@ from harness.training.recipe_file import RecipeFile, TrainingError
 
 PARTS: Mapping[str, tuple[str, ...]] = {"pairs": ("ref", "dist"), "triplets": ("ref", "p0", "p1")}
 """Kind of data set -> the images of an item, in order."""
+_WHITE = {torch.uint8: 255, torch.uint16: 65535}
 _MOST_ITEMS = 32
 _MOST_PIXELS = 2**21
 """Of one image of each item scored at once: 32 of 256 px, 10 of 512 x 384."""
 
 
 class ImageCache:
-    """Decoded images of items, kept as 8-bit up to a fixed number of images; results do not depend on that number.
+    """Decoded images of items, as deep as their files, up to a fixed number; results do not depend on that number.
 
     Args:
         data: Where images are loaded from.
@@ -42,16 +43,31 @@ class ImageCache:
         return shared
 
     def item(self, entry: Entry) -> Tensor:
-        """The images of an entry, rounded to 8 bits: P x 3 x H x W in [0, 1], P = 2 for pairs and 3 for triplets."""
+        """The images of an entry, P x 3 x H x W in [0, 1], P = 2 for pairs and 3 for triplets.
+
+        Those of 16-bit files are as they are, all others are rounded to 8 bits.
+        """
         item = self._items.pop(entry.id, None)
         if item is None:
             images = self._data.load(entry)
-            item = (torch.stack([images[part] for part in self._parts]) * 255).round().to(torch.uint8)
+            item = _stored(torch.stack([images[part] for part in self._parts]))
         if self._capacity:
             while len(self._items) >= self._capacity:
                 self._items.popitem(last=False)
             self._items[entry.id] = item
-        return item.to(torch.float32) / 255
+        return _floats(item)
+
+
+def _stored(images: Tensor) -> Tensor:
+    """Floats in [0, 1] as a file would hold them: at 16 bits where that is exact and 8 bits are not, else at 8."""
+    rounded, deep = ((images * white).round().to(depth) for depth, white in _WHITE.items())
+    exact = [torch.equal(_floats(stored), images) for stored in (rounded, deep)]
+    return deep if exact == [False, True] else rounded
+
+
+def _floats(stored: Tensor) -> Tensor:
+    """Whole numbers of a file as floats in [0, 1]."""
+    return stored.to(torch.float32) / _WHITE[stored.dtype]
 
 
 def training_batch(

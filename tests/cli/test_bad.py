@@ -231,11 +231,14 @@ def write_tid2013(root):
     (root / "mos_with_names.txt").write_text("".join(lines))
 
 
-def write_image(path, mode, size=16):
-    """A PNG of one colour under any name."""
-    colours = {"LA": (90, 10), "RGBA": (90, 80, 70, 10), "I;16": 9000, "CMYK": (1, 2, 3, 4), "RGB": (9, 8, 7), "F": 0.5}
-    kind = {"CMYK": "TIFF", "F": "TIFF"}.get(mode, "PNG")
-    Image.new(mode, (size, size), colours[mode]).save(path, format=kind)
+def write_image(path, mode, size=16, pages=1):
+    """A PNG of one colour under any name; a TIFF where PNG has no such mode, or of several pages."""
+    colours = {"LA": (90, 10), "RGBA": (90, 80, 70, 10), "CMYK": (1, 2, 3, 4), "RGB": (9, 8, 7), "F": 0.5}
+    image = Image.new(mode, (size, size), colours[mode])
+    if pages > 1 or mode in ("CMYK", "F"):
+        image.save(path, format="TIFF", save_all=True, append_images=[image] * (pages - 1))
+    else:
+        image.save(path, format="PNG")
 
 
 def write_weights(path, how="right"):

@@ -7,6 +7,7 @@ import json
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,6 +239,26 @@ def test_verify_makes_some_images_of_an_embedded_set(command):
     assert code == 0 and not err and len(lines) == 2
     assert lines[0].startswith("mini_2afc test: no image files: 24 items, made when they are asked for; fingerprint ")
     assert lines[1] == "  24 of them made now: 128 x 128"
+
+
+def test_verify_names_the_files_that_are_converted(command, tmp_path):
+    pixels, exif = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8), Image.Exif()
+    exif[274] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels.transpose(1, 0, 2)[::-1].copy()).save(tmp_path / "a1.png", exif=exif)
+    Image.fromarray(pixels[..., 0]).convert("LA").save(tmp_path / "a2.png")
+    (tmp_path / "mine.csv").write_text("ref,dist\na.png,a1.png\na.png,a2.png\n")
+    words = ("verify", "csv", "--set", f"file={tmp_path / 'mine.csv'}")
+    code, out, _ = command(*words)
+    assert code == 0 and "2 items: 16 x 12\n" in out and "1 item whose images are identical: a1.png" in out
+    assert "  1 file turned as the EXIF orientation says: a1.png\n" in out
+    assert "  1 file expanded from grey to RGB: a2.png\n" in out
+    found = json.loads(command(*words, "--json")[1])[0]["converted"]
+    assert {what: [Path(file).name for file in files] for what, files in found.items()} == {
+        "turned as the EXIF orientation says": ["a1.png"],
+        "read without the alpha plane, which is opaque": ["a2.png"],
+        "expanded from grey to RGB": ["a2.png"],
+    }
 
 
 def test_verify_finds_what_is_wrong_with_images(command, tmp_path):

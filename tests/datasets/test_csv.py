@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from harness.contracts import DataError
 from harness.datasets.csv_file import CSV
+from harness.datasets.image_files import DEEP, FROM_GREY, TURNED
 from harness.errors import UserError
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
@@ -225,7 +226,7 @@ BAD = {
         TABLE + "c.png,large.png,1,,\n",
         r"line 6: the images differ in size \(c\.png 8 x 6, large\.png 9 x 6\)",
     ),
-    "16 bit": (TABLE + "c.png,deep.png,1,,\n", r"line 6: Image .*deep\.png has the pixel format I;16.* Convert it"),
+    "pages": (TABLE + "c.png,pages.tif,1,,\n", r"line 6: Image .*pages\.tif holds 2 frames or pages.* Save the one"),
     "CMYK": (TABLE + "c.png,ink.jpg,1,,\n", r"line 6: Image .*ink\.jpg has the pixel format CMYK"),
     "transparent": (TABLE + "c.png,clear.png,1,,\n", r"line 6: Image .*clear\.png is partly transparent"),
     "no image": (TABLE + "c.png,text.png,1,,\n", r"line 6: Image .*text\.png cannot be read"),
@@ -236,7 +237,8 @@ BAD = {
 def test_one_message_with_file_and_line(table, folder, case):
     Image.new("RGB", (9, 6)).save(folder / "large.png")
     (folder / "text.png").write_text("no image")
-    Image.new("I;16", (8, 6), 40000).save(folder / "deep.png")
+    page = Image.new("RGB", (8, 6))
+    page.save(folder / "pages.tif", save_all=True, append_images=[page])
     Image.new("CMYK", (8, 6)).save(folder / "ink.jpg")
     Image.new("RGBA", (8, 6), (9, 9, 9, 99)).save(folder / "clear.png")
     text, message = BAD[case]
@@ -331,6 +333,30 @@ def test_a_suite_takes_the_form_of_the_table(folder, tmp_path):
     assert hard["clean_accuracy"].tolist() == [0.5]
     with pytest.raises(UserError, match=r"datasets\.0: .*mine\.csv, line 3: split is ''"):
         run("ref,dist,split\na.png,a1.png,x\nb.png,b1.png,\n", "bad")
+
+
+def test_16_bits_and_turned_files_reach_the_records_and_are_told_under_the_tables(tmp_path):
+    """48.20 dB are 20 log10(257), below what 8 bits can hold; the turned file is its reference."""
+    values = np.random.default_rng(0).integers(0, 65536 - 255, (12, 16), dtype=np.uint16)
+    for name, change in (("a", 0), ("a1", 255)):
+        Image.fromarray(values + np.uint16(change)).save(tmp_path / f"{name}.png")
+    exif = Image.Exif()
+    exif[274] = 3
+    photo = Image.fromarray((values[..., None] >> np.array([8, 7, 6])).astype(np.uint8))
+    photo.save(tmp_path / "b.png")
+    photo.rotate(180).save(tmp_path / "b1.png", exif=exif)
+    (tmp_path / "mine.csv").write_text("ref,dist\na.png,a1.png\nb.png,b1.png\n")
+    own = {"name": "own", "datasets": [{"name": "csv", "file": str(tmp_path / "mine.csv")}], "metrics": ["psnr"]}
+    options = Options(out=tmp_path / "run", executor="serial", probe=False)
+    rows = run_suite(read_suite(own, Registry()), Registry(), options).data.records.set_index("item")
+    assert rows.loc["a1.png", "clean"] == pytest.approx(20 * np.log10(257), abs=1e-3)
+    assert rows["identical"].to_dict() == {"a1.png": False, "b1.png": True}
+    rounded = np.rint((values + 255.0) / 257) * 257  # of which nothing was attacked
+    peer = 20 * np.log10(65535) - 10 * np.log10(np.mean((rounded - values) ** 2))
+    assert rows.loc["a1.png", "attacked_8bit"] == pytest.approx(peer, abs=1e-3) and abs(peer - 48.1987) > 0.01
+    for what in (DEEP, TURNED, FROM_GREY):
+        line = f"mine.csv: some image files are {what}; `robustiqa data verify` names them."
+        assert all(line in file.read_text() for file in (tmp_path / "run/report/tables").glob("*.md"))
 
 
 def test_the_example_suite_needs_a_table_and_nothing_else(folder, monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import re
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from harness.api import score
 from harness.cli import main
 from harness.errors import UserError
+
+IMAGES = Path(__file__).parents[1] / "datasets" / "images"
 
 
 @pytest.fixture
@@ -73,12 +77,12 @@ def test_wrong_images_are_one_message(pair, tmp_path, capsys):
     ref = tmp_path / "ref.png"
     Image.new("RGB", (40, 40)).save(tmp_path / "small.png")
     Image.new("RGBA", (96, 80), (1, 2, 3, 4)).save(tmp_path / "alpha.png")
-    Image.new("I;16", (96, 80)).save(tmp_path / "deep.png")
+    Image.new("F", (96, 80)).save(tmp_path / "deep.tif")
     (tmp_path / "no.png").write_text("<html>")
     for name, said in (
         ("small.png", "has 96 x 80 pixels and DIST"),
         ("alpha.png", "is partly transparent"),
-        ("deep.png", "has the pixel format I;16"),
+        ("deep.tif", "has the pixel format F;32F"),
         ("no.png", "cannot be read"),
         ("none.png", "is missing"),
     ):
@@ -181,13 +185,76 @@ def test_what_cannot_be_explained_is_said_before_anything_is_scored(pair, tmp_pa
     assert said in error
 
 
-@pytest.mark.parametrize("mode", ["L", "1"])
-def test_a_grey_file_is_refused_by_the_argument_s_name(pair, tmp_path, capsys, mode):
-    Image.open(tmp_path / "dist.png").convert(mode).save(tmp_path / "grey.png")
-    code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / "grey.png")
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_what_was_converted_is_noted_on_standard_error(pair, tmp_path, capsys, mode):
+    """Grey and palette files score as what Pillow makes of them."""
+    Image.open(tmp_path / "dist.png").convert(mode).save(tmp_path / "one.png")
+    Image.open(tmp_path / "one.png").convert("RGB").save(tmp_path / "same.png")
+    code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / "one.png", "--metric", "psnr", "--json")
+    what = {"L": "expanded from grey to RGB", "P": "expanded from a palette to RGB"}[mode]
+    note = f"DIST {tmp_path / 'one.png'} is {what}."
+    assert (code, error) == (0, f"note: {note}\n") and json.loads(out)["notes"] == [note]
+    _, plain, error = run(capsys, tmp_path / "ref.png", tmp_path / "same.png", "--metric", "psnr", "--json")
+    assert not error and json.loads(plain)["scores"] == json.loads(out)["scores"]
+
+
+def psnr_of(capsys, ref, dist):
+    """PSNR on the command line, and what is said beside it."""
+    code, out, error = run(capsys, ref, dist, "--metric", "psnr", "--json")
+    assert code == 0, error
+    return json.loads(out)["scores"][0]["score"], error
+
+
+def test_sixteen_bits_are_scored_in_full(capsys, tmp_path):
+    """Every value of the two differs by 255 of 65,535, so that PSNR is 20 log10(257); cut to 8 bits they are equal."""
+    pair = (IMAGES / "rgb16_a.png", IMAGES / "rgb16_b.png")
+    score, error = psnr_of(capsys, *pair)
+    assert score == pytest.approx(20 * np.log10(257), abs=1e-3)
+    assert error == "".join(
+        f"note: {n} {p} is read at 16 bits a channel.\n" for n, p in zip(("REF", "DIST"), pair, strict=True)
+    )
+    greys = np.random.default_rng(0).integers(0, 65536 - 255, (40, 50), dtype=np.uint16)
+    for name, pixels in (("a", greys), ("b", greys + np.uint16(255))):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    assert psnr_of(capsys, tmp_path / "a.png", tmp_path / "b.png")[0] == pytest.approx(20 * np.log10(257), abs=1e-3)
+
+
+def test_files_turned_by_exif_are_turned_first(capsys, pair, tmp_path):
+    score, error = psnr_of(capsys, IMAGES / "plain.jpg", IMAGES / "exif3.jpg")
+    assert score == pytest.approx(43.68, abs=0.005)
+    assert error == f"note: DIST {IMAGES / 'exif3.jpg'} is turned as the EXIF orientation says.\n"
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.open(tmp_path / "ref.png").rotate(180).save(tmp_path / "exif3.png", exif=exif)
+    assert psnr_of(capsys, tmp_path / "ref.png", tmp_path / "exif3.png")[0] == 100, "identical"
+
+
+@pytest.mark.parametrize("name", ["frames.png", "frames.webp", "pages.tif", "frames.gif"])
+def test_several_frames_are_refused_with_their_number(capsys, pair, tmp_path, name):
+    frames = [Image.open(tmp_path / "ref.png").rotate(90 * i) for i in range(3)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / name)
     assert (code, out) == (2, "")
-    assert error.startswith("error: DIST: Image ")
-    assert "is grey, with one channel. Save it as RGB to compare it." in error
+    assert f"error: DIST: Image {tmp_path / name} holds 3 frames or pages, and one image is compared. Save" in error
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(capsys, pair, tmp_path, monkeypatch):
+    """169 million, of which the file holds but the head; 400 million raise Pillow's own alarm unless it is asked."""
+    whole = (tmp_path / "ref.png").read_bytes()
+    for side in (13_000, 20_000):
+        head = whole[12:16] + side.to_bytes(4, "big") * 2 + whole[24:29]
+        (tmp_path / "large.png").write_bytes(whole[:12] + head + zlib.crc32(head).to_bytes(4, "big") + whole[33:])
+        code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / "large.png")
+        assert (code, out) == (2, "") and error.count("\n") == 1
+        assert f"has {side} x {side} = {side * side:,} pixels, and the limit is 40,000,000. Crop or shrink it" in error
+        assert f"or set ROBUSTIQA_MAX_PIXELS={side * side} where memory suffices" in error
+    same = (tmp_path / "ref.png", tmp_path / "ref.png")
+    for limit, said in (("7679", "has 96 x 80 = 7,680 pixels, and the limit is 7,679"), ("4k", "'4k' is no number of")):
+        monkeypatch.setenv("ROBUSTIQA_MAX_PIXELS", limit)
+        code, _, error = run(capsys, *same)
+        assert code == 2 and said in error
+    monkeypatch.setenv("ROBUSTIQA_MAX_PIXELS", "7_680")
+    assert psnr_of(capsys, *same)[0] == 100
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,23 @@ def test_the_image_cache_is_bounded_and_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(seen, uncached, strict=True))
 
 
+def test_images_of_16_bits_train_at_16_bits_and_others_at_8():
+    values = torch.randint(0, 65536, (2, 3, 5, 4), generator=torch.Generator().manual_seed(0)).float()
+    deep, flat = values / 65535, (values / 257).round() / 255
+
+    class Given:
+        kind = "pairs"
+
+        def load(self, entry):
+            ref, dist = {"deep": deep, "flat": flat, "mixed": torch.stack([deep[0], flat[0]])}[entry.id]
+            return {"ref": ref, "dist": dist}
+
+    cache = ImageCache(Given(), 4)
+    assert torch.equal(cache.item(Entry("deep", "r")), deep) and torch.equal(cache.item(Entry("deep", "r")), deep)
+    assert torch.equal(cache.item(Entry("flat", "r")), flat) and cache._items["flat"].dtype == torch.uint8
+    assert torch.equal(cache.item(Entry("mixed", "r")), torch.stack([deep[0], flat[0]]))
+
+
 def test_augmentation_treats_all_images_of_an_item_alike(recipe):
     file = read_recipe(recipe("crop", "crop: 20\n"))
     image = torch.rand(3, 32, 40)
