@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import PluginFiles, registry_of
+from harness.cli.output import report_stream
 from harness.errors import UserError
 
 
@@ -46,4 +47,4 @@ def _cite(
         found = cited(path / "suite.yaml", registry, versions=list(versions), weights=weights)
     for gap in found.gaps():
         print(f"note: {gap}", file=sys.stderr)
-    print(found.bibtex() if form == "bibtex" else found.text(), end="")
+    print(found.bibtex() if form == "bibtex" else found.text(), end="", file=report_stream())
