@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from harness.cli.app import app
-from harness.errors import UserError
+from harness.cli.output import end_process, reserve_for_good
+from harness.errors import UserError, place_of, raised_in
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; exit code 0 all done, 1 some cells failed, 2 bad usage or input, 130 interrupted."""
+    """Run the command line; exit code 0 all done, 1 some cells failed, 2 bad usage or input, 130 interrupted.
+
+    Args:
+        arguments: Those of the process if left out, which then ends with the command, whatever plugins left running.
+    """
+    if arguments is None:
+        reserve_for_good()
     try:
         code = app(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -21,20 +28,40 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except SystemExit as error:  # of ours there is none inside of a command
+        _complain(f"a plugin ended the program{place_of(error)}. Mend the plugin, or leave it out.")
+        code = 2
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
     except Exception as error:
-        show = getattr(error, "show", None)  # a usage error of typer's
-        if show is None:
+        if hasattr(error, "show"):
+            code = _show_usage(error)
+        elif raised_in(error):
+            code = _blame_plugin(error)
+        else:
             raise
-        if hasattr(error, "message"):
-            error.message = str(error.message).replace("Value error, ", "")
-        show()
-        code = int(getattr(error, "exit_code", 2))
     if code == 130:  # typer may also return it for a KeyboardInterrupt of its own accord
         _complain("interrupted. What was finished is kept; run the same command again to go on.")
+    if arguments is None:
+        end_process(code or 0)
     sys.exit(code or 0)
+
+
+def _show_usage(error: Any) -> int:
+    """A usage error of typer's."""
+    if hasattr(error, "message"):
+        error.message = str(error.message).replace("Value error, ", "")
+    error.show()
+    return int(getattr(error, "exit_code", 2))
+
+
+def _blame_plugin(error: Exception) -> int:
+    """What a plugin raised where nothing else was prepared for it."""
+    from harness.plugins.returned import MEND, told_of_plugin
+
+    _complain(f"{told_of_plugin(error)}. {MEND}")
+    return 2
 
 
 def _complain(message: str, count: int = 0) -> None:

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from harness.cli.output import reserved_output
+
 Group = Literal["Run", "Look", "Your own", "Upkeep"]
 """Groups of the help, in the order in which a person meets them."""
 
@@ -155,7 +157,12 @@ def _panel(title: str, rows: list[tuple[str, str]], width: int) -> Any:
 
 
 class _Command(_Sparing, TyperCommand):
-    """One command."""
+    """One command; while it does its work, standard output is what it reports and nothing else."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Do it."""
+        with reserved_output():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import PluginFiles, registry_of
+from harness.cli.output import report_stream
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _cite(
         found = _cited_in_run(RunFolder(path), registry, asked_again=bool(plugin))
     for gap in found.gaps():
         print(f"note: {gap}", file=sys.stderr)
-    print(found.bibtex() if form == "bibtex" else found.text(), end="")
+    print(found.bibtex() if form == "bibtex" else found.text(), end="", file=report_stream())
 
 
 def _cited_in_run(store: RunFolder, registry: Registry, *, asked_again: bool) -> Cited:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.output import report_stream
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,23 +50,31 @@ def registry_of(files: Sequence[Path] | None) -> Registry:
     """Every plugin that can be had, those of `--plugin` files among them."""
     from harness.plugins.registry import Registry
 
+    say_what_is_executed(files)
     registry = Registry(files or ())
     for message in registry.refused:
         print(f"note: {message}", file=sys.stderr)
     return registry
 
 
+def say_what_is_executed(files: Sequence[Path] | None) -> None:
+    """Say of `--plugin` files, before it happens, that their code runs with the rights of whoever gives them."""
+    if found := [str(file) for file in files or () if file.is_file()]:
+        print(f"note: --plugin executes Python code with your rights: {', '.join(found)}", file=sys.stderr)
+
+
 def console(*, stderr: bool = False) -> Any:
     """A place to print on; wide enough for tables where it is no terminal."""
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=max(console.width, 110))
+    on: dict[str, Any] = {"stderr": True} if stderr else {"file": report_stream()}
+    console = Console(**on, highlight=False)
+    return console if console.is_terminal else Console(**on, highlight=False, width=max(console.width, 110))
 
 
 def print_json(value: Any) -> None:
     """The one document of `--json`; numbers that JSON has not (NaN, infinities) are null."""
-    print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
+    print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False), file=report_stream())
 
 
 def _finite(value: Any) -> Any:

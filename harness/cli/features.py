@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import FigureForms, FigureSize, PluginFiles, check_device, console
+from harness.cli.common import FigureForms, FigureSize, PluginFiles, check_device, console, say_what_is_executed
 from harness.cli.run import shard_named
 
 
@@ -51,6 +51,7 @@ def _features(
     formats = formats_named(figures) if figures is not None else ("png",)
     figure_width(size)
     folder = out or RUNS / read_feature_sets(file).name
+    say_what_is_executed(plugin)
     runs = FeatureRuns(file, folder, device, plugin or ())
     say = console().print
     done = sum(runs.trained(one) is not None for one in runs.sets)

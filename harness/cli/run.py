@@ -26,6 +26,7 @@ from harness.cli.common import (
     end,
     registry_of,
 )
+from harness.cli.output import report_stream
 from harness.errors import UserError
 
 
@@ -88,7 +89,7 @@ def _run(
         result = run_suite(found, registry, options, progress)
     if not quiet:
         if result.unchanged:
-            print((result.folder.report / TERMINAL).read_text(encoding="utf-8"), end="")
+            print((result.folder.report / TERMINAL).read_text(encoding="utf-8"), end="", file=report_stream())
         else:
             print_tables(result.tables, screen)
         blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
@@ -114,8 +115,9 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     if name is None:
         return False
     if not quiet:
-        print((folder / "report" / TERMINAL).read_text(encoding="utf-8"), end="")
-        print(f"\n{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}")
+        print((folder / "report" / TERMINAL).read_text(encoding="utf-8"), end="", file=report_stream())
+        ended = f"{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}"
+        print(f"\n{ended}", file=report_stream())
     return True
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, check_device, console
+from harness.cli.common import PluginFiles, check_device, console, say_what_is_executed
 
 if TYPE_CHECKING:
     from harness.training import Preview
@@ -47,6 +47,7 @@ def _train(
     from harness.training import preview, train
 
     check_device(device)
+    say_what_is_executed(plugin)
     if dry_run:
         _print_preview(preview(recipe, out, plugins=plugin or (), sets=sets or ()))
         return

@@ -154,7 +154,7 @@ class OfficialLayout:
         return found
 
     def notices(self) -> Sequence[str]:
-        """What is to be said of the files so far: which are there twice, in another case, and how images were converted."""
+        """What is to be said of the files so far: which are there in two cases, and how images were converted."""
         return [
             f"Data set {self.name}: {' and '.join(path.name for path in (*others, found))} in {shown(found.parent)} "
             f"differ in case only and hold the same; {found.name} is read."

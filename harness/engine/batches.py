@@ -18,8 +18,8 @@ from harness.contracts import (
 )
 from harness.engine.memory import out_of_memory
 from harness.engine.scorer import Scorer
-from harness.errors import UserError
-from harness.plugins.returned import PluginFaultError, check_sample, told
+from harness.errors import PluginFaultError, UserError
+from harness.plugins.returned import check_sample, told
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import Scorer
-from harness.errors import UserError
-from harness.plugins.returned import PluginFaultError, told
+from harness.errors import PluginFaultError, UserError
+from harness.plugins.returned import told
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Block, Cell, ScorerSpec
 from harness.wording import trained_name

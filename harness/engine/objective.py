@@ -13,7 +13,8 @@ from torch import Tensor
 from harness.contracts import Attack, Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
 from harness.engine.scorer import Scorer
 from harness.engine.slopes import Slopes
-from harness.plugins.returned import PluginFaultError
+from harness.errors import PluginFaultError
+from harness.plugins.guard import calling
 from harness.suite.model import Precision
 
 SLACK = 1e-6
@@ -242,7 +243,8 @@ class ScorerObjective(Objective):
                     "(detach, numpy, rounding?). Mend it, or set differentiable = False and take black-box attacks"
                 )
             value.register_hook(lambda _: self._count(shared.ledger.backwards))
-            (slope,) = torch.autograd.grad(value.sum(), leaf)
+            with calling(shared.scorer.name, "backward"):
+                (slope,) = torch.autograd.grad(value.sum(), leaf)
         self._look(leaf, slope)
         # The gradient of a sum is one number seen through strides of 0, which an attack could not change in place.
         return value.detach(), slope.contiguous()

@@ -21,11 +21,11 @@ from harness.engine.attack_batch import Seen, attack_batch
 from harness.engine.batches import Batch, Item, SampleError
 from harness.engine.examples import png
 from harness.engine.scorer import Scorer, device_named, in_messages, load_metric
-from harness.errors import DataError, UserError
+from harness.errors import DataError, PluginFaultError, UserError
 from harness.plugins.build import default_metric
 from harness.plugins.contents import Contents
 from harness.plugins.registry import Registry
-from harness.plugins.returned import MEND, RANGE, PluginFaultError, check_scores, told
+from harness.plugins.returned import MEND, RANGE, check_scores, told
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Use
 from harness.suite.plan import Cell, Endpoint, ScorerSpec, SplitSpec

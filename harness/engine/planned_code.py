@@ -37,7 +37,7 @@ class PlannedCode:
             file, planned = self._left.pop(_place_of(module), (None, ""))
             if file is None:
                 continue
-            if EXECUTED.get(file, "") != planned and sha256_or_missing(file) != planned:
+            if (EXECUTED.get(file) or sha256_or_missing(file)) != planned:
                 raise StoreError(
                     f"{shown(file)} was changed after this run was planned, and its results would be filed under the "
                     "code that it had then. Nothing was stored of them; leave it as it is and run the same command "

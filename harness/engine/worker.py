@@ -19,8 +19,11 @@ from harness.engine.costs import Cost
 from harness.engine.planned_code import PlannedCode
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import Scorer, build_scorer, in_messages
+from harness.errors import UserError, raised_in
 from harness.plugins.build import default_metric
+from harness.plugins.guard import calling
 from harness.plugins.registry import Registry
+from harness.plugins.returned import told_of_plugin
 from harness.suite.identity import identity
 from harness.suite.model import Use
 from harness.suite.plan import ScorerSpec, SplitSpec, in_hash_order
@@ -121,8 +124,16 @@ class Worker:
         Raises:
             StoreError: The run folder cannot be written.
         """
-        done = job.work(self)
-        from_data = [notice for dataset in self._datasets.values() for notice in dataset.notices()]
+        try:
+            with calling(job.label, ours=True):
+                done = job.work(self)
+                from_data = [notice for dataset in self._datasets.values() for notice in dataset.notices()]
+        except UserError:
+            raise
+        except Exception as error:
+            if not raised_in(error):
+                raise
+            return job.fail(self.store, told_of_plugin(error))
         return replace(done, notices=(*from_data, *self.shortages.values()))
 
     @property

@@ -129,7 +129,10 @@ class Plugin(Generic[_T]):
 
     def build(self, parameters: Mapping[str, Any]) -> _T:
         """An instance with the given parameters over the presets."""
-        return self.cls(**{**self.preset, **parameters})
+        from harness.plugins.guard import called_in_messages, calling
+
+        with calling(called_in_messages(self.cls, f"'{self.name}' from {self.origin}"), "__init__"):
+            return self.cls(**{**self.preset, **parameters})
 
 
 @functools.cache

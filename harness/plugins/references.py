@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.errors import PluginFaultError, UserError
 from harness.plugins.bridges import SEPARATOR, NoSuchNameError
 from harness.plugins.model import Kind, Plugin, PluginError, singular
 from harness.wording import did_you_mean, joined
@@ -272,6 +272,8 @@ def plugin_references(kind: Kind, plugin: Plugin[Any], parameters: Mapping[str, 
     values = {p.name: parameters.get(p.name, p.default) for p in plugin.parameters()}
     try:
         cite = plugin.cls.cited(values)
+    except PluginFaultError as error:
+        raise PluginError(f"{error}. Mend the plugin.") from error
     except Exception as error:
         raise PluginError(f"{who}: cited() failed: {type(error).__name__}: {error}. Mend the plugin.") from error
     return _read(who, cite)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import PluginFaultError, UserError
 from harness.plugins.bridges import SEPARATOR, Bridge, NoSuchNameError, bridges_in, bridges_written_in
 from harness.plugins.class_checks import class_problem
 from harness.plugins.code import EXECUTED, code_of, editable_source
@@ -282,25 +282,33 @@ def _opened(source: BridgeSource) -> Bridge:
 
 def _answer(who: str, ask: Callable[[], Any]) -> Any:
     """What a bridge answers, what goes wrong in it told in one sentence."""
+    from harness.plugins.guard import calling
+
     try:
-        return ask()
+        with calling(who):
+            return ask()
     except NoSuchNameError:
         raise
     except UserError as error:
         raise PluginError(f"{who}: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{who} cannot be had: {type(error).__name__}: {error}.") from error
+    except Exception as error:
+        raise PluginError(f"{who} cannot be had: {_what(error)}.") from error
 
 
 def _module_of(source: Source | BridgeSource, who: str) -> types.ModuleType:
+    from harness.plugins.guard import importing
+
     try:
-        return _import_file(source.file, source.origin) if source.file else importlib.import_module(source.module)
+        if source.file:
+            return _import_file(source.file, source.origin)
+        with importing(f"{who} from {source.origin}"):
+            return importlib.import_module(source.module)
     except PluginError:
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise PluginError(
             f"{who} from {source.origin} cannot be imported: "
-            f"{type(error).__name__}: {error}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
+            f"{_what(error)}. Mend or uninstall it; {NO_PLUGINS}=1 runs without installed plugins."
         ) from error
 
 
@@ -318,12 +326,16 @@ def _code(source: Source) -> tuple[str, Mapping[Path, str]]:
 
 
 def _checked(kind: Kind, plugin: Plugin[Any]) -> Plugin[Any]:
+    from harness.plugins.guard import calling, guard
+
     contract = getattr(importlib.import_module("harness.contracts"), KINDS[kind][1])
-    problem = class_problem(kind, plugin, contract)
+    who = f"{singular(kind)} '{plugin.name}' from {plugin.origin}"
+    with calling(who):  # defaults of parameters may be made by its code
+        problem = class_problem(kind, plugin, contract)
     if problem:
-        raise PluginError(
-            f"{singular(kind)} '{plugin.name}' from {plugin.origin}: class {plugin.cls.__name__} {problem}."
-        )
+        raise PluginError(f"{who}: class {plugin.cls.__name__} {problem}.")
+    names = [registration.name for registration in vars(plugin.cls).get("registrations", ())] or [plugin.name]
+    guard(plugin.cls, contract, f"{singular(kind)} '{' / '.join(names)}' from {plugin.origin}")
     return plugin
 
 
@@ -351,14 +363,17 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise PluginError(f"plugin file {shown}: not a Python file. Give a path ending in .py.")
+    from harness.plugins.guard import importing
+
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         # Not by the loader, which may run what it compiled of an older file of the same size and second.
         content = file.read_bytes()
         EXECUTED[file] = hashlib.sha256(content).hexdigest()
-        exec(compile(content, str(file), "exec", dont_inherit=True), vars(module))  # noqa: S102 (a plugin is code)
-    except (Exception, SystemExit) as error:
+        with importing(f"plugin file {shown}"):
+            exec(compile(content, str(file), "exec", dont_inherit=True), vars(module))  # noqa: S102 (a plugin is code)
+    except Exception as error:
         del sys.modules[name]
         raise PluginError(
             f"plugin file {shown} cannot be imported: {_where(error, file)}. Mend the file, or leave it out."
@@ -366,12 +381,21 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
     return module
 
 
-def _where(error: Exception | SystemExit, file: Path) -> str:
+def _where(error: Exception, file: Path) -> str:
     if isinstance(error, SyntaxError) and error.lineno:
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
-    line, trace = None, error.__traceback__
+    line, trace = None, _raised(error).__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(file):
             line = trace.tb_lineno
         trace = trace.tb_next
-    return f"{f'line {line}: ' if line else ''}{type(error).__name__}: {error}"
+    return f"{f'line {line}: ' if line else ''}{_what(error)}"
+
+
+def _what(error: Exception) -> str:
+    return f"{type(_raised(error)).__name__}: {_raised(error)}"
+
+
+def _raised(error: Exception) -> BaseException:
+    """What code raised itself, where it is what would have ended the program."""
+    return error.__cause__ if isinstance(error, PluginFaultError) and error.__cause__ else error

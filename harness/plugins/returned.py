@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry
+from harness.errors import PluginFaultError, place_of, raised_in
 from harness.plugins.model import Plugin
 from harness.wording import quoted
 
@@ -21,17 +20,16 @@ RANGE = 1e-6
 """How far outside [0, 1] a pixel may lie, from rounding."""
 
 
-class PluginFaultError(Exception):
-    """A plugin broke its contract; the message names it, where it comes from, what it did and the cure."""
-
-
 def told(error: Exception) -> str:
     """An error of a plugin in one line, with the place in its file that raised it."""
     if isinstance(error, PluginFaultError):
         return str(error)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return f"{type(error).__name__}: {error}{place_of(error)}"
+
+
+def told_of_plugin(error: Exception) -> str:
+    """An error that came out of a plugin in one line, with whose it is."""
+    return told(error) if isinstance(error, PluginFaultError) else f"{raised_in(error)}: {told(error)}"
 
 
 def check_scores(scores: Any, images: Tensor, who: str) -> Tensor:

@@ -22,6 +22,7 @@ from harness.contracts import (
     Tree,
     map_tree,
 )
+from harness.plugins.guard import calling
 from harness.plugins.references import DECLARE, BibtexError, references_in
 from harness.plugins.returned import told
 
@@ -79,7 +80,8 @@ class Report:
     def probing(self, rule: str, where: str, cure: str) -> Iterator[None]:
         """Whatever the plugin raises inside is a fault, and the check goes on after the block."""
         try:
-            yield
+            with calling(self._plugin):
+                yield
         except Exception as error:
             self.expect(False, rule, f"{where}: {told(error)}", cure)
 

@@ -21,6 +21,7 @@ from harness.contracts import ContradictionError, Metric, TrainingBatch
 from harness.engine.provenance import device_name
 from harness.files import write_whole
 from harness.plugins.build import default_metric
+from harness.plugins.guard import called_in_messages, calling
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import WeightFile, load, read_manifest
 from harness.training.average import WeightAverage
@@ -220,7 +221,8 @@ class Trainer:
         self.overheard.begin()
         with self._seeded():
             loss, figures = self._loss(batch)
-        loss.backward()
+        with calling(called_in_messages(type(self.metric), self.file.metric.name), "backward"):
+            loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.file.gradient_clip)
         ratio = self._ratio(batch)
         start = batch["start"].nanmean() if "start" in batch else torch.full((), torch.nan, device=self.device)

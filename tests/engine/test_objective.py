@@ -6,7 +6,7 @@ import torch
 from harness.contracts import Budget, QueryLimit, SampleRng
 from harness.engine.objective import ScorerObjective, within
 from harness.engine.scorer import Scorer
-from harness.plugins.returned import PluginFaultError
+from harness.errors import PluginFaultError
 
 N = 4
 

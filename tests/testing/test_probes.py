@@ -45,7 +45,8 @@ def test_a_metric_whose_probe_does_not_end_is_marked_too(run_toy, tmp_path):
     result = run_toy(suite("negative_mse, dies_when_small"), tmp_path, probe=True, executor="processes", workers=1)
     assert "its probes did not end" in result.data.faults["dies_when_small"]
     assert [failure.message for failure in result.failures] == [
-        "probe dies_when_small: its worker process died 2 times"
+        "probe dies_when_small: its worker process died 2 times: it was ended by SIGKILL in metric 'dies_when_small' from "
+        f"{TOY}: encode(), as the kernel does where memory runs out"
     ]
     assert all(
         {row[0] for row in t.full.rows} >= {"dies_when_small †"}

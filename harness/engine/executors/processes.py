@@ -6,6 +6,8 @@ A pool of our own, because `concurrent.futures` gives up on every job when one w
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import multiprocessing as mp
 import os
 import signal
@@ -24,9 +26,13 @@ from harness.engine.memory import keep_freed_memory
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Done, Job, Worker
 from harness.errors import UserError
+from harness.plugins.guard import announce_to
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TRIES = 2
+_NAME_BYTES = 256
+_LEAVE = os._exit
+"""As it is now: while a plugin runs, its guard has another in this place."""
 
 
 @dataclass
@@ -35,7 +41,15 @@ class _Hand:
 
     process: BaseProcess
     pipe: Connection
+    plugin: Any
+    """Shared memory of `_NAME_BYTES`: the plugin whose code runs in it, as its guard calls it; empty for none."""
     job: Job | None = None
+
+    def death(self) -> str:
+        """How it ended, in words: by which plugin, as far as can be known."""
+        self.process.join(timeout=5)
+        plugin = self.plugin.value.decode(errors="replace")
+        return _how_it_ended(self.process.exitcode, f" in {plugin}" if plugin else "")
 
 
 class ProcessExecutor:
@@ -86,13 +100,15 @@ class ProcessExecutor:
                     continue
                 job, hand.job = hand.job, None
                 if result is None:
+                    death = hand.death()
                     self._replace(hand)
                     if job is None:
                         continue
-                    if tries[id(job)] < _TRIES and not stop():
+                    if tries[id(job)] < _TRIES:  # where all is to stop, it is left for the next time
                         waiting.append(job)
                         continue
-                    result = job.fail(RunFolder(self._context.folder), f"its worker process died {_TRIES} times")
+                    message = f"its worker process died {_TRIES} times: {death}"
+                    result = job.fail(RunFolder(self._context.folder), message)
                 left -= 1
                 yield result
 
@@ -103,6 +119,7 @@ class ProcessExecutor:
             hand.process.terminate()
         for hand in self._hands:
             hand.process.join(timeout=5)
+            hand.process.kill()  # one that a plugin made deaf to the first
         self._hands.clear()
 
     def _hire(self) -> _Hand:
@@ -110,8 +127,9 @@ class ProcessExecutor:
         saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
         try:
-            process = self._spawn.Process(target=_work, args=(theirs, self._context), daemon=True)
-            with _without_main():
+            plugin = self._spawn.RawArray(ctypes.c_char, _NAME_BYTES)
+            process = self._spawn.Process(target=_work, args=(theirs, self._context, plugin), daemon=True)
+            with _without_main(), _ctrl_c_held_back():
                 process.start()
         finally:
             for name, value in saved.items():
@@ -120,7 +138,7 @@ class ProcessExecutor:
                 else:
                     os.environ[name] = value
         theirs.close()
-        return _Hand(process, ours)
+        return _Hand(process, ours, plugin)
 
     def _replace(self, hand: _Hand) -> None:
         hand.pipe.close()
@@ -160,9 +178,38 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _work(pipe: Connection, context: Context) -> None:
-    """A worker's life: do jobs until the parent hangs up; Ctrl-C is the parent's to answer."""
+@contextlib.contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """A process that is started inherits that Ctrl-C waits, so that none ends it while it imports; ours comes after."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _how_it_ended(code: int | None, where: str) -> str:
+    if code is None or code >= 0:
+        return f"it left with exit code {code}{where}"
+    known = -code in set(signal.Signals)
+    ended = f"it was ended by {signal.Signals(-code).name if known else f'signal {-code}'}{where}"
+    return f"{ended}, as the kernel does where memory runs out" if -code == signal.SIGKILL else ended
+
+
+def _work(pipe: Connection, context: Context, plugin: Any) -> None:
+    """A worker's life: do jobs until the parent hangs up; Ctrl-C is the parent's to answer.
+
+    What is printed goes to standard error, since standard output is the report's.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)
+    announce_to(functools.partial(_write_down, plugin))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     keep_freed_memory()
     worker: Worker | None = None
@@ -181,9 +228,13 @@ def _work(pipe: Connection, context: Context) -> None:
         pass
 
 
+def _write_down(plugin: Any, who: str) -> None:
+    plugin.value = who.encode(errors="replace")[: _NAME_BYTES - 1]
+
+
 def _die_with_parent() -> None:
     """A worker whose parent was killed must not go on writing beside a resumed run."""
     parent = mp.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+        _LEAVE(1)

@@ -1,0 +1,80 @@
+"""Standard output belongs to the report: whatever else prints goes to standard error, from C code and threads too."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from harness.cli import main
+
+PLUGIN = """
+    import atexit, os, sys, threading, time
+    from harness.contracts import Metric, register
+
+    print("printed at import")
+    os.write(1, b"written as C code does\\n")
+    os.system("echo printed by a child")
+    atexit.register(print, "printed at the end")
+
+
+    def keep_on():
+        while True:
+            print("printed by a thread")
+            time.sleep(0.05)
+
+
+    threading.Thread(target=keep_on, name="mine").start()
+
+
+    @register("mine")
+    class Mine(Metric):
+        "Prints."
+        higher_is_better = False
+        cite = ""
+
+        def __init__(self):
+            super().__init__()
+            print("printed when built")
+
+        def score(self, reference, dist):
+            print("printed when scoring", file=sys.__stdout__)
+            return (dist - reference).abs().flatten(1).mean(1)
+"""
+SUITE = """
+name: printing
+datasets: [{name: toy, references: 2, levels: 2, size: 8}]
+metrics: [mine]
+limit: 2
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    found = tmp_path / "mine.py"
+    found.write_text(textwrap.dedent(PLUGIN))
+    return found
+
+
+def test_json_is_json_whatever_a_plugin_prints_or_leaves_running(file, toy_file, tmp_path):
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    command = [sys.executable, "-m", "harness", "plan", tmp_path / "suite.yaml", "--json"]
+    plugins = ["--plugin", toy_file, "--plugin", file]
+    done = subprocess.run([*command, *plugins], capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["suite"] == "printing"
+    for printed in ("at import", "by a child", "by a thread", "when built"):
+        assert f"printed {printed}" in done.stderr, printed
+    assert "written as C code does" in done.stderr
+    assert "note: not waited for what a plugin left running: mine\n" in done.stderr
+
+
+def test_before_code_is_executed_it_is_said_that_it_will_be(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text("import sys\nprint('executed', file=sys.stderr)\n")
+    with pytest.raises(SystemExit):
+        main(["list", "--plugin", str(file), "--json"])
+    said = capsys.readouterr()
+    assert said.err.startswith(f"note: --plugin executes Python code with your rights: {file}\nexecuted\n")
+    assert said.out == ""
