@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.app import app
 from harness.errors import UserError
+from harness.wording import for_screen
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if show is None:
             raise
         if hasattr(error, "message"):
-            error.message = str(error.message).replace("Value error, ", "")
+            error.message = for_screen(str(error.message).replace("Value error, ", ""))
         show()
         code = int(getattr(error, "exit_code", 2))
     if code == 130:  # typer may also return it for a KeyboardInterrupt of its own accord
@@ -40,4 +41,4 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _complain(message: str) -> None:
     lines = message.splitlines()
     more = f"{len(lines)} problems:\n" if len(lines) > 1 else ""
-    print(f"error: {more}{message}", file=sys.stderr)
+    print(for_screen(f"error: {more}{message}"), file=sys.stderr)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, registry_of
+from harness.cli.common import PluginFiles, registry_of, tell
 from harness.errors import UserError
+from harness.wording import for_screen
 
 
 @verb("Look", 6)
@@ -38,12 +38,12 @@ def _cite(
         files = dict.fromkeys(str(file) for call in calls for file in call.get("plugins", ()))
         if files and not plugin:
             given = " ".join(f"--plugin {file}" for file in files)
-            print(f"note: the run was made with {given}, whose references need them again.", file=sys.stderr)
+            tell(f"note: the run was made with {given}, whose references need them again.")
         versions = dict.fromkeys(
             str(made["robustiqa"]) for call in calls if "robustiqa" in (made := call.get("versions", {}))
         )
         weights = {str(sha256) for call in calls for sha256 in call.get("weights", {}).values()}
         found = cited(path / "suite.yaml", registry, versions=list(versions), weights=weights)
     for gap in found.gaps():
-        print(f"note: {gap}", file=sys.stderr)
-    print(found.bibtex() if form == "bibtex" else found.text(), end="")
+        tell(f"note: {gap}")
+    print(for_screen(found.bibtex() if form == "bibtex" else found.text()), end="")

@@ -79,7 +79,7 @@ def _compare(
         )
     console().print(table)
     for rules in dict.fromkeys(rules for rules in frame["broken"] if rules):
-        console().print(f"{BROKEN} broke its contract when probed: {rules}.", markup=False)
+        console().print(f"{BROKEN} broke its contract when probed: {rules}.")
     console().print(
         "Changes are B minus A, with studentised intervals that leave out whole references (or what the data set calls "
         "independent), paired over the images that both runs have. p is adjusted (Holm) over the rows in which the "

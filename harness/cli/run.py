@@ -22,11 +22,13 @@ from harness.cli.common import (
     SuitePath,
     Workers,
     check_device,
+    checked_suite,
     console,
     end,
     registry_of,
 )
 from harness.errors import UserError
+from harness.wording import for_screen
 
 
 class ExecutorName(StrEnum):
@@ -75,10 +77,9 @@ def _run(
     from harness.flow import Options, note_finished, run_suite
     from harness.report.render import print_tables
     from harness.suite.compose import Overrides, files_of
-    from harness.suite.resolve import load_suite
 
     registry = registry_of(plugin)
-    found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+    found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     check_device(device)
     screen = console()
     keep_freed_memory()
@@ -114,7 +115,7 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
         return False
     if not quiet:
         print((folder / "report" / TERMINAL).read_text(encoding="utf-8"), end="")
-        print(f"\n{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}")
+        print(for_screen(f"\n{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}"))
     return True
 
 

@@ -61,7 +61,6 @@ def _score(
     if as_json:
         print_json({"ref": str(ref), "dist": str(dist), "scores": [asdict(row) for row in rows]})
         return
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("metric", "score", "", title=f"{dist} against {ref}", title_justify="left")
@@ -72,4 +71,4 @@ def _score(
         table.add_row(row.metric, f"{row.score:.6g}", sense + random + which)
     console().print(table)
     if explain is not None:
-        console().print(f"How it came about: {escape(str(explain))}")
+        console().print(f"How it came about: {explain}")
