@@ -9,12 +9,15 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
+from harness.cli import main
 from harness.errors import UserError
+from harness.flow import registered
+from harness.plugins.registry import Registry
 from harness.report.layouts import arrange, check_names, known_names, write
 from harness.report.layouts.cells import DIMENSIONS, STATISTICS
 from harness.report.layouts.forms import FORMS
 from harness.report.layouts.forms.terminal import print_grid
-from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way
+from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way, read_layouts
 from harness.suite.strict_yaml import LocatedError
 from harness.wording import for_latex, for_markdown
 
@@ -195,6 +198,31 @@ def test_misspelt_values_of_every_dimension_are_refused(layout, cells, old, new,
     with pytest.raises(LocatedError, match=message):
         check_names(spec, cells, known)
     check_names(layout(GRID.replace("budget: 8/255", "budget: 2/255")), cells, known)  # not run, and none misspelt
+
+
+def test_no_layout_of_the_repository_is_misspelt():
+    suites, known = Path(__file__).parents[3] / "suites", known_names(registered(Registry()))
+    layouts = [spec for path in suites.rglob("layouts/*.yaml") for spec in read_layouts(path)]
+    assert len(layouts) > 14
+    for spec in layouts:
+        check_names(spec, (), known)
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "run"])
+def test_misspelt_labels_of_a_suite_are_told_before_anything_is_run(verb, tmp_path, toy_file, capsys):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "name: s\ndatasets: [{name: toy, references: 2, levels: 2, size: 8}]\nmetrics: [{name: linear, label: Mine}]\n"
+        "attacks: [{name: fgsm, label: quick}]\nbudgets: {linf: [8/255]}\nlimit: 4\nlayouts:\n"
+        "  - {name: a, rows: {metric: [Mine, psnr]}, columns: {statistic: srocc, attack: [none, quick]}}\n"
+        "  - {name: b, rows: {metric: [Mein]}, columns: {statistic: srocc, attack: [none, quik]}}\n"
+    )
+    with pytest.raises(SystemExit) as end:
+        main([verb, str(suite), "--plugin", str(toy_file), *(["--out", str(tmp_path / "o")] if verb == "run" else [])])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and not (tmp_path / "o").exists()
+    assert re.search(r"suite.yaml:9:\d+: layouts.1.rows.metric: b: no metric 'Mein' .* Did you mean 'Mine'\?", said)
+    assert re.search(r"suite.yaml:9:\d+: layouts.1.columns.attack: b: no attack 'quik' .* Did you mean 'quick'\?", said)
 
 
 def test_braces_are_printed_where_they_are_doubled_and_in_labels_of_the_run(layout, cell):
