@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from harness.suite.alone import resolve_attack, resolve_metric
 from harness.suite.compose import Overrides
 from harness.suite.model import Suite
 from harness.suite.resolve import load_suite, read_suite
-from harness.wording import did_you_mean
+from harness.wording import did_you_mean, for_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,10 +146,10 @@ class Run:
 
     def _repr_html_(self) -> str:
         """For notebooks: what the tables say in short, and the first of them."""
-        told = "".join(f"<li>{html.escape(line)}</li>" for line in sentences(self._result.tables))
+        told = "".join(f"<li>{for_html(line)}</li>" for line in sentences(self._result.tables))
         first = self._result.tables[:1]
-        shown = "".join(f"<p><b>{html.escape(t.title)}</b></p>{as_html(t.compact)}" for t in first)
-        return f"<p>{html.escape(repr(self))}</p><ul>{told}</ul>{shown}"
+        shown = "".join(f"<p><b>{for_html(t.title)}</b></p>{as_html(t.compact)}" for t in first)
+        return f"<p>{for_html(repr(self))}</p><ul>{told}</ul>{shown}"
 
 
 def run(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.wording import for_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,8 +119,16 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def csv_of(frame: pd.DataFrame) -> str:
-    """A table as CSV, numbers to 8 significant digits, the same bytes on every system."""
-    return str(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+    """A table as CSV, numbers to 8 significant digits, the same bytes on every system; texts are `for_csv`."""
+    import pandas as pd
+
+    texts = {
+        str(name): pd.Series([for_csv(one) if isinstance(one, str) else one for one in column], frame.index, object)
+        for name, column in frame.items()
+        if column.dtype.kind not in "biufcmM"
+    }
+    whole = frame.assign(**texts).rename(columns=for_csv)
+    return str(whole.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
 
 
 @contextlib.contextmanager

@@ -1,11 +1,24 @@
-"""How names and numbers are written for people."""
+r"""How names and numbers are written for people, and how each form prints a text as it is.
+
+Text from suites, plugins and paths goes through the function of its form (`for_screen`, `for_markdown`, `for_html`,
+`for_latex`, `for_plot`, `for_csv`): nothing in a name is markup, a formula or a command, and what has no look of its
+own (control characters, marks that turn the direction of writing) stands as its code, such as ``\x1b``.
+"""
 
 from __future__ import annotations
 
 import difflib
+import html
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
+    from rich.console import Console
+    from rich.text import Text
 
 MISSING = "–"
 FAILED = "failed"
@@ -13,6 +26,144 @@ UNDEFINED = "n/a"
 BROKEN = "†"
 NO_DEFENSE = "base"
 """What stands for a metric as it is."""
+
+_KEPT = "\n\t\u200c\u200d"
+"""Characters without a look that are part of ordinary writing: lines, columns, and what joins letters and emoji."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What spreadsheets take for the beginning of a formula."""
+_LATEX: Mapping[str, str] = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "_": r"\_",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "$": r"\$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    '"': "''",
+    "`": r"\textasciigrave{}",
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",  # beside a line's end it would be that of \\*
+    "\n": " ",
+    "\t": " ",
+    "–": "--",
+    "—": "---",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "÷": r"$\div$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$",
+    "←": r"$\leftarrow$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "≠": r"$\neq$",
+    "∞": r"$\infty$",
+    "∈": r"$\in$",
+    "∑": r"$\sum$",
+    "√": r"$\surd$",
+    "∥": r"$\|$",
+    "✓": r"$\checkmark$",
+    "✗": r"$\times$",
+    "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
+    "•": r"$\bullet$",
+    "…": r"\dots{}",
+    "°": r"$^\circ$",
+    "“": r"\textquotedblleft{}",
+    "”": r"\textquotedblright{}",
+    "‘": r"\textquoteleft{}",
+    "’": r"\textquoteright{}",
+    "\u00a0": "~",
+    "ß": r"\ss{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "€": r"\texteuro{}",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+    "©": r"\textcopyright{}",
+    "ε": r"$\varepsilon$",
+    "ℓ": r"$\ell$",
+    "¡": r"\textexclamdown{}",
+    "¿": r"\textquestiondown{}",
+    "¢": r"\textcent{}",
+    "£": r"\textsterling{}",
+    "¤": r"\textcurrency{}",
+    "¥": r"\textyen{}",
+    "¦": r"\textbrokenbar{}",
+    "¨": r"\textasciidieresis{}",
+    "¯": r"\textasciimacron{}",
+    "´": r"\textasciiacute{}",
+    "¸": r"\c{}",
+    "ª": r"\textordfeminine{}",
+    "º": r"\textordmasculine{}",
+    "¬": r"$\neg$",
+    "®": r"\textregistered{}",
+    "¼": r"\textonequarter{}",
+    "½": r"\textonehalf{}",
+    "¾": r"\textthreequarters{}",
+    "⁄": "/",
+    "ʼ": r"\textquoteright{}",
+    "Œ": r"\OE{}",
+    "œ": r"\oe{}",
+    "ı": r"\i{}",
+    "ȷ": r"\j{}",
+}
+_IN_T1 = r"{{\fontencoding{{T1}}\selectfont{}}}"
+"""What is in the font encoding T1 alone, whatever that of the document is."""
+_LATEX_T1: Mapping[str, str] = {
+    "«": r"\guillemotleft{}",
+    "»": r"\guillemotright{}",
+    "‹": r"\guilsinglleft{}",
+    "›": r"\guilsinglright{}",
+    "„": r"\quotedblbase{}",
+    "‚": r"\quotesinglbase{}",
+    "Ð": r"\DH{}",
+    "ð": r"\dh{}",
+    "Đ": r"\DJ{}",
+    "đ": r"\dj{}",
+    "Þ": r"\TH{}",
+    "þ": r"\th{}",
+    "Ŋ": r"\NG{}",
+    "ŋ": r"\ng{}",
+}
+_LATEX_ACCENTS: Mapping[str, str] = {
+    "\u0300": r"\`",
+    "\u0301": r"\'",
+    "\u0302": r"\^",
+    "\u0303": r"\~",
+    "\u0304": r"\=",
+    "\u0306": r"\u",
+    "\u0307": r"\.",
+    "\u0308": r"\"",
+    "\u030a": r"\r",
+    "\u030b": r"\H",
+    "\u030c": r"\v",
+    "\u0327": r"\c",
+    "\u0328": r"\k",
+}
+_OGONEK = "\u0328"
+_LIKE_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
+"""Greek letters that LaTeX has no command for, as they look like others."""
+_GREEK = (
+    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
+    *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+)
+_LIGATURES = "-,'`?!"
+"""Characters that LaTeX draws two of as another."""
 
 
 def budget_text(norm: str, eps: float) -> str:
@@ -121,3 +272,139 @@ def quoted(value: Any) -> str:
     """A value as a message quotes it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def visible(text: str) -> str:
+    r"""Text in which every character has a look: control characters and the like stand as their codes.
+
+    Lines and columns stay. So an ESC comes out as ``\x1b``, and halves of characters, as paths that are no
+    UTF-8 have, can be written to a file.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if _has_a_look(one) else _code(one) for one in text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _has_a_look(character: str) -> bool:
+    return character.isprintable() or character in _KEPT or unicodedata.category(character) == "Zs"
+
+
+def _code(character: str) -> str:
+    return ascii(character)[1:-1]
+
+
+def for_screen(text: str) -> str:
+    """Text for a terminal: nothing in it moves the cursor, changes a colour or turns the direction of writing."""
+    return visible(text).replace("\t", " ")
+
+
+def for_one_line(text: str) -> str:
+    """Text for a line of a terminal, whose own lines are put together."""
+    return for_screen(" ".join(text.split()))
+
+
+def rich_text(text: str, style: str = "") -> Text:
+    """Text for a terminal as `rich` takes it, in which nothing is markup."""
+    from rich.text import Text
+
+    return Text(for_screen(text), style=style)
+
+
+def plain_console(**options: Any) -> Console:
+    """A console of `rich` that prints strings as they are: no markup, no emoji by name, no colours of its own.
+
+    Args:
+        **options: Of `rich.console.Console`.
+    """
+    from rich.console import Console
+
+    class Plain(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(for_screen(text), **how)
+
+    return Plain(**{"highlight": False, "markup": False, "emoji": False, **options})
+
+
+def for_markdown(text: str) -> str:
+    """Text for one line of Markdown, within a table or outside of one; its lines are put together."""
+    line = re.sub(r"([\\`*_{}\[\]<>|~$&])", r"\\\1", " ".join(visible(text).split("\n"))).strip()
+    # What begins a list, a heading or a rule at the start of a line.
+    return re.sub(r"^(\d*)([-+#=.)])(?=[\s=#-]|$)", r"\1\\\2", line)
+
+
+def for_html(text: str) -> str:
+    """Text for HTML, within an element or a quoted attribute."""
+    return html.escape(visible(text))
+
+
+def html_environment() -> jinja2.Environment:
+    """Templates of HTML whose values come out as `for_html`."""
+    import jinja2
+
+    def finalize(value: Any) -> Any:
+        return visible(value) if type(value) is str else value  # what is HTML already is of another type
+
+    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=finalize)
+
+
+def for_plot(text: str) -> str:
+    """Text for matplotlib, which `harness.engine.drawing` draws without formulas and with fonts that have it."""
+    return visible(text).replace("\t", " ")
+
+
+def for_csv(text: str) -> str:
+    """A value of a CSV file that no spreadsheet takes for a formula; the writer quotes what has commas and quotes."""
+    return f"'{visible(text)}" if text.startswith(_FORMULA) else visible(text)
+
+
+def for_latex(text: str) -> str:
+    """Text for LaTeX, whatever its engine; a character that no font has stands as its code, such as U+4E2D."""
+    out: list[str] = []
+    for character in unicodedata.normalize("NFC", visible(text)):
+        for part in [character] if _in_latex(character) else unicodedata.normalize("NFD", character):
+            if part in _LATEX_ACCENTS and out:
+                accented = f"{_LATEX_ACCENTS[part]}{{{out[-1]}}}"
+                out[-1] = _IN_T1.format(accented) if part == _OGONEK else accented
+            elif unicodedata.combining(part) and out:
+                continue  # an accent that not every font encoding has
+            else:
+                out.append(_apart(_latex_of(part), out[-1] if out else ""))
+    return "".join(out)
+
+
+def _apart(latex: str, before: str) -> str:
+    """What follows something of which it must not become a ligature."""
+    if latex[:1] in _LIGATURES and before.rstrip("}")[-1:] in _LIGATURES and latex and before:
+        return f"{{{latex}}}"
+    return latex
+
+
+def _in_latex(character: str) -> bool:
+    return character in _LATEX or character in _LATEX_T1
+
+
+def _latex_of(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character in _LATEX_T1:
+        return _IN_T1.format(_LATEX_T1[character])
+    if " " <= character <= "~":
+        return character
+    name = unicodedata.name(character, "")
+    if greek := _LIKE_LATIN.get(character) or _greek(name):
+        return greek
+    plain = unicodedata.normalize("NFKD", character)  # a digit that is raised, a ligature, the sign for micro
+    if plain != character:
+        text = for_latex(plain)
+        return f"\\textsuperscript{{{text}}}" if "SUPERSCRIPT" in name else text
+    return f"U+{ord(character):04X}" if character.isprintable() else ""
+
+
+def _greek(name: str) -> str:
+    """A Greek letter by its Unicode name, GREEK SMALL LETTER SIGMA; nothing for what LaTeX has no command for."""
+    start, _, word = name.lower().replace("lamda", "lambda").partition(" letter ")
+    if start not in ("greek small", "greek capital"):
+        return ""
+    if word == "final sigma":
+        return r"$\varsigma$"
+    return f"$\\{word.capitalize() if start == 'greek capital' else word}$" if word in _GREEK else ""

@@ -21,7 +21,6 @@ PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses", "robustiqa")
 PROTOCOL = {
     "KNOWN": "what the bridge of this file reaches; the tests and docs/attack_bridges.py read it of every bridge",
     "write": "a grid as text, in the form of this file",
-    "escape": "text as the form of this file prints it as it is",
     "Cell": "of a plan what is to be run, of laid-out tables the figures that it leads to, with the same names",
     "REFUSED": "what the bridge of this file does not reach, with reasons; read of every bridge likewise",
 }

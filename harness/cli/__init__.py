@@ -11,6 +11,7 @@ import typer
 from harness.cli.app import app
 from harness.cli.output import end_process, reserve_for_good
 from harness.errors import UserError, place_of, raised_in
+from harness.wording import for_screen
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _show_usage(error: Any) -> int:
     """A usage error of typer's."""
     if hasattr(error, "message"):
-        error.message = str(error.message).replace("Value error, ", "")
+        error.message = for_screen(str(error.message).replace("Value error, ", ""))
     error.show()
     return int(getattr(error, "exit_code", 2))
 
@@ -68,4 +69,4 @@ def _complain(message: str, count: int = 0) -> None:
     """Print what is wrong; `count` says how many problems it tells of where not each has a line of its own."""
     count = max(count, len(message.splitlines()))
     more = f"{count} problems:\n" if count > 1 else ""
-    print(f"error: {more}{message}", file=sys.stderr)
+    print(for_screen(f"error: {more}{message}"), file=sys.stderr)

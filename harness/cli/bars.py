@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from harness.cli.common import console
+from harness.wording import for_one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,7 +36,7 @@ class _Bar:
 
     def __init__(self, bars: Progress, name: str) -> None:
         self._bars = bars
-        self._task = bars.add_task(name, total=None)
+        self._task = bars.add_task(for_one_line(name), total=None)
 
     @property
     def total(self) -> int:

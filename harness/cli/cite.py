@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, registry_of
+from harness.cli.common import PluginFiles, registry_of, tell
 from harness.cli.output import report_stream
 from harness.errors import UserError
+from harness.wording import for_screen
 
 if TYPE_CHECKING:
     from harness.engine.run_folder import RunFolder
@@ -42,8 +42,8 @@ def _cite(
             )
         found = _cited_in_run(RunFolder(path), registry, asked_again=bool(plugin))
     for gap in found.gaps():
-        print(f"note: {gap}", file=sys.stderr)
-    print(found.bibtex() if form == "bibtex" else found.text(), end="", file=report_stream())
+        tell(f"note: {gap}")
+    print(for_screen(found.bibtex() if form == "bibtex" else found.text()), end="", file=report_stream())
 
 
 def _cited_in_run(store: RunFolder, registry: Registry, *, asked_again: bool) -> Cited:
@@ -61,6 +61,6 @@ def _cited_in_run(store: RunFolder, registry: Registry, *, asked_again: bool) ->
     files = dict.fromkeys(str(file) for call in calls for file in call.get("plugins", ()))
     if files and not asked_again:
         given = " ".join(f"--plugin {file}" for file in files)
-        print(f"note: the run was made with {given}, whose references need them again.", file=sys.stderr)
+        tell(f"note: the run was made with {given}, whose references need them again.")
     weights = {str(sha256) for call in calls for sha256 in call.get("weights", {}).values()}
     return cited(store.path / "suite.yaml", registry, versions=versions, weights=weights)

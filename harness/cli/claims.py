@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, tell
 from harness.errors import UserError
+from harness.wording import rich_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,11 +81,9 @@ def _claims(
     else:
         _print(frame, lesser)
     for row in astray.itertuples():
-        print(
-            f"failed: {file}: claim '{row.id}' comes to '{row.verdict}', and the file says otherwise.", file=sys.stderr
-        )
+        tell(f"failed: {file}: claim '{row.id}' comes to '{row.verdict}', and the file says otherwise.")
     if len(astray):
-        print("Mend the formula, or the verdict and its why.", file=sys.stderr)
+        tell("Mend the formula, or the verdict and its why.")
         raise typer.Exit(1)
 
 
@@ -110,7 +108,6 @@ def _cells_of(runs: Sequence[Path], fps: Path | None, plugin: Sequence[Path] | N
 
 
 def _print(frame: pd.DataFrame, lesser: str) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from harness.report.claims import VERDICTS
@@ -125,8 +122,8 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for row in told.to_dict("records"):
-        cells = [f"{row['id']}\n[dim]{escape(row['place'])}[/]", f"“{escape(row['quote'])}”"]
-        table.add_row(*cells, *(escape(str(row[column])) for column in shown))
+        claim = rich_text(f"{row['id']}\n").append(rich_text(row["place"], "dim"))
+        table.add_row(claim, f"“{row['quote']}”", *(str(row[column]) for column in shown))
     screen = console()
     screen.print(table)
     if len(told) < len(frame):
@@ -138,10 +135,9 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
         if verdict in frame:
             counts = told[verdict].value_counts()
             said = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
-            screen.print(f"{whose}: {said}.", markup=False, soft_wrap=True)
+            screen.print(f"{whose}: {said}.", soft_wrap=True)
     if lesser:
         screen.print(
             f"{lesser}: these verdicts are of these runs and say nothing of the paper's numbers, which are left out.",
-            markup=False,
             soft_wrap=True,
         )

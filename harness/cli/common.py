@@ -13,10 +13,13 @@ import typer
 
 from harness.cli.output import report_stream
 from harness.errors import UserError
+from harness.wording import for_one_line, for_screen, plain_console
 
 if TYPE_CHECKING:
     from harness.engine.run_folder import FailureRecord
     from harness.plugins.registry import Registry
+    from harness.suite.compose import Overrides
+    from harness.suite.model import Suite
 
 PluginFiles = Annotated[
     list[Path] | None,
@@ -53,23 +56,43 @@ def registry_of(files: Sequence[Path] | None) -> Registry:
     say_what_is_executed(files)
     registry = Registry(files or ())
     for message in registry.refused:
-        print(f"note: {message}", file=sys.stderr)
+        tell(f"note: {message}")
     return registry
 
 
 def say_what_is_executed(files: Sequence[Path] | None) -> None:
     """Say of `--plugin` files, before it happens, that their code runs with the rights of whoever gives them."""
     if found := [str(file) for file in files or () if file.is_file()]:
-        print(f"note: --plugin executes Python code with your rights: {', '.join(found)}", file=sys.stderr)
+        tell(f"note: --plugin executes Python code with your rights: {', '.join(found)}")
+
+
+def checked_suite(path: Path, registry: Registry, overrides: Overrides) -> Suite:
+    """A suite whose layouts name nothing that nobody knows.
+
+    Raises:
+        LocatedError: Everything wrong with it.
+    """
+    from harness.suite.resolve import load_suite
+
+    suite = load_suite(path, registry, overrides)
+    if suite.layouts:
+        from harness.flow import registered
+        from harness.report.layouts import check_layouts
+
+        check_layouts(suite, registered(registry))
+    return suite
 
 
 def console(*, stderr: bool = False) -> Any:
-    """A place to print on; wide enough for tables where it is no terminal."""
-    from rich.console import Console
-
+    """A place to print on, strings as they are; wide enough for tables where it is no terminal."""
     on: dict[str, Any] = {"stderr": True} if stderr else {"file": report_stream()}
-    console = Console(**on, highlight=False)
-    return console if console.is_terminal else Console(**on, highlight=False, width=max(console.width, 110))
+    console = plain_console(**on)
+    return console if console.is_terminal else plain_console(**on, width=max(console.width, 110))
+
+
+def tell(message: str) -> None:
+    """Say something beside the report, on standard error."""
+    print(for_screen(message), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -95,11 +118,21 @@ def end(failures: Sequence[FailureRecord]) -> None:
     for message, samples in list(groups.items())[:_FAILURES_SHOWN]:
         first, *others = dict.fromkeys(samples)
         where = f"{first}{f' and {len(others)} more' if others else ''}: " if first else ""
-        print(f"failed: {where}{message} [{len(samples)} cell(s)]", file=sys.stderr)
+        tell(for_one_line(f"failed: {where}{message} [{len(samples)} cell(s)]"))
     if len(groups) > _FAILURES_SHOWN:
-        print(f"... and {len(groups) - _FAILURES_SHOWN} more; the report lists them all.", file=sys.stderr)
-    print("What was finished is kept; mend the cause and run the same command again.", file=sys.stderr)
+        tell(f"... and {len(groups) - _FAILURES_SHOWN} more; the report lists them all.")
+    tell("What was finished is kept; mend the cause and run the same command again.")
     raise typer.Exit(2 if any(failure.bad_input for failure in failures) else 1)
+
+
+def refuse_file(folder: Path, option: str = "--out") -> None:
+    """Refuse a file where a folder is to be written.
+
+    Raises:
+        UserError: It is one.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{option} {folder}: a file, and a folder is to be written. Choose another place.")
 
 
 def check_device(device: str | None) -> None:

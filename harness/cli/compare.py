@@ -36,7 +36,7 @@ def _compare(
     for run, data in ((run_a, one), (run_b, other)):
         for notice in data.notices:
             if notice.startswith(DAMAGED):
-                print(f"note: {run}: {notice}", file=sys.stderr)
+                tell(f"note: {run}: {notice}")
     frame = compare(one, other)
     if as_json:
         print_json(json.loads(frame.to_json(orient="records")))
@@ -85,7 +85,7 @@ def _compare(
         )
     console().print(table)
     for rules in dict.fromkeys(rules for rules in frame["broken"] if rules):
-        console().print(f"{BROKEN} broke its contract when probed: {rules}.", markup=False)
+        console().print(f"{BROKEN} broke its contract when probed: {rules}.")
     console().print(
         "Changes are B minus A, with studentised intervals that leave out whole references (or what the data set calls "
         "independent), paired over the images that both runs have. p is adjusted (Holm) over the rows in which the "

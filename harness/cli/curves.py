@@ -51,7 +51,6 @@ def _curves(
     console().print(
         f"{', '.join(path.name for path in written)} in {shown(folder)}" if written else "Nothing was logged yet.",
         soft_wrap=True,
-        markup=False,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.bars import progress_bars
-from harness.cli.common import AsJson, PluginFiles, Sets, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, Sets, console, print_json, registry_of, tell
 from harness.errors import UserError
 from harness.files import shown
 from harness.wording import counted, did_you_mean
@@ -59,7 +58,7 @@ def _list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     screen.print(table)
     for row in rows:  # below the table, whose cells would break a path
         if row["fault"] or row["found"] != "own":
-            screen.print(f"{row['name']}: {row['fault'] or row['where']}", soft_wrap=True, markup=False)
+            screen.print(f"{row['name']}: {row['fault'] or row['where']}", soft_wrap=True)
     screen.print("How to get one: robustiqa data fetch NAME. Own images: {name: csv, file: mine.csv}", soft_wrap=True)
 
 
@@ -122,11 +121,11 @@ def _fetch(
     screen = console()
     for archive in archives:
         if archive.part and (Path(known.where) / archive.part).exists():
-            screen.print(f"{name}: {archive.part} is there already.", soft_wrap=True, markup=False)
+            screen.print(f"{name}: {archive.part} is there already.", soft_wrap=True)
             continue
         with progress_bars() as bar:
             folder = fetch_archive(name, archive, known.folder, bar(f"{name} {archive.part}"))
-        screen.print(f"{name}: {archive.part or archive.url} is in {shown(folder)}.", soft_wrap=True, markup=False)
+        screen.print(f"{name}: {archive.part or archive.url} is in {shown(folder)}.", soft_wrap=True)
     screen.print(f"Terms: {known.licence} ({known.page}). Next: robustiqa data verify {name}", soft_wrap=True)
 
 
@@ -186,16 +185,16 @@ def _verify(
     else:
         for row in rows:
             for line in _lines(row):
-                console().print(line, soft_wrap=True, markup=False)
+                console().print(line, soft_wrap=True)
     bad = [message for row in rows for message in row["unreadable"]]
     changed = [file for row in rows for file in row["changed"]]
     for message in _few(bad):
-        print(f"failed: {message}", file=sys.stderr)
+        tell(f"failed: {message}")
     for file in changed:
-        print(f"failed: {file} is not what the run folder recorded.", file=sys.stderr)
+        tell(f"failed: {file} is not what the run folder recorded.")
     if changed:
         cure = "Restore the files; or `touch` them and run the suite again, which then computes anew what they decide."
-        print(cure, file=sys.stderr)
+        tell(cure)
     if changed or bad:
         raise typer.Exit(1)
 

@@ -16,6 +16,7 @@ from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 from harness.errors import UserError
 from harness.files import OWN_PACKAGES, cache_dir, data_dir
+from harness.wording import rich_text
 
 if TYPE_CHECKING:
     from harness.plugins.registry import Registry
@@ -49,13 +50,12 @@ def _doctor(
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        from rich.markup import escape
         from rich.table import Table
 
         table = Table(show_header=False, box=None, padding=(0, 2))
         style = {"ok": "green", "note": "yellow", "problem": "bold red"}
         for finding in findings:
-            table.add_row(f"[{style[finding.verdict]}]{finding.verdict}[/]", finding.subject, escape(finding.detail))
+            table.add_row(rich_text(finding.verdict, style[finding.verdict]), finding.subject, finding.detail)
         console().print(table)
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(1)

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import FigureForms, FigureSize, PluginFiles, check_device, console, say_what_is_executed
+from harness.cli.common import (
+    FigureForms,
+    FigureSize,
+    PluginFiles,
+    check_device,
+    console,
+    refuse_file,
+    say_what_is_executed,
+)
 from harness.cli.run import shard_named
 
 
@@ -52,6 +60,7 @@ def _features(
     figure_width(size)
     folder = out or RUNS / read_feature_sets(file).name
     say_what_is_executed(plugin)
+    refuse_file(folder)
     runs = FeatureRuns(file, folder, device, plugin or ())
     say = console().print
     done = sum(runs.trained(one) is not None for one in runs.sets)
@@ -59,13 +68,13 @@ def _features(
     if dry_run:
         for one in runs.sets:
             state = "trained" if runs.trained(one) is not None else ""
-            say(f"  {one.kind:8}{one.label}{'  ' if state else ''}{state}", soft_wrap=True, markup=False)
+            say(f"  {one.kind:8}{one.label}{'  ' if state else ''}{state}", soft_wrap=True)
         return
     for one, what in each_missing(runs, own, speed=speed, limit=limit):
-        say(f"  {what} {one.label}", soft_wrap=True, markup=False)
+        say(f"  {what} {one.label}", soft_wrap=True)
     frame = runs.frame()
     write_whole(folder / "features.csv", csv_of(frame).encode())
     paths = [folder / "features.csv"]
     if len(frame.dropna(subset=["srocc", "fps"])):
         paths += save(draw_figure4(frame, "+".join(runs.file.chosen)), folder / "figure4", formats, size)
-    say(f"{', '.join(map(str, paths))}", soft_wrap=True, markup=False)
+    say(f"{', '.join(map(str, paths))}", soft_wrap=True)

@@ -88,7 +88,7 @@ def _fps(
 
         paths = save(draw_figure3(figure3_frame(frame, agreement)), out.with_name("figure3"), formats, width)
         if not as_json:
-            console().print(f"Figure 3: {', '.join(map(str, paths))}", soft_wrap=True, markup=False)
+            console().print(f"Figure 3: {', '.join(map(str, paths))}", soft_wrap=True)
 
 
 def _pixels(size: str) -> tuple[int, int]:
@@ -195,5 +195,4 @@ def _print(frame: pd.DataFrame, out: Path) -> None:
         f"one pair at a time, end to end, on {first['device']} in {first['precision']}, {first['threads']} threads. "
         f"FPS is 1 / mean time. {out} and {out.with_suffix('.json').name}.",
         soft_wrap=True,
-        markup=False,
     )

@@ -11,6 +11,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, print_json, registry_of
+from harness.wording import for_screen
 
 if TYPE_CHECKING:
     from harness.plugins.model import Kind
@@ -55,14 +56,15 @@ def _list(
     if as_json:
         print_json(found)
         return
-    for name, rows in found.items():
-        typer.secho(name, italic=True)
-        width = max((len(row["name"]) for row in rows), default=0)
+    for kind, rows in found.items():
+        typer.secho(kind, italic=True)
+        width = max((len(for_screen(row["name"])) for row in rows), default=0)
         for row in rows:
-            typer.echo(f"  {typer.style(row['name'].ljust(width), bold=True)}    {row['from']}")
+            name, origin = (for_screen(row[key]) for key in ("name", "from"))
+            typer.echo(f"  {typer.style(name.ljust(width), bold=True)}    {origin}")
         # Told to people alone: a program that reads the list takes every name in it for one that can be had.
-        for gone, cure in sorted(registry.retired(_KINDS[name]).items()) if name in _KINDS else ():
-            typer.echo(f"  {gone.ljust(width)}    not any more: {cure}")
+        for gone, cure in sorted(registry.retired(_KINDS[kind]).items()) if kind in _KINDS else ():
+            typer.echo(f"  {gone.ljust(width)}    not any more: {for_screen(cure)}")
         if not rows:
             typer.echo("  (none)")
 

@@ -38,4 +38,4 @@ def _new(
 
     created = create(kind.value, name, out, registry_of(None), package=package)
     lines = [*(f"wrote {path}" for path in created.files), "", "Next:", *(f"  {line}" for line in created.commands)]
-    console().print("\n".join(lines), soft_wrap=True, markup=False)
+    console().print("\n".join(lines), soft_wrap=True)

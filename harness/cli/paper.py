@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, refuse_file, registry_of
 
 
 @verb("Run", 9)
@@ -37,15 +37,14 @@ def _paper(
     registry = registry_of(plugin)
     screen = console()
     if mini:
+        refuse_file(out)
         keep_freed_memory()
         told = console(stderr=True)
         with ConsoleProgress(told) as progress:
-            made = make_small(
-                items, out, registry, progress, lambda line: told.print(line, markup=False, soft_wrap=True)
-            )
+            made = make_small(items, out, registry, progress, lambda line: told.print(line, soft_wrap=True))
         page = write_page(made, out)
         failed = [one.item.name for one in made if one.failed]
-        screen.print(f"{len(made) - len(failed)} of {len(made)} made. Page: {page}", soft_wrap=True, markup=False)
+        screen.print(f"{len(made) - len(failed)} of {len(made)} made. Page: {page}", soft_wrap=True)
         if failed:
             raise typer.Exit(1)
         return
@@ -79,5 +78,4 @@ def _paper(
         "Hours: of one worker, as earlier runs here measured; ? where it cannot be told yet "
         "(`robustiqa plan SUITE --time`). docs/paper.md has what to type, in order; --mini makes all of it in small.",
         soft_wrap=True,
-        markup=False,
     )

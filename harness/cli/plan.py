@@ -19,6 +19,7 @@ from harness.cli.common import (
     SuitePath,
     Workers,
     check_device,
+    checked_suite,
     console,
     print_json,
     registry_of,
@@ -59,10 +60,9 @@ def _plan(
     from harness.flow import Options, default_device, pending_jobs, worker_count
     from harness.suite.compose import Overrides
     from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
-    from harness.suite.resolve import load_suite
 
     registry = registry_of(plugin)
-    found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+    found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     check_device(device)
     device = device or default_device()
     store = RunFolder(out or RUNS / found.name)

@@ -39,5 +39,5 @@ def _report(
     console().print(f"\nReport: {folder / 'report' / 'index.html'}", soft_wrap=True)
     if latex or forms.formats:
         told = ["tables/*.tex and report.tex"] * latex + [f"figures/*_{size}.{form}" for form in forms.formats]
-        console().print(f"For print, beside it: {', '.join(told)}", soft_wrap=True, markup=False)
+        console().print(f"For print, beside it: {', '.join(told)}", soft_wrap=True)
     end(result.failures)

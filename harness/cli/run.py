@@ -22,12 +22,14 @@ from harness.cli.common import (
     SuitePath,
     Workers,
     check_device,
+    checked_suite,
     console,
     end,
     registry_of,
 )
 from harness.cli.output import report_stream
 from harness.errors import UserError
+from harness.wording import for_screen
 
 
 class ExecutorName(StrEnum):
@@ -77,10 +79,9 @@ def _run(
     from harness.flow import Options, note_finished, run_suite
     from harness.report.render import print_tables
     from harness.suite.compose import Overrides, files_of
-    from harness.suite.resolve import load_suite
 
     registry = registry_of(plugin)
-    found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+    found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     check_device(device)
     screen = console()
     keep_freed_memory()
@@ -117,7 +118,7 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     if not quiet:
         print((folder / "report" / TERMINAL).read_text(encoding="utf-8"), end="", file=report_stream())
         ended = f"{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}"
-        print(f"\n{ended}", file=report_stream())
+        print(for_screen(f"\n{ended}"), file=report_stream())
     return True
 
 

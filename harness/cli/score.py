@@ -65,7 +65,6 @@ def _score(
     if as_json:
         print_json({"ref": str(ref), "dist": str(dist), "scores": [asdict(row) for row in rows], "notes": converted})
         return
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("metric", "score", "", title=f"{dist} against {ref}", title_justify="left")
@@ -76,4 +75,4 @@ def _score(
         table.add_row(row.metric, f"{row.score:.6g}", sense + random + which)
     console().print(table)
     if explain is not None:
-        console().print(f"How it came about: {escape(str(explain))}")
+        console().print(f"How it came about: {explain}")

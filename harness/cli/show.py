@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.wording import rich_text
 
 if TYPE_CHECKING:
     from harness.plugins.model import BridgeSource, Kind, Plugin
@@ -53,33 +54,39 @@ def _show(
     if as_json:
         print_json(pages)
         return
-    from rich.markup import escape
     from rich.table import Table
 
     screen = console()
     for page in pages:
-        screen.print(f"[bold]{name}[/] ({page['kind']}) from {escape(page['from'])}\n")
-        screen.print(escape(page["description"]) + "\n")
+        _print_head(screen, page)
+        screen.print(page["description"] + "\n")
         table = Table(title="parameters", title_justify="left")
         for column in ("parameter", "type", "default"):
             table.add_column(column)
         for parameter in page["parameters"]:
-            table.add_row(*(escape(str(parameter[c])) for c in ("name", "type", "default")))
+            table.add_row(*(str(parameter[c]) for c in ("name", "type", "default")))
         screen.print(table if page["parameters"] else "no parameters")
         for key, value in page["properties"].items():
-            screen.print(f"{key}: {escape(str(value))}")
-        screen.print("\ncite: " + escape("\n".join(page["cite"]) or page["uncited"]), soft_wrap=True)
+            screen.print(f"{key}: {value}")
+        screen.print("\ncite: " + ("\n".join(page["cite"]) or page["uncited"]), soft_wrap=True)
+
+
+def _print_head(screen: Any, page: Mapping[str, Any]) -> None:
+    """What it is, of which kind and from where."""
+    about = rich_text(f" ({page['kind']}) from {page['from']}\n", "not bold")
+    screen.print(rich_text(page["name"], "bold").append(about))
 
 
 def _show_trained(name: str, weights: Sequence[str], as_json: bool) -> None:
     """A name of `defenses` that stands for weights."""
+    page = {"name": name, "kind": "defenses", "from": "the weights manifest", "weights": list(weights)}
     if as_json:
-        print_json([{"name": name, "kind": "defenses", "from": "the weights manifest", "weights": list(weights)}])
+        print_json([page])
         return
     screen = console()
-    screen.print(f"[bold]{name}[/] (defenses) from the weights manifest\n")
+    _print_head(screen, page)
     screen.print("In a suite's defenses it stands for the metric's weights of that training.\n", soft_wrap=True)
-    screen.print(f"weights: {', '.join(weights)}", markup=False, soft_wrap=True)
+    screen.print(f"weights: {', '.join(weights)}", soft_wrap=True)
 
 
 def _show_bridges(bridges: Sequence[BridgeSource], registry: Registry, as_json: bool) -> None:
@@ -100,9 +107,9 @@ def _show_bridges(bridges: Sequence[BridgeSource], registry: Registry, as_json: 
         return
     screen = console()
     for page in pages:
-        screen.print(f"[bold]{page['name']}[/] ({page['kind']}) from {page['from']}\n", markup=True)
+        _print_head(screen, page)
         for line in page["names"] or [page["problem"]]:
-            screen.print(line, markup=False)
+            screen.print(line)
 
 
 def _citation(kind: Kind, name: str, registry: Registry) -> dict[str, Any]:

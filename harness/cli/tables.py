@@ -63,8 +63,8 @@ def _tables(
     cells += speed_cells(fps) if fps else []
     grids = []
     for spec in specs:
+        check_names(spec, cells, known_names(names_known(registry, opened)))
         if runs or fps:
-            check_names(spec, cells, known_names(names_known(registry, opened)))
             grids.append(arrange(spec, cells, despite_protocol=despite_protocol))
         elif spec.published:
             grids.append(arrange(spec, published_cells(spec.published.table)))
@@ -79,4 +79,4 @@ def _tables(
         written = write_grids(grids, folder, forms)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror}). Give --out.") from error
-    screen.print(f"\nWritten: {', '.join(str(path) for path in written)}", soft_wrap=True, markup=False)
+    screen.print(f"\nWritten: {', '.join(str(path) for path in written)}", soft_wrap=True)

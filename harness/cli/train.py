@@ -55,7 +55,7 @@ def _train(
     if len(result.summary["members"]) > 1:
         _print_members(result.summary)
     say = console().print
-    say(_outcome(result.summary), soft_wrap=True, markup=False)
+    say(_outcome(result.summary), soft_wrap=True)
     say(
         f"Weights: {result.weights} (sha256 {result.sha256[:12]}...), listed in the manifest beside them.",
         soft_wrap=True,
@@ -83,7 +83,6 @@ def _print_preview(found: Preview) -> None:
         f"{found.batch} items a batch; {start}; {trained:,} of {everything:,} parameters trained.\n"
         f"Run folder: {found.run}. Weights: {found.weights}.",
         soft_wrap=True,
-        markup=False,
     )
 
 

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, Limit, Only, PluginFiles, Seed, Sets, SuitePath, console, print_json, registry_of
+from harness.cli.common import (
+    AsJson,
+    Limit,
+    Only,
+    PluginFiles,
+    Seed,
+    Sets,
+    SuitePath,
+    checked_suite,
+    console,
+    print_json,
+    registry_of,
+)
 
 if TYPE_CHECKING:
     from harness.plugins.registry import Registry
@@ -29,12 +41,11 @@ def _validate(
     Example: robustiqa validate suites/quickstart.yaml
     """
     from harness.suite.compose import Overrides
-    from harness.suite.resolve import load_suite
     from harness.suite.strict_yaml import LocatedError
 
     registry = registry_of(plugin)
     try:
-        found = load_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+        found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
         if lacks := [text for use in found.datasets if (text := _missing(use, registry))]:
             raise LocatedError([f"{suite}: {text}" for text in lacks])
     except LocatedError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.bars import progress_bars
-from harness.cli.common import AsJson, console, print_json
+from harness.cli.common import AsJson, console, print_json, tell
 from harness.errors import UserError
 from harness.files import shown
 
@@ -94,8 +93,8 @@ def _fetch(
         with progress_bars() as bar:
             for place, fetched in fetch(entry, lambda part: bar(part.file)):
                 said = "fetched" if fetched else "already there"
-                screen.print(f"{entry.name}: {shown(place.path)} ({said})", soft_wrap=True, markup=False)
-        screen.print(f"{entry.name}: licence {entry.licence}", soft_wrap=True, markup=False)
+                screen.print(f"{entry.name}: {shown(place.path)} ({said})", soft_wrap=True)
+        screen.print(f"{entry.name}: licence {entry.licence}", soft_wrap=True)
 
 
 @_weights.below("verify")
@@ -113,17 +112,14 @@ def _verify(names: _Names = None, as_json: AsJson = False) -> None:
     else:
         for row in checked:
             detail = f": {row.detail}" if row.detail else ""
-            console().print(f"{row.verdict:8} {row.name}  {shown(row.path)}{detail}", soft_wrap=True, markup=False)
+            console().print(f"{row.verdict:8} {row.name}  {shown(row.path)}{detail}", soft_wrap=True)
     changed = [row for row in checked if row.verdict == "changed"]
     for row in changed:
         cure = f"robustiqa weights fetch {row.name}"
-        print(
-            f"failed: {shown(row.path)} is not the file of the manifest. Remove it and run `{cure}`.",
-            file=sys.stderr,
-        )
+        tell(f"failed: {shown(row.path)} is not the file of the manifest. Remove it and run `{cure}`.")
     absent = [row for row in checked if row.verdict == "missing"] if names else []
     for row in absent:
-        print(f"failed: {shown(row.path)} is missing. Run `{row.detail}`.", file=sys.stderr)
+        tell(f"failed: {shown(row.path)} is missing. Run `{row.detail}`.")
     if changed or absent:
         raise typer.Exit(1)
 
@@ -157,5 +153,4 @@ def _mix(
         console().print(
             f"{shown(one.path)}: {1 - one.share:g} x {a} + {one.share:g} x {b} (sha256 {one.sha256[:12]}...)",
             soft_wrap=True,
-            markup=False,
         )

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.engine.glyphs import drawable
 from harness.errors import UserError
 from harness.files import write_whole
-from harness.wording import did_you_mean
+from harness.wording import did_you_mean, for_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
 PALETTE = ("#1149c6", "#ca5c11", "#65b4a5", "#620043", "#9d79ff", "#11765d", "#f8ac36", "#514015")
 """Colours in the order in which a picture takes them.
@@ -132,7 +134,7 @@ def legend_below(
     columns = max(1, min(most, len(known), int(figure.get_size_inches()[0] / longest)))
     figure.legend(
         list(known.values()),
-        list(known),
+        list(map(legend_name, known)),
         loc="outside lower center",
         ncols=columns,
         fontsize=points,
@@ -140,6 +142,11 @@ def legend_below(
         title=lines_within(note, figure.get_size_inches()[0], _SMALLEST) or None,
         title_fontproperties={"size": _SMALLEST},
     )
+
+
+def legend_name(text: str) -> str:
+    """A name as legends list it: matplotlib leaves out those that begin with an underscore."""
+    return f" {text}" if text.startswith("_") else text
 
 
 def labelled(figure: Figure) -> dict[str, Any]:
@@ -169,7 +176,10 @@ def encoded(figure: Figure, form: str = "png", dpi: int = _SCREEN_DPI) -> bytes:
 
 
 def _take_names_literally(figure: Figure) -> None:
-    """Draw a dollar sign in a name as what it is; labels of ticks that matplotlib makes itself are formulas."""
+    """Draw names as they are written, dollar signs too, in fonts that have their letters.
+
+    Labels of ticks that matplotlib makes itself are formulas and stay so.
+    """
     from matplotlib.text import Text
     from matplotlib.ticker import FixedFormatter, FuncFormatter
 
@@ -177,10 +187,23 @@ def _take_names_literally(figure: Figure) -> None:
     made = [axis for axis in axes if not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter)]
     formulas = {id(label) for axis in made for label in axis.get_ticklabels(which="both")}
     for axis in axes:
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, FixedFormatter | FuncFormatter):
+            axis.set_major_formatter(FuncFormatter(_as_written(formatter)))
         axis.get_ticklabels()  # makes those that are not there yet
     for text in figure.findobj(Text):
         if id(text) not in formulas:
+            written, families = drawable(for_plot(text.get_text()))
+            text.set_text(written)
             text.set_parse_math(False)
+            text.set_usetex(False)
+            if families:
+                text.set_fontfamily([*text.get_fontfamily(), *families])
+
+
+def _as_written(formatter: Formatter) -> Callable[[float, int | None], str]:
+    """The labels of an axis as they can be drawn."""
+    return lambda value, place: drawable(for_plot(formatter(value, place))).text
 
 
 def printed_forms(figure: Figure, stem: Path, formats: Sequence[str]) -> dict[Path, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from harness.plugins.returned import MEND, RANGE, check_scores, told
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Use
 from harness.suite.plan import Cell, Endpoint, ScorerSpec, SplitSpec
-from harness.wording import NO_DEFENSE, attack_text, budget_text, joined
+from harness.wording import NO_DEFENSE, attack_text, budget_text, for_html, joined
 
 Image = Path | str | Tensor | npt.NDArray[Any]
 """An image file; or RGB floats in [0, 1]: a tensor of 3 x H x W or 1 x 3 x H x W, or an array of H x W x 3."""
@@ -117,13 +116,13 @@ class Attacked:
             f"change, times {0.5 / max(self.linf, 1e-12):.3g}": (0.5 + 0.5 * change).clamp(0, 1),
         }
         cells = "".join(_figure(caption, image) for caption, image in shown.items())
-        return f'<div>{html.escape(repr(self))}</div><div style="display:flex;flex-wrap:wrap">{cells}</div>'
+        return f'<div>{for_html(repr(self))}</div><div style="display:flex;flex-wrap:wrap">{cells}</div>'
 
 
 def _figure(caption: str, image: Tensor) -> str:
     data = base64.b64encode(png(image)).decode()
     picture = f'<img src="data:image/png;base64,{data}">'
-    return f'<figure style="margin:0 .7em 0 0">{picture}<figcaption>{html.escape(caption)}</figcaption></figure>'
+    return f'<figure style="margin:0 .7em 0 0">{picture}<figcaption>{for_html(caption)}</figcaption></figure>'
 
 
 def score_pair(

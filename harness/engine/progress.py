@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.engine.worker import Done, Job
+from harness.wording import for_html, for_one_line, plain_console, rich_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,7 +98,7 @@ class ConsoleProgress(Progress):
 
     def stage(self, name: str, total: int, workers: int) -> None:
         """Begin a bar."""
-        self._name, self._done, self._total = _TITLES.get(name, name), 0, total
+        self._name, self._done, self._total = for_one_line(_TITLES.get(name, name)), 0, total
         self._started, self._printed = time.monotonic(), 0.0
         self._running.clear()
         for bar in (self._bar, self._workers):
@@ -112,13 +112,14 @@ class ConsoleProgress(Progress):
 
     def began(self, worker: int, job: Job) -> None:
         """Say what a worker is at."""
-        self._running[worker] = job.label
+        label = for_one_line(job.label)
+        self._running[worker] = label
         if worker < len(self._workers.task_ids):
-            self._workers.reset(self._workers.task_ids[worker], description=job.label)
+            self._workers.reset(self._workers.task_ids[worker], description=label)
 
     def at(self, worker: int, text: str) -> None:
         """Say how far a worker is: 'fit facpa to birqa-tiny: 120 of 200 batches'."""
-        line = f"{self._running.get(worker, '')}: {text}"
+        line = for_one_line(f"{self._running.get(worker, '')}: {text}")
         if worker < len(self._workers.task_ids):
             self._workers.update(self._workers.task_ids[worker], description=line)
         now = time.monotonic()
@@ -141,7 +142,7 @@ class ConsoleProgress(Progress):
 
     def _say(self, line: str) -> None:
         """One line, however long: labels are looked for in logs."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(rich_text(for_one_line(line)), soft_wrap=True)
 
     def _pace(self) -> str:
         """'12.3/min, 4 min left'."""
@@ -200,14 +201,12 @@ class NotebookProgress(Progress):
 
     def _draw(self, text: str) -> None:
         bar = f'<progress max="{self._total}" value="{self._done}"></progress> ' if self._done < self._total else ""
-        self._handle.update(self._html(f"<div>{bar}{html.escape(text)}</div>"))
+        self._handle.update(self._html(f"<div>{bar}{for_html(text)}</div>"))
 
 
 def fitting_progress() -> Progress:
     """What fits the place: a bar in notebooks and terminals, lines on standard error elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True)
     if console.is_jupyter:
         with contextlib.suppress(ImportError):
             return NotebookProgress()

@@ -6,6 +6,7 @@ the sentence to hold, and the verdict that its author came to, which is compared
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ VERDICTS: tuple[Holds, ...] = get_args(Holds)
 _COLUMNS = ("id", "place", "quote", "formula", "condition", "digits", "verdict", "why")
 _LPIPS = {"lpips-alex": "LPIPS"}
 """Tables 3 and 7 name no network of LPIPS: AlexNet's, its authors' default, unless told."""
+_NEARLY = 0.7
+"""How alike (`difflib`) two values are of which one is the other misspelt."""
 _DIRECTION, _DIRECTIONS = "mos_split", {"ir_score": "up"}
 """The direction of statistics of attacked images, as the layouts of the paper's tables have it."""
 
@@ -291,6 +294,10 @@ def not_the_papers(cells: pd.DataFrame, called: Mapping[str, str]) -> str:
         used = cells[cells_for(table, named)]
         stand_ins |= set(used["dataset"]) & set(called)
         split = str(about.get(table, {}).get("split", ""))
+        private = about.get(table, {}).get("not_here", {})
+        for dataset in dict.fromkeys(named.loc[used.index, "dataset"]):
+            if dataset in private:
+                reasons[f"on {dataset}, of which {private[dataset]}"] = None
         facts = used[[*FACTS]].drop_duplicates().itertuples(index=False)
         for labels, limit, evaluated in facts:
             if reason := unlike_the_papers(labels, limit, evaluated, split):
@@ -325,7 +332,12 @@ def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFr
         One row per claim: `id`, `place`, `quote`, `found` (its numbers from the printed ones), `verdict`, `why`; with
         cells of runs also `found_here`, `verdict_here`, `missing_here`, why it cannot be told, and `cells_here`, of how
         many cells it was computed of how many that the paper prints, such as "8 of 12".
+
+    Raises:
+        LocatedError: A formula asks for a misspelt value, or cannot be computed.
     """
+    claims = list(claims)
+    _refuse_misspelt(claims, printed, ours)
     rows = []
     for claim in claims:
         paper = evaluate(claim, printed)
@@ -337,6 +349,27 @@ def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFr
             row["cells_here"] = f"{here.cells} of {paper.cells or here.cells}"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _refuse_misspelt(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFrame | None) -> None:
+    """Refuse values that no cell has and that are nearly those of another: others may be of runs that are not here.
+
+    Raises:
+        LocatedError: Each, with file, line and id.
+    """
+    problems: list[str] = []
+    for claim in claims:
+        for selection in claim.formula.selections if claim.formula else ():
+            frames = [printed[cells_for(selection.table, printed)], *([ours] if ours is not None else [])]
+            for dimension, values in (*selection.chosen.items(), *selection.left_out.items()):
+                known = sorted({str(one) for frame in frames for one in frame.get(dimension, ())} - {""})
+                for value in values:
+                    near = difflib.get_close_matches(value, known, n=1, cutoff=_NEARLY)
+                    if value not in known and near:
+                        said = f"{selection}: {selection.table} has no {dimension} '{value}'. Did you mean '{near[0]}'?"
+                        problems.append(f"{claim.where}: claim '{claim.id}': {said}")
+    if problems:
+        raise LocatedError(problems)
 
 
 def _here(claim: Claim, ours: pd.DataFrame) -> ClaimVerdict:

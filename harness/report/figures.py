@@ -16,6 +16,7 @@ from harness.engine.drawing import (
     encoded,
     labelled,
     legend_below,
+    legend_name,
     lines_within,
     new_figure,
     plain_axes,
@@ -152,7 +153,7 @@ def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict
         line = line.sort_values("eps")
         text = _line(str(attack), str(direction))
         x, y = [*(0.0 for _ in start), *(line["eps"] * 255)], [*start, *line[value]]
-        axes.plot(x, y, label=text, markersize=3.5, linewidth=1.3, **styles[text])
+        axes.plot(x, y, label=legend_name(text), markersize=3.5, linewidth=1.3, **styles[text])
     if len(ok):
         norm = str(ok["norm"].iloc[0])
         radii = sorted(ok["eps"].unique())

@@ -133,7 +133,10 @@ def read_formula(text: str, known: Sequence[str] = ()) -> CellFormula:
             raise FormulaError(f"'{name}' is no name. Write NAME = EXPRESSION, with letters and digits in NAME.")
         if re.search(r"(^|[^\w\]])_", expression):
             raise FormulaError(f"'{part[:60]}': names begin with a letter. Give the name another beginning.")
-        node = _parsed(_SELECTION.sub(held, expression), part)
+        rest = _SELECTION.sub(held, expression)
+        if "#" in rest:
+            raise FormulaError(f"'{part[:60]}': what follows # would not be read. Take it out.")
+        node = _parsed(rest, part)
         _check(node, names, part)
         names.append(name)
         steps.append((name, node))
@@ -236,7 +239,9 @@ def _check_call(call: ast.Call, part: str) -> None:
     if len(call.args) != expected:
         raise FormulaError(f"'{part[:60]}': {call.func.id} takes {expected} argument(s). Give so many.")
     for keyword in call.keywords:
-        if keyword.arg != "over" or not isinstance(keyword.value, ast.Name) or expected != 1:
+        if call.func.id in FUNCTIONS and not FUNCTIONS[call.func.id].reduces:
+            raise FormulaError(f"'{part[:60]}': {call.func.id} takes nothing together. Leave '{keyword.arg}' out.")
+        if keyword.arg != "over" or not isinstance(keyword.value, ast.Name):
             raise FormulaError(f"'{part[:60]}': '{keyword.arg}' is no option. Write over=DIMENSION.")
 
 
@@ -341,17 +346,26 @@ class _Function:
     arguments: int
     call: Callable[[Sequence[Value], str | None], Value]
     """Given the arguments, and the dimension after ``over=``."""
+    reduces: bool = False
+    """Whether it takes numbers together, so that ``over=`` may say which."""
 
 
-def _reduced(how: str) -> _Function:
-    """A function that makes one number of a row of them, or a row over fewer dimensions."""
+def _reduced(how: str, *, of_truths: str = "") -> _Function:
+    """A function that makes one number of a row of them, or a row over fewer dimensions.
+
+    Args:
+        how: The name of what pandas does.
+        of_truths: The name of a function that takes truths alone.
+    """
 
     def call(arguments: Sequence[Value], over: str | None) -> Value:
         row = arguments[0]
+        if of_truths and not _is_truth(row):
+            raise FormulaError(f"{of_truths} is of truths, such as {of_truths}(a > b). Compare the numbers.")
         if not isinstance(row, pd.Series):
             if over is not None:
                 raise FormulaError(f"{over} cannot be taken together: it is one number already. Leave 'over' out.")
-            return float(row)
+            return row if of_truths in ("all", "any") else float(row)
         if over is None:
             return _plain(row.agg(how))
         if over not in row.index.names:
@@ -363,7 +377,7 @@ def _reduced(how: str) -> _Function:
         fewer: pd.Series = row.groupby(level=rest, sort=False).agg(how)
         return fewer
 
-    return _Function(1, call)
+    return _Function(1, call, reduces=True)
 
 
 def _plain(value: object) -> Number:
@@ -391,8 +405,9 @@ def rounded_half_up(value: float, digits: int) -> float:
 
 
 FUNCTIONS: Mapping[str, _Function] = {
-    **{name: _reduced(name) for name in ("min", "max", "mean", "all", "any")},
-    "count": _reduced("sum"),
+    **{name: _reduced(name) for name in ("min", "max", "mean")},
+    **{name: _reduced(name, of_truths=name) for name in ("all", "any")},
+    "count": _reduced("sum", of_truths="count"),
     "cells": _reduced("size"),
     "abs": _Function(1, _absolute),
     "choose": _Function(2, _choices),

@@ -15,6 +15,7 @@ from harness.engine.drawing import (
     MARKERS,
     PALETTE,
     legend_below,
+    legend_name,
     lines_within,
     new_figure,
     plain_axes,
@@ -114,7 +115,7 @@ def _panel(axes: Axes, frame: pd.DataFrame) -> None:
             color=GUIDE,
             linewidth=0.9,
             linestyle=DASHES[number % 2],
-            label=str(name),
+            label=legend_name(str(name)),
         )
     plain_axes(axes)
 
@@ -124,7 +125,7 @@ def _points(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str
     low, high = (rows[f"accuracy_{end}"].to_numpy(float) for end in ("low", "high"))
     left, right = (rows[f"clean_srocc_{end}"].to_numpy(float) for end in ("low", "high"))
     axes.errorbar(x, y, xerr=[x - left, right - x], yerr=[y - low, high - y], fmt="none", ecolor=colour, alpha=0.25)
-    axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=6, label=label)
+    axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=6, label=legend_name(label))
 
 
 def _honest(axes: Axes, points: pd.DataFrame, colours: Mapping[str, str]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.report.layouts.forms.latex_text import escape
 from harness.report.table import Table
+from harness.wording import for_latex
 
 PREAMBLE = r"""% Fragments need: \usepackage{booktabs,longtable,array,amssymb}
 """
@@ -35,23 +35,23 @@ def latex(table: Table) -> str:
     The compact form is taken: what the terminal shows, without intervals.
     """
     under = [table.explanation, table.compact.note, *table.notes, table.protocol]
-    told = "\\par\n".join(escape(text) for text in under if text)
+    told = "\\par\n".join(for_latex(text) for text in under if text)
     notes = f"{{\\footnotesize\\noindent {told}\\par}}\n" if told else ""
     if not table.compact.rows:
-        return f"\\paragraph{{{escape(table.title)}}}\n{notes}"
+        return f"\\paragraph{{{for_latex(table.title)}}}\n{notes}"
     return f"{{\\footnotesize\\setlength{{\\tabcolsep}}{{3.5pt}}\n{_grid(table)}}}\n{notes}"
 
 
 def _grid(table: Table) -> str:
     layout = table.compact
-    frame = pd.DataFrame([[escape(cell) for cell in row] for row in layout.rows])
-    heads = [escape(name) for name in layout.header]
+    frame = pd.DataFrame([[for_latex(cell) for cell in row] for row in layout.rows])
+    heads = [for_latex(name) for name in layout.header]
     styler = frame.style.hide(axis="index").format_index(lambda place: heads[int(str(place))], axis=1)
     return styler.to_latex(
         hrules=True,
         environment="longtable",
         column_format=_columns([layout.header, *layout.rows], layout.labels),
-        caption=(escape(table.title), escape(table.title)),
+        caption=(for_latex(table.title), for_latex(table.title)),
         label=f"tab:{_key(table)}",
     )
 
@@ -85,4 +85,4 @@ def latex_page(title: str, inputs: Sequence[str], pictures: Sequence[str]) -> st
     """
     body = [rf"\input{{{name}}}" for name in inputs]
     body += [rf"\begin{{center}}\includegraphics[{_FITTED}]{{{name}}}\end{{center}}" for name in pictures]
-    return _STANDALONE.format(title=escape(title), body="\n".join(body))
+    return _STANDALONE.format(title=for_latex(title), body="\n".join(body))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from harness.wording import (
     MISSING,
     attack_text,
     budget_text,
+    for_html,
     marked,
     number,
     scorer_text,
@@ -147,9 +147,9 @@ def as_html(layout: Layout) -> str:
     """A table as plain HTML, for notebooks."""
     head = "".join(_html_cell("th", name) for name in layout.header)
     body = "".join(f"<tr>{''.join(_html_cell('td', text) for text in row)}</tr>" for row in layout.rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(layout.note)}</p>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{for_html(layout.note)}</p>"
 
 
 def _html_cell(tag: str, text: str) -> str:
-    lines = html.escape(text).replace("\n", "<br>")
+    lines = for_html(text).replace("\n", "<br>")
     return f"<{tag}>{lines}</{tag}>"

@@ -20,6 +20,7 @@ from harness.engine.drawing import (
     MARKERS,
     PALETTE,
     legend_below,
+    legend_name,
     new_figure,
     plain_axes,
     save,
@@ -245,7 +246,7 @@ def draw_figure6(frame: pd.DataFrame) -> Figure:
                 markersize=4,
                 linewidth=1.3,
                 linestyle=("-", *DASHES)[number % (1 + len(DASHES))],
-                label=metric if training == NO_DEFENSE else f"{metric}, {training}",
+                label=legend_name(metric if training == NO_DEFENSE else f"{metric}, {training}"),
             )
     radii = sorted(frame["eps"].unique())
     axes.set_xticks([255 * eps for eps in radii], ["0", *(budget_text("linf", eps) for eps in radii[1:])])

@@ -19,6 +19,7 @@ from harness.report.layout import Layout
 from harness.report.summary import sentences
 from harness.report.table import Table
 from harness.suite.tables import table_names
+from harness.wording import for_markdown, html_environment, plain_console, rich_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,10 +130,8 @@ def _print_files(folder: Path) -> Iterator[Path]:
 
 
 def _printed(tables: Sequence[Table]) -> str:
-    from rich.console import Console
-
     text = io.StringIO()
-    print_tables(tables, Console(file=text, width=_WIDTH, highlight=False, force_jupyter=False))
+    print_tables(tables, plain_console(file=text, width=_WIDTH, force_jupyter=False))
     return text.getvalue()
 
 
@@ -159,29 +158,31 @@ def json_text(tables: Sequence[Table]) -> str:
 def markdown(table: Table) -> str:
     """One table as Markdown, with its explanation above and its protocol line below."""
     layout = table.full
-    lines = [f"## {table.title}", "", table.explanation, ""]
+    lines = [f"## {for_markdown(table.title)}", "", for_markdown(table.explanation), ""]
     lines.append(_markdown_row(layout.header))
     lines.append("|" + "---|" * layout.labels + "---:|" * (len(layout.header) - layout.labels))
     lines += [_markdown_row(row) for row in layout.rows]
-    lines += ["", *(f"{note}\n" for note in (layout.note, *table.notes) if note), table.protocol, ""]
+    told = [note for note in (layout.note, *table.notes) if note]
+    lines += ["", *(f"{for_markdown(note)}\n" for note in told), for_markdown(table.protocol), ""]
     return "\n".join(lines)
 
 
 def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes]) -> str:
     """The whole report as one page that needs no other file."""
-    import jinja2
-
     source = resources.files("harness.report").joinpath("templates", "report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source).render(
-        data=data,
-        tables=[table for table in tables if table.name != "failures"],
-        failures=data.failures,
-        failed=next((table for table in tables if table.name == "failures"), None),
-        figures={name: (base64.b64encode(png).decode(), _png_width(png)) for name, png in figures.items()},
-        summary=sentences(tables),
-        starts=_starts,
-        file_name=file_name,
+    return (
+        html_environment()
+        .from_string(source)
+        .render(
+            data=data,
+            tables=[table for table in tables if table.name != "failures"],
+            failures=data.failures,
+            failed=next((table for table in tables if table.name == "failures"), None),
+            figures={name: (base64.b64encode(png).decode(), _png_width(png)) for name, png in figures.items()},
+            summary=sentences(tables),
+            starts=_starts,
+            file_name=file_name,
+        )
     )
 
 
@@ -189,38 +190,37 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
     """Print the compact form of every table, its protocol line, and a summary in plain words at the end."""
     from rich import box
     from rich.table import Table as Grid
-    from rich.text import Text
 
     for table in tables:
         layout = table.compact
         console.print()
-        console.print(Text(table.title, style="bold"))
+        console.print(rich_text(table.title, style="bold"))
         if not layout.rows:
-            console.print(Text(layout.note))
+            console.print(rich_text(layout.note))
             continue
-        console.print(Text(table.explanation))
+        console.print(rich_text(table.explanation))
         grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
         for place, name in enumerate(layout.header):
             right = place >= layout.labels
             grid.add_column(
-                Text(name), justify="right" if right else "left", no_wrap=right, overflow="fold", ratio=None
+                rich_text(name), justify="right" if right else "left", no_wrap=right, overflow="fold", ratio=None
             )
         starts = _starts(layout)
         for place, row in enumerate(layout.rows):
             if starts[place] and place and layout.labels > 1:
                 grid.add_section()
             first = row[0] if starts[place] or table.name == "failures" else ""
-            grid.add_row(*(Text(cell) for cell in (first, *row[1:])))
+            grid.add_row(*(rich_text(cell) for cell in (first, *row[1:])))
         console.print(grid)
         for line in (layout.note, *table.notes, table.protocol):
             if line:
-                console.print(Text(line, style="dim"))
+                console.print(rich_text(line, style="dim"))
     summary = sentences(tables)
     if summary:
         console.print()
-        console.print(Text("In short", style="bold"))
+        console.print(rich_text("In short", style="bold"))
         for sentence in summary:
-            console.print(Text(f"• {sentence}"))
+            console.print(rich_text(f"• {sentence}"))
 
 
 def file_name(name: str) -> str:
@@ -240,5 +240,5 @@ def _starts(layout: Layout) -> list[bool]:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    clean = (cell.replace("\n[", " [").replace("\n", "; ").replace("|", "\\|") for cell in cells)
+    clean = (for_markdown(cell.replace("\n[", " [").replace("\n", "; ")) for cell in cells)
     return "| " + " | ".join(clean) + " |"

@@ -82,6 +82,15 @@ class Cited:
         return "\n\n".join([*blocks, *self.remarks()]) + "\n"
 
 
+_OTHER_KINDS = {
+    "rows": "a layout of a table",
+    "layouts": "a file of layouts",
+    "features": "a file of feature sets",
+    "recipe": "a recipe",
+}
+"""A key that files of another kind have -> what they are."""
+
+
 def cited(
     file: Path,
     registry: Registry,
@@ -141,6 +150,7 @@ def _suite_in(path: Path) -> SuiteFile:
     document = expand(document)
     if not isinstance(document.value, dict):
         raise document.report(document.problems or [Problem((), "no suite; a suite is a mapping of keys to values.")])
+    _refuse_others(path, document.value)
     file, problems = read_file(document.value)
     problems += [
         Problem(("defenses", i, "chain"), f"should be a list of names and mappings, got {quoted(entry)}.")
@@ -150,6 +160,17 @@ def _suite_in(path: Path) -> SuiteFile:
     if document.problems or problems or file is None:
         raise document.report([*document.problems, *problems])
     return file
+
+
+def _refuse_others(path: Path, keys: Collection[str]) -> None:
+    """Refuse files of another kind as a whole, not key by key.
+
+    Raises:
+        UserError: It is one.
+    """
+    for key, kind in _OTHER_KINDS.items() if not {"datasets", "metrics"} & set(keys) else ():
+        if key in keys:
+            raise UserError(f"{path}: {kind}, which cites nothing. Give a suite file, or a run folder.")
 
 
 def _harness(versions: Sequence[str]) -> Reference:

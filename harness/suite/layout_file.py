@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import re
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,8 @@ BLOCK_KEYS: Mapping[str, str] = {
 }
 """Keys of a block beside the dimensions."""
 _BEST_KEYS = ("per", "second")
+_DIFFERENCE = "delta_"
+"""How the names of statistics of two metrics begin that change their sign when these change places."""
 
 
 @dataclass(frozen=True)
@@ -327,6 +329,9 @@ class _Reader:
     def _where(self, path: YamlPath, value: Any) -> dict[str, str]:
         found = self._mapping(path, value, "{dataset: mini, direction: up}")
         self._unknown(path, found, DIMENSIONS, "dimension")
+        for key, one in found.items():
+            if one == EVERY:
+                self.add((*path, key), f"'*' stands for all values of rows and columns. Give one value of {key}.")
         return {key: self._value((*path, key), key, one) for key, one in found.items() if key in DIMENSIONS}
 
     def _value(self, path: YamlPath, dimension: str, value: Any) -> str:
@@ -347,12 +352,14 @@ class _Reader:
         return tuple(self._block((key, i), one) for i, one in enumerate(value))
 
     def _block(self, path: YamlPath, value: Any, one: bool = False) -> LayoutBlock:
-        value = self._mapping(path, value, "{metric: [psnr, ssim]}")
+        if not isinstance(value, dict):
+            self._mapping(path, value, "{metric: [psnr, ssim]}")
+            return LayoutBlock({})
         ruled = one and path[0] == "rows"
         self._unknown(path, value, [*DIMENSIONS, *(key for key in BLOCK_KEYS if ruled or key != "rule")])
         at = {name: self._values((*path, name), name, value[name]) for name in value if name in DIMENSIONS}
-        if not at and value:
-            self.add(path, f"a block names a dimension: {', '.join(DIMENSIONS)}.")
+        if not at:
+            self.add(path, f"a block names a dimension, one of {', '.join(DIMENSIONS)}. Add what it lays out.")
         rule = self._text((*path, "rule"), value.get("rule", ""))
         if rule and not (rule in at and at[rule].varies):
             listed = [name for name, values in at.items() if values.varies]
@@ -392,7 +399,8 @@ class _Reader:
     def _placeholders(self, path: YamlPath, text: str) -> None:
         for name in placeholders(text):
             if name not in DIMENSIONS:
-                self.add(path, f"{{{name}}} is no dimension.{did_you_mean(name, DIMENSIONS)}")
+                cure = "Write {{ and }} for braces that are printed."
+                self.add(path, f"{{{name}}} is no dimension.{did_you_mean(name, DIMENSIONS)} {cure}")
 
     def _best(self, value: Any) -> Best:
         found = self._mapping(("best",), value, "{per: block, srocc: higher}")
@@ -404,8 +412,12 @@ class _Reader:
         return Best(per, targets, bool(second))
 
     def _target(self, path: YamlPath, value: Any) -> Target:
-        if isinstance(value, dict) and set(value) == {"closest"} and isinstance(value["closest"], int | float):
-            return Target("closest", float(value["closest"]))
+        if isinstance(value, dict) and set(value) == {"closest"}:
+            to = value["closest"]
+            if isinstance(to, int | float) and not isinstance(to, bool) and math.isfinite(to):
+                return Target("closest", float(to))
+            self.add((*path, "closest"), f"should be a number, such as 0, got {quoted(to)}.")
+            return Target("closest")
         return Target(self._choice(path, value, get_args(Way)))
 
     def _digits(self, value: Any) -> dict[str, int]:
@@ -440,6 +452,13 @@ class _Reader:
             given = {"best": spec.best.targets, "digits": spec.digits}
             for key, names in known.items():
                 self._unknown((key,), given[key], names, "statistic")
+        self._titles(spec)
+        if spec.triangle and (statistics is None or not all(name.startswith(_DIFFERENCE) for name in statistics)):
+            self.add(
+                ("triangle",),
+                "only differences are the mirror image of others with the other sign. Take it out, or fix a statistic "
+                "such as delta_srocc.",
+            )
         for dimension, own in spec.labels.items():
             used = {comparable(dimension, value) for value in spec.values_of(dimension)}
             for value in own if EVERY not in used else ():
@@ -447,15 +466,36 @@ class _Reader:
                     hint = did_you_mean(value, sorted(used))
                     self.add(("labels", dimension), f"no {dimension} '{value}' in this layout.{hint}")
 
+    def _titles(self, spec: LayoutSpec) -> None:
+        """Names in braces of titles have one value in the whole block."""
+        for key, blocks in (("rows", spec.rows), ("columns", spec.columns)):
+            for place, block in enumerate(blocks):
+                path: YamlPath = (key, place, "title") if isinstance(self.value[key], list) else (key, "title")
+                before = len(self.problems)
+                self._placeholders(path, block.title)
+                fixed = {*spec.where, *block.where, *(name for name, values in block.at.items() if not values.varies)}
+                for name in placeholders(block.title) if len(self.problems) == before else ():
+                    if name not in fixed:
+                        self.add(path, f"{{{name}}} has no one value in this block. Fix it, or take it out.")
+
+
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
 
 def placeholders(text: str) -> list[str]:
-    """The names in braces of a label; a text with other braces has none."""
-    try:
-        return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-    except ValueError:
-        return []
+    """The names in braces of a label or a title; ``{{`` and ``}}`` are braces that are printed."""
+    return [found[1] for found in _BRACES.finditer(text) if found[1] is not None]
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """A label with its names in braces filled in."""
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), text)
+    """A label or a title with its names in braces filled in."""
+
+    def filled(found: re.Match[str]) -> str:
+        return found[0][0] if found[1] is None else values.get(found[1], found[0])
+
+    return _BRACES.sub(filled, text)
+
+
+def braced(text: str) -> str:
+    """A text that `fill` leaves as it was."""
+    return text.replace("{", "{{").replace("}", "}}")

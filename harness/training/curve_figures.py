@@ -17,6 +17,7 @@ from harness.engine.drawing import (
     PALETTE,
     figure_width,
     legend_below,
+    legend_name,
     lines_within,
     new_figure,
     plain_axes,
@@ -206,12 +207,20 @@ def _line(axes: Axes, frame: pd.DataFrame, name: str, colour: str, label: str, s
     known = frame[["step", name]].dropna()
     if dots or len(known) < _SMOOTH:
         marker = "o" if dots else None
-        axes.plot(known["step"], known[name], color=colour, linestyle=style, label=label, marker=marker, markersize=3)
+        axes.plot(
+            known["step"],
+            known[name],
+            color=colour,
+            linestyle=style,
+            label=legend_name(label),
+            marker=marker,
+            markersize=3,
+        )
         return
     window = max(3, len(known) // _SMOOTH)
     middle = known[name].rolling(window, center=True, min_periods=1).median()
     axes.plot(known["step"], known[name], color=colour, linewidth=0.6, alpha=0.25)
-    axes.plot(known["step"], middle, color=colour, linestyle=style, linewidth=1.5, label=label)
+    axes.plot(known["step"], middle, color=colour, linestyle=style, linewidth=1.5, label=legend_name(label))
 
 
 def _spread_axis(axes: Axes) -> None:

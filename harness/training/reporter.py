@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.training.measures import COLLAPSE, MEASURES, WORDS, Validation
+from harness.wording import for_one_line, plain_console
 
 
 class Reporter:
@@ -29,7 +30,6 @@ class Reporter:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
 
@@ -40,7 +40,7 @@ class Reporter:
                 TextColumn("steps"),
                 TextColumn("{task.fields[left]}"),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
+                console=plain_console(stderr=True),
                 transient=True,
             )
             self._bar.start()
@@ -73,7 +73,9 @@ class Reporter:
             of = f" ({self._number} of {self._members})" if self._members > 1 else ""
             completed = (self._number - 1) * self._steps + step
             alarm = "" if self._alarm is None else " COLLAPSED"
-            self._bar.update(self._task, completed=completed, description=f"{self._who}{of}{alarm}", left=self._left())
+            self._bar.update(
+                self._task, completed=completed, description=for_one_line(f"{self._who}{of}{alarm}"), left=self._left()
+            )
 
     def alarmed(self, step: int, spread: float) -> None:
         """Predictions of training batches hardly vary any more."""
@@ -112,8 +114,9 @@ class Reporter:
         return f"{duration((time.monotonic() - self._began) / here * ahead)} left"
 
     def _say(self, line: str) -> None:
+        line = for_one_line(line)
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
+            self._bar.console.print(line)
         else:
             print(line, file=sys.stderr, flush=True)
 

@@ -31,6 +31,7 @@ from harness.training.recipe_file import RecipeFile, TrainingError, read_recipe,
 from harness.training.record import RunRecord, chosen, summary_of, write_summary
 from harness.training.reporter import Reporter
 from harness.training.trainer import Trained, Trainer
+from harness.wording import for_one_line
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class _Run:
         trainer = self._trainer(0, materials)
         self._refuse_what_is_there(materials)
         for note in _notes(self.file, trainer.started):
-            print(f"note: {note}", file=sys.stderr)
+            print(for_one_line(f"note: {note}"), file=sys.stderr)
         record = RunRecord(self.folder, self.path, self.file, self.device, self.plugins)
         trained: list[Trained] = []
         with Reporter(self.file.name, len(self.members), self.file.steps) as reporter:

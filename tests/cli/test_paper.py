@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.cli.paper_parts import small
 from harness.cli.paper_parts.items import ITEMS, PaperItem, folder_of_suites, items_named, recipe_path
 from harness.cli.paper_parts.missing import need_of
@@ -114,3 +115,25 @@ def test_figure3_is_timed_again_only_when_its_protocol_or_its_metrics_change(tmp
     page["protocol"]["forwards"] = 100
     stored.with_suffix(".json").write_text(json.dumps(page))
     assert not small._timed(stored, ["psnr"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["paper", "--mini"], ["features", str(PAPER / "figure4_mini.yaml"), "--dry-run"]],
+    ids=["paper", "features"],
+)
+def test_a_file_in_place_of_a_folder_is_told_once(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--out", str(tmp_path / "file")])
+    said = capsys.readouterr()
+    assert end.value.code == 2 and not said.out and (tmp_path / "file").read_text() == "mine"
+    assert (
+        said.err == f"error: --out {tmp_path / 'file'}: a file, and a folder is to be written. Choose another place.\n"
+    )
+
+
+def test_figure_4_needs_its_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTIQA_DATA_DIR", str(tmp_path))
+    need = need_of(items_named(["figure4"])[0], REGISTRY)
+    assert need.data == ("kadid10k",) and "feature sets to train" in need.other[0]

@@ -257,6 +257,8 @@ def test_verdicts(condition, digits, expected, claim_of):
         ("a = 1; b = c", "nothing is called 'c'. Known: a"),
         ("min(1, 2)", "min takes 1 argument"),
         ("min(1, by=a)", "'by' is no option"),
+        ("abs(table3[], over=metric)", "abs takes nothing together. Leave 'over' out."),
+        ("1 # and more", "what follows # would not be read"),
         ("table3[metric]", "'metric' should be DIMENSION=VALUE"),
         ("table3[metric=A, metric=B]", "'metric' stands twice. Write metric=A|B."),
         ("table3[metric=A|]", "should be DIMENSION=VALUE"),
@@ -281,7 +283,10 @@ def test_what_is_not_in_the_language_is_refused(formula, said):
             "max(table3[metric=A] - table3[training=base])",
             "(training, statistic, attack) and (metric, statistic, attack)",
         ),
-        ("all(table3[]) and 1", "are for single truths"),
+        ("table3[] and 1", "are for single truths"),
+        ("all(table3[])", "all is of truths, such as all(a > b). Compare the numbers."),
+        ("any(1)", "any is of truths"),
+        ("count(table3[])", "count is of truths"),
         ("count(table3[] & table3[])", "& and | are for truths"),
         ("cells(~table3[])", "~ is for truths"),
         ("choose(3, table3[])", "should be of whole numbers"),
@@ -292,6 +297,16 @@ def test_what_cannot_be_computed_names_file_line_and_claim(formula, said, claim_
     with pytest.raises(LocatedError) as error:
         evaluate(claim_of(formula), SMALL)
     assert str(error.value).startswith(f"{tmp_path / 'claims.csv'}, line 2: claim 'one': ") and said in str(error.value)
+
+
+def test_misspelt_values_are_refused_with_the_closest(claim_of, printed, tmp_path):
+    claim = claim_of("table3[metric=LPIPSS, training=base, statistic=srocc, attack=none]")
+    with pytest.raises(LocatedError) as error:
+        claims_table([claim], printed)
+    assert str(error.value).startswith(f"{tmp_path / 'claims.csv'}, line 2: claim 'one': table3[metric=LPIPSS")
+    assert str(error.value).endswith("table3 has no metric 'LPIPSS'. Did you mean 'LPIPS'?")
+    other = claim_of("table3[metric=my own, training=base, statistic=srocc, attack=none]")
+    assert claims_table([other], printed)["verdict"].item() == "cannot be told", "a run may have it"
 
 
 # ------------------------------------------------------------------------------------------------------------- files
@@ -401,6 +416,12 @@ def test_two_cells_of_one_description_are_not_chosen_from(claims, printed):
         ({}, {"limit": "8"}, {}, "On part of the images (limit 8)"),
         ({}, {"split": "val"}, {}, "On split val, not test"),
         ({"dataset": "mini"}, {"labels": "proxy"}, {}, ""),
+        (
+            {"dataset": "pipal", "attack": "none"},
+            {},
+            {},
+            "On pipal, of which the paper's are of the private test split",
+        ),
     ],
 )
 def test_what_keeps_printed_numbers_from_standing_beside(changes, facts, names, said):

@@ -10,9 +10,9 @@ import pytest
 from harness.report.build import build_tables
 from harness.report.latex import latex
 from harness.report.layout import Layout
-from harness.report.layouts.forms.latex_text import escape
 from harness.report.render import PrintForms, write_report
 from harness.report.table import Table
+from harness.wording import for_latex
 
 NASTY = r"a_b & c%d #1 $x$ <y> |z| {q} ~^\ Q̂ ≤ ε−1 é 图"
 
@@ -31,7 +31,7 @@ def test_a_table_is_booktabs_with_caption_label_and_protocol(tables):
     table = next(table for table in tables if table.name == "srocc")
     text = latex(table)
     assert text.count(r"\toprule") == 2 and r"\label{tab:mini-srocc}" in text, "of the first page, and of the others"
-    assert text.count(r" \\") >= len(table.compact.rows) and escape(table.protocol) in text
+    assert text.count(r" \\") >= len(table.compact.rows) and for_latex(table.protocol) in text
     assert latex(a_table(rows=0)).startswith(r"\paragraph{a\_b")
 
 

@@ -13,6 +13,7 @@ from harness.report.build import build_tables
 from harness.report.data import Failure
 from harness.report.render import csv_text, markdown, print_tables, write_report
 from harness.report.summary import sentences
+from harness.wording import for_markdown
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_markdown_rows_have_as_many_cells_as_the_heading(tables):
         rows = [line for line in markdown(table).splitlines() if line.startswith("|")]
         assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
         assert len(rows) == 2 + len(table.full.rows)
-        assert table.protocol in markdown(table)
+        assert for_markdown(table.protocol) in markdown(table)
 
 
 def printed(tables, width=100):

@@ -30,6 +30,21 @@ def plugins():
     return Registry()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train/defenses/birqa_aat", "a recipe"),
+        ("paper/layouts/table2", "a layout of a table"),
+        ("paper/figure4", "a file of feature sets"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_in_one_message(name, kind, plugins):
+    path = ROOT / "suites" / f"{name}.yaml"
+    with pytest.raises(UserError) as error:
+        cited(path, plugins)
+    assert str(error.value) == f"{path}: {kind}, which cites nothing. Give a suite file, or a run folder."
+
+
 @pytest.fixture
 def suite(tmp_path):
     def write(text):

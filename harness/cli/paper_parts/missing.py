@@ -112,16 +112,22 @@ def _trained_before(item: PaperItem, registry: Registry, lines: list[str]) -> It
         if all(path.is_file() for path in wanted):
             continue
         yield Path(file.output).name
-        try:
-            dataset_from_options(file.dataset.name, (), registry)
-        except UserError as error:
-            lines += str(error).splitlines()
+        lines += _absent(file, registry)
         start = file.metric.weights
         if start in read_manifest() and any(one.place == "missing" for one in held(entries([start])[0])):
             lines.append(f"the weights '{start}' are not on this machine")
     for name in item.retrained:
         if not all(Path(name.format(split=split)).is_file() for split in range(_SPLITS)):
             yield "/".join(Path(name.removesuffix(SUFFIX)).parts[3:])
+
+
+def _absent(file: RecipeFile, registry: Registry) -> list[str]:
+    """Why the data set of a recipe cannot be read; nothing where it can."""
+    try:
+        dataset_from_options(file.dataset.name, (), registry)
+    except UserError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _outputs(file: RecipeFile) -> list[Path]:
@@ -142,10 +148,11 @@ def _file_name(path: str) -> str:
 
 
 def _untaught() -> Iterator[str]:
-    """Of Figure 4, how many of its sets of features have not been trained."""
+    """Of Figure 4, the data set that is not there, and how many of its sets of features have not been trained."""
     path = folder_of_suites() / "paper" / "figure4.yaml"
     try:
         runs = FeatureRuns(path, RUNS / read_feature_sets(path).name, "cpu", ())
+        yield from _absent(runs.recipe_of(runs.sets[0]), runs.registry)
         left = sum(runs.trained(one) is None for one in runs.sets)
     except UserError as error:
         yield from str(error).splitlines()

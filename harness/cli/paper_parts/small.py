@@ -37,7 +37,7 @@ from harness.training.feature_sets import FeatureRuns, each_missing
 from harness.training.recipe_file import read_recipe
 from harness.training.settings import settings_of
 from harness.training.train import train
-from harness.wording import MISSING
+from harness.wording import MISSING, html_environment
 
 PAGE = "index.html"
 _SPEED = SpeedProtocol(384, 384, forwards=3, warmup=1, threads=1)
@@ -227,9 +227,7 @@ def write_page(made: Sequence[Made], out: Path) -> Path:
     Raises:
         UserError: It cannot be written.
     """
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = html_environment()
     source = resources.files("harness.cli.paper_parts")
     texts = (source.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "part.html"))
     page, part = map(environment.from_string, texts)

@@ -4,7 +4,7 @@
 and `forms` writes it.
 """
 
-from harness.report.layouts.arrange import arrange, check_names, known_names
+from harness.report.layouts.arrange import arrange, check_layouts, check_names, known_names
 from harness.report.layouts.cells import DIMENSIONS, Cell, cells_of
 from harness.report.layouts.forms import FORMS, write
 from harness.report.layouts.published import published_cells, published_tables
@@ -17,6 +17,7 @@ __all__ = [
     "LayoutSpec",
     "arrange",
     "cells_of",
+    "check_layouts",
     "check_names",
     "known_names",
     "published_cells",

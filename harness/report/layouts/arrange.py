@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import get_args
 
+from harness.contracts import Norm
+from harness.errors import UserError
+from harness.plugins.weights.locate import trained
 from harness.report.layouts.beside import panels_beside, published_of, renamed
 from harness.report.layouts.board import MIRRORED, Board
 from harness.report.layouts.cells import STATISTICS, Cell
 from harness.report.layouts.grid import NO_FIGURES, Grid, GridColumn, GridEntry, GridPanel, Line
 from harness.report.layouts.places import headers, places_of, text_of
-from harness.report.layouts.published import NOT_THERE, PUBLISHED
+from harness.report.layouts.published import NOT_THERE, PUBLISHED, published_cells, published_tables
 from harness.report.layouts.speed import SPEEDS
+from harness.report.rows import CONTROL
+from harness.statistics.directions import TRIPLETS
+from harness.suite.keys import DIRECTIONS
 from harness.suite.layout_file import EVERY, LayoutSpec
-from harness.suite.strict_yaml import YamlPath
-from harness.wording import base_name, did_you_mean, joined
+from harness.suite.layout_names import ALL_BUDGETS, NO_TRAINING, comparable
+from harness.suite.model import Suite
+from harness.suite.strict_yaml import LocatedError, YamlPath
+from harness.wording import base_name, budget_text, did_you_mean, joined
 
+_OF_TRIPLETS = (*TRIPLETS.values(), "worse_up", "better_down")
+"""Directions of attacks on pairs of images."""
 _OF_OTHER_TABLES = ("training_minutes", *SPEEDS)
 """Statistics that a run need not have."""
 HERE = "Here"
@@ -70,6 +81,7 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
         columns=tuple(GridColumn(header, place.block) for header, place in heads),
         panels=tuple(panels),
         footnotes=tuple((letter, f"{why}: {_where(panels, letter, board)}.") for why, letter in letters.items()),
+        reasons=tuple((letter, why) for why, letter in letters.items()),
         notes=(*notes, *([f"Take care: {differing}."] if differing else [])),
         intervals=spec.intervals,
     )
@@ -88,7 +100,7 @@ def check_names(spec: LayoutSpec, cells: Sequence[Cell], known: Mapping[str, Col
 
     Args:
         spec: The layout.
-        cells: What there is to lay out.
+        cells: What there is to lay out; empty before anything was run.
         known: Dimension -> names that may be missing without being misspelt; other dimensions are not looked at.
 
     Raises:
@@ -96,20 +108,95 @@ def check_names(spec: LayoutSpec, cells: Sequence[Cell], known: Mapping[str, Col
     """
     wrong: list[tuple[str, YamlPath]] = []
     published = published_of(spec, cells)
+    any_radius = "l2" in {*spec.values_of("norm"), *(cell.at.get("norm") for cell in cells)}
     for dimension, names in known.items():
         there = list(dict.fromkeys(cell.at[dimension] for cell in (*cells, *published) if dimension in cell.at))
         for value, keys in spec.values_of(dimension).items():
-            base = base_name(value)
-            if value not in (EVERY, *there) and base not in names and ":" not in base:
+            if value != EVERY and not _known(dimension, value, [*there, *names], any_radius):
                 hint = did_you_mean(value, list(dict.fromkeys([*there, *names])))
-                wrong.append((f"no {dimension} '{value}' in the run, and none of that name anywhere.{hint}", keys))
+                where = "in the run, and none of that name anywhere" if cells else "of that name anywhere"
+                wrong.append((f"no {dimension} '{value}' {where}.{hint}", keys))
     if wrong:
         raise spec.errors(wrong)
 
 
+def _known(dimension: str, value: str, names: Collection[str], any_radius: bool) -> bool:
+    """Whether a value may stand in a layout although nothing of it was computed."""
+    if value in names:
+        return True
+    if dimension == "budget":
+        return comparable(dimension, value) in {comparable(dimension, one) for one in names} or _is_radius(
+            value, any_radius
+        )
+    if dimension == "training" and value in _trainings_of_the_paper():
+        return True
+    # Of the undefended metrics of a contrast, each may be LABEL@DEFENSE; names with colons are those of libraries.
+    own = value.partition("@")[0] if dimension == "against" else value
+    return bool({own, base_name(own)} & set(names)) or ":" in base_name(own)
+
+
+def _is_radius(value: str, any_radius: bool) -> bool:
+    """Whether a budget is a radius that somebody would take: so many 255ths, or in l2 any number."""
+    over, _, under = value.partition("/")
+    try:
+        return float(over) > 0 and (under == "255" or (any_radius and not under))
+    except ValueError:
+        return False
+
+
+def _trainings_of_the_paper() -> set[str]:
+    """Trainings of published tables, where there are any: a layout of the paper's may lay them out beside a run."""
+    try:
+        return {cell.at.get("training", "") for table in published_tables() for cell in published_cells(table)}
+    except UserError:
+        return set()
+
+
 def known_names(names: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
-    """What `check_names` takes: registered names by dimension, and the statistics that there are."""
-    return {**names, "statistic": [*STATISTICS, *_OF_OTHER_TABLES]}
+    """What `check_names` takes: registered names by dimension, and all that there are of other dimensions."""
+    return {
+        **names,
+        "against": names.get("metric", ()),
+        "training": [NO_TRAINING, *trained(), *names.get("training", ())],
+        "direction": [*DIRECTIONS, *_OF_TRIPLETS, CONTROL],
+        "norm": get_args(Norm),
+        "budget": [ALL_BUDGETS, *names.get("budget", ())],
+        "threat": ["none", "oblivious", "adaptive", "transfer"],
+        "statistic": [*STATISTICS, *_OF_OTHER_TABLES],
+    }
+
+
+def check_layouts(suite: Suite, names: Mapping[str, Collection[str]]) -> None:
+    """Refuse names of a suite's layouts that are misspelt, before anything is run.
+
+    Args:
+        suite: The suite.
+        names: Dimension -> registered names.
+
+    Raises:
+        LocatedError: Every such name, with the closest that there is.
+    """
+    if not suite.layouts:
+        return
+    used = {"dataset": suite.datasets, "metric": suite.metrics, "attack": suite.attacks}
+    own = {name: [*names.get(name, ()), *(use.label for use in uses)] for name, uses in used.items()}
+    defenses = [use.label for use in suite.defenses]
+    trainings = [name for use in suite.defenses if use.trained for name in (use.trained.name, use.trained.label)]
+    chains = ["+".join(one.label for one in use.purifiers) for use in suite.defenses]
+    radii = [budget_text(norm, eps) for norm, eps in suite.budgets]
+    own |= {
+        "budget": radii,
+        "defense": [*names.get("defense", ()), *defenses, *chains],
+        "training": [*defenses, *trainings],
+    }
+    wrong: list[str] = []
+    for spec in suite.layouts:
+        try:
+            check_names(spec, (), known_names(own))
+        except LocatedError as error:
+            wrong += error.lines
+    if wrong:
+        raise LocatedError(wrong)
 
 
 def _said(spec: LayoutSpec, board: Board, lines: Sequence[Line]) -> Iterator[str]:

@@ -11,10 +11,13 @@ from harness.report.layouts.cells import Cell
 from harness.report.layouts.grid import GridEntry, GridPanel, Line, plain_number
 from harness.report.layouts.published import Name, metric_names, published_cells, unlike_the_papers
 from harness.report.layouts.speed import SPEEDS
-from harness.suite.layout_file import LayoutSpec
+from harness.suite.layout_file import EVERY, LayoutSpec
+from harness.suite.strict_yaml import YamlPath
+from harness.wording import did_you_mean
 
 _SPLITTING = ("split_seed", "folds", "fold")
 """Parameters of data sets that choose no images, but how these are split."""
+_ROWS = ("published", "rows")
 _NO_NAME = Name("", "no metric here is known to compute the same")
 
 
@@ -52,8 +55,26 @@ def published_of(spec: LayoutSpec, cells: Sequence[Cell]) -> list[Cell]:
         found = published_cells(spec.published.table)
     except UserError as error:
         raise spec.error(str(error), "published") from None
+    _check_rows(spec, list(dict.fromkeys(cell.at["metric"] for cell in found if "metric" in cell.at)))
     labels = {_set_of(cell.made["dataset"]): cell.at["dataset"] for cell in cells if "dataset" in cell.made}
     return renamed(spec, found, labels)
+
+
+def _check_rows(spec: LayoutSpec, published: Sequence[str]) -> None:
+    """Refuse names of `published: {rows: ...}` that neither the layout nor the published table has.
+
+    Raises:
+        LocatedError: Every such name, with the closest that there is.
+    """
+    own, wrong = list(spec.values_of("metric")), list[tuple[str, YamlPath]]()
+    for metric, name in (spec.published.rows if spec.published else {}).items():
+        if EVERY not in own and metric not in own:
+            wrong.append((f"no metric '{metric}' in this layout.{did_you_mean(metric, own)}", (*_ROWS, metric)))
+        if name not in published:
+            hint = did_you_mean(name, published)
+            wrong.append((f"the published table has no metric '{name}'.{hint}", (*_ROWS, metric)))
+    if wrong:
+        raise spec.errors(wrong)
 
 
 def _set_of(made: str) -> str:

@@ -80,6 +80,8 @@ class Grid:
     panels: tuple[GridPanel, ...]
     footnotes: tuple[tuple[str, str], ...] = ()
     """(letter, text)."""
+    reasons: tuple[tuple[str, str], ...] = ()
+    """(letter, why the cells that have it are missing)."""
     notes: tuple[str, ...] = ()
     intervals: Intervals = "none"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.report.layouts.cells import Cell
-from harness.suite.layout_file import EVERY, LayoutBlock, LayoutSpec, fill, placeholders
+from harness.suite.layout_file import EVERY, LayoutBlock, LayoutSpec, braced, fill, placeholders
 from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, WHOLE_SET, comparable
 
 _MUST_BE_SAID = ("against", "trained_on", "split")
@@ -78,12 +78,12 @@ def places_of(spec: LayoutSpec, blocks: Sequence[LayoutBlock], cells: Sequence[C
             for name, values in block.at.items()
             if values.varies
         }
-        before = None
+        title, before = fill(block.title, _plain(spec, context)), None
         for count, combination in enumerate(itertools.product(*varying.values())):
             own = dict(zip(varying, combination, strict=True))
             number += count > 0 and own.get(block.rule) != before
             before = own.get(block.rule)
-            yield GridPlace({**context, **own}, own or fixed, bool(varying), block.title, number, count == 0)
+            yield GridPlace({**context, **own}, own or fixed, bool(varying), title, number, count == 0)
         number += 1
 
 
@@ -103,7 +103,7 @@ def row_labels(spec: LayoutSpec, row: GridPlace) -> tuple[str, ...]:
         if len(own) > 1:
             return own
     if row.title and not row.varies:
-        return (fill(row.title, _plain(spec, row)),)
+        return (row.title,)
     return (", ".join(own[0] for own in texts.values() if own[0]),)
 
 
@@ -137,16 +137,16 @@ def _texts(spec: LayoutSpec, place: GridPlace) -> dict[str, tuple[str, ...]]:
     """Dimension -> what is printed for it, without dimensions that another's label stands for."""
     labels = {name: _label(spec, name, value) for name, value in place.shown.items()}
     named = {other for name, texts in labels.items() for text in texts for other in placeholders(text) if other != name}
-    plain = _plain(spec, place)
+    plain = _plain(spec, place.at)
     return {name: tuple(fill(text, plain) for text in texts) for name, texts in labels.items() if name not in named}
 
 
-def _plain(spec: LayoutSpec, place: GridPlace) -> dict[str, str]:
+def _plain(spec: LayoutSpec, at: Mapping[str, str]) -> dict[str, str]:
     """What names in braces are filled with."""
-    return {name: _label(spec, name, value)[0] for name, value in place.at.items()}
+    return {name: fill(_label(spec, name, value)[0], {}) for name, value in at.items()}
 
 
 def _label(spec: LayoutSpec, name: str, value: str) -> tuple[str, ...]:
     """What is printed for a value, before names in braces are filled in."""
-    default = (_LABELS.get(name, {}).get(value, value),)
+    default = (braced(_LABELS.get(name, {}).get(value, value)),)
     return spec.labels.get(name, {}).get(comparable(name, value), default)

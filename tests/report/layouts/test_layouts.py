@@ -9,13 +9,17 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
+from harness.cli import main
 from harness.errors import UserError
+from harness.flow import registered
+from harness.plugins.registry import Registry
 from harness.report.layouts import arrange, check_names, known_names, write
 from harness.report.layouts.cells import DIMENSIONS, STATISTICS
-from harness.report.layouts.forms import FORMS, latex_text, markdown
+from harness.report.layouts.forms import FORMS
 from harness.report.layouts.forms.terminal import print_grid
-from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way
+from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way, read_layouts
 from harness.suite.strict_yaml import LocatedError
+from harness.wording import for_latex, for_markdown
 
 GRID = """
 name: t
@@ -173,6 +177,82 @@ def test_misspelt_names_are_told_with_their_line(layout, cells):
     check_names(layout(GRID), cells, known)  # cw is known, though not in this run
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("caption: C", "where: {direction: upp}", r"layout.yaml:3:\d+: where.direction: t: no direction 'upp' .*'up'"),
+        ("caption: C", "where: {norm: linff}", "no norm 'linff' .* Did you mean 'linf'"),
+        (
+            "budget: 8/255",
+            "budget: 8/25",
+            r"layout.yaml:6:\d+: columns.0.where.budget: t: no budget '0.32' .* Known: 4/255, 8/255",
+        ),
+        ("[base, aat]", "[base, att]", r"layout.yaml:4:\d+: rows.training: t: no training 'att' .* Did you mean 'at'"),
+        ("statistic: srocc", "statistic: sroc", "no statistic 'sroc' .* Did you mean 'srocc'"),
+        ("caption: C", "where: {threat: adaptiv}", "no threat 'adaptiv' .* Did you mean 'adaptive'"),
+    ],
+)
+def test_misspelt_values_of_every_dimension_are_refused(layout, cells, old, new, message):
+    spec = layout(GRID.replace(old, new).replace("best: {per: block, srocc: higher}", ""))
+    known = known_names({"attack": ["none", "fgsm", "cw"], "metric": ["psnr", "ssim"]})
+    with pytest.raises(LocatedError, match=message):
+        check_names(spec, cells, known)
+    check_names(layout(GRID.replace("budget: 8/255", "budget: 2/255")), cells, known)  # not run, and none misspelt
+
+
+def test_no_layout_of_the_repository_is_misspelt():
+    suites, known = Path(__file__).parents[3] / "suites", known_names(registered(Registry()))
+    layouts = [spec for path in suites.rglob("layouts/*.yaml") for spec in read_layouts(path)]
+    assert len(layouts) > 14
+    for spec in layouts:
+        check_names(spec, (), known)
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "run"])
+def test_misspelt_labels_of_a_suite_are_told_before_anything_is_run(verb, tmp_path, toy_file, capsys):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "name: s\ndatasets: [{name: toy, references: 2, levels: 2, size: 8}]\nmetrics: [{name: linear, label: Mine}]\n"
+        "attacks: [{name: fgsm, label: quick}]\nbudgets: {linf: [8/255]}\nlimit: 4\nlayouts:\n"
+        "  - {name: a, rows: {metric: [Mine, psnr]}, columns: {statistic: srocc, attack: [none, quick]}}\n"
+        "  - {name: b, rows: {metric: [Mein]}, columns: {statistic: srocc, attack: [none, quik]}}\n"
+    )
+    with pytest.raises(SystemExit) as end:
+        main([verb, str(suite), "--plugin", str(toy_file), *(["--out", str(tmp_path / "o")] if verb == "run" else [])])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and not (tmp_path / "o").exists()
+    assert re.search(r"suite.yaml:9:\d+: layouts.1.rows.metric: b: no metric 'Mein' .* Did you mean 'Mine'\?", said)
+    assert re.search(r"suite.yaml:9:\d+: layouts.1.columns.attack: b: no attack 'quik' .* Did you mean 'quick'\?", said)
+
+
+def test_braces_are_printed_where_they_are_doubled_and_in_labels_of_the_run(layout, cell):
+    text = (
+        "name: t\nrows:\n  - {metric: psnr, title: 'a {{b}} {metric}'}\n  - {metric: 'x{metric}'}\n"
+        "columns: {statistic: srocc, attack: [none]}\nlabels: {metric: {psnr: 'P{{S}}NR'}, attack: {none: '{{$x$}}'}}"
+    )
+    figures = [cell(0.5, metric=name, attack="none") for name in ("psnr", "x{metric}")]
+    grid = arrange(layout(text), figures)
+    assert [line.labels for line in grid.panels[0].lines] == [("a {b} P{S}NR",), ("x{metric}",)]
+    assert grid.columns[0].header == ("{$x$}",)
+
+
+def test_published_rows_name_what_there_is(layout, cells):
+    rows = "published: {table: table3, rows: {psnr: LPIPZ, pnsr: LPIPS}}\n"
+    with pytest.raises(LocatedError) as caught:
+        arrange(layout(GRID + rows), cells)
+    first, second = caught.value.lines
+    assert re.match(
+        r"layout.yaml:9:\d+: published.rows.psnr: t: the published table has no metric 'LPIPZ'.*'LPIPS'", first
+    )
+    assert re.match(r"layout.yaml:9:\d+: published.rows.pnsr: t: no metric 'pnsr' in this layout.*'psnr'", second)
+
+
+def test_the_reason_of_a_missing_figure_is_whole_in_csv(layout, cells, cell):
+    failed = cell(float("nan"), metric="psnr", attack="cw", budget="8/255", state="failed", why="failed: out of memory")
+    page = write(arrange(layout(GRID), [*cells, failed]), "csv")
+    assert page.splitlines()[1].endswith("failed: out of memory; not asked for by the suite")
+
+
 def test_odd_names_and_figures_print_in_every_form(layout, cell):
     """A label of two texts beside one, halves of an emoji, a carriage return, and figures without end."""
     text = GRID + 'labels: {metric: {psnr: [PSNR, old], ssim: "S\\ud83d\\ude00\\rM"}}\nintervals: below\n'
@@ -245,6 +325,16 @@ def test_what_is_wrong_with_a_layout_is_told_at_its_place(layout, line, message)
         ("[psnr, ssim]", "[]", "should not be empty"),
         ("[psnr, ssim]", "[psnr, '*']", r"'\*' stands alone"),
         ("statistic: srocc, ", "statistic: srocc, metric: psnr, ", "'metric' is given in rows and in columns"),
+        (
+            "caption: C",
+            "where: {metric: '*'}",
+            r"'\*' stands for all values of rows and columns. Give one value of metric",
+        ),
+        ("{title: Minutes, statistic: training_minutes}", "{}", "a block names a dimension, one of dataset, metric"),
+        ("srocc: higher", "srocc: {closest: true}", "best.srocc.closest: should be a number, such as 0, got True"),
+        ("title: SROCC", "title: '{metrik}'", r"\{metrik\} is no dimension. Did you mean 'metric'\? Write \{\{"),
+        ("title: SROCC", "title: '{attack}'", r"\{attack\} has no one value in this block"),
+        ("caption: C", "triangle: lower", "only differences are the mirror image .* such as delta_srocc"),
         ("srocc: higher", "srocc: highest", r"should be higher, lower or closest.*Did you mean 'higher'\?"),
         ("per: block", "per: blocks", r"Did you mean 'block'\?"),
     ],
@@ -265,7 +355,7 @@ def test_an_unknown_published_table_and_an_unknown_form(layout, cells):
 def test_names_come_out_as_they_are_in_every_form(nasty, nasty_name):
     name = nasty_name
     assert html.escape(name, quote=False).replace("'", "&#39;") in write(nasty, "html")
-    assert "<i>" not in write(nasty, "html") and markdown.escape(name) in write(nasty, "md")
+    assert "<i>" not in write(nasty, "html") and for_markdown(name) in write(nasty, "md")
     rows = [line for line in write(nasty, "md").splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
     assert "'=2,1234.500," in write(nasty, "csv") and f',"{name}"' not in write(nasty, "csv")
@@ -286,12 +376,12 @@ def test_latex_escapes_what_it_has_and_spells_what_it_has_not():
         "x² ﬁ µ": r"x\textsuperscript{2} fi $\mu$",
         "中\n": "U+4E2D ",
     }
-    assert {text: latex_text.escape(text) for text in known} == known
+    assert {text: for_latex(text) for text in known} == known
 
 
 def test_any_character_is_ascii_in_latex():
     for start in (*range(0x20, 0x600, 7), *range(0x2000, 0x2300, 3), 0x1F600):
-        assert latex_text.escape(chr(start) + "a").isascii()
+        assert for_latex(chr(start) + "a").isascii()
 
 
 def test_the_page_names_every_key_dimension_and_statistic():

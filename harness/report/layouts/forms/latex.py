@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.report.layouts.forms.latex_text import escape
 from harness.report.layouts.grid import BEST, SECOND, Grid, GridEntry, Line, for_people, starts
-from harness.wording import MISSING
+from harness.wording import MISSING, for_latex
 
 PACKAGES = ("booktabs", "siunitx", "graphicx", "amssymb")
 _SETUP = "text-series-to-math = true, propagate-math-font = true, group-separator = {,}, group-minimum-digits = 4"
@@ -28,7 +27,7 @@ def write(grid: Grid) -> str:
             f"% Needs \\usepackage{{{','.join(PACKAGES)}}}.",
             r"\begin{table}[htbp]",
             r"\centering",
-            rf"\caption[{escape(grid.caption)}]{{{escape(grid.long_caption)}}}",
+            rf"\caption[{for_latex(grid.caption)}]{{{for_latex(grid.long_caption)}}}",
             rf"\label{{tab:{grid.name}}}",
             r"\par\smallskip",
             *([r"\setlength{\tabcolsep}{4pt}"] if len(kinds) > _MANY else []),
@@ -91,11 +90,11 @@ def _heads(grid: Grid) -> Iterator[str]:
     levels = list(grid.headers())
     for level, spans in enumerate(levels):
         lowest = level == len(levels) - 1
-        names = [f"{{{escape(text)}}}" if lowest and text else "" for text in grid.stub]
+        names = [f"{{{for_latex(text)}}}" if lowest and text else "" for text in grid.stub]
         cells, rules, place = [], [], len(grid.stub) + 1
         for text, span in spans:
             over = text and span > 1
-            cells.append(rf"\multicolumn{{{span}}}{{c}}{{{escape(text)}}}" if span > 1 else f"{{{escape(text)}}}")
+            cells.append(rf"\multicolumn{{{span}}}{{c}}{{{for_latex(text)}}}" if span > 1 else f"{{{for_latex(text)}}}")
             rules += [rf"\cmidrule(lr){{{place}-{place + span - 1}}}"] if over else []
             place += span
         yield " & ".join([*names, *cells]) + r" \\"
@@ -108,20 +107,20 @@ def _body(grid: Grid, kinds: Sequence[_Kind], width: int) -> Iterator[str]:
         if number:
             yield r"\midrule"
         if panel.title:
-            yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {escape(panel.title)}}} \\"
+            yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {for_latex(panel.title)}}} \\"
         for line, begins in zip(panel.lines, starts(panel.lines), strict=True):
             if begins:
                 yield r"\midrule"
             if line.heading:
-                yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {escape(line.heading)}}} \\"
+                yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {for_latex(line.heading)}}} \\"
             cells = [_entry(grid, entry, kind) for entry, kind in zip(line.entries, kinds, strict=True)]
-            yield " & ".join([*map(escape, line.labels), *cells]) + r" \\"
+            yield " & ".join([*map(for_latex, line.labels), *cells]) + r" \\"
 
 
 def _entry(grid: Grid, entry: GridEntry, kind: _Kind) -> str:
     note = rf"\textsuperscript{{{entry.note}}}" if entry.note else ""
     if not entry.number:
-        text = escape(entry.text or MISSING)
+        text = for_latex(entry.text or MISSING)
         return f"{{{text}{note}}}"
     if kind.numeric and entry.mark != SECOND:
         return rf"\bfseries {entry.number}" if entry.mark == BEST else entry.number
@@ -137,7 +136,7 @@ def _entry(grid: Grid, entry: GridEntry, kind: _Kind) -> str:
 
 def _figure(number: str) -> str:
     """A figure outside of a siunitx column."""
-    return escape(for_people(number)).replace(",", "{,}")
+    return for_latex(for_people(number)).replace(",", "{,}")
 
 
 def _room(number: str, kind: _Kind) -> str:
@@ -153,5 +152,5 @@ def _told(grid: Grid) -> Iterator[str]:
     yield r"\par\smallskip"
     yield r"\begin{minipage}{\linewidth}\footnotesize\raggedright"
     for letter, text in grid.told:
-        yield (rf"\textsuperscript{{{letter}}} " if letter else "") + escape(text) + r"\par"
+        yield (rf"\textsuperscript{{{letter}}} " if letter else "") + for_latex(text) + r"\par"
     yield r"\end{minipage}"

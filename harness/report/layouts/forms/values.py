@@ -7,11 +7,7 @@ import io
 from collections.abc import Iterator
 
 from harness.report.layouts.grid import Grid, GridEntry
-
-
-def escape(text: str) -> str:
-    """A name that no spreadsheet takes for a formula; the writer quotes what has commas and quotes."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+from harness.wording import for_csv
 
 
 def write(grid: Grid) -> str:
@@ -23,15 +19,15 @@ def write(grid: Grid) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heads = [*(["panel"] if titled else []), *grid.stub, *(name + part for name in grid.names() for part in parts)]
-    writer.writerow([*map(escape, heads), "missing"])
-    why = dict(grid.footnotes)
+    writer.writerow([*map(for_csv, heads), "missing"])
+    why = dict(grid.reasons)
     for panel in grid.panels:
         for line in panel.lines:
             labels = [*([panel.title] if titled else []), *line.labels]
             cells = [cell for entry in line.entries for cell in _cells(entry, ends, spread)]
             letters = dict.fromkeys(entry.note for entry in line.entries if entry.note)
-            reasons = "; ".join(why[letter].partition(": ")[0] for letter in letters)
-            writer.writerow([*map(escape, labels), *cells, escape(reasons)])
+            reasons = "; ".join(why[letter] for letter in letters)
+            writer.writerow([*map(for_csv, labels), *cells, for_csv(reasons)])
     return text.getvalue()
 
 
@@ -40,5 +36,5 @@ def _entries(grid: Grid) -> Iterator[GridEntry]:
 
 
 def _cells(entry: GridEntry, ends: bool, spread: bool) -> list[str]:
-    value = entry.number or escape(entry.text)
+    value = entry.number or for_csv(entry.text)
     return [value, *(entry.ends if ends else ()), *([entry.spread] if spread else [])]
