@@ -420,9 +420,9 @@ def planned_in(folder: Path, registry: Registry) -> tuple[Planned, RunFolder]:
         if store.has_plan():
             raise
         raise UserError(
-            f"{error}\n{store.path}: it holds no plan.json, as runs of older versions do, so its report needs the "
-            "data, the weights and the plugins of the run. Put them back; 'robustiqa run' with its suite then writes "
-            "it, and reports need nothing else."
+            f"{error} The folder holds no plan.json, as those of older versions do not, so it is read with the data, "
+            "the weights and the plugins of the run alone. With these, 'robustiqa run' of its suite writes the file, "
+            "and nothing else is needed any more."
         ) from error
     text = planned_text(plan, registry)
     return read_planned(text, identity("planned", {"text": text}), plan.suite.layouts), store
