@@ -35,7 +35,7 @@ def _score(
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score one image against its reference, in the metric's own units.
+    """Score one image against its reference, in the metric's own units; notes how files were converted to RGB.
 
     Examples: robustiqa score reference.png distorted.png --metric psnr --metric birqa-tiny
 

@@ -159,12 +159,16 @@ def _deep(image: Image.Image, head: ImageHead, path: Path) -> npt.NDArray[np.uin
     if image.mode.startswith("I"):
         return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, axis=2)
     if head.deep == "LA;16B":  # four bytes a pixel
-        bytes_ = _decoded(path, "RGBA").astype(np.uint16)
-        grey, alpha = (bytes_[..., place] << 8 | bytes_[..., place + 1] for place in (0, 2))
+        four = _decoded(path, "RGBA")
+        grey, alpha = (_joined(four[..., place], four[..., place + 1]) for place in (0, 2))
         return np.stack([grey, grey, grey, alpha], axis=-1)
     name, order = head.deep[:-1], head.deep[-1]
-    high, low = (_decoded(path, name + one).astype(np.uint16) for one in (order, _OTHER_ORDER[order]))
-    return high << 8 | low
+    return _joined(_decoded(path, name + order), _decoded(path, name + _OTHER_ORDER[order]))
+
+
+def _joined(high: Pixels, low: Pixels) -> npt.NDArray[np.uint16]:
+    """Values of which these are the upper and the lower bytes."""
+    return np.left_shift(high, 8, dtype=np.uint16) | low
 
 
 def _decoded(path: Path, stored: str) -> Pixels:
@@ -184,7 +188,7 @@ def _told(tile: tuple[Any, ...], stored: str) -> tuple[Any, ...]:
     return getattr(type(tile), "_make", tuple)(told)  # a named tuple since Pillow 11
 
 
-def _turned(values: _Values, orientation: int) -> _Values:
+def _turned(values: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """Pixels turned and mirrored so that up is up, by orientation 1 to 8 of EXIF."""
     if orientation > 4:  # stored by columns
         values = values.transpose(1, 0, 2)
