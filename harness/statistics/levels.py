@@ -61,7 +61,8 @@ def two_levels(
     low = mean - float(np.hypot(mean - images.low, mean - trainings.low))
     high = mean + float(np.hypot(images.high - mean, trainings.high - mean))
     least, most = {"plain": (-np.inf, np.inf), "correlation": (-1.0, 1.0), "share": (0.0, 1.0)}[scale]
-    return Interval(max(least, low), min(most, high), images.bias, clusters < DESCRIPTIVE_BELOW)
+    low, high = (float(end) for end in np.clip([low, high], least, most))  # nan, of one cluster, stays nan
+    return Interval(low, high, images.bias, clusters < DESCRIPTIVE_BELOW)
 
 
 def contrast(values: Sequence[float], spreads: Sequence[Floats], clusters: int) -> Contrast:

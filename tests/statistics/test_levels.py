@@ -57,3 +57,10 @@ def test_one_training_has_an_interval_and_no_p() -> None:
 def test_holm_is_that_of_r() -> None:
     # R's p.adjust(c(.01, .02, .03, .04), "holm"), and a missing one beside them.
     assert holm([0.01, np.nan, 0.04, 0.03, 0.02]) == pytest.approx([0.04, np.nan, 0.06, 0.06, 0.06], nan_ok=True)
+
+
+def test_one_cluster_has_no_interval_however_many_trainings():
+    spreads = [np.array([np.nan, 0.3, 0.3]), np.array([np.nan, 0.5, 0.5])]
+    found, difference = two_levels([0.3, 0.5], spreads, 1), contrast([0.3, 0.5], spreads, 1)
+    assert np.isnan([found.low, found.high, difference.low, difference.high, difference.p]).all()
+    assert difference.value == pytest.approx(0.4)

@@ -85,3 +85,11 @@ def test_stability_is_kendalls_tau():
     assert share == pytest.approx(np.mean([(np.diff(one) < 0).all() for one in known]))
     assert np.isnan(stability([1.0], drawn[:1], 8)).all()
     assert np.isnan(stability(values, values[:, None].repeat(9, 1), 1)).all(), "resamples of one cluster are itself"
+
+
+def test_one_cluster_tells_nothing_of_a_difference():
+    # Without the only cluster there is no figure, and every resample is the sample again.
+    spread = np.array([np.nan, *[0.27] * 50])
+    for known in (difference(0.27, spread, 1), difference(0.27, np.r_[0.27, spread], 2, np.array([False, True]))):
+        assert known.value == 0.27 and not known.by_paper
+        assert np.isnan([known.low, known.high, known.error, known.p, known.lower, known.median, known.upper]).all()
