@@ -65,7 +65,7 @@ class calling:  # noqa: N801 (reads as the statement that it is)
         self._outer, self._torch = _RUNNING.get(), _torch_settings()
         outermost = self._outer is None or self._outer._ours
         self._process = _Process() if outermost and not self._ours else None
-        self._signals = self._outer._signals if self._outer else _Signals()
+        self._signals: _Signals = self._outer._signals if self._outer else _Signals()
         try:
             _announce(self)
             _RUNNING.set(self)
@@ -199,8 +199,9 @@ class _Process:
         if (sys.stdin, sys.stdout, sys.stderr) != self._streams:
             sys.stdin, sys.stdout, sys.stderr = self._streams
         filters, warnings.showwarning = self._warnings
-        if warnings.filters != filters:
-            warnings.filters[:] = filters
+        kept: Any = warnings.filters  # a list, whatever its stub says
+        if kept != filters:
+            kept[:] = filters
         if np.geterr() != self._numpy:
             np.seterr(**self._numpy)
         if torch.empty(0).device != self._device:
@@ -257,7 +258,7 @@ def guard(cls: type, contract: type, called: str) -> None:
             if guarded is not value:
                 setattr(cls, name, guarded)
     if issubclass(cls, nn.Module) and "__call__" not in own:  # where its hooks run
-        cls.__call__ = _through_guard(nn.Module.__call__, "__call__")  # type: ignore[method-assign,assignment]
+        cls.__call__ = _through_guard(nn.Module.__call__, "__call__")  # type: ignore[method-assign]
 
 
 def called_in_messages(cls: type, otherwise: str) -> str:

@@ -1,12 +1,15 @@
 """Standard output belongs to the report: whatever else prints goes to standard error, from C code and threads too."""
 
+import ast
 import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
+import harness.cli
 from harness.cli import main
 
 PLUGIN = """
@@ -78,3 +81,12 @@ def test_before_code_is_executed_it_is_said_that_it_will_be(tmp_path, capsys):
     said = capsys.readouterr()
     assert said.err.startswith(f"note: --plugin executes Python code with your rights: {file}\nexecuted\n")
     assert said.out == ""
+
+
+def test_no_command_prints_where_it_would_go_to_standard_error_by_mistake():
+    printing = []
+    for path in sorted(Path(harness.cli.__file__).parent.glob("*.py")):
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+        printing += [path.name for call in prints if "file" not in {keyword.arg for keyword in call.keywords}]
+    assert printing == ["app.py"], "--version, before any command; elsewhere say file=report_stream()"

@@ -59,7 +59,7 @@ def test_what_a_plugin_changes_is_put_back_however_it_ends(change):
         make()
         assert look() != before, "nothing was changed, so nothing is tested"
     assert look() == before
-    with pytest.raises(ValueError, match="^its own$"), calling(WHO):
+    with pytest.raises(ValueError, match=r"^its own$"), calling(WHO):
         make()
         raise ValueError("its own")
     assert look() == before
@@ -102,7 +102,7 @@ def test_what_would_end_the_program_is_the_plugins_fault(end, said):
     with pytest.raises(PluginFaultError, match=said), calling("attack 'a' from a.py", "perturb"), calling(WHO, "score"):
         end()
     assert os._exit is leave
-    with pytest.raises(PluginFaultError, match="^block 3: a plugin raised"), calling("block 3", ours=True):
+    with pytest.raises(PluginFaultError, match=r"^block 3: a plugin raised"), calling("block 3", ours=True):
         end()
 
 

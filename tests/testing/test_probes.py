@@ -41,12 +41,12 @@ def test_a_run_probes_each_metric_once_and_marks_one_that_breaks_its_contract(ru
     assert "Not probed whether they keep their contract: negative_mse, linear." in notices
 
 
-def test_a_metric_whose_probe_does_not_end_is_marked_too(run_toy, tmp_path):
+def test_a_metric_whose_probe_does_not_end_is_marked_too(run_toy, toy_file, tmp_path):
     result = run_toy(suite("negative_mse, dies_when_small"), tmp_path, probe=True, executor="processes", workers=1)
     assert "its probes did not end" in result.data.faults["dies_when_small"]
     assert [failure.message for failure in result.failures] == [
-        "probe dies_when_small: its worker process died 2 times: it was ended by SIGKILL in metric 'dies_when_small' from "
-        f"{TOY}: encode(), as the kernel does where memory runs out"
+        "probe dies_when_small: its worker process died 2 times: it was ended by SIGKILL in metric 'dies_when_small' "
+        f"from {toy_file}: score(), as the kernel does where memory runs out"
     ]
     assert all(
         {row[0] for row in t.full.rows} >= {"dies_when_small †"}
