@@ -16,6 +16,7 @@ from harness.errors import UserError
 from harness.plugins.registry import Registry
 from harness.suite.compose import read
 from harness.suite.layout_file import read_layouts
+from harness.training.feature_sets import FeatureRuns
 from harness.training.recipe_file import read_recipe
 
 PAPER = folder_of_suites() / "paper"
@@ -135,5 +136,6 @@ def test_a_file_in_place_of_a_folder_is_told_once(command, tmp_path, capsys):
 
 def test_figure_4_needs_its_data_set(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTIQA_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(FeatureRuns, "trained", lambda runs, one: None)  # reads the recipe of each of 310
     need = need_of(items_named(["figure4"])[0], REGISTRY)
     assert need.data == ("kadid10k",) and "feature sets to train" in need.other[0]

@@ -50,6 +50,18 @@ def test_a_report_compiles(run, tables, tmp_path):
     }
 
 
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX engine")
+def test_every_latin_letter_compiles_in_a_document_without_packages(tmp_path):
+    letters = [chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0x180))]
+    lines = "\n\n".join(for_latex("".join(letters[i : i + 16])) for i in range(0, len(letters), 16))
+    (tmp_path / "all.tex").write_text(f"\\documentclass{{article}}\n\\begin{{document}}\n{lines}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0 and "Missing character" not in done.stdout, done.stdout[-2000:]
+    spelt = {one for one in letters if for_latex(one).startswith("U+")}
+    assert spelt == set("ĦħĸŦŧ"), "of which LaTeX has no letter"
+
+
 def test_what_was_printed_of_other_figures_does_not_stay(run, tables, tmp_path):
     tables = [table for table in tables if table.name == "ranks"]
     write_report(run, tables, tmp_path, PrintForms(latex=True))

@@ -375,6 +375,10 @@ def test_latex_escapes_what_it_has_and_spells_what_it_has_not():
         "Q̂ é ü ñ": r"\^{Q} \'{e} \"{u} \~{n}",
         "x² ﬁ µ": r"x\textsuperscript{2} fi $\mu$",
         "中\n": "U+4E2D ",
+        "½ Œ £ ą": r"\textonehalf{} \OE{} \textsterling{} {\fontencoding{T1}\selectfont\k{a}}",
+        "«x»": r"{\fontencoding{T1}\selectfont\guillemotleft{}}x{\fontencoding{T1}\selectfont\guillemotright{}}",
+        "?` !‘ *": r"?\textasciigrave{} !\textquoteleft{} {*}",
+        "\x1b\u202e": r"\textbackslash{}x1b\textbackslash{}u202e",
     }
     assert {text: for_latex(text) for text in known} == known
 
