@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts import Norm
 from harness.engine.memory import keep_freed_memory
+from harness.engine.memory_cap import size_in_mib
 from harness.engine.one_pair import Attacked, Image, PairScore, attack_pair, score_pair
+from harness.engine.priority import NICE
 from harness.engine.progress import Progress, fitting_progress
 from harness.errors import UserError
 from harness.flow import EXECUTORS, Options, RunResult, open_folder, run_suite
@@ -162,6 +164,8 @@ def run(
     workers: int | None = None,
     executor: Literal["serial", "processes"] | None = None,
     device: str | None = None,
+    memory: str | None = None,
+    nice: int = NICE,
     plugins: Plugins = (),
     probes: bool = True,
     progress: bool = True,
@@ -179,6 +183,8 @@ def run(
         workers: Worker processes; one per core if left out.
         executor: Where blocks run; processes on a CPU, serial on a GPU if left out.
         device: "cpu" or "cuda"; a GPU is taken where there is one.
+        memory: What each worker may take, such as "4GiB"; batches become smaller to stay below it.
+        nice: How far worker processes stand back for what else the machine does, 0 (not at all) to 19.
         plugins: Files that register plugins.
         probes: Whether each metric's contract is probed first.
         progress: Whether to show how far it is: a bar in terminals and notebooks, lines elsewhere.
@@ -208,7 +214,11 @@ def run(
         raise UserError(f"executor {executor!r}: should be {' or '.join(EXECUTORS)}.")
     keep_freed_memory()
     place = None if device is None else str(device)
-    options = Options(None if out is None else _path("out", out), executor, workers, place, (0, 1), probes, yes)
+    allowed = None if memory is None else size_in_mib(str(memory), "memory")
+    if nice not in range(20):
+        raise UserError(f"nice {nice!r}: should be a whole number from 0 to 19.")
+    folder = None if out is None else _path("out", out)
+    options = Options(folder, executor, workers, place, (0, 1), probes, yes, allowed, nice)
     with fitting_progress() if progress else Progress() as shown:
         return Run(run_suite(found, registry, options, shown))
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from harness.engine.costs import Cost, keep_costs
 from harness.engine.done import done_slices, relevant_failures
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.one_pair import Attacked, kept_example
+from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
@@ -63,6 +64,8 @@ class Options:
         shard: (i, n): do every n-th block from the i-th on, for job arrays on a shared folder.
         probe: Whether metrics are probed for their contract before they are attacked.
         yes: Whether very many cells are meant (`harness.suite.planning.MOST_UNASKED`).
+        memory: MiB that each worker may take: batches become smaller to stay below it. None for no limit.
+        nice: Niceness of worker processes, 0 to 19; 0 leaves them as this process is.
     """
 
     out: Path | None = None
@@ -72,6 +75,8 @@ class Options:
     shard: tuple[int, int] = (0, 1)
     probe: bool = True
     yes: bool = False
+    memory: int | None = None
+    nice: int = NICE
 
 
 @dataclass(frozen=True)
@@ -489,6 +494,7 @@ def execute(
     code = {file: sha256 for plugin in _plugins_used(plan, registry) for file, sha256 in plugin.files.items()}
     suite = plan.suite
     context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code)
+    context = replace(context, memory=options.memory, nice=options.nice)
     executor = make_executor(context, options)
     try:
         with _Interrupt() as interrupt:

@@ -28,6 +28,7 @@ from harness.cli.common import (
     registry_of,
 )
 from harness.cli.output import report_stream
+from harness.engine.priority import NICE
 from harness.errors import UserError
 from harness.wording import for_screen
 
@@ -58,6 +59,13 @@ def _run(
         bool, typer.Option("--probes/--no-probes", help="Probe each metric's contract first, once per run folder.")
     ] = True,
     yes: Annotated[bool, typer.Option("--yes", help="Run a suite of more than 100,000 cells.")] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GiB", help="What each worker may take: batches become smaller to stay below it."),
+    ] = None,
+    nice: Annotated[
+        int, typer.Option(min=0, max=19, help="How far workers stand back for what else runs; 0: not at all.")
+    ] = NICE,
     plugin: PluginFiles = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
@@ -74,6 +82,7 @@ def _run(
     if _told_again(suite, out, call, quiet):
         return
     from harness.engine.memory import keep_freed_memory
+    from harness.engine.memory_cap import size_in_mib
     from harness.engine.progress import ConsoleProgress, Progress
     from harness.files import TERMINAL
     from harness.flow import Options, note_finished, run_suite
@@ -85,7 +94,9 @@ def _run(
     check_device(device)
     screen = console()
     keep_freed_memory()
-    options = Options(out, executor.value if executor else None, workers, device, shard_named(shard), probes, yes)
+    allowed = None if memory is None else size_in_mib(memory, "--memory")
+    place = (out, executor.value if executor else None, workers, device, shard_named(shard))
+    options = Options(*place, probes, yes, allowed, nice)
     with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:

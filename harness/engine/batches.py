@@ -196,9 +196,11 @@ def split_batches(batches: Sequence[Batch], most: int) -> list[Batch]:
     ]
 
 
-def too_large(batch: Batch) -> str:
-    """What is said of one image that is too much."""
+def too_large(batch: Batch, over_cap: str = "") -> str:
+    """What is said of one image that is too much: for the machine, or for a cap as its error has it."""
     height, width = batch.dist.shape[-2:]
+    if over_cap:
+        return f"{over_cap} on one image of {width} x {height}. Allow more, or take smaller images"
     return (
         f"out of memory on one image of {width} x {height}. Take smaller images, fewer workers, `precision: bf16` on a "
         "GPU, or a machine with more memory"

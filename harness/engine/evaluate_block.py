@@ -31,6 +31,7 @@ from harness.engine.batches import (
 from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.examples import Example
 from harness.engine.memory import out_of_memory, release
+from harness.engine.memory_cap import MemoryCap, OverCapError
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
@@ -53,6 +54,7 @@ class BlockRun:
         keep: Sample id -> place in its split, of the samples whose attacked images are kept.
         most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
             has not.
+        cap: What the worker may take, where that is limited.
     """
 
     def __init__(
@@ -63,15 +65,17 @@ class BlockRun:
         store: RunFolder,
         keep: Mapping[str, int],
         most: int | None = None,
+        cap: MemoryCap | None = None,
     ) -> None:
         self._block = block
         self._tools = tools
         self._store = store
         self._keep = keep
+        self._cap = cap
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
         self.costs: list[Cost] = []
         self.most = most
-        """As given, or less if memory was too short again."""
+        """As given, or less if memory was too short again, or the cap asks for less."""
 
     def run(self) -> tuple[int, int]:
         """Do every cell of the block; one that fails is recorded and the rest goes on.
@@ -80,17 +84,40 @@ class BlockRun:
             Number of cells done, and of cells failed.
         """
         failed = 0
+        if self._cap is not None and self._seen.batches:
+            self._fit_under(self._cap)
         for cells in self._shared_attacks():
             left = list(cells)
             while left:  # again with smaller batches where memory was too short
                 failed += self._share(left)
         return len(self._block.cells) - failed, failed
 
+    def _fit_under(self, cap: MemoryCap) -> None:
+        """Cut batches to what fits under a cap, by what one of the largest images takes."""
+        cells, tools = self._block.cells, self._tools
+        judges = {cell.scorer.key: cell.scorer for cell in cells}
+        scorers = [self._block.source, *(spec for key, spec in judges.items() if key != self._block.source.key)]
+        attacks = [tools.attack(cell.attack) for cell in cells if cell.attack is not None]
+        white_box = any(attack.needs_gradient and not attack.control for attack in attacks)
+        largest = max(self._seen.batches, key=lambda batch: batch.dist[0].numel())
+        try:
+            built = [tools.scorer(spec) for spec in scorers]
+        except Exception:  # the cells themselves say what is wrong
+            return
+        fitting = cap.images(largest, built, tools.seed, gradient=white_box)
+        rows = max(len(cell.together) or 1 for cell in cells)
+        if fitting < rows * most_images(self._seen.batches):
+            self.most = int(fitting) // rows
+            self._seen = Seen(split_batches(self._seen.batches, max(self.most, 1)))
+
     def _share(self, left: list[Cell]) -> int:
         """Do cells that share one attack, and take off the list what is finished; says how many failed."""
         began = time.perf_counter()
         try:
+            if self._cap is not None:
+                self._cap.begin()
             attacked = self._attack(left[0])
+            self._check_cap()
         except Exception as error:
             if out_of_memory(error) and self._halve():
                 return 0
@@ -106,6 +133,7 @@ class BlockRun:
             examples: list[Example] = []
             try:
                 columns = self._records(cell, results, examples)
+                self._check_cap()
                 if self._keep and cell.attack is not None:
                     kept = (self._block.slice, len(self._keep), examples)
                     self._store.write_examples(cell.id, cell.label, *kept)
@@ -137,6 +165,11 @@ class BlockRun:
                     attacked[eps].append(result)
         return attacked
 
+    def _check_cap(self) -> None:
+        """Raise where more memory was taken than the cap allows; to the rest it is a lack of memory."""
+        if self._cap is not None:
+            self._cap.check()
+
     def _halve(self) -> bool:
         """Go on with batches half as large; at one image, with its radii one by one. False where nothing is left."""
         if self.most == 0:
@@ -161,7 +194,8 @@ class BlockRun:
             cause = (error.sample, str(error), error.bad_input)
         elif out_of_memory(error):
             batch = max(self._seen.batches, key=lambda batch: batch.dist[0].numel())
-            cause = (", ".join(self._samples()), too_large(batch), False)
+            over_cap = str(error) if isinstance(error, OverCapError) else ""
+            cause = (", ".join(self._samples()), too_large(batch, over_cap), False)
         elif isinstance(error, UserError):
             sample = self._samples()[0] if isinstance(error, DataError) else ""
             cause = (sample, str(error), True)

@@ -9,11 +9,17 @@ from harness.engine.batches import SampleError
 from harness.engine.calibrate import compute_fact, run_fit
 from harness.engine.evaluate_block import BlockRun
 from harness.engine.memory import out_of_memory, release, went_on
+from harness.engine.memory_cap import MemoryCap, slice_under
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.worker import Done, Job, Worker
 from harness.errors import UserError
 from harness.plugins.returned import check_learnt, told
 from harness.suite.plan import Block, Fact, Fit
+
+
+def cap_of(worker: Worker) -> MemoryCap | None:
+    """What a worker may take, where that is limited."""
+    return None if worker.context.memory is None else MemoryCap(worker.context.memory)
 
 
 def noting_failure(job: Job, store: RunFolder, work: Callable[[], None]) -> Done:
@@ -63,7 +69,9 @@ class FactJob(Job):
     def _compute(self, worker: Worker) -> None:
         fact, seed, size = self.fact, worker.seed, worker.context.slice_size
         scorer, load = worker.scorer(fact.scorer), worker.loader(fact.split.dataset)
-        value = compute_fact(fact, worker.entries(fact.split), load, scorer, seed, worker.device, size)
+        entries = worker.entries(fact.split)
+        size = slice_under(cap_of(worker), scorer, load, entries, size, seed, gradient=False)
+        value = compute_fact(fact, entries, load, scorer, seed, worker.device, size)
         worker.store.write_fact(fact.id, value)
 
 
@@ -91,6 +99,8 @@ class FitJob(Job):
         fit, size = self.fit, worker.context.slice_size
         scorer, load = worker.scorer(fit.source), worker.loader(fit.split.dataset)
         attack, entries = worker.attack(fit.attack), worker.entries(fit.split)
+        cap = cap_of(worker)
+        size = slice_under(cap, scorer, load, entries, size, worker.seed, gradient=True)
         while True:  # from the start with smaller batches where memory was too short
             try:
                 learnt = run_fit(fit, entries, load, scorer, attack, worker, size)
@@ -100,8 +110,10 @@ class FitJob(Job):
                     raise
             size //= 2
             release()
+        if size < worker.context.slice_size:
             who = f"fitting {fit.attack.label} to {fit.source.label}"
-            worker.shortages[fit.id] = f"Out of memory: {who} went on in batches of {size}, with other draws."
+            why = "Out of memory" if cap is None else f"Under --memory {cap.mib:,} MiB"
+            worker.shortages[fit.id] = f"{why}: {who} went on in batches of {size}, with other draws."
         worker.store.write_fit(fit.id, check_learnt(learnt, worker.called(fit.attack)))
 
 
@@ -132,12 +144,13 @@ class BlockJob(Job):
         ranks = {entry.id: block.slice * size + i for i, entry in enumerate(entries)}
         kept = {sample: rank for sample, rank in ranks.items() if rank < worker.context.save_examples}
         most = worker.most_images.get(block.source.key)
-        run = BlockRun(block, batches, worker, worker.store, kept, most)
+        cap = cap_of(worker)
+        run = BlockRun(block, batches, worker, worker.store, kept, most, cap)
         done, failed = run.run()
         if run.most is not None and run.most != most:
             worker.most_images[block.source.key] = run.most
             who = f"{block.source.label} on {block.split.label}"
-            worker.shortages[block.source.key] = went_on(who, max(run.most, 1))
+            worker.shortages[block.source.key] = went_on(who, max(run.most, 1), None if cap is None else cap.mib)
         return Done(self.label, done, failed, tuple(run.costs))
 
     def fail(self, store: RunFolder, message: str, sample: str = "", *, bad_input: bool = False) -> Done:

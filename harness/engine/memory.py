@@ -35,12 +35,19 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def went_on(who: str, most: int) -> str:
-    """What a report says of batches that had to be smaller."""
+def went_on(who: str, most: int, cap: int | None = None) -> str:
+    """What a report says of batches that had to be smaller: for lack of memory, or for a cap of so many MiB."""
+    why = "Out of memory" if cap is None else f"Under --memory {cap:,} MiB"
     return (
-        f"Out of memory: {who} went on in batches of at most {most}; the column 'batch' of the records has the size of "
+        f"{why}: {who} went on in batches of at most {most}; the column 'batch' of the records has the size of "
         "each. Batches of another size change the last digits of a score, and an attack's result by as little."
     )
+
+
+def give_back_freed() -> None:
+    """Hand the memory of freed tensors, which glibc keeps, back to the system."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def keep_freed_memory() -> None:

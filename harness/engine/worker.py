@@ -44,6 +44,10 @@ class Context:
     save_examples: int = 0
     code: Mapping[Path, str] = field(default_factory=dict)
     """Files of the plan's plugins that no version stands for -> the sha256 that its identities hold."""
+    memory: int | None = None
+    """MiB that a worker may take; None for as many as there are."""
+    nice: int = 0
+    """Niceness of worker processes."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.engine.memory import keep_freed_memory
+from harness.engine.priority import stand_back
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Done, Job, Worker
 from harness.errors import UserError
@@ -214,6 +215,7 @@ def _work(pipe: Connection, context: Context, plugin: Any) -> None:
     announce_to(functools.partial(_write_down, plugin))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     keep_freed_memory()
+    stand_back(context.nice)
     worker: Worker | None = None
     try:
         while True:
