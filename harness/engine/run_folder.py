@@ -8,7 +8,6 @@ held is computed again, and `soundness` says so.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -265,8 +264,8 @@ class RunFolder:
         """The records that a file holds; None where they cannot be, which is noted."""
         sealed = seal.is_sealed(content)
         try:
-            with pq.ParquetFile(io.BytesIO(content)) as file:
-                table = file.read()
+            with pq.ParquetFile(pa.BufferReader(content)) as file:
+                table = file.read(use_threads=False)  # of so few rows they cost more than they save
         except (pa.ArrowException, OSError) as error:
             self.soundness.note(path, f"it is no file of records: {error}")
             return None
@@ -281,10 +280,11 @@ class RunFolder:
         ]:
             self.soundness.note(path, "its rows are not those that it was written for")
             return None
+        types = dict(zip(table.schema.names, table.schema.types, strict=True))
         for name, kind in _TYPES.items():
-            if name in _OPTIONAL and name not in table.column_names:
+            if name in _OPTIONAL and name not in types:
                 table = table.append_column(name, pa.nulls(len(table), kind))
-            if name not in table.column_names or table.schema.field(name).type != kind:
+            elif types.get(name) != kind:
                 self.soundness.note(path, f"it has no column '{name}' of {kind}")
                 return None
         if not sealed and (wrong := misfit(int(path.stem), table)):
@@ -662,7 +662,7 @@ class RunFolder:
                 return
             case ("records", cell, _):
                 if self.records(cell, int(path.stem), misfits(cell)) is not None:
-                    self._write_table(cell, int(path.stem), pq.read_table(io.BytesIO(content)))
+                    self._write_table(cell, int(path.stem), pq.read_table(pa.BufferReader(content)))
             case ("fits", _):
                 self.write_fit(path.stem, self.read_fit(path.stem))
             case ("examples", _, "cell.txt"):
