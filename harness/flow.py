@@ -21,7 +21,7 @@ from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
-from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
+from harness.engine.run_folder import PLAN, FailureRecord, RunFolder
 from harness.engine.scorer import device_named
 from harness.engine.soundness import damage_text
 from harness.engine.worker import Context, Done, Job
@@ -417,8 +417,11 @@ def planned_in(folder: Path, registry: Registry) -> tuple[Planned, RunFolder]:
         stored = store.read_plan()
         if stored is not None:
             return read_planned(*stored, _layouts_in(store)), store
-    except (StoreError, ValueError) as error:
-        print(f"note: {str(error).splitlines()[0]} The plan is made anew from the suite.", file=sys.stderr)
+        wrong = store.soundness.met.get(PLAN, "")
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        print(f"note: {store.path / PLAN}: damaged ({wrong}). The plan is made anew from the suite.", file=sys.stderr)
     try:
         plan, _ = reopen(folder, registry)
     except UserError as error:

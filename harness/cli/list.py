@@ -11,6 +11,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, print_json, registry_of
+from harness.cli.output import report_stream
 from harness.wording import for_screen
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ def _list(
         width = max((len(for_screen(row["name"])) for row in rows), default=0)
         for row in rows:
             name, origin = (for_screen(row[key]) for key in ("name", "from"))
-            typer.echo(f"  {typer.style(name.ljust(width), bold=True)}    {origin}")
+            typer.echo(f"  {typer.style(name.ljust(width), bold=True)}    {origin}", file=report_stream())
         # Told to people alone: a program that reads the list takes every name in it for one that can be had.
         for gone, cure in sorted(registry.retired(_KINDS[kind]).items()) if kind in _KINDS else ():
-            typer.echo(f"  {gone.ljust(width)}    not any more: {for_screen(cure)}")
+            typer.echo(f"  {gone.ljust(width)}    not any more: {for_screen(cure)}", file=report_stream())
         if not rows:
-            typer.echo("  (none)")
+            typer.echo("  (none)", file=report_stream())
 
 
 def _listed(what: Listed, registry: Registry) -> list[dict[str, str]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of, tell
 
 
 @verb("Look", 3)
@@ -59,7 +58,7 @@ def _score(
     rows = list(score_pair(ref, dist, uses, registry, device or default_device()))
     converted = conversions_of(ref, dist)
     for one in converted:
-        print(f"note: {one}", file=sys.stderr)
+        tell(f"note: {one}")
     if explain is not None:
         draw(explain_pair(ref, dist, uses[0], registry, device or default_device()), explain)
     if as_json:

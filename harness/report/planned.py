@@ -21,7 +21,7 @@ from harness.suite.layout_file import LayoutSpec
 from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER, NO_TRAINING
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, PurifierUse, Suite, Use
 from harness.suite.plan import CALIBRATION_SAMPLES, Plan, SplitSpec
-from harness.suite.stored_plan import adapter, as_text, plan_read, plan_written
+from harness.suite.stored_plan import adapter, plan_read, plan_text, plan_written
 from harness.suite.uses import automatic_label
 
 _Pair = tuple[str, str]
@@ -75,7 +75,7 @@ class Planned:
 def planned_text(plan: Plan, registry: Registry) -> str:
     """What the run folder keeps of a plan, as JSON."""
     facts = adapter(PlanFacts).dump_python(facts_of(plan, registry))
-    return as_text({"plan": plan_written(plan), "facts": facts})
+    return plan_text({"plan": plan_written(plan), "facts": facts})
 
 
 def read_planned(text: str, digest: str, layouts: Sequence[LayoutSpec] = ()) -> Planned:

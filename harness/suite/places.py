@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UserError
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, read_manifest
 from harness.suite.over_splits import NUMBER
 from harness.suite.strict_yaml import Document, YamlPath
@@ -36,7 +37,7 @@ def settle(document: Document) -> frozenset[str]:
     value = document.value
     if not isinstance(value, dict):
         return frozenset()
-    named, count = read_manifest(), value.get("splits")
+    named, count = _named_weights(), value.get("splits")
     splits = range(count if isinstance(count, int) and 0 < count <= _MOST_SPLITS else 1)
 
     def settled(path: YamlPath, text: str) -> str:
@@ -103,6 +104,14 @@ def _changed(value: Any, path: YamlPath, change: Callable[[YamlPath, str], str])
     return change(path, value) if isinstance(value, str) else value
 
 
+def _named_weights() -> Collection[str]:
+    """Names of the manifest; none where it is damaged, which is told where an entry asks for one."""
+    try:
+        return read_manifest().keys()
+    except UserError:
+        return ()
+
+
 def _is_relative(text: str) -> bool:
     return bool(text) and "\0" not in text and not text.startswith("~") and not Path(text).is_absolute()
 
@@ -112,6 +121,6 @@ def _there(key: str, path: Path) -> bool:
     try:
         if key == "file":
             return path.is_file()
-        return path.exists() or (key == "weights" and path.parent.is_dir() and path.name in read_manifest())
+        return path.exists() or (key == "weights" and path.parent.is_dir() and path.name in _named_weights())
     except (OSError, ValueError):
         return False

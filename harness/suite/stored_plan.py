@@ -79,7 +79,7 @@ class _StoredPlan:
 
 
 def plan_written(plan: Plan) -> Any:
-    """A plan as values that `as_text` takes."""
+    """A plan as values that `plan_text` takes."""
     splits, scorers, attacks = (
         _Table(SplitSpec, _split_kept),
         _Table(ScorerSpec, _scorer_kept),
@@ -162,7 +162,7 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)
 
 
-def as_text(value: Any) -> str:
+def plan_text(value: Any) -> str:
     """JSON of what adapters give, the same whatever the order of sets."""
     return json.dumps(value, default=_plain)
 
@@ -187,7 +187,7 @@ class _Table(Generic[_T]):
     def place(self, value: _T) -> int:
         if id(value) not in self._seen:
             own = self.kept(value)
-            place = self._places.setdefault(as_text(adapter(self.kind).dump_python(own)), len(self.values))
+            place = self._places.setdefault(plan_text(adapter(self.kind).dump_python(own)), len(self.values))
             if place == len(self.values):
                 self.values.append(own)
             self._seen[id(value)] = value, place

@@ -58,6 +58,7 @@ def test_list_and_help_import_neither_torch_nor_a_plugin(arguments):
 
 NEW_VERB = """
 from harness.cli.app import verb
+from harness.cli.common import console
 
 
 @verb("Your own", 9)
@@ -66,7 +67,7 @@ def _greet(name: str = "you") -> None:
 
     Example: robustiqa greet
     \"\"\"
-    print(f"hello {name}")
+    console().print(f"hello {name}")
 """
 
 

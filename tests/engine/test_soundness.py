@@ -149,13 +149,13 @@ def test_damaged_records_never_count_and_are_computed_again(whole, run, registry
 def test_a_thousand_flipped_bits_of_a_record_file_are_all_noticed(whole):
     path = records_of(whole, "noise", 2 / 255)[0]
     content, name = path.read_bytes(), path.relative_to(whole).as_posix()
-    assert seal.is_sealed(content) and not seal.misfit(content, name)
+    assert seal.is_sealed(content) and not seal.broken(content, name)
     rng = random.Random(0)
     for bit in rng.sample(range(8 * len(content)), 1000):
         flipped = flip(content, bit)
-        assert seal.is_sealed(flipped) and seal.misfit(flipped, name), bit
+        assert seal.is_sealed(flipped) and seal.broken(flipped, name), bit
     for bit in range(8 * content.rfind(seal.KEY.encode()), 8 * len(content)):  # the seal itself, every bit
-        assert seal.is_sealed(flip(content, bit)) and seal.misfit(flip(content, bit), name), bit
+        assert seal.is_sealed(flip(content, bit)) and seal.broken(flip(content, bit), name), bit
 
 
 def flip(content, bit):
@@ -169,7 +169,7 @@ def test_every_kind_of_file_notices_flipped_bits_and_is_made_again(whole, run, r
         parts = path.relative_to(run).parts
         kinds[parts[0], path.name if parts[0] in ("provenance", "report", "examples") else path.suffix] = path
     assert len(kinds) >= 22 and {kind for kind, _ in kinds} == {
-        *("suite.yaml", "records", "facts", "fits", "probes", "examples", "provenance", "report")
+        *("suite.yaml", "plan.json", "records", "facts", "fits", "probes", "examples", "provenance", "report")
     }
     store = RunFolder(run)
     for path in kinds.values():

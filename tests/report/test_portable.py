@@ -21,7 +21,7 @@ from harness.suite.compose import Overrides
 from harness.suite.identity import identity
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite
-from harness.suite.stored_plan import as_text, plan_read, plan_written
+from harness.suite.stored_plan import plan_read, plan_text, plan_written
 
 PLUGIN = '''
 import torch
@@ -175,7 +175,7 @@ def test_a_plan_is_the_same_once_stored(tmp_path):
     (tmp_path / "kept.yaml").write_text(SHIPPED)
     registry = Registry()
     plan = make_plan(load_suite(tmp_path / "kept.yaml", registry), registry)
-    again = plan_read(json.loads(as_text(plan_written(plan))))
+    again = plan_read(json.loads(plan_text(plan_written(plan))))
     shared = [
         [
             [(c.id, c.label, c.who, c.attack_key, c.split.key, c.source.key, c.scorer.key, c.fits) for c in one.cells],
