@@ -13,7 +13,7 @@ from harness.cli.common import AsJson, PluginFiles, console, print_json, registr
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.engine.checking import Checked
+    from harness.engine.checking import FolderChecked
     from harness.suite.plan import Cell, Fact, Fit, Plan, Probe
 
 _SHOWN = 20
@@ -84,7 +84,7 @@ def _outlook(name: str, plan: Plan | None) -> str:
 
 
 def _print(
-    folder: Path, checked: Checked, damaged: dict[str, dict[str, str]], pending: dict[str, int] | None, why: str
+    folder: Path, checked: FolderChecked, damaged: dict[str, dict[str, str]], pending: dict[str, int] | None, why: str
 ) -> None:
     def say(text: str) -> None:
         console().print(text, soft_wrap=True, markup=False)

@@ -14,7 +14,7 @@ from harness.suite.plan import Plan
 
 
 @dataclass(frozen=True)
-class Checked:
+class FolderChecked:
     """What was found in a run folder; names are paths within it."""
 
     sealed: int
@@ -27,7 +27,7 @@ class Checked:
     """Files that no run writes."""
 
 
-def check_folder(store: RunFolder, plan: Plan | None) -> Checked:
+def check_folder(store: RunFolder, plan: Plan | None) -> FolderChecked:
     """Look at every file, whatever was found before, and note what was found.
 
     Args:
@@ -41,10 +41,10 @@ def check_folder(store: RunFolder, plan: Plan | None) -> Checked:
     store.soundness.keep()
     damaged, unsealed = store.soundness.damaged(), store.soundness.unsealed()
     strange = [store.soundness.name(path) for path in files if path not in set(own)]
-    return Checked(len(own) - len(damaged.keys() | unsealed), unsealed, damaged, strange)
+    return FolderChecked(len(own) - len(damaged.keys() | unsealed), unsealed, damaged, strange)
 
 
-def seal_folder(store: RunFolder, plan: Plan, checked: Checked) -> None:
+def seal_folder(store: RunFolder, plan: Plan, checked: FolderChecked) -> None:
     """Seal what carries no seal and has nothing wrong with it; a file without one is damaged from then on.
 
     Raises:

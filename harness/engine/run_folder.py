@@ -138,7 +138,7 @@ class RunFolder:
     def suite_damage(self) -> str:
         """What is wrong with the suite that is kept here, empty if nothing is seen."""
         content = (self.path / SUITE).read_bytes()
-        return seal.misfit(content, SUITE) if seal.is_sealed(content) else ""
+        return seal.broken(content, SUITE) if seal.is_sealed(content) else ""
 
     def refuse_damaged_suite(self) -> None:
         """Stop where the suite that is kept here is not the one that was written.

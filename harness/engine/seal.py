@@ -42,7 +42,7 @@ def is_sealed(content: bytes) -> bool:
     return _MARK in content or KEY.encode() in content
 
 
-def misfit(content: bytes, name: str) -> str:
+def broken(content: bytes, name: str) -> str:
     """What is wrong with a sealed file of that name, empty if nothing is."""
     at = content.rfind(_MARK) + len(_MARK)
     digits, rest = content[at : at + len(_NO_DIGITS)], content[at + len(_NO_DIGITS) :]

@@ -157,7 +157,7 @@ def _damage(content: bytes) -> str:
     """What is wrong with a file that was written as a checkpoint, empty if nothing is or if it carries no seal."""
     if not content:
         return "it is empty"
-    return seal.misfit(content, _FILE) if seal.is_sealed(content) else ""
+    return seal.broken(content, _FILE) if seal.is_sealed(content) else ""
 
 
 def _validation(

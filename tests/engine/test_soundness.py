@@ -149,13 +149,13 @@ def test_damaged_records_never_count_and_are_computed_again(whole, run, registry
 def test_a_thousand_flipped_bits_of_a_record_file_are_all_noticed(whole):
     path = records_of(whole, "noise", 2 / 255)[0]
     content, name = path.read_bytes(), path.relative_to(whole).as_posix()
-    assert seal.is_sealed(content) and not seal.misfit(content, name)
+    assert seal.is_sealed(content) and not seal.broken(content, name)
     rng = random.Random(0)
     for bit in rng.sample(range(8 * len(content)), 1000):
         flipped = flip(content, bit)
-        assert seal.is_sealed(flipped) and seal.misfit(flipped, name), bit
+        assert seal.is_sealed(flipped) and seal.broken(flipped, name), bit
     for bit in range(8 * content.rfind(seal.KEY.encode()), 8 * len(content)):  # the seal itself, every bit
-        assert seal.is_sealed(flip(content, bit)) and seal.misfit(flip(content, bit), name), bit
+        assert seal.is_sealed(flip(content, bit)) and seal.broken(flip(content, bit), name), bit
 
 
 def flip(content, bit):
