@@ -421,7 +421,11 @@ def planned_in(folder: Path, registry: Registry) -> tuple[Planned, RunFolder]:
     except ValueError as error:
         wrong = str(error)
     if wrong:
-        print(f"note: {store.path / PLAN}: damaged ({wrong}). The plan is made anew from the suite.", file=sys.stderr)
+        print(
+            f"note: {store.path / PLAN}: damaged ({wrong}). The plan is made anew from "
+            "the suite; run the suite again to write the file.",
+            file=sys.stderr,
+        )
     try:
         plan, _ = reopen(folder, registry)
     except UserError as error:

@@ -27,7 +27,7 @@ class StoreError(UserError):
     """The run folder cannot be used or written; work stops, what was finished is kept."""
 
 
-class FileFound(NamedTuple):
+class Look(NamedTuple):
     """What was found of a file."""
 
     stamp: str
@@ -57,7 +57,7 @@ class Soundness:
     def __init__(self, folder: Path, all_sealed: Callable[[], bool]) -> None:
         self._folder = folder
         self._all_sealed = all_sealed
-        self._found: dict[str, FileFound] | None = None
+        self._found: dict[str, Look] | None = None
         self._changed = False
         self.met = {}
 
@@ -103,7 +103,7 @@ class Soundness:
         """Note what was found of a file."""
         if state not in (SEALED, UNSEALED):
             self.met[self.name(path)] = state
-        found = FileFound(stamp or stamp_of(path), state)
+        found = Look(stamp or stamp_of(path), state)
         if self._known().get(self.name(path)) != found:
             self._known()[self.name(path)] = found
             self._changed = True
@@ -132,11 +132,11 @@ class Soundness:
         told = sorted((name, one) for name, one in self._known().items() if one.state != SEALED)
         return [(name, one.state) for name, one in told if stamp_of(self._folder / name) == one.stamp]
 
-    def _known(self) -> dict[str, FileFound]:
+    def _known(self) -> dict[str, Look]:
         if self._found is None:
             try:
                 noted = json.loads((self._folder / CHECKED).read_text(encoding="utf-8"))
-                self._found = {str(name): FileFound(str(stamp), str(state)) for name, (stamp, state) in noted.items()}
+                self._found = {str(name): Look(str(stamp), str(state)) for name, (stamp, state) in noted.items()}
             except (OSError, ValueError, TypeError, AttributeError, RecursionError):
                 self._found = {}
         return self._found

@@ -320,10 +320,10 @@ def test_provenance_and_the_resolved_suite_are_saved(run_toy, tmp_path, monkeypa
         basic(attacks="noise, {name: pgd, label: mine}", more="defenses: [base, {name: flip, threat: adaptive}]\n"),
         tmp_path / "run",
     )
-    provenance = tmp_path / "run" / "provenance"
-    (versions,) = json.loads((provenance / "versions.json").read_text())
+    store = RunFolder(tmp_path / "run")
+    (versions,) = store.read_provenance("versions")
     assert versions["torch"] == torch.__version__ and versions["device"] == "cpu"
-    (invocation,) = json.loads((provenance / "invocations.json").read_text())
+    (invocation,) = store.read_provenance("invocations")
     assert (
         invocation["executor"] == "serial"
         and invocation["workers"] == 1
@@ -334,7 +334,7 @@ def test_provenance_and_the_resolved_suite_are_saved(run_toy, tmp_path, monkeypa
         and invocation["command"]
         and "commit" in (invocation["git"] or {"commit": 0})
     )
-    (split,) = json.loads((provenance / "splits.json").read_text())
+    (split,) = store.read_provenance("splits")
     assert split["mean_opinion"] == pytest.approx(0.5 + 0.015) and split["items"] == 20
     registry = Registry([TOY])
     saved = load_suite(tmp_path / "run" / "suite.yaml", registry)
@@ -440,8 +440,8 @@ def test_a_data_set_that_raises_fails_its_slice_only(run_toy, tmp_path):
 
 def test_records_of_an_older_protocol_are_refused_and_their_report_stays(run_toy, registry, tmp_path):
     run_toy(basic(attacks="noise"), tmp_path / "run")
-    page = tmp_path / "run/provenance/versions.json"
-    page.write_text(page.read_text().replace('"protocol": "2"', '"protocol": "1"'))
+    older = [page | {"protocol": "1"} for page in RunFolder(tmp_path / "run").read_provenance("versions")]
+    RunFolder(tmp_path / "run").write_provenance("versions", older)
     before = {path: path.read_bytes() for path in (tmp_path / "run/report").rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=r"records are of robustiqa \S+ \(protocol 1\).*'robustiqa run' with its suite"):
         report_run(tmp_path / "run", registry)
