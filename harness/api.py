@@ -254,10 +254,11 @@ def open_run(folder: str | Path, *, plugins: Plugins = ()) -> Run:
 
     Args:
         folder: The run folder.
-        plugins: Files that register plugins, as the run was given.
+        plugins: Files that register plugins, as the run was given; asked for by folders of older versions alone, which
+            do not hold their plan.
 
     Raises:
-        UserError: It is no run folder, or its suite cannot be read.
+        UserError: It is no run folder, or it holds no plan and none can be made.
 
     >>> open_run("results/runs/tiny")
     <run 'tiny' in results/runs/tiny: 4 cells, 0 failures>

@@ -47,8 +47,9 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
     "metrics": {
         "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published "
         "files, or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a "
-        "metric without weights. The sha256 of the file decides identity, not its name. With `splits`, `{split}` in it "
-        "stands for the split's number; a list has one for each split.",
+        "metric without weights. The sha256 of the file decides identity, not its name. A relative path is relative to "
+        "the suite file or, where nothing is there, to the current folder. With `splits`, `{split}` in it stands for "
+        "the split's number; a list has one for each split.",
     },
     "defenses": {
         "chain": "In place of a name: a list of names and mappings, applied in order to both images. Weights of a "
