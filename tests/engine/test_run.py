@@ -11,6 +11,7 @@ import torch
 
 from harness.contracts import SampleRng
 from harness.errors import UserError
+from harness.engine.run_folder import RunFolder
 from harness.flow import Options, report_run, run_suite
 from harness.plugins.registry import Registry
 from harness.suite.plan import in_hash_order
