@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import get_args
 
 from harness.contracts import Norm
@@ -25,6 +26,8 @@ from harness.suite.model import Suite
 from harness.suite.strict_yaml import LocatedError, YamlPath
 from harness.wording import base_name, budget_text, did_you_mean, joined
 
+_NEARLY = 0.75
+"""How alike (`difflib`) two statistics are of which one is the other misspelt."""
 _OF_TRIPLETS = (*TRIPLETS.values(), "worse_up", "better_down")
 """Directions of attacks on pairs of images."""
 _OF_OTHER_TABLES = ("training_minutes", *SPEEDS)
@@ -191,8 +194,12 @@ def check_layouts(suite: Suite, names: Mapping[str, Collection[str]]) -> None:
     }
     wrong: list[str] = []
     for spec in suite.layouts:
+        known = known_names(own)
+        # A table of one's own may bring others, which shows when it is made; what is nearly a known one is misspelt.
+        near = {name for name in spec.statistics or () if get_close_matches(name, known["statistic"], 1, _NEARLY)}
+        known["statistic"] = [*known["statistic"], *({*(spec.statistics or ())} - near)]
         try:
-            check_names(spec, (), known_names(own))
+            check_names(spec, (), known)
         except LocatedError as error:
             wrong += error.lines
     if wrong:

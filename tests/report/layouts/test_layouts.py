@@ -214,14 +214,15 @@ def test_misspelt_labels_of_a_suite_are_told_before_anything_is_run(verb, tmp_pa
     suite.write_text(
         "name: s\ndatasets: [{name: toy, references: 2, levels: 2, size: 8}]\nmetrics: [{name: linear, label: Mine}]\n"
         "attacks: [{name: fgsm, label: quick}]\nbudgets: {linf: [8/255]}\nlimit: 4\nlayouts:\n"
-        "  - {name: a, rows: {metric: [Mine, psnr]}, columns: {statistic: srocc, attack: [none, quick]}}\n"
-        "  - {name: b, rows: {metric: [Mein]}, columns: {statistic: srocc, attack: [none, quik]}}\n"
+        "  - {name: a, rows: {metric: [Mine, psnr]}, columns: {statistic: [srocc, of_a_table_of_my_own], attack: [none, quick]}}\n"
+        "  - {name: b, rows: {metric: [Mein]}, columns: {statistic: sroc, attack: [none, quik]}}\n"
     )
     with pytest.raises(SystemExit) as end:
         main([verb, str(suite), "--plugin", str(toy_file), *(["--out", str(tmp_path / "o")] if verb == "run" else [])])
     said = capsys.readouterr().err
     assert end.value.code == 2 and not (tmp_path / "o").exists()
     assert re.search(r"suite.yaml:9:\d+: layouts.1.rows.metric: b: no metric 'Mein' .* Did you mean 'Mine'\?", said)
+    assert "no statistic 'sroc' of that name anywhere. Did you mean 'srocc'?" in said and "my_own" not in said
     assert re.search(r"suite.yaml:9:\d+: layouts.1.columns.attack: b: no attack 'quik' .* Did you mean 'quick'\?", said)
 
 
