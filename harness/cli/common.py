@@ -76,8 +76,8 @@ def checked_suite(path: Path, registry: Registry, overrides: Overrides) -> Suite
 
     suite = load_suite(path, registry, overrides)
     if suite.layouts:
-        from harness.flow import registered
         from harness.report.layouts import check_layouts
+        from harness.report.planned import registered
 
         check_layouts(suite, registered(registry))
     return suite

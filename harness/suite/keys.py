@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
+from harness.rng import HIGHEST_SEED
 from harness.suite.layout_names import NAME
 from harness.suite.model import OPINIONS
-from harness.suite.strict_yaml import Problem, YamlPath
+from harness.suite.strict_yaml import MOST_PROBLEMS, Problem, YamlPath
 from harness.suite.tables import table_sources
 from harness.wording import did_you_mean, quoted
 
@@ -21,6 +22,10 @@ EVERY_PAIR = "all"
 PIXELS = ("sampled", "all", "names")
 """What `pixels` says of a data set; the first is the default."""
 _LABEL = r"^[^/\\]+$"
+LONGEST_LABEL = 120
+"""Characters of a label; a longer one leaves no room beside it in any table, on a screen or in print."""
+SeedNumber = Annotated[int, pydantic.Field(ge=0, le=HIGHEST_SEED)]
+"""A seed, wherever a file or an option gives one."""
 
 DIRECTIONS_EXPLAINED: Mapping[str, str] = {
     "up": "Raise the quality of every image.",
@@ -46,10 +51,10 @@ ENTRY_KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "metrics": {
         "weights": "Weights to load: a name in the manifest, a path ending in `.safetensors`, a folder of published "
-        "files, or `random` for untrained ones on purpose. Default: those the metric is registered with. Refused for a "
-        "metric without weights. The sha256 of the file decides identity, not its name. A relative path is relative to "
-        "the suite file or, where nothing is there, to the current folder. With `splits`, `{split}` in it stands for "
-        "the split's number; a list has one for each split.",
+        "files, or `random` for untrained ones on purpose. Default: those the metric is registered with. "
+        "Refused for a metric without weights. The sha256 of the file decides identity, not its name. A "
+        "relative path is relative to the suite file or, where nothing is there, to the current folder. With "
+        "`splits`, `{split}` in it stands for the split's number; a list has one for each split.",
     },
     "defenses": {
         "chain": "In place of a name: a list of names and mappings, applied in order to both images. Weights of a "
@@ -89,7 +94,7 @@ class _Entry(pydantic.BaseModel):
     name: str = pydantic.Field(
         description="Registered name of the plugin. A bare name in place of a mapping says this alone."
     )
-    label: Annotated[str, pydantic.Field(pattern=_LABEL, max_length=200)] | None = pydantic.Field(
+    label: Annotated[str, pydantic.Field(pattern=_LABEL, max_length=LONGEST_LABEL)] | None = pydantic.Field(
         default=None,
         description="What tables, `transfer`, `exclude`, `--set` and `--only` call the entry. Default: the name with "
         "the parameters that differ from their defaults, such as `pgd(steps=5)`; a fraction such as 2/255 is written "
@@ -207,7 +212,7 @@ class SuiteFile(pydantic.BaseModel):
     name: Annotated[str, pydantic.Field(pattern=NAME)] = pydantic.Field(
         description="Name of the suite, and of its run folder `results/runs/<name>` unless `--out` gives another."
     )
-    seed: Annotated[int, pydantic.Field(ge=0)] = pydantic.Field(
+    seed: SeedNumber = pydantic.Field(
         default=0, description="Root of every random stream of the run and of the bootstrap. Part of identity."
     )
     datasets: Annotated[_Entries, pydantic.Field(min_length=1)] = pydantic.Field(
@@ -331,7 +336,7 @@ def read_file(value: dict[str, Any]) -> tuple[SuiteFile | None, list[Problem]]:
     try:
         file = SuiteFile.model_validate(value)
     except pydantic.ValidationError as error:
-        return None, [*(_problem(e, value) for e in error.errors()), *problems]
+        return None, [*(_problem(e, value) for e in error.errors()[:MOST_PROBLEMS]), *problems]
     return (None if problems else file), problems
 
 
@@ -367,13 +372,18 @@ _KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "model_type": lambda c: "should be a name or a mapping with a name",
     "model_attributes_type": lambda c: "should be a name or a mapping with a name",
     "too_short": lambda c: "should not be empty",
-    "greater_than": lambda c: f"should be above {c['gt']:g}",
-    "greater_than_equal": lambda c: f"should be at least {c['ge']:g}",
-    "less_than_equal": lambda c: f"should be at most {c['le']:g}",
-    "less_than": lambda c: f"should be below {c['lt']:g}",
+    "string_too_long": lambda c: f"should have at most {c['max_length']} characters",
+    "greater_than": lambda c: f"should be above {_bound(c['gt'])}",
+    "greater_than_equal": lambda c: f"should be at least {_bound(c['ge'])}",
+    "less_than_equal": lambda c: f"should be at most {_bound(c['le'])}",
+    "less_than": lambda c: f"should be below {_bound(c['lt'])}",
     "string_pattern_mismatch": lambda c: _PATTERNS.get(c["pattern"], f"should match {c['pattern']}"),
     "literal_error": lambda c: f"should be {c['expected']}",
 }
+
+
+def _bound(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _problem(error: Any, value: Any) -> Problem:

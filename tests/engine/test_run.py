@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from harness.contracts import SampleRng
-from harness.errors import UserError
 from harness.engine.run_folder import RunFolder
+from harness.errors import UserError
 from harness.flow import Options, report_run, run_suite
 from harness.plugins.registry import Registry
 from harness.suite.plan import in_hash_order
