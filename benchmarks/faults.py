@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import random
 import signal
@@ -29,6 +30,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -285,39 +287,40 @@ def _weights(place: Path) -> dict[str, object]:
     return {path.name: path.read_bytes() for path in place.glob("weights*.safetensors")}
 
 
-def flips(whole: Undisturbed, times: int, rng: random.Random) -> list[Count]:
-    """Single bits of files of every kind, each flipped alone; `robustiqa check` is to notice every one."""
-    from harness.engine.checking import damaged_files
-
+def flips(whole: Undisturbed, times: int, rng: random.Random) -> Iterator[Count]:
+    """Single bits of files of every kind, each flipped alone, and looked at as `robustiqa check` does."""
     by_kind: dict[str, list[Path]] = {}
     for path in sorted(whole.folder.rglob("*")):
         part = path.relative_to(whole.folder).parts
-        if path.is_file() and not path.name.startswith(".") and part[0] != "report":
-            by_kind.setdefault(f"{part[0] if len(part) > 1 else 'top'}/*{path.suffix}", []).append(path)
-    each = max(1, round(times / len(by_kind)))
-    found = []
+        if path.is_file() and not path.name.startswith("."):
+            kind = path.name if part[0] in ("examples", "provenance") else f"*{path.suffix}"
+            by_kind.setdefault(f"{part[0]}/{kind}" if len(part) > 1 else path.name, []).append(path)
     for kind, paths in by_kind.items():
-        count = Count(f"one bit of {kind} flipped")
-        for _ in range(each):
-            path = rng.choice(paths)
-            content = path.read_bytes()
-            bit = rng.randrange(8 * len(content))
-            altered = bytearray(content)
-            altered[bit // 8] ^= 1 << bit % 8
-            path.write_bytes(altered)
-            try:
-                noticed = any(path.samefile(one) for one in damaged_files(whole.folder, [path]))
-                if not noticed:
-                    count.wrong += 1
-                    count.notes.append(f"{path.relative_to(whole.folder)} bit {bit} unnoticed")
-            except Exception as error:
-                count.tracebacks += 1
-                count.notes.append(f"{path.relative_to(whole.folder)} bit {bit}: {error!r}")
-            finally:
-                path.write_bytes(content)
-            count.tried += 1
-        found.append(count)
-    return found
+        count = Count(f"one bit of `{kind}` flipped")
+        for _ in range(math.ceil(times / len(by_kind))):
+            _flip(whole.folder, rng.choice(paths), rng, count)
+        yield count
+
+
+def _flip(folder: Path, path: Path, rng: random.Random, count: Count) -> None:
+    content, store = path.read_bytes(), RunFolder(folder)
+    bit = rng.randrange(8 * len(content))
+    altered = bytearray(content)
+    altered[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(altered)
+    try:
+        store.soundness.forget()
+        if not store.inspect(path, lambda cell: lambda index, table: "") or not store.soundness.damaged():
+            count.wrong += 1
+            count.notes.append(f"{path.relative_to(folder)} bit {bit} unnoticed")
+    except UserError:  # said, and what says it names the file
+        pass
+    except Exception as error:
+        count.tracebacks += 1
+        count.notes.append(f"{path.relative_to(folder)} bit {bit}: {error!r}")
+    finally:
+        path.write_bytes(content)
+    count.tried += 1
 
 
 def mutants(times: int, rng: random.Random) -> Iterator[Count]:
