@@ -225,7 +225,7 @@ def _shoot(process: subprocess.Popen[str], number: int, rng: random.Random) -> N
     try:
         if victim == "worker" and workers:
             os.kill(rng.choice(workers), number)
-        elif victim == "all" or number == signal.SIGKILL:
+        elif victim == "all":
             os.killpg(process.pid, number)
         else:
             os.kill(process.pid, number)
@@ -603,12 +603,20 @@ def stopped(whole: Undisturbed, times: int, rng: random.Random) -> Count:
 
 
 def cache(whole: Undisturbed, times: int, rng: random.Random) -> Count:
-    """A cache folder in which nothing can be written."""
+    """A cache folder in which nothing can be written, for the embedded data set, which caches what it makes."""
     count = Count("a cache that cannot be written")
+    words = ("--limit", "2", "--executor", "serial", "--no-probes", "-q")
     for _ in range(times):
-        with _place() as folder:
-            _end(folder, whole, count, _environment(ROBUSTIQA_CACHE_DIR=rng.choice(("/proc/none", "/dev/null/cache"))))
-            count.tried += 1
+        found = []
+        for cache in (rng.choice(("/proc/none", "/dev/null/cache")), ""):
+            with tempfile.TemporaryDirectory(prefix="faults-") as name:
+                Path(name, "mini.yaml").write_text("name: mini\ndatasets: [mini]\nmetrics: [psnr]\n")
+                command = [sys.executable, "-m", "harness", "run", f"{name}/mini.yaml", "--out", f"{name}/run", *words]
+                if _finish(command, count, _environment(ROBUSTIQA_CACHE_DIR=cache or f"{name}/cache")) != 0:
+                    count.wrong += 1
+                found.append(results_of(Path(name, "run")))
+        count.compare(found[1], found[0])
+        count.tried += 1
     return count
 
 

@@ -11,6 +11,7 @@ import difflib
 import html
 import math
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -308,6 +309,11 @@ def rich_text(text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(for_screen(text), style=style)
+
+
+def tell(message: str) -> None:
+    """Say something beside the report, on standard error."""
+    print(for_screen(message), file=sys.stderr)
 
 
 def plain_console(**options: Any) -> Console:

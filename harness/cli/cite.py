@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, registry_of, tell
+from harness.cli.common import PluginFiles, registry_of
 from harness.cli.output import report_stream
 from harness.errors import UserError
-from harness.wording import for_screen
+from harness.wording import for_screen, tell
 
 if TYPE_CHECKING:
     from harness.engine.run_folder import RunFolder

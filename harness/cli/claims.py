@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, tell
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 from harness.errors import UserError
-from harness.wording import rich_text
+from harness.wording import rich_text, tell
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ import typer
 
 from harness.cli.output import report_stream
 from harness.errors import UserError
-from harness.wording import for_one_line, for_screen, plain_console
+from harness.wording import for_one_line, plain_console, tell
 
 if TYPE_CHECKING:
     from harness.engine.run_folder import FailureRecord
@@ -39,6 +39,26 @@ Only = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core if left out.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")]
+
+
+def _allow_pixels(number: int | None) -> None:
+    """For this process and its workers."""
+    if number is not None:
+        from harness.datasets.image_files import MAX_PIXELS
+
+        os.environ[MAX_PIXELS] = str(number)
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        callback=_allow_pixels,
+        expose_value=False,
+        help="The most pixels that an image may have; 40 million if left out.",
+    ),
+]
 FigureForms = Annotated[
     str | None,
     typer.Option("--figures", help="Also draw every picture for print: png, pdf, svg or several.", metavar="pdf,svg"),
@@ -88,11 +108,6 @@ def console(*, stderr: bool = False) -> Any:
     on: dict[str, Any] = {"stderr": True} if stderr else {"file": report_stream()}
     console = plain_console(**on)
     return console if console.is_terminal else plain_console(**on, width=max(console.width, 110))
-
-
-def tell(message: str) -> None:
-    """Say something beside the report, on standard error."""
-    print(for_screen(message), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, tell
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 from harness.errors import UserError
+from harness.wording import tell
 
 
 @verb("Look", 5)

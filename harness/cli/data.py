@@ -14,10 +14,10 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.bars import progress_bars
-from harness.cli.common import AsJson, PluginFiles, Sets, console, print_json, registry_of, tell
+from harness.cli.common import AsJson, MaxPixels, PluginFiles, Sets, console, print_json, registry_of
 from harness.errors import UserError
 from harness.files import shown
-from harness.wording import counted, did_you_mean
+from harness.wording import counted, did_you_mean, tell
 
 if TYPE_CHECKING:
     from harness.contracts import Dataset
@@ -169,6 +169,7 @@ def _verify(
     out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> of a suite.")] = None,
     sets: Sets = None,
     plugin: PluginFiles = None,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Decode every image, and compare the files with what a run folder recorded; exit code 1 if one is bad or changed.

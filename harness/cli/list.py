@@ -58,7 +58,7 @@ def _list(
         print_json(found)
         return
     for kind, rows in found.items():
-        typer.secho(kind, italic=True)
+        typer.secho(kind, italic=True, file=report_stream())
         width = max((len(for_screen(row["name"])) for row in rows), default=0)
         for row in rows:
             name, origin = (for_screen(row[key]) for key in ("name", "from"))

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import NoReturn, TextIO
 
+from harness.wording import tell
+
 _REPORT: ContextVar[TextIO | None] = ContextVar("report", default=None)
 _FOR_GOOD: ContextVar[bool] = ContextVar("for_good", default=False)
 _OUT, _ERR = 1, 2
@@ -76,6 +78,7 @@ def end_process(code: int) -> NoReturn:
     if left:
         names = ", ".join(one.name for one in left)
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            print(f"note: not waited for what a plugin left running: {names}", file=sys.stderr, flush=True)
+            tell(f"note: not waited for what a plugin left running: {names}")
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

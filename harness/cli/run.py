@@ -15,6 +15,7 @@ from harness.cli.app import verb
 from harness.cli.common import (
     Device,
     Limit,
+    MaxPixels,
     Only,
     PluginFiles,
     Seed,
@@ -66,6 +67,7 @@ def _run(
     nice: Annotated[
         int, typer.Option(min=0, max=19, help="How far workers stand back for what else runs; 0: not at all.")
     ] = NICE,
+    max_pixels: MaxPixels = None,
     plugin: PluginFiles = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of, tell
+from harness.cli.common import AsJson, MaxPixels, PluginFiles, check_device, console, print_json, registry_of
+from harness.wording import tell
 
 
 @verb("Look", 3)
@@ -31,6 +32,7 @@ def _score(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
+    max_pixels: MaxPixels = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:

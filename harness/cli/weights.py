@@ -10,9 +10,10 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.bars import progress_bars
-from harness.cli.common import AsJson, console, print_json, tell
+from harness.cli.common import AsJson, console, print_json
 from harness.errors import UserError
 from harness.files import shown
+from harness.wording import tell
 
 if TYPE_CHECKING:
     from harness.plugins.weights.manifest import WeightsEntry

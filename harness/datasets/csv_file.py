@@ -152,6 +152,11 @@ class CSV(Dataset):
 
     def notices(self) -> Sequence[str]:
         """Images outside the folder of the table, names that differ in case only, and how images were converted."""
+        return (*self._of_names, *self._reader.notices(self._name))
+
+    @cached_property
+    def _of_names(self) -> Sequence[str]:
+        """What is to be said of the names in the table, looked at once."""
         outside = [text for row in self._rows for text in map(row.text, self._images) if _leaves(text)]
         told = []
         if outside:
@@ -164,7 +169,7 @@ class CSV(Dataset):
                 f"{self._name} lists {' and '.join(map(shortened, alike))}, which differ in case only: on a disk that "
                 "ignores case they are one file."
             )
-        return (*told, *self._reader.notices(self._name))
+        return told
 
     def _alike(self) -> Sequence[str]:
         """The first two images whose names differ in case only; none where there are no such."""

@@ -137,7 +137,8 @@ def _head(image: Image.Image, path: Path) -> ImageHead:
     if width * height > (limit := max_pixels()):
         raise DataError(
             f"Image {shown(path)} has {width} x {height} = {width * height:,} pixels, and the limit is {limit:,}. Crop "
-            f"or shrink it, or set {MAX_PIXELS}={width * height} where memory suffices (12 bytes a pixel and image, "
+            f"or shrink it, or give --max-pixels {width * height} (or set {MAX_PIXELS}) where memory "
+            "suffices (12 bytes a pixel and image, "
             "and what a metric takes)."
         )
     frames = getattr(image, "n_frames", 1)
@@ -147,9 +148,9 @@ def _head(image: Image.Image, path: Path) -> ImageHead:
             "meant as a file of its own."
         )
     stored = _stored(image, path)
-    if _foreign := _other_colours(image.info.get("icc_profile")):
+    if foreign := _other_colours(image.info.get("icc_profile")):
         raise DataError(
-            f"Image {shown(path)} has the colour profile {_foreign}, under which its values are not those of sRGB. "
+            f"Image {shown(path)} has the colour profile {foreign}, under which its values are not those of sRGB. "
             "Convert it to sRGB and save it, or take the profile out if its values are meant as they stand."
         )
     orientation, by_pillow = _orientation(image), image.format == "TIFF"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.engine.worker import Done, Job
-from harness.wording import for_html, for_one_line, plain_console, rich_text
+from harness.wording import for_html, for_one_line, plain_console, rich_text, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +37,7 @@ class Progress:
 
     def tell(self, text: str) -> None:
         """Something is wrong with what was stored, and is put right; said even where nobody watches."""
-        print(f"note: {text}", file=sys.stderr)
+        tell(f"note: {text}")
 
     def stage(self, name: str, total: int, workers: int) -> None:
         """A stage of so many jobs begins, on so many workers."""

@@ -145,6 +145,7 @@ class _Signals:
         """Whether signals reach this thread."""
         if self._reached:
             self._handlers = {number: _getsignal(number) for number in _ENDING}
+            self._alarm = _alarm_set()
             self._leave, os._exit = os._exit, self._refuse_to_leave
             self._on_ctrl_c = _getsignal(signal.SIGINT)
             if callable(self._on_ctrl_c):
@@ -157,12 +158,12 @@ class _Signals:
         if not self._reached:
             return
         os._exit = self._leave
+        if _alarm_set() and not self._alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if self._on_ctrl_c is not None:
             _signal(signal.SIGINT, self._on_ctrl_c)
         for number, handler in self._handlers.items():
             if handler is not None and _getsignal(number) != handler:
-                if number == getattr(signal, "SIGALRM", None):
-                    signal.setitimer(signal.ITIMER_REAL, 0)
                 _signal(number, handler)
 
     def _ctrl_c(self, number: int, frame: types.FrameType | None) -> None:
@@ -177,6 +178,11 @@ class _Signals:
         if os.getpid() != self._pid:  # of a process that the plugin started, this is how it ends
             self._leave(status)
         raise SystemExit(f"os._exit({status})")
+
+
+def _alarm_set() -> bool:
+    """Whether an alarm is to come; never where the system has none."""
+    return hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
 class _Process:

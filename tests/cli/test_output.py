@@ -85,8 +85,8 @@ def test_before_code_is_executed_it_is_said_that_it_will_be(tmp_path, capsys):
 
 def test_no_command_prints_where_it_would_go_to_standard_error_by_mistake():
     printing = []
-    for path in sorted(Path(harness.cli.__file__).parent.glob("*.py")):
+    for path in sorted(Path(harness.cli.__file__).parent.rglob("*.py")):
         calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-        prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+        prints = [call for call in calls if ast.unparse(call.func) in ("print", "typer.echo", "typer.secho")]
         printing += [path.name for call in prints if "file" not in {keyword.arg for keyword in call.keywords}]
     assert printing == ["app.py"], "--version, before any command; elsewhere say file=report_stream()"

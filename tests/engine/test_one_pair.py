@@ -247,7 +247,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(capsys, pair, tmp_p
         code, out, error = run(capsys, tmp_path / "ref.png", tmp_path / "large.png")
         assert (code, out) == (2, "") and error.count("\n") == 1
         assert f"has {side} x {side} = {side * side:,} pixels, and the limit is 40,000,000. Crop or shrink it" in error
-        assert f"or set ROBUSTIQA_MAX_PIXELS={side * side} where memory suffices" in error
+        assert f"or give --max-pixels {side * side} (or set ROBUSTIQA_MAX_PIXELS) where memory suffices" in error
     same = (tmp_path / "ref.png", tmp_path / "ref.png")
     for limit, said in (("7679", "has 96 x 80 = 7,680 pixels, and the limit is 7,679"), ("4k", "'4k' is no number of")):
         monkeypatch.setenv("ROBUSTIQA_MAX_PIXELS", limit)

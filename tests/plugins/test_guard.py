@@ -75,9 +75,10 @@ def test_what_bends_numbers_is_put_back_after_a_call_within_a_call_too(change):
         assert look() == before
 
 
-def test_an_alarm_that_a_plugin_set_does_not_go_off_later():
+@pytest.mark.parametrize("handler", [print, signal.SIG_DFL])
+def test_an_alarm_that_a_plugin_set_does_not_go_off_later(handler):
     with calling(WHO):
-        signal.signal(signal.SIGALRM, print)
+        signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 1000)
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0 and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
