@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import multiprocessing
 import os
 import re
 import sys
@@ -38,7 +39,7 @@ from harness.plugins.model import (
     singular,
 )
 from harness.plugins.retired import retired_names
-from harness.wording import did_you_mean
+from harness.wording import did_you_mean, tell
 
 if typing.TYPE_CHECKING:
     from harness.contracts import Attack, Dataset, Metric, Purifier, Recipe
@@ -301,6 +302,8 @@ def _module_of(source: Source | BridgeSource, who: str) -> types.ModuleType:
     try:
         if source.file:
             return _import_file(source.file, source.origin)
+        if source.version and source.module not in sys.modules and multiprocessing.parent_process() is None:
+            tell(f"note: an installed plugin executes Python code with your rights: {source.origin}")
         with importing(f"{who} from {source.origin}"):
             return importlib.import_module(source.module)
     except PluginError:

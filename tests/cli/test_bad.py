@@ -48,7 +48,7 @@ CURE = re.compile(
     re.IGNORECASE,
 )
 """What a cure says: a rule, a suggestion, or what to do."""
-EXECUTED = re.compile(r"note: --plugin executes Python code with your rights: .*\n")
+EXECUTED = re.compile(r"note: (--plugin|an installed plugin) executes Python code with your rights: .*\n")
 """Said before any code of a plugin runs, whatever is wrong with it."""
 HEADINGS = re.compile(r"error: \d+ problems:|What was finished is kept; .*")
 
@@ -128,7 +128,7 @@ def in_order(text):
 def expected(name, folder, damaged, code, out, said):
     case = CASES[name]
     assert "Traceback" not in said + out
-    said = EXECUTED.sub("", said, count=1)
+    said = EXECUTED.sub("", said)
     assert as_pattern(in_order(case["says"]), folder, damaged).fullmatch(in_order(said)), f"{name} said:\n{said}"
     assert code == case.get("exit", 2)
 
