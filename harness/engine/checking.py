@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.engine.done import record_misfit
 from harness.engine.run_folder import PLAN, SUITE, Misfit, RunFolder
+from harness.engine.stamp import NOTE
 from harness.files import RESULT_FOLDERS
 from harness.suite.plan import Plan
 
@@ -40,7 +41,7 @@ def check_folder(store: RunFolder, plan: Plan | None) -> FolderChecked:
     own = [path for path in files if store.inspect(path, misfits)]
     store.soundness.keep()
     damaged, unsealed = store.soundness.damaged(), store.soundness.unsealed()
-    strange = [store.soundness.name(path) for path in files if path not in set(own)]
+    strange = [store.soundness.name(path) for path in files if path not in {*own, store.report / NOTE}]
     return FolderChecked(len(own) - len(damaged.keys() | unsealed), unsealed, damaged, strange)
 
 

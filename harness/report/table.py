@@ -108,7 +108,8 @@ def make_table(
     if any(row["state"] == "missing" for row in rows):
         extra.append(f"{MISSING}: not run.")
     if any(row["state"] == "failed" for row in rows):
-        extra.append("failed: see Failures.")
+        left = "Some slices have no records yet, and no figure is made of a part: run the suite again."
+        extra.append("failed: see Failures." if data.failures else f"failed: not finished. {left}")
     extra += [
         f"{BROKEN} broke its contract when probed ({rules}), so its figures may not mean what they say."
         for rules in dict.fromkeys(row["broken"] for row in rows if row["broken"])
