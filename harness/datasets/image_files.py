@@ -138,8 +138,7 @@ def _head(image: Image.Image, path: Path) -> ImageHead:
         raise DataError(
             f"Image {shown(path)} has {width} x {height} = {width * height:,} pixels, and the limit is {limit:,}. Crop "
             f"or shrink it, or give --max-pixels {width * height} (or set {MAX_PIXELS}) where memory "
-            "suffices (12 bytes a pixel and image, "
-            "and what a metric takes)."
+            "suffices (12 bytes a pixel and image, and what a metric takes)."
         )
     frames = getattr(image, "n_frames", 1)
     if frames != 1:

@@ -91,15 +91,6 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(torch.float32) / 255
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels, turned as EXIF says.
-
-    Raises:
-        DataError: See `image_head`.
-    """
-    return image_head(path).size
-
-
 def image_head(path: Path) -> ImageHead:
     """What the head of an image file says; only of one with an alpha plane the pixels are read.
 

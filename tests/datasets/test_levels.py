@@ -12,6 +12,7 @@ from harness.plugins.registry import Registry
 from harness.statistics.ordering import level_credits, level_pairs
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import parse_text
+from tests.toys.older import as_older
 
 REGISTRY = Registry()
 
@@ -49,6 +50,7 @@ def test_l_leaves_out_groups_and_d_leaves_out_copies(tree, tmp_path):
     assert "no strength of distortion: 25 (signed: contrast changed by 0.3, 0.15, 0, −0.4, −0.6)." in notes
     assert "Not in D: 1 image equal to the reference in every pixel." in notes and "records this old" not in notes
     assert "oracle" in table.full.header and "with the human opinion scores in place of a metric" in notes
+    as_older(tmp_path / "run")
     for path in (tmp_path / "run").glob("records/*/*.parquet"):
         records = pq.read_table(path)
         assert records["identical"].to_pylist().count(True) == 1

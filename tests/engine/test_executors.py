@@ -1,5 +1,6 @@
 """Worker processes: a Ctrl-C while they import, and one that a plugin brings down."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -50,7 +51,8 @@ def test_a_ctrl_c_while_workers_import_is_neither_a_traceback_nor_a_failure(toy_
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.2)  # Python has started, and imports what it is to do
-    os.killpg(process.pid, signal.SIGINT)
+    with contextlib.suppress(ProcessLookupError):  # of a slow machine, where it is over by now
+        os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in said and "KeyboardInterrupt" not in said, said

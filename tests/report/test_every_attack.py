@@ -107,7 +107,7 @@ def test_a_control_moves_down_what_it_does_not_move_up(table):
     assert shown["shift/σ up"].startswith(f"−{-row.shift_over_sigma:.2f}\n[−{-row.shift_over_sigma_low:.2f}, ")
     assert shown["shift/σ down"].startswith(f"+{-row.shift_over_sigma:.2f}\n[+{-row.shift_over_sigma_high:.2f}, ")
     assert shown["excess over noise"] == shown["robust pair accuracy"] == "–"
-    assert f"−{-row.shift_over_sigma:.2f} [−" in markdown(table), "Markdown has no lines within a cell"
+    assert f"−{-row.shift_over_sigma:.2f} \\[−" in markdown(table), "Markdown has no lines within a cell"
 
 
 def test_a_missing_endpoint_leaves_only_its_own_figures_out(costly):

@@ -65,7 +65,7 @@ def test_the_number_of_problems_is_that_of_all(tmp_path, capsys, toy_file):
     path.write_text(GOOD.replace("[linear]", f"[{', '.join(f'lineer{i}' for i in range(60))}]"))
     with pytest.raises(SystemExit):
         main(["validate", str(path), "--plugin", str(toy_file)])
-    assert capsys.readouterr().err.startswith("error: 60 problems:\n")
+    assert "\nerror: 60 problems:\n" in capsys.readouterr().err
 
 
 def test_a_label_that_parameters_make_too_long(suite_of):
@@ -119,7 +119,7 @@ def test_very_many_cells_are_run_when_that_is_meant(tmp_path, capsys, toy_file, 
     assert code == 0 and "More than 2 cells: 'robustiqa run' asks for --yes." in said.out
     code, said = call("run", "--executor", "serial", "-q")
     assert code == 2 and not (tmp_path / "run").exists()
-    assert said.err.startswith("error: toy: more than 2 cells. Say --yes (yes=True in Python)")
+    assert "\nerror: toy: more than 2 cells. Say --yes (yes=True in Python)" in said.err
     assert call("run", "--executor", "serial", "-q", "--no-probes", "--yes")[0] == 0
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import skimage
+from PIL import Image
 from scipy import ndimage
 from scipy.spatial import KDTree
 
 from harness.contracts import DataError
-from harness.datasets.images import Pixels, read_pixels
+from harness.datasets.images import Pixels
 from harness.datasets.mini.distortions import Array, generator, normal, to_8bit
 from harness.files import shown
 
@@ -127,7 +128,9 @@ def photograph_crop(crop: Crop) -> Pixels:
             f"Data set mini takes a reference from {path.name}, which {shown(path.parent)} does not hold. "
             "Install scikit-image's wheel again: pip install --force-reinstall 'scikit-image>=0.24'."
         )
-    photograph = read_pixels(path)
+    # Their values as they stand, whatever profile they have (one has Adobe RGB): the labels were made of these.
+    with Image.open(path) as image:
+        photograph = np.asarray(image.convert("RGB"))
     s = crop.shrink
     part = photograph[crop.y * s : (crop.y + SIDE) * s, crop.x * s : (crop.x + SIDE) * s]
     return to_8bit(_shrink(part / 255.0, s))
