@@ -200,17 +200,12 @@ def test_a_damaged_plan_is_never_read_as_another(run_toy, registry, tmp_path):
     path, store = tmp_path / "run/plan.json", RunFolder(tmp_path / "run")
     whole, right = path.read_bytes(), store.read_plan()
     assert right is not None and json.loads(whole)["planned"]["plan"]["suite"]["name"] == "t"
-    draw, noticed = random.Random(0), 0
+    draw = random.Random(0)
     for _ in range(200):
         damaged = bytearray(whole)
         damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
-        try:
-            assert store.read_plan() in (None, right)
-        except UserError as error:
-            assert "plan.json: damaged" in str(error)
-            noticed += 1
-    assert noticed > 150
+        assert store.read_plan() is None and "plan.json" in store.soundness.damaged()
     path.write_bytes(whole)
     assert store.read_plan() == right
 
