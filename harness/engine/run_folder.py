@@ -23,7 +23,7 @@ import yaml
 from harness.engine import page_checks, seal
 from harness.engine.examples import FILES, FLOATS, SCORES, Example, misfit, read_png
 from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
-from harness.engine.soundness import DAMAGED, ROWS_FIT, SEALED, SIZE_FITS, UNSEALED, WHOLE, Soundness, damage_text
+from harness.engine.soundness import DAMAGED, ROWS_FIT, SEALED, SIZE_FITS, SOUND, UNSEALED, Soundness, damage_text
 from harness.engine.soundness import StoreError as StoreError
 from harness.engine.stamp import NOTE
 from harness.files import PLAN as PLAN
@@ -224,7 +224,7 @@ class RunFolder:
             if content is None:
                 return False
             return seal.is_sealed(content) or self._parsed(path, content, misfit) is not None
-        return state in WHOLE
+        return state in SOUND
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
@@ -249,7 +249,7 @@ class RunFolder:
             StoreError: A newer version of robustiqa wrote them.
         """
         path = self._records(cell, index)
-        if self.soundness.state(path) not in {None, *WHOLE}:
+        if self.soundness.state(path) not in {None, *SOUND}:
             return None
         content = self.soundness.read(path)
         return None if content is None else self._parsed(path, content, misfit)
@@ -386,7 +386,7 @@ class RunFolder:
 
     def _has_example(self, folder: Path) -> bool:
         state = self.soundness.state(folder / SCORES)
-        looked_at = state == SEALED and all(self.soundness.state(folder / name) in WHOLE for name in FILES)
+        looked_at = state == SEALED and all(self.soundness.state(folder / name) in SOUND for name in FILES)
         if looked_at or state in (UNSEALED, ""):  # without a seal it names no files
             return state != ""
         about = self._page(folder / SCORES, page_checks.example)
@@ -400,7 +400,7 @@ class RunFolder:
             found = path.stat().st_size
             state = SIZE_FITS if found == size else f"it has {found} bytes, not {size}"
             self.soundness.note(path, state)
-        return state in WHOLE
+        return state in SOUND
 
     def read_example_file(self, path: Path, about: Mapping[str, Any]) -> bytes | None:
         """The content of a file beside an example's scores; None where it is missing or damaged, which is noted."""
@@ -461,7 +461,7 @@ class RunFolder:
         """Whether a fit is stored."""
         path = self.path / "fits" / f"{fit}.safetensors"
         state = self.soundness.state(path)
-        return self._tensors(path) is not None if state is None else state in WHOLE
+        return self._tensors(path) is not None if state is None else state in SOUND
 
     def write_fit(self, fit: str, tensors: Mapping[str, Tensor]) -> None:
         """Store what an attack learnt."""
@@ -752,7 +752,7 @@ class RunFolder:
 
     def _has_page(self, path: Path, wrong: Callable[[Any], str]) -> bool:
         state = self.soundness.state(path)
-        return self._page(path, wrong) is not None if state is None else state in WHOLE
+        return self._page(path, wrong) is not None if state is None else state in SOUND
 
     def _page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
         """The value of a JSON file; None where there is none or it is damaged, which is noted."""

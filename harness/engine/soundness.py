@@ -19,7 +19,7 @@ ROWS_FIT = "unsealed, its rows fit"
 """Of records without a seal, which a plan has been held against; `UNSEALED` ones were only read."""
 SIZE_FITS = "its size fits"
 """Of an image beside its scores, which has not been read."""
-WHOLE = frozenset({SEALED, UNSEALED, ROWS_FIT, SIZE_FITS})
+SOUND = frozenset({SEALED, UNSEALED, ROWS_FIT, SIZE_FITS})
 """What is found of files in which nothing is wrong."""
 NOT_SEALED = "it carries no seal, and every file of this folder was sealed"
 
@@ -38,7 +38,7 @@ class Look(NamedTuple):
 
     stamp: str
     state: str
-    """One of `WHOLE`; anything else says what is wrong with it."""
+    """One of `SOUND`; anything else says what is wrong with it."""
 
 
 def damage_text(damaged: Mapping[str, str]) -> str:
@@ -109,7 +109,7 @@ class Soundness:
 
     def note(self, path: Path, state: str, stamp: str = "") -> None:
         """Note what was found of a file."""
-        if state not in WHOLE:
+        if state not in SOUND:
             self.met[self.name(path)] = state
         found = Look(stamp or stamp_of(path), state)
         if self._known().get(self.name(path)) != found:
@@ -118,7 +118,7 @@ class Soundness:
 
     def damaged(self) -> dict[str, str]:
         """File -> what is wrong with it, of those that were looked at and are still as they were then."""
-        return {name: state for name, state in self._still() if state not in WHOLE}
+        return {name: state for name, state in self._still() if state not in SOUND}
 
     def unsealed(self) -> list[str]:
         """Files without a seal, of those that were looked at and are still as they were then."""
