@@ -15,18 +15,18 @@ from typing import Any, Self
 
 from harness.engine import stamp
 from harness.engine.costs import Cost, keep_costs
-from harness.engine.done import done_slices, relevant_failures
+from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
-from harness.engine.run_folder import PLAN, FailureRecord, RunFolder
+from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import device_named
 from harness.engine.soundness import damage_text
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
-from harness.files import RUNS, locked
+from harness.files import PLAN, RUNS, SUITE, locked
 from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
 from harness.report.build import build_tables
@@ -165,7 +165,7 @@ def run_suite(
     tally = _Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
     pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
-    if damage := damage_text(store.soundness.met | store.soundness.damaged()):
+    if damage := damage_text(_needed(store.soundness.met | store.soundness.damaged(), plan)):
         progress.tell(f"{store.path}: {damage}; what of it the suite needs is computed again.")
     _record_pixels(plan, store)
     if any(pending.values()):
@@ -191,6 +191,12 @@ def run_suite(
     return result
 
 
+def _needed(damaged: Mapping[str, str], plan: Plan) -> dict[str, str]:
+    """Of damaged files, those that a plan needs."""
+    asked = asked_for(plan)
+    return {name: reason for name, reason in damaged.items() if asked(name)}
+
+
 def _record_citations(plan: Plan, planned: str, registry: Registry, store: RunFolder) -> None:
     """Record what is to be cited, while the plugins are there that say so."""
     if [page.get("planned") for page in store.read_provenance("cited")] == [planned]:
@@ -198,7 +204,7 @@ def _record_citations(plan: Plan, planned: str, registry: Registry, store: RunFo
     calls = store.read_provenance("invocations")
     weights = {*plan.suite.weights().values(), *(one for call in calls for one in call.get("weights", {}).values())}
     with contextlib.suppress(UserError):  # 'robustiqa cite' says what is wrong, and nothing else needs it
-        found = cited(store.path / "suite.yaml", registry, weights=weights, suite=plan.suite)
+        found = cited(store.path / SUITE, registry, weights=weights, suite=plan.suite)
         store.write_provenance("cited", [page_of(found, planned)])
 
 
@@ -361,7 +367,7 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
         "blocks": sum(row["blocks"] for row in sources.values()),
         "done": sum(row["done"] for row in sources.values()),
         "failures": len(relevant_failures(plan, store)),
-        "damaged": store.soundness.damaged(),
+        "damaged": _needed(store.soundness.damaged(), plan),
         "unchecked": len(store.soundness.unsealed()),
         "sources": list(sources.values()),
     }
@@ -374,7 +380,7 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
         UserError: It is no run folder, its suite cannot be read, or all of its records are of an older protocol.
     """
     store = _opened(folder)
-    saved = store.path / "suite.yaml"
+    saved = store.path / SUITE
     try:
         suite = load_suite(saved, registry)
     except LocatedError as error:
@@ -395,7 +401,7 @@ def _opened(folder: Path) -> RunFolder:
         UserError: It is none, or all of its records are of an older protocol.
     """
     store = RunFolder(folder)
-    if not (store.path / "suite.yaml").is_file():
+    if not (store.path / SUITE).is_file():
         raise UserError(f"{store.path}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
     if older := store.older_protocol():
         raise UserError(
@@ -442,7 +448,7 @@ def planned_in(folder: Path, registry: Registry) -> tuple[Planned, RunFolder]:
 
 def _layouts_in(store: RunFolder) -> Sequence[LayoutSpec]:
     """The layouts that the suite of a run folder has."""
-    document = read(store.path / "suite.yaml")
+    document = read(store.path / SUITE)
     return suite_layouts(document, document.problems) if "layouts" in document.value else ()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +10,11 @@ import typer
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 from harness.errors import UserError
+from harness.files import PLAN, SUITE
 
 if TYPE_CHECKING:
     from harness.engine.checking import FolderChecked
-    from harness.suite.plan import Cell, Fact, Fit, Plan, Probe
+    from harness.suite.plan import Plan
 
 _SHOWN = 20
 
@@ -33,7 +33,7 @@ def _check(
     Exit code 1 where a file is damaged. Example: robustiqa check results/runs/quickstart
     """
     from harness.engine.checking import check_folder, seal_folder
-    from harness.engine.run_folder import SUITE, RunFolder
+    from harness.engine.run_folder import RunFolder
     from harness.flow import pending_jobs, planned_in
 
     store = RunFolder(folder)
@@ -63,8 +63,10 @@ def _check(
 
 def _outlook(name: str, plan: Plan | None) -> str:
     """What `run` does about a damaged file."""
-    part, *rest = name.split("/")
-    if part in ("suite.yaml", "plan.json", "provenance"):
+    from harness.engine.done import asked_for
+
+    part = name.split("/")[0]
+    if part in (SUITE, PLAN, "provenance"):
         return "writes it anew"
     if part == "report":
         return "makes the report again"
@@ -74,13 +76,7 @@ def _outlook(name: str, plan: Plan | None) -> str:
         return "stops: nothing else says which images the records were made from"
     if plan is None:
         return "computes it again if it is of the suite"
-    cells = {"records": plan.cells, "examples": plan.cells}
-    known: Mapping[str, Sequence[Cell | Fact | Fit | Probe]] = {
-        **cells,
-        **{"facts": plan.facts, "fits": plan.fits, "probes": plan.probes},
-    }
-    asked = {one.id for one in known.get(part, ())}
-    return "computes it again" if Path(rest[0]).stem in asked else "leaves it: it is no part of the suite"
+    return "computes it again" if asked_for(plan)(name) else "leaves it: it is no part of the suite"
 
 
 def _print(

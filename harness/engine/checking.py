@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.engine.done import record_misfit
-from harness.engine.run_folder import PLAN, SUITE, Misfit, RunFolder
+from harness.engine.run_folder import Misfit, RunFolder
 from harness.engine.stamp import NOTE
-from harness.files import RESULT_FOLDERS
+from harness.files import PLAN, RESULT_FOLDERS, SUITE
 from harness.suite.plan import Plan
 
 
@@ -62,7 +62,7 @@ def _misfits(plan: Plan | None) -> Callable[[str], Misfit]:
     cells = {cell.id: cell for cell in plan.cells} if plan is not None else {}
 
     def of_cell(cell: str) -> Misfit:
-        return record_misfit(plan, cells[cell]) if plan is not None and cell in cells else lambda index, table: ""
+        return record_misfit(plan, cells[cell]) if plan is not None and cell in cells else None
 
     return of_cell
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.suite.cell_names import CLEAN
-from harness.suite.plan import Cell, Plan
+from harness.suite.plan import Cell, Fact, Fit, Plan, Probe
 from harness.wording import budget_text
 
 if TYPE_CHECKING:
@@ -68,6 +69,22 @@ def cell_rows(plan: Plan, store: RunFolder) -> list[dict[str, Any]]:
         group = label.removesuffix(f" eps {budget_text(cell.norm, cell.eps)}").removesuffix(" l2")
         rows.append({"cell": label, "group": group, "id": cell.id, "slices": slices, "done": finished})
     return rows
+
+
+def asked_for(plan: Plan) -> Callable[[str], bool]:
+    """Whether a plan needs a file, by its path within the run folder; what is not of one cell or job always is."""
+    last = {cell.id: plan.slices_of(cell) for cell in plan.cells}
+    jobs: dict[str, Sequence[Fact | Fit | Probe]] = {"facts": plan.facts, "fits": plan.fits, "probes": plan.probes}
+    ids = {part: {one.id for one in those} for part, those in jobs.items()}
+
+    def asked(name: str) -> bool:
+        part, *rest = Path(name).with_suffix("").parts
+        if part in ("records", "examples"):
+            index = rest[1] if len(rest) > 1 and rest[1].isdecimal() else "0"
+            return int(index) < last.get(rest[0], 0)
+        return part not in ids or rest[0] in ids[part]
+
+    return asked
 
 
 def relevant_failures(plan: Plan, store: RunFolder) -> list[FailureRecord]:

@@ -16,6 +16,9 @@ from torch import Tensor
 
 IMAGES = ("reference", "distorted", "attacked")
 FLOATS = "images.safetensors"
+CHANGE = "perturbation.png"
+FILES = (FLOATS, *(f"{name}.png" for name in IMAGES), CHANGE)
+"""Of an example, beside its scores."""
 SCORES = "scores.json"
 
 
@@ -49,7 +52,7 @@ class Example:
         found = {FLOATS: save({name: self.images[name].contiguous() for name in IMAGES})}
         found |= {f"{name}.png": png(self.images[name]) for name in IMAGES}
         change = (self.images["attacked"] - self.images["distorted"]) / max(self.full_scale, 1e-12)
-        found["perturbation.png"] = png((0.5 + 0.5 * change).clamp(0, 1))
+        found[CHANGE] = png((0.5 + 0.5 * change).clamp(0, 1))
         about = {"item": self.item, **self.about, "perturbation_full_scale": self.full_scale}
         found[SCORES] = json.dumps(about, indent=1).encode()
         return found

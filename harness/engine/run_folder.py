@@ -21,41 +21,37 @@ import pyarrow.parquet as pq
 import yaml
 
 from harness.engine import page_checks, seal
-from harness.engine.examples import FLOATS, SCORES, Example, misfit, read_png
+from harness.engine.examples import FILES, FLOATS, SCORES, Example, misfit, read_png
 from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
-from harness.engine.soundness import DAMAGED, SEALED, UNSEALED, Soundness, damage_text
+from harness.engine.soundness import DAMAGED, ROWS_FIT, SEALED, SIZE_FITS, SOUND, UNSEALED, Soundness, damage_text
 from harness.engine.soundness import StoreError as StoreError
 from harness.engine.stamp import NOTE
-from harness.files import RESULT_FOLDERS, expanded, locked, write_whole
+from harness.files import PLAN as PLAN
+from harness.files import RESULT_FOLDERS, expanded, locked, sha256_of, stamp_of, write_whole
+from harness.files import SUITE as SUITE
 from harness.suite.identity import PROTOCOL
-from harness.suite.pixels import FileSeen, PixelLedger, ledger_text, merged_ledgers
+from harness.suite.pixels import FileSeen, Images, PixelLedger, ledger_text, merged_ledgers
 from harness.suite.places import written_beside
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.suite.model import Suite
-    from harness.suite.places import written_beside
-from harness.suite.pixels import Images
 
 _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
 _TYPES = {column.name: _ARROW[column.type] for column in STORED}
 _OPTIONAL = frozenset(column.name for column in STORED if column.optional)
 _MADE_FROM = "made-from.txt"
-PLAN, _PLAN_SCHEMA = "plan.json", 1
+_PLAN_SCHEMA = 1
 _PLANNED = '"planned":'
 """Ends the first line of a stored plan, which says what the second is of."""
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-SUITE = "suite.yaml"
 _ALL_SEALED = " so is every file beside it"
 """Said by the seal of a suite where a file without one cannot be of this run."""
 _ABOUT = b"robustiqa"
 """Of a file of records, in its metadata: what it says of itself."""
 
-Misfit = Callable[[int, pa.Table], str]
-"""Number of a slice and its records, which carry no seal -> what is wrong with them, empty if nothing is."""
+Misfit = Callable[[int, pa.Table], str] | None
+"""Number of a slice and its unsealed records -> what is wrong with them, empty if nothing is; None: nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,7 @@ class RunFolder:
     def __init__(self, path: Path, before_writing: Callable[[], None] = lambda: None) -> None:
         self.path = expanded(path, "the run folder")
         self._before_writing = before_writing
+        self._said = ("", False)
         self.soundness = Soundness(self.path, self._all_sealed)
 
     def open(self, suite: Suite) -> None:
@@ -114,15 +111,15 @@ class RunFolder:
                 "Choose a writable folder with --out."
             ) from None
         self._refuse_misplaced()
-        self._write_suite(yaml.safe_dump(self._saved(suite), sort_keys=False), all_sealed=new or self._all_sealed())
+        self._write_suite(self._suite_text(suite), all_sealed=new or self._all_sealed())
         for path in sorted((self.path / "provenance").glob("*.json")):  # looked at before they are begun anew
             self.read_provenance(path.stem)
         for path in self._damaged_failures():  # what failed is tried again, noted or not
             path.unlink(missing_ok=True)
 
-    def _saved(self, suite: Suite) -> dict[str, Any]:
+    def _suite_text(self, suite: Suite) -> str:
         """A suite as ``suite.yaml`` has it; what its own file had relative to itself is relative to that one."""
-        return written_beside(suite.resolved(), suite.relative, self.path)
+        return yaml.safe_dump(written_beside(suite.resolved(), suite.relative, self.path), sort_keys=False)
 
     def _refuse_misplaced(self) -> None:
         """What cannot be put right by computing it again is told before anything is written."""
@@ -135,20 +132,26 @@ class RunFolder:
             self.read_pixels(path.stem)
 
     def _refuse_another(self, saved: Path, suite: Suite) -> None:
-        """A damaged suite is written anew; what is no run folder, or another suite's, is left alone."""
+        """A damaged suite is written anew; what is no run folder, or perhaps another suite's, is left alone."""
         wrong = self.suite_damage()
         try:
             text = saved.read_text(encoding="utf-8")
-            name = re.match(r"name:[ ]*([\w.-]+)", text) if wrong else [None, str(yaml.safe_load(text)["name"])]
-        except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
-            name, wrong = None, "it is no suite"
+            found = re.match(r"name:[ ]*([\w.-]+)", text) if wrong else [None, str(yaml.safe_load(text)["name"])]
+            name = found[1] if found else ""
+        except (yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError):
+            name, wrong = "", "it is no suite"
         if wrong:
             if not any((self.path / part).is_dir() for part in RESULT_FOLDERS):
                 raise StoreError(f"{saved}: damaged. Give another folder with --out, or remove this one.") from None
             self.soundness.note(saved, wrong)
-        if name and name[1] != suite.name:
+            if not (name := self._plan_head().get("name") or name):
+                raise StoreError(
+                    f"{saved}: damaged ({wrong}), and its name cannot be read, so the folder may be another suite's. "
+                    "Give another folder with --out, or put the file back."
+                )
+        if name != suite.name:
             raise StoreError(
-                f"{self.path}: the run folder of another suite ('{name[1]}', not '{suite.name}'). "
+                f"{self.path}: the run folder of another suite ('{name}', not '{suite.name}'). "
                 "Give another folder with --out, or rename the suite."
             )
 
@@ -181,13 +184,16 @@ class RunFolder:
 
     def _all_sealed(self) -> bool:
         """Whether every file of this folder was sealed when it was written."""
-        try:
-            with (self.path / SUITE).open("rb") as file:
-                return file.readline().rstrip().endswith(_ALL_SEALED.encode())
-        except OSError:
-            return False
+        stamp = stamp_of(self.path / SUITE)
+        if self._said[0] != stamp:
+            try:
+                with (self.path / SUITE).open("rb") as file:
+                    self._said = stamp, file.readline().rstrip().endswith(_ALL_SEALED.encode())
+            except OSError:
+                return False
+        return self._said[1]
 
-    def slices(self, cell: str, misfit: Misfit = lambda index, table: "") -> frozenset[int]:
+    def slices(self, cell: str, misfit: Misfit = None) -> frozenset[int]:
         """Slices of a cell that have records, but for those whose file is damaged.
 
         Args:
@@ -213,12 +219,12 @@ class RunFolder:
     def _has_records(self, cell: str, index: int, misfit: Misfit) -> bool:
         path = self._records(cell, index)
         state = self.soundness.state(path)
-        if state is None:
+        if state is None or (state == UNSEALED and misfit is not None):
             content = self.soundness.read(path)
             if content is None:
                 return False
             return seal.is_sealed(content) or self._parsed(path, content, misfit) is not None
-        return state in (SEALED, UNSEALED)
+        return state in SOUND
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
@@ -231,7 +237,7 @@ class RunFolder:
         content = seal.sealed_table(table, self.soundness.name(path), {_ABOUT.decode(): json.dumps(about)})
         self._write(path, content)
 
-    def records(self, cell: str, index: int, misfit: Misfit = lambda index, table: "") -> pa.Table | None:
+    def records(self, cell: str, index: int, misfit: Misfit = None) -> pa.Table | None:
         """The records of one cell and slice; None where there are none, or where their file is damaged.
 
         Args:
@@ -243,7 +249,7 @@ class RunFolder:
             StoreError: A newer version of robustiqa wrote them.
         """
         path = self._records(cell, index)
-        if self.soundness.state(path) not in (None, SEALED, UNSEALED):
+        if self.soundness.state(path) not in {None, *SOUND}:
             return None
         content = self.soundness.read(path)
         return None if content is None else self._parsed(path, content, misfit)
@@ -287,9 +293,10 @@ class RunFolder:
             elif types.get(name) != kind:
                 self.soundness.note(path, f"it has no column '{name}' of {kind}")
                 return None
-        if not sealed and (wrong := misfit(int(path.stem), table)):
-            self.soundness.note(path, wrong)
-            return None
+        if not sealed and misfit is not None:
+            wrong = misfit(int(path.stem), table)
+            self.soundness.note(path, wrong or ROWS_FIT)
+            return None if wrong else table
         return table
 
     def write_failure(self, failure: FailureRecord) -> None:
@@ -378,6 +385,10 @@ class RunFolder:
         return int(value["samples"]) if value is not None and whole else 0
 
     def _has_example(self, folder: Path) -> bool:
+        state = self.soundness.state(folder / SCORES)
+        looked_at = state == SEALED and all(self.soundness.state(folder / name) in SOUND for name in FILES)
+        if looked_at or state in (UNSEALED, ""):  # without a seal it names no files
+            return state != ""
         about = self._page(folder / SCORES, page_checks.example)
         return about is not None and all(
             self._has_image(folder / name, size) for name, (size, _) in about.get("files", {}).items()
@@ -385,10 +396,11 @@ class RunFolder:
 
     def _has_image(self, path: Path, size: int) -> bool:
         state = self.soundness.state(path)
-        if state is None and path.stat().st_size != size:
-            self.soundness.note(path, f"it has {path.stat().st_size} bytes, not {size}")
-            return False
-        return state in (None, SEALED)
+        if state is None:
+            found = path.stat().st_size
+            state = SIZE_FITS if found == size else f"it has {found} bytes, not {size}"
+            self.soundness.note(path, state)
+        return state in SOUND
 
     def read_example_file(self, path: Path, about: Mapping[str, Any]) -> bytes | None:
         """The content of a file beside an example's scores; None where it is missing or damaged, which is noted."""
@@ -449,7 +461,7 @@ class RunFolder:
         """Whether a fit is stored."""
         path = self.path / "fits" / f"{fit}.safetensors"
         state = self.soundness.state(path)
-        return self._tensors(path) is not None if state is None else state in (SEALED, UNSEALED)
+        return self._tensors(path) is not None if state is None else state in SOUND
 
     def write_fit(self, fit: str, tensors: Mapping[str, Tensor]) -> None:
         """Store what an attack learnt."""
@@ -582,27 +594,31 @@ class RunFolder:
     def _has_report_file(self, name: str, sha256: str) -> bool:
         path = self.report / name
         try:
-            return path.is_file() if not sha256 else _sha256(path.read_bytes()) == sha256
+            return path.is_file() if not sha256 else sha256_of(path) == sha256
         except OSError:
             return False
 
     def note_report(self, state: str) -> None:
         """Note what the report was made from, and the files that it consists of."""
         files = sorted(p for p in self.report.rglob("*") if p.is_file() and p.name not in (_MADE_FROM, NOTE))
-        lines = [f"{path.relative_to(self.report)}\t{_sha256(path.read_bytes())}" for path in files]
+        lines = [f"{path.relative_to(self.report)}\t{sha256_of(path)}" for path in files]
         path = self.report / _MADE_FROM
         self._write(path, seal.sealed_text("\n".join([state, *lines]), self.soundness.name(path)))
         self.soundness.keep()
 
-    def notices(self) -> list[str]:
-        """What a report has to say of the files that it was made from."""
+    def notices(self, asked_for: Callable[[str], bool]) -> list[str]:
+        """What a report has to say of the files that it was made from.
+
+        Args:
+            asked_for: Whether the suite needs a file, by its path within the folder.
+        """
         lines = []
-        if damage := damage_text(self.soundness.damaged()):
+        if damage := damage_text({name: why for name, why in self.soundness.damaged().items() if asked_for(name)}):
             lines.append(f"{DAMAGED}: {damage}; nothing of it counts, and the next run computes it again.")
         if unsealed := len(self.soundness.unsealed()):
             lines.append(
                 f"UNCHECKED: {unsealed} files of this run carry no seal, as an older version wrote them; "
-                f"'robustiqa check {self.path} --seal' looks at them and seals them."
+                "'robustiqa check RUN --seal' looks at them and seals them."
             )
         return lines
 
@@ -626,7 +642,7 @@ class RunFolder:
             misfits: Id of a cell -> what is wrong with records of it that carry no seal.
         """
         match path.relative_to(self.path).parts:
-            case ("suite.yaml",) | ("plan.json",) | ("examples", _, "cell.txt"):
+            case (file,) | ("examples", _, file) if file in (SUITE, PLAN, "cell.txt"):
                 self.soundness.read(path)
             case ("records", cell, file) if re.fullmatch(r"\d{5,}\.parquet", file):
                 self.records(cell, int(path.stem), misfits(cell))
@@ -672,10 +688,10 @@ class RunFolder:
                     others = {p.name: p.read_bytes() for p in sorted(path.parent.iterdir()) if p != path}
                     files = {key: [len(one), _sha256(one)] for key, one in others.items()}
                     self._write_page(path, json.dumps({**json.loads(content), "files": files}, indent=1))
-            case ("report", _):
-                if path.name == _MADE_FROM:
+            case ("report", *_):
+                if path == self.report / _MADE_FROM:
                     self.note_report(self.report_files()[0])
-            case _:
+            case parts if parts == (PLAN,) or page_checks.of_file(parts) is not None:
                 self._write_page(path, content.decode())
 
     def seal_suite(self) -> None:
@@ -689,14 +705,13 @@ class RunFolder:
         Returns:
             What `read_plan` gives.
         """
-        digest = _sha256(planned.encode())
-        head = {"schema": _PLAN_SCHEMA, "suite": _suite_digest(self._saved(suite)), "sha256": digest}
+        head = {"schema": _PLAN_SCHEMA, "name": suite.name, "suite": _sha256(self._suite_text(suite).encode())}
         text = f"{json.dumps(head)[:-1]}, {_PLANNED}\n{planned}\n}}\n"
         path = self.path / PLAN
         content = seal.sealed_json(text, PLAN)
         if not path.is_file() or path.read_bytes() != content:
             self._write(path, content)
-        return StoredText(planned, digest)
+        return StoredText(planned, _sha256(planned.encode()))
 
     def has_plan(self) -> bool:
         """Whether a run stored what it planned; those of older versions did not."""
@@ -708,24 +723,36 @@ class RunFolder:
         content = self.soundness.read(path)
         if content is None:
             return None
-        head, planned, *_ = content.decode().split("\n")
-        about = json.loads(head.removesuffix(f", {_PLANNED}") + "}")
-        if about.get("schema") != _PLAN_SCHEMA:
-            return None
-        saved = self.path / "suite.yaml"
         try:
-            suite = yaml.load(saved.read_bytes(), Loader=_YAML_LOADER)  # noqa: S506 (a safe one)
-        except (yaml.YAMLError, ValueError, RecursionError, OSError):
+            head, planned, *_ = content.decode().split("\n")
+            about = _head_read(head)
+            schema, of_suite = about.get("schema"), about.get("suite")
+        except (ValueError, AttributeError, RecursionError):
+            self.soundness.note(path, "it is no plan")
+            return None
+        try:
+            suite = seal.without_comment((self.path / SUITE).read_bytes().decode())
+        except (UnicodeDecodeError, OSError):
             return None  # who reads it for itself says what is wrong with it
+        if schema != _PLAN_SCHEMA or of_suite != _sha256(suite.encode()):
+            return None
         planned = planned.removesuffix(",")
-        return StoredText(planned, about["sha256"]) if about.get("suite") == _suite_digest(suite) else None
+        return StoredText(planned, _sha256(planned.encode()))
+
+    def _plan_head(self) -> dict[str, Any]:
+        """What the plan says of itself; nothing where there is none or it is damaged."""
+        content = self.soundness.read(self.path / PLAN)
+        try:
+            return dict(_head_read((content or b"").decode().partition("\n")[0]))
+        except (ValueError, TypeError, RecursionError):
+            return {}
 
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
 
     def _has_page(self, path: Path, wrong: Callable[[Any], str]) -> bool:
         state = self.soundness.state(path)
-        return self._page(path, wrong) is not None if state is None else state in (SEALED, UNSEALED)
+        return self._page(path, wrong) is not None if state is None else state in SOUND
 
     def _page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
         """The value of a JSON file; None where there is none or it is damaged, which is noted."""
@@ -775,9 +802,9 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _suite_digest(suite: Any) -> str:
-    """What tells the suite of a folder from others, however its file is laid out."""
-    return _sha256(json.dumps(suite, sort_keys=True, default=str).encode())
+def _head_read(line: str) -> Any:
+    """What the first line of a stored plan says."""
+    return json.loads(line.removesuffix(f", {_PLANNED}") + "}")
 
 
 def _damaged(path: Path, reason: str) -> StoreError:

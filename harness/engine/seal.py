@@ -24,6 +24,7 @@ KEY = "sealed-sha256"
 _MARK = b"robustiqa-seal:"
 _NO_DIGITS = b"0" * 64
 _LONGEST_NAME = 4096
+_TEXTS = (".yaml", ".txt")
 
 
 def unfilled(name: str) -> str:
@@ -31,9 +32,9 @@ def unfilled(name: str) -> str:
     return f"{_MARK.decode()}{_NO_DIGITS.decode()}:{quote(name)};"
 
 
-def filled(content: bytes) -> bytes:
-    """A file in which one unfilled seal stands, with its digest."""
-    at = content.rfind(_MARK) + len(_MARK)
+def filled(content: bytes, name: str) -> bytes:
+    """A file in which its unfilled seal stands, with its digest; whatever else looks like a seal is content."""
+    at = _place(content, unfilled(name).encode(), name) + len(_MARK)
     return content[:at] + hashlib.sha256(content).hexdigest().encode() + content[at + len(_NO_DIGITS) :]
 
 
@@ -44,7 +45,7 @@ def is_sealed(content: bytes) -> bool:
 
 def broken(content: bytes, name: str) -> str:
     """What is wrong with a sealed file of that name, empty if nothing is."""
-    at = content.rfind(_MARK) + len(_MARK)
+    at = _place(content, _MARK, name) + len(_MARK)
     digits, rest = content[at : at + len(_NO_DIGITS)], content[at + len(_NO_DIGITS) :]
     digest = hashlib.sha256(content[:at])
     digest.update(_NO_DIGITS)
@@ -55,12 +56,19 @@ def broken(content: bytes, name: str) -> str:
     return "" if sealed == quote(name).encode() else f"it was written as {unquote(sealed.decode())}"
 
 
+def _place(content: bytes, mark: bytes, name: str) -> int:
+    """Where the seal of a file of that name begins; -1 where there is none. What it holds may look like one."""
+    if name.endswith(".safetensors"):
+        return content.find(mark)  # of its metadata, which come first
+    return (content.partition(b"\n")[0] if name.endswith(_TEXTS) else content).rfind(mark)
+
+
 def sealed_json(text: str, name: str) -> bytes:
     """A JSON object or list with its seal as the last key or element."""
     body, end = text.rstrip()[:-1].rstrip(), text.rstrip()[-1]
     pair = f'"{KEY}": "{unfilled(name)}"'
     comma = "" if body in ("{", "[") else ","
-    return filled(f"{body}{comma}\n {pair if end == '}' else f'{{{pair}}}'}\n{end}\n".encode())
+    return filled(f"{body}{comma}\n {pair if end == '}' else f'{{{pair}}}'}\n{end}\n".encode(), name)
 
 
 def without_seal(value: Any) -> Any:
@@ -81,7 +89,7 @@ def sealed_text(text: str, name: str, more: str = "") -> bytes:
         more: What else the comment says.
     """
     first, *rest = text.split("\n", 1)
-    return filled("\n".join([f"{first}  # {KEY} {unfilled(name)}{more}", *rest]).encode())
+    return filled("\n".join([f"{first}  # {KEY} {unfilled(name)}{more}", *rest]).encode(), name)
 
 
 def without_comment(text: str) -> str:
@@ -94,7 +102,8 @@ def sealed_tensors(tensors: Mapping[str, Tensor], name: str) -> bytes:
     """Tensors as a safetensors file."""
     from safetensors.torch import save
 
-    return filled(save({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, {KEY: unfilled(name)}))
+    whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    return filled(save(whole, {KEY: unfilled(name)}), name)
 
 
 def sealed_table(table: pa.Table, name: str, about: Mapping[str, str]) -> bytes:
@@ -113,4 +122,4 @@ def sealed_table(table: pa.Table, name: str, about: Mapping[str, str]) -> bytes:
     whole = table.replace_schema_metadata({**about, KEY: unfilled(name)})
     # Small files: dictionaries and statistics would cost more time and space than they save.
     pq.write_table(whole, buffer, use_dictionary=False, write_statistics=False)
-    return filled(buffer.getvalue())
+    return filled(buffer.getvalue(), name)

@@ -10,11 +10,17 @@ from typing import NamedTuple
 
 from harness.engine import seal
 from harness.errors import UserError
-from harness.files import stamp_of, write_whole
+from harness.files import SUITE, stamp_of, write_whole
 
 CHECKED = ".checked.json"
 """In a run folder: file -> its size, times and inode when it was read, and what was found."""
 SEALED, UNSEALED = "sealed", "unsealed"
+ROWS_FIT = "unsealed, its rows fit"
+"""Of records without a seal, which a plan has been held against; `UNSEALED` ones were only read."""
+SIZE_FITS = "its size fits"
+"""Of an image beside its scores, which has not been read."""
+SOUND = frozenset({SEALED, UNSEALED, ROWS_FIT, SIZE_FITS})
+"""What is found of files in which nothing is wrong."""
 NOT_SEALED = "it carries no seal, and every file of this folder was sealed"
 
 
@@ -32,7 +38,7 @@ class Look(NamedTuple):
 
     stamp: str
     state: str
-    """`SEALED` or `UNSEALED`; anything else says what is wrong with it."""
+    """One of `SOUND`; anything else says what is wrong with it."""
 
 
 def damage_text(damaged: Mapping[str, str]) -> str:
@@ -96,12 +102,14 @@ class Soundness:
             return None
         sealed = seal.is_sealed(content)
         wrong = seal.broken(content, self.name(path)) if sealed else NOT_SEALED if self._all_sealed() else ""
-        self.note(path, wrong or (SEALED if sealed else UNSEALED), stamp)
+        known = self._known().get(self.name(path))
+        whole = SEALED if sealed else ROWS_FIT if known == Look(stamp, ROWS_FIT) else UNSEALED
+        self.note(path, wrong or whole, stamp)
         return None if wrong else content
 
     def note(self, path: Path, state: str, stamp: str = "") -> None:
         """Note what was found of a file."""
-        if state not in (SEALED, UNSEALED):
+        if state not in SOUND:
             self.met[self.name(path)] = state
         found = Look(stamp or stamp_of(path), state)
         if self._known().get(self.name(path)) != found:
@@ -110,11 +118,11 @@ class Soundness:
 
     def damaged(self) -> dict[str, str]:
         """File -> what is wrong with it, of those that were looked at and are still as they were then."""
-        return {name: state for name, state in self._still() if state not in (SEALED, UNSEALED)}
+        return {name: state for name, state in self._still() if state not in SOUND}
 
     def unsealed(self) -> list[str]:
         """Files without a seal, of those that were looked at and are still as they were then."""
-        return [name for name, state in self._still() if state == UNSEALED]
+        return [name for name, state in self._still() if state in (UNSEALED, ROWS_FIT)]
 
     def forget(self) -> None:
         """Look at every file anew."""
@@ -122,7 +130,7 @@ class Soundness:
 
     def keep(self) -> None:
         """Write down what was found, where the folder can be written."""
-        if self._changed and (self._folder / "suite.yaml").is_file():
+        if self._changed and (self._folder / SUITE).is_file():
             there = {name: found for name, found in self._known().items() if stamp_of(self._folder / name) != "missing"}
             with contextlib.suppress(OSError):
                 write_whole(self._folder / CHECKED, json.dumps(there, separators=(",", ":")).encode())

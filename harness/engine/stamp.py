@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import OWN_PACKAGES, RESULT_FOLDERS, TERMINAL, sha256_of, stamp_of, write_whole
+from harness.files import OWN_PACKAGES, PLAN, RESULT_FOLDERS, SUITE, TERMINAL, sha256_of, stamp_of, write_whole
 
 NOTE = "inputs.json"
 """In the folder of a report."""
@@ -84,7 +84,7 @@ def _state(folder: Path) -> str:
     """Everything that is looked at whatever the suite: the run folder, our own packages, the installed ones, Python."""
     kept = [folder / part for part in (*RESULT_FOLDERS, "report")]
     lines = [f"{path}\0{stamp_of(path)}" for part in kept for path in _below(part) if path.name != NOTE]
-    lines += [f"{path}\0{stamp_of(path)}" for path in (folder / "suite.yaml", folder / "plan.json", *_own_files())]
+    lines += [f"{path}\0{stamp_of(path)}" for path in (folder / SUITE, folder / PLAN, *_own_files())]
     lines += [f"{place}\0{_packages_in(Path(place))}" for place in sys.path]
     ours = {key: value for key, value in os.environ.items() if key.startswith("ROBUSTIQA_") or key in _VARIABLES}
     lines += [str(Path.cwd()), sys.executable, sys.version, repr(sorted(ours.items()))]

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.engine.done import done_slices, record_misfit, relevant_failures
+from harness.engine.done import asked_for, done_slices, record_misfit, relevant_failures
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.report.data import Failure, RunData
@@ -46,7 +46,7 @@ def collect(planned: Planned, store: RunFolder) -> RunData:
         versions=_versions_of(store),
         notices=[
             *(*_unfinished(plan, store), *_unprobed(plan, store)),
-            *(*store.notices(), *store.read_provenance("notices")),
+            *(*store.notices(asked_for(plan)), *store.read_provenance("notices")),
         ],
         failures=_failures(plan, store),
         faults=_faults(plan, store),

@@ -84,7 +84,7 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
     }
     # Within the one entry: safetensors keeps several in an order that changes from process to process.
     figures[seal.KEY] = seal.unfilled(_FILE)
-    write_whole(folder / _FILE, seal.filled(save(tensors, {"training": finite_json(figures)})))
+    write_whole(folder / _FILE, seal.filled(save(tensors, {"training": finite_json(figures)}), _FILE))
     lines = [finite_json(point._asdict()) for point in state.history]
     write_whole(folder / HISTORY, ("\n".join(lines) + "\n").encode())
 
@@ -101,6 +101,12 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     if wrong := _damage(content):
         print(f"note: {folder / _FILE}: damaged ({wrong}); the training begins anew.", file=sys.stderr)
         return None
+    if not seal.is_sealed(content):
+        print(
+            f"note: {folder / _FILE}: it carries no seal, as an older version wrote it, so damage would not be seen; "
+            "the training goes on from it.",
+            file=sys.stderr,
+        )
     figures = refuse_another(folder, identity)
     tensors = load(content)
     moments: dict[int, dict[str, Tensor]] = {}

@@ -15,7 +15,7 @@ import pytest
 from harness.cli import main
 from harness.engine import seal
 from harness.engine.checking import check_folder, seal_folder
-from harness.engine.done import done_slices
+from harness.engine.done import asked_for, done_slices
 from harness.engine.progress import Progress
 from harness.engine.run_folder import RunFolder, StoreError
 from harness.errors import UserError
@@ -204,12 +204,86 @@ def test_every_file_says_what_it_is(whole, registry):
     table = pq.ParquetFile(path).read()
     about = json.loads(table.schema.metadata[b"robustiqa"])
     assert about["cell"] == path.parent.name and about["slice"] == 1 and about["schema"] == 1
+
+
+def test_records_of_a_newer_version_are_refused(run):
+    path = records_of(run, "noise", 8 / 255)[1]
+    table, name = pq.ParquetFile(path).read(), path.relative_to(run).as_posix()
+    about = json.loads(table.schema.metadata[b"robustiqa"])
+    path.write_bytes(seal.sealed_table(table, name, {"robustiqa": json.dumps({**about, "schema": 2})}))
     with pytest.raises(StoreError, match="records have schema 2, of a newer version"):
-        RunFolder(whole)._parsed(
-            path,
-            seal.sealed_table(table, "records/x", {"robustiqa": json.dumps({**about, "schema": 2})}),
-            lambda index, table: "",
-        )
+        RunFolder(run).records(path.parent.name, 1)
+
+
+def test_what_an_older_version_left_is_sealed_and_its_report_stays_as_it_is(run, registry):
+    as_older(run)
+    plan, store = reopen(run, registry)
+    report = {path: path.read_bytes() for path in (run / "report").rglob("*") if path.is_file()}
+    assert any(path.suffix == ".csv" for path in report) and any(path.suffix == ".png" for path in report)
+    seal_folder(store, plan, check_folder(store, plan))
+    plan, store = reopen(run, registry)
+    # Killed before the folder was looked at again: what stands beside the scores still counts.
+    assert not plan.blocks(done_slices(plan, store))
+    found = check_folder(store, plan)
+    assert not found.unsealed and not found.damaged and not found.strange
+    assert [path.name for path, content in report.items() if path.read_bytes() != content] == ["made-from.txt"]
+
+
+def test_records_that_were_read_without_a_plan_are_held_against_it_later(run, registry):
+    as_older(run)
+    small, large = records_of(run, "noise", 2 / 255), records_of(run, "noise", 8 / 255)
+    DAMAGES["other budget"](small, large)
+    assert not check_folder(RunFolder(run), None).damaged
+    plan, store = reopen(run, registry)
+    (block,) = plan.blocks(done_slices(plan, store))
+    assert [cell.id for cell in block.cells] == [small[0].parent.name]
+    assert list(store.soundness.damaged()) == [small[0].relative_to(run).as_posix()]
+
+
+def test_examples_that_were_looked_at_are_not_read_again(run, registry, monkeypatch):
+    plan, store = reopen(run, registry)
+    store.soundness.forget()
+    assert not plan.blocks(done_slices(plan, store))
+    store.soundness.keep()
+    monkeypatch.setattr("harness.engine.page_checks.example", lambda value: "read again")
+    store = RunFolder(run)
+    assert not plan.blocks(done_slices(plan, store))
+    monkeypatch.undo()
+    image = min(run.glob("examples/*/00000/*/attacked.png"))
+    image.write_bytes(image.read_bytes() + b" ")
+    assert len(plan.blocks(done_slices(plan, store))) == 1
+    assert list(store.soundness.damaged()) == [image.relative_to(run).as_posix()]
+    image.unlink()
+    assert len(plan.blocks(done_slices(plan, store))) == 1
+
+
+def test_what_looks_like_a_seal_is_content():
+    for name in ("suite.yaml", "examples/c/cell.txt", "report/made-from.txt", "facts/f.json"):
+        for text in (seal.unfilled(name), f"robustiqa-seal:{'1' * 64}:x;"):
+            value = json.dumps({"label": text, "more": [text]}, indent=1 if name.endswith("yaml") else None)
+            sealed = seal.sealed_json(value, name) if name.endswith("json") else seal.sealed_text(value, name)
+            assert not seal.broken(sealed, name) and seal.broken(flip(sealed, 300), name), name
+            whole = seal.without_seal(json.loads(sealed)) if name.endswith("json") else None
+            assert json.loads(value) == (whole or json.loads(seal.without_comment(sealed.decode())))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: &a [*a]", "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "name: toy", "\xff"],
+    ids=["cycle", "aliases", "other", "bytes"],
+)
+def test_a_plan_is_not_read_where_the_suite_is_another(run, text):
+    assert RunFolder(run).read_plan() is not None
+    (run / "suite.yaml").write_bytes(text.encode("latin-1"))
+    assert RunFolder(run).read_plan() is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '[], "planned":\n{}', '3, "planned":\n'])
+def test_a_plan_without_a_seal_that_is_none_is_damaged(run, text):
+    as_older(run)
+    (run / "plan.json").write_text(text)
+    store = RunFolder(run)
+    assert store.read_plan() is None and list(store.soundness.damaged()) == ["plan.json"]
 
 
 def test_a_file_of_an_older_version_is_read_told_and_sealed(whole, run, registry, again, capsys):
@@ -217,7 +291,7 @@ def test_a_file_of_an_older_version_is_read_told_and_sealed(whole, run, registry
     status = run_status(run, registry)
     assert status["done"] == status["blocks"] and not status["damaged"] and status["unchecked"] > 10
     told = report_run(run, registry)
-    assert any(re.match(r"UNCHECKED: \d+ files", notice) for notice in told.data.notices)
+    assert any(re.match(r"UNCHECKED: \d+ files .* 'robustiqa check RUN --seal'", one) for one in told.data.notices)
     assert tables(run) == tables(whole) and again(run).jobs == 0
     plan, store = reopen(run, registry)
     before = check_folder(store, plan)
@@ -266,6 +340,22 @@ def test_a_suite_that_is_damaged_is_told_and_written_again(whole, run, registry,
     assert again(run).jobs == 0 and (run / "suite.yaml").read_bytes() == (whole / "suite.yaml").read_bytes()
 
 
+def test_a_suite_whose_name_cannot_be_read_is_that_of_the_plan(whole, run, registry):
+    own = validate(parse_text(SUITE, "suite.yaml"), registry)
+    other = validate(parse_text(SUITE.replace("name: toy\n", "name: tox\n"), "suite.yaml"), registry)
+    content = (run / "suite.yaml").read_bytes()
+    for damaged in (b"nbme: toy", b"name: tox", b"name: \x00oy"):
+        (run / "suite.yaml").write_bytes(content.replace(b"name: toy", damaged, 1))
+        with pytest.raises(UserError, match=r"the run folder of another suite \('toy', not 'tox'\)"):
+            RunFolder(run).open(other)
+        RunFolder(run).open(own)
+        assert (run / "suite.yaml").read_bytes() == content
+    (run / "suite.yaml").write_bytes(content.replace(b"name: toy", b"nbme: toy", 1))
+    (run / "plan.json").unlink()
+    with pytest.raises(UserError, match=r"suite\.yaml: damaged \(.*\), and its name cannot be read"):
+        RunFolder(run).open(own)
+
+
 def test_a_printed_report_that_was_changed_is_made_again(whole, run, again):
     path = run / "report" / "terminal.txt"
     path.write_text(path.read_text().replace("0", "1"))
@@ -289,7 +379,7 @@ def test_a_folder_that_is_removed_while_it_runs_stays_removed(tmp_path, again, m
     assert not (tmp_path / "run").exists()
 
 
-def test_check_says_what_is_damaged_and_what_run_does(run, toy_file, capsys):
+def test_check_says_what_is_damaged_and_what_run_does(run, registry, toy_file, capsys):
     def check(*more):
         with pytest.raises(SystemExit) as end:
             main(["check", str(run), "--plugin", str(toy_file), *more])
@@ -317,3 +407,8 @@ def test_check_says_what_is_damaged_and_what_run_does(run, toy_file, capsys):
     code, out = check("--json")
     assert code == 1 and set(json.loads(out)["damaged"]) >= {name, other}
     assert os.path.exists(strange)  # noqa: PTH110
+    # What no plan needs is told by `check` alone: no run makes it anew.
+    assert set(run_status(run, registry)["damaged"]) == {name, f"facts/{fact.name}"}
+    plan, store = reopen(run, registry)
+    (notice,) = store.notices(asked_for(plan))
+    assert notice.startswith("DAMAGED: 2 damaged files: ") and other not in notice

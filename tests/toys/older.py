@@ -11,9 +11,10 @@ from harness.files import RESULT_FOLDERS
 
 
 def as_older(folder):
-    """Take the seals off every file of a run folder."""
+    """Take the seals off every file of a run folder, and its plan away."""
     folder = Path(folder)
-    (folder / ".checked.json").unlink(missing_ok=True)
+    for name in (".checked.json", "plan.json"):
+        (folder / name).unlink(missing_ok=True)
     for path in (folder / "suite.yaml", *folder.glob("examples/*/cell.txt")):
         path.write_text(seal.without_comment(path.read_text()))
     made_from = folder / "report" / "made-from.txt"

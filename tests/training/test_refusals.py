@@ -6,6 +6,7 @@ import multiprocessing
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from harness.errors import UserError
@@ -85,6 +86,19 @@ def test_a_damaged_checkpoint_is_told_and_counts_as_none(tmp_path, capsys):
         (tmp_path / CHECKPOINT).write_bytes(damaged)
         assert read_checkpoint(tmp_path, "i") is None and refuse_another(tmp_path, "i") == {}
         assert capsys.readouterr().err.endswith("; the training begins anew.\n")
+
+
+def test_a_checkpoint_without_a_seal_is_read_and_told(tmp_path, capsys):
+    from harness.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+
+    save_checkpoint(tmp_path, Checkpoint("i", 2, (), 1.0, {"w": torch.ones(3)}, {}, {}, {}, {}))
+    assert read_checkpoint(tmp_path, "i").step == 2 and not capsys.readouterr().err
+    with safe_open(tmp_path / CHECKPOINT, "pt") as stored:
+        figures = json.loads(stored.metadata()["training"])
+    older = json.dumps({key: value for key, value in figures.items() if key != "sealed-sha256"})
+    save_file(load_file(tmp_path / CHECKPOINT), tmp_path / CHECKPOINT, {"training": older})
+    assert read_checkpoint(tmp_path, "i").step == 2
+    assert capsys.readouterr().err.count("carries no seal") == 1
 
 
 @pytest.mark.parametrize("extra", ["", "seeds: 2\n"])
