@@ -447,11 +447,6 @@ class _Reader:
                 path: YamlPath = ("columns", place) if isinstance(self.value["columns"], list) else ("columns",)
                 self.add((*path, name), f"'{name}' is given in rows and in columns. Keep it in one of them.")
         statistics = spec.statistics
-        if statistics is not None:
-            known = {"best": [*statistics, *_BEST_KEYS], "digits": [*statistics, "default"]}
-            given = {"best": spec.best.targets, "digits": spec.digits}
-            for key, names in known.items():
-                self._unknown((key,), given[key], names, "statistic")
         self._titles(spec)
         if spec.triangle and (statistics is None or not all(name.startswith(_DIFFERENCE) for name in statistics)):
             self.add(
@@ -459,12 +454,6 @@ class _Reader:
                 "only differences are the mirror image of others with the other sign. Take it out, or fix a statistic "
                 "such as delta_srocc.",
             )
-        for dimension, own in spec.labels.items():
-            used = {comparable(dimension, value) for value in spec.values_of(dimension)}
-            for value in own if EVERY not in used else ():
-                if value not in used:
-                    hint = did_you_mean(value, sorted(used))
-                    self.add(("labels", dimension), f"no {dimension} '{value}' in this layout.{hint}")
 
     def _titles(self, spec: LayoutSpec) -> None:
         """Names in braces of titles have one value in the whole block."""
