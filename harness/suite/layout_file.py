@@ -40,6 +40,7 @@ LAYOUT_KEYS: Mapping[str, str] = {
     "set and protocol only: `table3`, or `{table: table3, rows: {METRIC: NAME}}`, where a published row of no known "
     "metric is to stand without a difference.",
     "notes": "Texts to print under the table.",
+    "run_notes": "Texts to print under figures of runs, and not where published numbers alone are laid out.",
 }
 """Every key of a layout in words."""
 BLOCK_KEYS: Mapping[str, str] = {
@@ -118,6 +119,8 @@ class LayoutSpec:
     triangle: str = ""
     published: PublishedKey | None = None
     notes: tuple[str, ...] = ()
+    run_notes: tuple[str, ...] = ()
+    """Of figures of runs alone."""
     source: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The mapping that it was read from."""
     document: Document | None = field(default=None, compare=False, repr=False)
@@ -287,6 +290,7 @@ class _Reader:
             triangle=self._choice(("triangle",), value["triangle"], ("lower",)) if "triangle" in value else "",
             published=self._published(value["published"]) if "published" in value else None,
             notes=self._texts(("notes",), value.get("notes", [])),
+            run_notes=self._texts(("run_notes",), value.get("run_notes", [])),
             source=value,
             document=self.document,
             path=self.path,

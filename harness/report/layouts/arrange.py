@@ -68,7 +68,10 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
         raise spec.error(f"{differing}. Lay them out apart, or have them in one table with --despite-protocol.")
     taken = board.taken()
     lines = board.lines(taken)
-    panels, notes = [GridPanel("", lines)], [*spec.notes, *_said(spec, board, lines)]
+    panels, notes = (
+        [GridPanel("", lines)],
+        [*spec.notes, *(() if alone else spec.run_notes), *_said(spec, board, lines)],
+    )
     if published:
         more, said = panels_beside(spec, board, taken, published)
         panels = [GridPanel(HERE, panels[0].lines), *more] if more else panels
