@@ -155,9 +155,9 @@ def _nowhere(
         own = {"best": [*spec.best.targets], "digits": [name for name in spec.digits if name != "default"]}
         named += [("statistic", statistics, name, (key, name)) for key, names in own.items() for name in names]
     for dimension, labels in spec.labels.items():
-        asked = list(dict.fromkeys(comparable(dimension, value) for value in spec.values_of(dimension)))
-        if EVERY not in asked:
-            named += [(dimension, asked, value, ("labels", dimension)) for value in labels]
+        used = list(dict.fromkeys(comparable(dimension, value) for value in spec.values_of(dimension)))
+        if EVERY not in used:
+            named += [(dimension, used, value, ("labels", dimension)) for value in labels]
     for dimension, asked, name, keys in named:
         if name in asked:
             continue
