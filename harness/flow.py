@@ -48,6 +48,7 @@ from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
+from harness.wording import tell
 
 EXECUTORS = ("serial", "processes")
 
@@ -427,10 +428,9 @@ def planned_in(folder: Path, registry: Registry) -> tuple[Planned, RunFolder]:
     except ValueError as error:
         wrong = str(error)
     if wrong:
-        print(
+        tell(
             f"note: {store.path / PLAN}: damaged ({wrong}). The plan is made anew from "
-            "the suite; run the suite again to write the file.",
-            file=sys.stderr,
+            "the suite; run the suite again to write the file."
         )
     try:
         plan, _ = reopen(folder, registry)

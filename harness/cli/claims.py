@@ -11,12 +11,16 @@ import typer
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
 from harness.errors import UserError
-from harness.wording import rich_text, tell
+from harness.wording import did_you_mean, rich_text, tell
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
 _FILE = "suites/paper/claims.csv"
+_PAPER = "paper's numbers"
+_FIGURES = {_PAPER: ("found", "verdict"), "these runs": ("found_here", "verdict_here", "cells_here")}
+"""Title of a column -> what of a claim stands in it."""
 
 
 @verb("Look", 6)
@@ -55,21 +59,28 @@ def _claims(
 
     from harness.report.claims import (
         as_the_paper_calls_them,
+        check_called,
         claims_table,
         in_direction,
         not_the_papers,
         read_claims,
         usual_names,
     )
+    from harness.report.layouts import known_names
     from harness.report.layouts.published import PUBLISHED_FOLDER
     from harness.report.printed import printed_cells
 
+    directions = list(known_names({})["direction"])
+    if direction is not None and direction not in directions:
+        raise UserError(f"--direction {direction}: no such direction.{did_you_mean(direction, directions)}")
     names = _names(called or [])
     file = file if file is not None else PUBLISHED_FOLDER.parent / Path(_FILE).name
     printed, claims = printed_cells(), read_claims(file)
     ours, lesser = None, ""
     if runs or fps:
-        cells = in_direction(_cells_of(runs or [], fps, plugin), direction or "")
+        cells = _cells_of(runs or [], fps, plugin)
+        check_called(names, cells, printed)
+        cells = in_direction(cells, direction or "")
         names = {**usual_names(PUBLISHED_FOLDER), **names}
         ours, lesser = as_the_paper_calls_them(cells, names), not_the_papers(cells, names)
     frame = claims_table(claims, printed, ours)
@@ -108,27 +119,17 @@ def _cells_of(runs: Sequence[Path], fps: Path | None, plugin: Sequence[Path] | N
 
 
 def _print(frame: pd.DataFrame, lesser: str) -> None:
-    from rich.table import Table
-
     from harness.report.claims import VERDICTS
 
-    columns = {"found": "from the paper's numbers", "verdict": "verdict", "why": "why"}
-    columns |= {"found_here": "from these runs", "verdict_here": "verdict here", "cells_here": "cells"}
-    shown = {column: title for column, title in columns.items() if column in frame}
-    if "found_here" in frame:
-        shown.pop("why", None)
     told = frame[frame["cells_here"].str.partition(" ")[0] != "0"] if "cells_here" in frame else frame
-    table = Table("claim", "sentence", *shown.values(), padding=(0, 1, 1, 1), box=None, header_style="bold")
-    for column in table.columns:
-        column.overflow = "fold"
-    for row in told.to_dict("records"):
-        claim = rich_text(f"{row['id']}\n").append(rich_text(row["place"], "dim"))
-        table.add_row(claim, f"“{row['quote']}”", *(str(row[column]) for column in shown))
     screen = console()
-    screen.print(table)
+    if len(told):
+        screen.print(_table(told))
     if len(told) < len(frame):
-        left = f"{len(frame) - len(told)} claims have no cells in these runs; --json says of each what is missing."
-        screen.print(left, soft_wrap=True)
+        many = f"{len(frame) - len(told)} claims have no" if len(told) else "No claim has"
+        screen.print(f"{many} cells in these runs; --json says of each what is missing.", soft_wrap=True)
+    if not len(told):
+        return
     if "cells_here" in frame:
         screen.print("A verdict on fewer cells than the paper prints is of these cells alone.", soft_wrap=True)
     for verdict, whose in (("verdict", "The paper's numbers"), ("verdict_here", "These runs")):
@@ -141,3 +142,26 @@ def _print(frame: pd.DataFrame, lesser: str) -> None:
             f"{lesser}: these verdicts are of these runs and say nothing of the paper's numbers, which are left out.",
             soft_wrap=True,
         )
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    """Each claim over its sentence, and its numbers over the verdict; ids and numbers are never broken."""
+    from rich.table import Table
+
+    rows = frame.to_dict("records")
+    table = Table(padding=(0, 1, 1, 1), box=None, header_style="bold")
+    table.add_column("claim", min_width=max(len(row["id"]) for row in rows))
+    figures = {title: own for title, own in _FIGURES.items() if own[0] in frame}
+    for title, (found, *_) in figures.items():
+        table.add_column(title, min_width=max(len(one) for row in rows for one in row[found].split(", ")))
+    if list(figures) == [_PAPER]:
+        table.add_column("why")
+    for row in rows:
+        claim = rich_text(f"{row['id']}\n").append(rich_text(f"{row['place']}\n", "dim"))
+        cells = [claim.append(rich_text(f"“{row['quote']}”"))]
+        for found, verdict, *cells_used in figures.values():
+            numbers = row[found].replace(", ", "\n")
+            used = "".join(f"\n{row[name]} cells" for name in cells_used)
+            cells.append(rich_text(f"{numbers}\n{row[verdict]}{used}"))
+        table.add_row(*cells, *([rich_text(row["why"])] if list(figures) == [_PAPER] else []))
+    return table

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from harness.contracts import DataError, Dataset, Entry, Split, register
-from harness.datasets.mini import Mini
+from harness.datasets.mini import PROXY_CITED, Mini
 
 _TESTED = 24
 """Triplets of the split test, one of each of so many references."""
@@ -30,7 +30,7 @@ class Mini2AFC(Dataset):
     in every other triplet. Scorers are calibrated on test itself, which was its only split in 0.1.
     """
 
-    cite = "robustiqa"
+    cite = PROXY_CITED
     kind: ClassVar[Literal["pairs", "triplets"]] = "triplets"
     labels: ClassVar[Literal["human", "proxy", "none"]] = "proxy"
     version: ClassVar[int] = 1

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import pandas as pd
 
 from harness.datasets.table_file import TableRow, read_table
+from harness.errors import UserError
 from harness.report.formula import (
     CellFormula,
     FormulaError,
@@ -78,7 +79,7 @@ class ClaimVerdict:
 
     @property
     def found(self) -> str:
-        """Its numbers for people: "low = .008, high = .071"."""
+        """Its numbers for people: "low = 0.008, high = 0.071"."""
         return ", ".join(f"{name} = {_short(value)}" for name, value in self.value.items()) or MISSING
 
 
@@ -320,6 +321,37 @@ def as_the_paper_calls_them(cells: pd.DataFrame, called: Mapping[str, str]) -> p
     return cells.replace({column: dict(called) for column in cells if column not in (*FIGURES, *FACTS, "state")})
 
 
+def check_called(called: Mapping[str, str], ours: pd.DataFrame, printed: pd.DataFrame) -> None:
+    """Refuse names of ``LABEL=NAME`` that nobody knows.
+
+    Args:
+        called: Label in a suite -> name in claims, as a user gives them.
+        ours: Cells of runs, not yet `as_the_paper_calls_them`.
+        printed: What `printed_cells` returned.
+
+    Raises:
+        UserError: No cell of the runs has a label, or no printed one of its dimension a name; all of them are told.
+    """
+    dimensions = [column for column in printed if column not in (*FIGURES, *FACTS, "state", "table")]
+    here, there = (
+        {name: set(frame[name]) - {""} if name in frame else set() for name in dimensions} for frame in (ours, printed)
+    )
+    wrong = []
+    for label, name in called.items():
+        own = [dimension for dimension in dimensions if label in here[dimension]]
+        known = sorted(set().union(*(there[dimension] for dimension in own or dimensions)))
+        if not own:
+            hint = did_you_mean(label, sorted(set().union(*here.values())))
+            wrong.append(f"--as {label}={name}: nothing in these runs is called '{label}'.{hint}")
+        if name not in known:
+            what = f"no {own[0]}" if own else "nothing"
+            wrong.append(
+                f"--as {label}={name}: {what} in the paper's tables is called '{name}'.{did_you_mean(name, known)}"
+            )
+    if wrong:
+        raise UserError("\n".join(wrong))
+
+
 def claims_table(claims: Iterable[Claim], printed: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.DataFrame:
     """Every claim with what it comes to.
 
@@ -386,5 +418,4 @@ def _short(value: float) -> str:
     """A number with as many decimals as it has, three at most."""
     if math.isfinite(value) and abs(value - round(value)) < 1e-9:
         return f"{round(value):,}".replace("-", "−")
-    text = number(value, 3).rstrip("0")
-    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+    return number(value, 3).rstrip("0")

@@ -12,6 +12,7 @@ from harness.engine.drawing import (
     DASHES,
     GREYS,
     GUIDE,
+    MARKERS,
     PALETTE,
     encoded,
     labelled,
@@ -43,6 +44,9 @@ _MOST = 4
 _LEAST = 1.55
 """Inches of one in print."""
 _MARKERS = {"up": "^", "down": "v", "mos_split": "D", "self_split": "s", "random_sign": "o", "error": "X", "pair": "D"}
+
+_LINES = ("-", *DASHES)
+"""Of attacks, in their order."""
 
 
 def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
@@ -169,7 +173,7 @@ def _start(frame: pd.DataFrame, clean: str) -> float:
 
 
 def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A colour per attack, a marker per direction, dashes for controls."""
+    """A colour and a line per attack, a marker per direction, or per attack of one direction; controls in grey."""
     rows = frame[frame["attack"] != ""].drop_duplicates(["attack", "direction"])
     controls = list(dict.fromkeys(rows.loc[rows["control"].astype(bool), "attack"]))
     attacks = list(dict.fromkeys(rows.loc[~rows["control"].astype(bool), "attack"]))
@@ -177,13 +181,16 @@ def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for attack in controls:
         place = controls.index(attack)
         out[_line(attack, "control")] = {"color": GREYS[place % len(GREYS)], "linestyle": DASHES[place % len(DASHES)]}
-    for attack, direction in rows.loc[~rows["control"].astype(bool), ["attack", "direction"]].itertuples(index=False):
-        colour = PALETTE[attacks.index(attack) % len(PALETTE)]
-        filled = "none" if direction == "up" else colour
+    drawn = rows.loc[~rows["control"].astype(bool), ["attack", "direction"]]
+    several = drawn["direction"].nunique() > 1
+    for attack, direction in drawn.itertuples(index=False):
+        place = attacks.index(attack)
+        colour = PALETTE[place % len(PALETTE)]
         out[_line(attack, direction)] = {
             "color": colour,
-            "marker": _MARKERS.get(direction, "o"),
-            "markerfacecolor": filled,
+            "linestyle": _LINES[place % len(_LINES)],
+            "marker": _MARKERS.get(direction, "o") if several else MARKERS[place % len(MARKERS)],
+            "markerfacecolor": "none" if direction == "up" and several else colour,
         }
     return out
 

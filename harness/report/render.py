@@ -22,6 +22,7 @@ from harness.suite.tables import table_names
 from harness.wording import for_markdown, html_environment, plain_console, rich_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 
@@ -102,20 +103,26 @@ def _for_print(data: RunData, tables: Sequence[Table], folder: Path, forms: Prin
     from harness.report.figures import figures_of
     from harness.report.latex import PREAMBLE, latex, latex_page
 
-    pictures: list[Path] = []
+    pictures: dict[str, str] = {}
     if forms.formats:
         for name, figure in figures_of(tables, figure_width(forms.size)).items():
             pages = printed_forms(figure, folder / "figures" / f"{file_name(name)}_{forms.size}", forms.formats)
             yield from pages.items()
-            pictures += [path for path in pages if path.suffix in (".pdf", ".png")][:1]
+            readable = [path for path in pages if path.suffix in (".pdf", ".png")]
+            pictures |= {f"figures/{path.name}": _title(figure, name) for path in readable[:1]}
     if forms.latex:
         names = list(dict.fromkeys(table.name for table in tables))
         for name in names:
             fragments = [latex(table) for table in tables if table.name == name]
             yield folder / "tables" / f"{name}.tex", "\n".join([PREAMBLE, *fragments]).encode()
         inputs = [f"tables/{name}.tex" for name in names]
-        page = latex_page(data.name, inputs, [f"figures/{path.name}" for path in pictures])
+        page = latex_page(data.name, inputs, pictures)
         yield folder / "report.tex", page.encode()
+
+
+def _title(figure: Figure, name: str) -> str:
+    """What stands over a figure, in one line; its name where nothing does."""
+    return f"{' '.join(figure.get_suptitle().split()) or name}."
 
 
 def _print_files(folder: Path) -> Iterator[Path]:

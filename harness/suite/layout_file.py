@@ -40,6 +40,7 @@ LAYOUT_KEYS: Mapping[str, str] = {
     "set and protocol only: `table3`, or `{table: table3, rows: {METRIC: NAME}}`, where a published row of no known "
     "metric is to stand without a difference.",
     "notes": "Texts to print under the table.",
+    "run_notes": "Texts to print under figures of runs, and not where published numbers alone are laid out.",
 }
 """Every key of a layout in words."""
 BLOCK_KEYS: Mapping[str, str] = {
@@ -118,6 +119,8 @@ class LayoutSpec:
     triangle: str = ""
     published: PublishedKey | None = None
     notes: tuple[str, ...] = ()
+    run_notes: tuple[str, ...] = ()
+    """Of figures of runs alone."""
     source: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The mapping that it was read from."""
     document: Document | None = field(default=None, compare=False, repr=False)
@@ -287,6 +290,7 @@ class _Reader:
             triangle=self._choice(("triangle",), value["triangle"], ("lower",)) if "triangle" in value else "",
             published=self._published(value["published"]) if "published" in value else None,
             notes=self._texts(("notes",), value.get("notes", [])),
+            run_notes=self._texts(("run_notes",), value.get("run_notes", [])),
             source=value,
             document=self.document,
             path=self.path,
@@ -447,11 +451,6 @@ class _Reader:
                 path: YamlPath = ("columns", place) if isinstance(self.value["columns"], list) else ("columns",)
                 self.add((*path, name), f"'{name}' is given in rows and in columns. Keep it in one of them.")
         statistics = spec.statistics
-        if statistics is not None:
-            known = {"best": [*statistics, *_BEST_KEYS], "digits": [*statistics, "default"]}
-            given = {"best": spec.best.targets, "digits": spec.digits}
-            for key, names in known.items():
-                self._unknown((key,), given[key], names, "statistic")
         self._titles(spec)
         if spec.triangle and (statistics is None or not all(name.startswith(_DIFFERENCE) for name in statistics)):
             self.add(
@@ -459,12 +458,6 @@ class _Reader:
                 "only differences are the mirror image of others with the other sign. Take it out, or fix a statistic "
                 "such as delta_srocc.",
             )
-        for dimension, own in spec.labels.items():
-            used = {comparable(dimension, value) for value in spec.values_of(dimension)}
-            for value in own if EVERY not in used else ():
-                if value not in used:
-                    hint = did_you_mean(value, sorted(used))
-                    self.add(("labels", dimension), f"no {dimension} '{value}' in this layout.{hint}")
 
     def _titles(self, spec: LayoutSpec) -> None:
         """Names in braces of titles have one value in the whole block."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,13 +98,12 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
         return None
     content = (folder / _FILE).read_bytes()
     if wrong := _damage(content):
-        print(f"note: {folder / _FILE}: damaged ({wrong}); the training begins anew.", file=sys.stderr)
+        tell(f"note: {folder / _FILE}: damaged ({wrong}); the training begins anew.")
         return None
     if not seal.is_sealed(content):
-        print(
+        tell(
             f"note: {folder / _FILE}: it carries no seal, as an older version wrote it, so damage would not be seen; "
-            "the training goes on from it.",
-            file=sys.stderr,
+            "the training goes on from it."
         )
     figures = refuse_another(folder, identity)
     tensors = load(content)

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli import main
+from harness.errors import UserError
 from harness.report.claims import (
     VERDICTS,
     as_the_paper_calls_them,
+    check_called,
     claims_table,
     evaluate,
     in_direction,
@@ -385,7 +387,7 @@ def test_a_run_is_put_into_the_same_formulas(claims, printed):
     table = claims_table(some, printed, ours).set_index("id")
     gain = table.loc["aat-gain-srocc"]
     assert (gain["verdict"], gain["verdict_here"]) == ("does not hold", "holds")
-    assert gain["found_here"] == "low = .03, high = .03" and gain["cells_here"] == "12 of 36"
+    assert gain["found_here"] == "low = 0.03, high = 0.03" and gain["cells_here"] == "12 of 36"
     assert table.loc["nine-of-twelve", "verdict_here"] == "cannot be told"
     assert table.loc["aat-gain-ir-score", "missing_here"] == "table3 has no statistic 'ir_score'"
     assert not_the_papers(frame_of(own_cells()), NAMES) == ""
@@ -456,14 +458,37 @@ def few(tmp_path):
 
 def test_the_command(called, few):
     code, out, _ = called("--file", few)
-    assert code == 0 and "bound = .45" in out and "The paper's numbers: 2 holds, 2 does not hold." in out
+    assert code == 0 and "bound = 0.45" in out and "The paper's numbers: 2 holds, 2 does not hold." in out
     few.write_text(few.read_text(encoding="utf-8").replace("bound == .45", "bound == .46"), encoding="utf-8")
     code, _, err = called("--file", few)
     assert code == 1 and "claim 'theorem-example' comes to 'does not hold', and the file says otherwise." in err
     code, _, err = called("--as", "mini")
     assert code == 2 and "--as mini: give LABEL=NAME" in err
+    code, _, err = called("--direction", "upp")
+    assert code == 2 and "--direction upp: no such direction. Did you mean 'up'?" in err
     code, _, err = called("--file", "nowhere.csv")
     assert code == 2 and "nowhere.csv cannot be read" in err
+
+
+@pytest.mark.parametrize("wide", [60, 80, 200])
+def test_ids_and_numbers_are_never_broken(called, few, wide, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(wide))
+    code, out, _ = called("--file", few)
+    assert code == 0 and all(
+        one in out for one in ("theorem-example", "base-more-robust", "bound = 0.45", "improvements = ")
+    )
+
+
+def test_names_that_nobody_knows_are_refused(printed):
+    cells = frame_of(own_cells({"dataset": "mini"}))
+    check_called({"mini": "kadid10k", "birqa": "LPIPS"}, cells, printed)
+    with pytest.raises(UserError) as caught:
+        check_called({"mini": "kadid", "mni": "kadid10k", "birqa": "LIPPS"}, cells, printed)
+    assert str(caught.value).splitlines() == [
+        "--as mini=kadid: no dataset in the paper's tables is called 'kadid'. Did you mean 'kadid10k'?",
+        "--as mni=kadid10k: nothing in these runs is called 'mni'. Did you mean 'mini'?",
+        "--as birqa=LIPPS: no metric in the paper's tables is called 'LIPPS'. Did you mean 'LPIPS'?",
+    ]
 
 
 def test_sentences_about_speed_are_told_from_what_robustiqa_fps_wrote(called, tmp_path):
@@ -500,3 +525,5 @@ def test_the_command_on_a_run(called, few, run_toy, toy_file, tmp_path):
     assert numbers == pytest.approx([lead, lead], abs=5e-4) and found["cells_here"] == "2 of 12"
     assert claims["theorem-example"]["missing_here"] == "it is about the paper's text alone"
     assert claims["figure6-drop"]["missing_here"] == "table3 has no training 'aat'"
+    code, out, _ = called(tmp_path / "run", "--file", few, "--plugin", toy_file)
+    assert code == 0 and out == "No claim has cells in these runs; --json says of each what is missing.\n"

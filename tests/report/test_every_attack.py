@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from harness.report.arrays import FURTHEST
 from harness.report.build import build_tables
-from harness.report.figures import draw_figures
+from harness.report.figures import _styles, draw_figures
 from harness.report.render import markdown, write_report
 from harness.report.summary import sentences
 
@@ -153,3 +153,13 @@ def test_alone_it_is_told_and_drawn(costly, tmp_path):
     data = dataclasses.replace(costly, records=one, tables=["attacks"])
     write_report(data, build_tables(data), tmp_path)
     assert (tmp_path / "figures" / "mini.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lines_of_attacks_are_told_apart_without_colours():
+    """In grey, and with one marker a direction: dashes tell; where there is one direction, markers tell once more."""
+    names = [f"a{i}" for i in range(5)]
+    one = pd.DataFrame({"attack": names, "direction": "up", "control": False})
+    looks = [(look["marker"], look["linestyle"]) for look in _styles(one).values()]
+    assert len(set(looks)) == 5 == len({marker for marker, _ in looks}) == len({line for _, line in looks})
+    two = _styles(pd.concat([one, one.assign(direction="down")]))
+    assert len({(look["marker"], look["linestyle"]) for look in two.values()}) == 10

@@ -31,6 +31,9 @@ REFERENCES_FILE = Path(__file__).with_name("references.csv")
 PROCEDURAL = "procedural"
 """Source, in the file of references, of images that are drawn and cut from no photograph."""
 
+PROXY_CITED = ("robustiqa", "xue2014gmsd", "reisenhofer2018haarpsi", "zhang2011fsim", "sheikh2006vif")
+"""What to cite for the images, and for GMSD, HaarPSI, FSIM and VIFp, which the proxy quality is made of."""
+
 _REFERENCES_KEPT = 16
 
 
@@ -56,7 +59,7 @@ class Mini(Dataset):
     between splits, and no photograph: ``cluster`` is the photograph that a reference is cut from.
     """
 
-    cite = "robustiqa"
+    cite = PROXY_CITED
     labels: ClassVar[Literal["human", "proxy", "none"]] = "proxy"
     version: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")

@@ -10,6 +10,7 @@ from typing import get_args
 from harness.contracts import Norm
 from harness.errors import UserError
 from harness.plugins.weights.locate import trained
+from harness.report.layouts.bare_names import Labels, labels_of, relabelled, respelt, stand_for
 from harness.report.layouts.beside import panels_beside, published_of, renamed
 from harness.report.layouts.board import MIRRORED, Board
 from harness.report.layouts.cells import STATISTICS, Cell
@@ -21,8 +22,8 @@ from harness.report.rows import CONTROL
 from harness.statistics.directions import TRIPLETS
 from harness.suite.keys import DIRECTIONS
 from harness.suite.layout_file import EVERY, LayoutSpec
-from harness.suite.layout_names import ALL_BUDGETS, NO_TRAINING, comparable
-from harness.suite.model import Suite
+from harness.suite.layout_names import ALL_BUDGETS, DIMENSIONS, NO_TRAINING, comparable
+from harness.suite.model import Suite, Use
 from harness.suite.strict_yaml import LocatedError, YamlPath
 from harness.wording import base_name, budget_text, did_you_mean, joined
 
@@ -51,11 +52,14 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
         despite_protocol: Whether runs of different protocol may stand in one table, which then says so.
 
     Raises:
-        UserError: No cell of the layout is there, several cells fit one place, or runs disagree in protocol.
+        UserError: No cell of the layout is there, several cells fit one place, a registered name could be several
+            labels, or runs disagree in protocol.
     """
     alone = bool(cells) and all(cell.run == PUBLISHED for cell in cells)
     cells = renamed(spec, cells) if alone else cells
-    published = [] if alone else published_of(spec, cells)
+    standing = {} if alone else stand_for(spec, labels_of(cells))
+    spec = respelt(spec, standing)
+    published = [] if alone else relabelled(published_of(spec, cells), standing)
     rows, columns = (list(places_of(spec, blocks, cells)) for blocks in (spec.rows, spec.columns))
     board = Board(spec, cells, rows, columns, {cell.at.get("metric", "") for cell in published})
     board.refuse_nothing()
@@ -64,7 +68,10 @@ def arrange(spec: LayoutSpec, cells: Sequence[Cell], *, despite_protocol: bool =
         raise spec.error(f"{differing}. Lay them out apart, or have them in one table with --despite-protocol.")
     taken = board.taken()
     lines = board.lines(taken)
-    panels, notes = [GridPanel("", lines)], [*spec.notes, *_said(spec, board, lines)]
+    panels, notes = (
+        [GridPanel("", lines)],
+        [*spec.notes, *(() if alone else spec.run_notes), *_said(spec, board, lines)],
+    )
     if published:
         more, said = panels_beside(spec, board, taken, published)
         panels = [GridPanel(HERE, panels[0].lines), *more] if more else panels
@@ -110,6 +117,7 @@ def check_names(spec: LayoutSpec, cells: Sequence[Cell], known: Mapping[str, Col
         LocatedError: Every such name, with the closest that there is.
     """
     wrong: list[tuple[str, YamlPath]] = []
+    misspelt: set[str] = set()
     published = published_of(spec, cells)
     any_radius = "l2" in {*spec.values_of("norm"), *(cell.at.get("norm") for cell in cells)}
     for dimension, names in known.items():
@@ -119,8 +127,44 @@ def check_names(spec: LayoutSpec, cells: Sequence[Cell], known: Mapping[str, Col
                 hint = did_you_mean(value, list(dict.fromkeys([*there, *names])))
                 where = "in the run, and none of that name anywhere" if cells else "of that name anywhere"
                 wrong.append((f"no {dimension} '{value}' {where}.{hint}", keys))
+                misspelt.add(dimension)
+    everywhere = {
+        name: {
+            comparable(name, one)
+            for one in (*known.get(name, ()), *(cell.at[name] for cell in (*cells, *published) if name in cell.at))
+        }
+        for name in DIMENSIONS
+    }
+    wrong += _nowhere(spec, everywhere, misspelt)
     if wrong:
         raise spec.errors(wrong)
+
+
+def _nowhere(
+    spec: LayoutSpec, known: Mapping[str, Collection[str]], misspelt: Collection[str]
+) -> Iterator[tuple[str, YamlPath]]:
+    """Names under `best`, `digits` and `labels` that are neither in rows nor in columns, and where they stand.
+
+    Args:
+        spec: The layout.
+        known: Dimension -> names that are right.
+        misspelt: Dimensions of which rows and columns have a misspelt name, which is told of: others are not to blame.
+    """
+    named: list[tuple[str, Sequence[str], str, YamlPath]] = []
+    if (statistics := spec.statistics) is not None:
+        own = {"best": [*spec.best.targets], "digits": [name for name in spec.digits if name != "default"]}
+        named += [("statistic", statistics, name, (key, name)) for key, names in own.items() for name in names]
+    for dimension, labels in spec.labels.items():
+        used = list(dict.fromkeys(comparable(dimension, value) for value in spec.values_of(dimension)))
+        if EVERY not in used:
+            named += [(dimension, used, value, ("labels", dimension)) for value in labels]
+    for dimension, asked, name, keys in named:
+        if name in asked:
+            continue
+        if not {name, base_name(name)} & set(known[dimension]):
+            yield f"no {dimension} '{name}' in this layout.{did_you_mean(name, asked)}", keys
+        elif dimension not in misspelt:
+            yield f"no {dimension} '{name}' in this layout, which has {joined(list(asked))}.", keys
 
 
 def _known(dimension: str, value: str, names: Collection[str], any_radius: bool) -> bool:
@@ -181,7 +225,12 @@ def check_layouts(suite: Suite, names: Mapping[str, Collection[str]]) -> None:
     """
     if not suite.layouts:
         return
-    used = {"dataset": suite.datasets, "metric": suite.metrics, "attack": suite.attacks}
+    used: dict[str, Sequence[Use]] = {
+        "dataset": suite.datasets,
+        "metric": suite.metrics,
+        "attack": suite.attacks,
+    }
+    made = _labels_made(used)
     own = {name: [*names.get(name, ()), *(use.label for use in uses)] for name, uses in used.items()}
     defenses = [use.label for use in suite.defenses]
     trainings = [name for use in suite.defenses if use.trained for name in (use.trained.name, use.trained.label)]
@@ -200,10 +249,19 @@ def check_layouts(suite: Suite, names: Mapping[str, Collection[str]]) -> None:
         known["statistic"] = [*known["statistic"], *({*(spec.statistics or ())} - near)]
         try:
             check_names(spec, (), known)
+            stand_for(spec, made)
         except LocatedError as error:
             wrong += error.lines
     if wrong:
         raise LocatedError(wrong)
+
+
+def _labels_made(uses: Mapping[str, Sequence[Use]]) -> Labels:
+    """What a suite calls its plugins."""
+    return {
+        dimension: {name: [use.label for use in own if use.name == name] for name in {use.name for use in own}}
+        for dimension, own in uses.items()
+    }
 
 
 def _said(spec: LayoutSpec, board: Board, lines: Sequence[Line]) -> Iterator[str]:

@@ -200,6 +200,52 @@ def test_misspelt_values_of_every_dimension_are_refused(layout, cells, old, new,
     check_names(layout(GRID.replace("budget: 8/255", "budget: 2/255")), cells, known)  # not run, and none misspelt
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("digits: {sroc: 2}", "8: digits.sroc: t: no statistic 'sroc' in this layout. Did you mean 'srocc'?"),
+        ("labels: {attack: {fgms: F}}", "8: labels.attack: t: no attack 'fgms' in this layout. Did you mean 'fgsm'?"),
+        ("labels: {attack: {pgd: F}}", "no attack 'pgd' in this layout, which has none, fgsm and cw."),
+        ("digits: {plcc: 2}", "no statistic 'plcc' in this layout, which has srocc and training_minutes."),
+        ("statistic: scrocc", "5: columns.0.statistic: t: no statistic 'scrocc' in the run, and none of that name"),
+        ("labels: {attack: {fgsm: F}} #[none, fgms, cw]", "5: columns.0.attack: t: no attack 'fgms' in the run"),
+    ],
+)
+def test_the_misspelt_name_is_to_blame_and_not_the_right_one(layout, cells, text, message):
+    """`best: {srocc: higher}` is right where the columns misspell srocc, and so are labels of a misspelt attack."""
+    line, _, attacks = text.partition(" #")
+    text = GRID.replace("[none, fgsm, cw]", attacks or "[none, fgsm, cw]").lstrip("\n")
+    text = text.replace("statistic: srocc", line) if line.startswith("statistic") else f"{text}{line}\n"
+    known = known_names({"attack": ["none", "fgsm", "cw", "pgd"], "metric": ["psnr", "ssim"]})
+    with pytest.raises(LocatedError) as caught:
+        check_names(layout(text), cells, known)
+    (told,) = caught.value.lines
+    assert message in re.sub(r":\d+: ", ": ", told, count=1)
+
+
+def test_a_registered_name_stands_for_the_only_label_that_is_made_of_it(layout, cells, cell):
+    """`cw` finds the attack that the suite runs with another parameter, which the header tells."""
+    at = {"norm": "linf", "direction": "up", "budget": "8/255"}
+
+    def carried(label, metric, run="a"):
+        found = cell(0.5, metric=metric, attack=label, run=run, **at)
+        return dataclasses.replace(found, made={**found.made, "attack": label})
+
+    own = [carried("cw(steps=5)", "psnr"), carried("cw(steps=5)", "ssim")]
+    grid = arrange(layout(GRID), [*cells, *own])
+    assert grid.columns[2].header[-1] == "cw(steps=5)" and [row[3] for row in printed(grid)] == ["0.500", "–"] * 2
+    named = arrange(layout(GRID.lstrip() + "labels: {attack: {cw: C&W}}\n"), [*cells, *own])
+    assert named.columns[2].header[-1] == "C&W" and printed(named)[0][3] == "0.500"
+    exact = arrange(layout(GRID), [*cells, *own, carried("cw", "psnr")])
+    assert exact.columns[2].header[-1] == "cw" and printed(exact)[2][3] == "–"
+    with pytest.raises(LocatedError) as caught:
+        arrange(layout(GRID), [*cells, *own, carried("cw(steps=9)", "psnr")])
+    assert re.match(
+        r"layout.yaml:6:\d+: columns.0.attack: t: attack 'cw' could be any of cw\(steps=5\)", str(caught.value)
+    )
+    assert "Write the whole label, in quotation marks, or give each a name of its own in the suite" in str(caught.value)
+
+
 def test_no_layout_of_the_repository_is_misspelt():
     suites, known = Path(__file__).parents[3] / "suites", known_names(registered(Registry()))
     layouts = [spec for path in suites.rglob("layouts/*.yaml") for spec in read_layouts(path)]
@@ -300,9 +346,7 @@ def test_runs_agree_in_what_only_one_of_them_says(layout, cells, cell):
 WRONG = [
     ("nme: x", r"layout.yaml:8:1: nme: unknown key 'nme'. Did you mean 'name'\?"),
     ("intervals: under", "intervals: should be none, beside, below, deviation or halfwidth, got 'under'"),
-    ("digits: {sroc: 2}", r"unknown statistic 'sroc'. Did you mean 'srocc'\?"),
     ("where: {datset: mini}", r"unknown dimension 'datset'. Did you mean 'dataset'\?"),
-    ("labels: {attack: {fgms: F}}", r"no attack 'fgms' in this layout. Did you mean 'fgsm'\?"),
     ("labels: {attack: {fgsm: []}}", r"labels\.attack\.fgsm: is an empty list"),
     ("labels: {attack: {fgsm: 'F {metrc}'}}", r"\{metrc\} is no dimension. Did you mean 'metric'\?"),
     ("published: {tables: table3}", r"unknown key 'tables'. Did you mean 'table'\?"),

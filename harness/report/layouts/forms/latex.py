@@ -27,9 +27,9 @@ def write(grid: Grid) -> str:
             f"% Needs \\usepackage{{{','.join(PACKAGES)}}}.",
             r"\begin{table}[htbp]",
             r"\centering",
+            r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",  # the caption stands above
             rf"\caption[{for_latex(grid.caption)}]{{{for_latex(grid.long_caption)}}}",
             rf"\label{{tab:{grid.name}}}",
-            r"\par\smallskip",
             *([r"\setlength{\tabcolsep}{4pt}"] if len(kinds) > _MANY else []),
             rf"\sisetup{{{_SETUP}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
@@ -86,14 +86,15 @@ def _columns(grid: Grid) -> Iterator[list[GridEntry]]:
 
 
 def _heads(grid: Grid) -> Iterator[str]:
-    """The levels of headers, with a rule under each header that is over several columns."""
+    """The levels of headers, with a rule under each where any of its level is over several columns."""
     levels = list(grid.headers())
     for level, spans in enumerate(levels):
         lowest = level == len(levels) - 1
         names = [f"{{{for_latex(text)}}}" if lowest and text else "" for text in grid.stub]
         cells, rules, place = [], [], len(grid.stub) + 1
+        ruled = any(text and span > 1 for text, span in spans)
         for text, span in spans:
-            over = text and span > 1
+            over = text and ruled
             cells.append(rf"\multicolumn{{{span}}}{{c}}{{{for_latex(text)}}}" if span > 1 else f"{{{for_latex(text)}}}")
             rules += [rf"\cmidrule(lr){{{place}-{place + span - 1}}}"] if over else []
             place += span
