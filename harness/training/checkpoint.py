@@ -22,6 +22,7 @@ from harness.training.finite_json import finite_json
 from harness.training.measures import Validation
 from harness.training.overheard import NO_WINDOW
 from harness.training.recipe_file import TrainingError
+from harness.wording import tell
 
 _FILE = "checkpoint.safetensors"
 HISTORY = "history.jsonl"
