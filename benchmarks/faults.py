@@ -53,10 +53,11 @@ seed: 0
 dataset: {name: mini}
 metric: {name: birqa-tiny}
 recipe: clean
+learning_rate: 1.0e-3
 steps: 12
 batch: 4
 crop: 64
-validate_every: 4
+evaluate_every: 4
 output: weights
 """
 
@@ -161,6 +162,8 @@ def _wait(process: subprocess.Popen[str], count: Count) -> int:
         count.notes.append(f"hangs: {said[-200:]}")
         return -1
     count.heard(said)
+    if process.returncode != 0 and not count.notes:
+        count.notes.append(f"{process.returncode}: {said[-300:]}")
     return process.returncode
 
 
@@ -669,7 +672,7 @@ def main() -> int:
     for count in campaign(options.parts or list(FULL), options.share, options.seed):
         counts.append(count)
         print(f"{count.fault}: {count.tried} tried, {count.bad()} bad", file=sys.stderr, flush=True)
-        for note in count.notes[:5]:
+        for note in count.notes[:5] if count.bad() else ():
             print(f"    {note}", file=sys.stderr, flush=True)
     print(table(counts))
     if options.out:
