@@ -27,6 +27,14 @@ def filters():
     return list(warnings.filters)
 
 
+@pytest.fixture(autouse=True)
+def answered_ctrl_c():
+    """Python's own answer to Ctrl-C, which a process that was started in the background does not begin with."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 CHANGES = {
     "directory": (lambda: os.chdir("/"), Path.cwd),
     "threads": (lambda: torch.set_num_threads(torch.get_num_threads() + 1), torch.get_num_threads),
