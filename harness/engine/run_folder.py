@@ -1,4 +1,4 @@
-"""The run folder: the state of a run, and the only module that reads or writes it.
+"""The run folder: the state of a run, and with its four parts all that reads or writes it.
 
 Every file is written to a temporary name, fsynced and renamed, so it is there whole or not at all, and carries its seal
 (`harness.engine.seal`). One whose seal or content does not fit is *damaged*: it counts as not there, so that what it
@@ -7,31 +7,32 @@ held is computed again, and `soundness` says so.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from harness.engine import page_checks, seal
-from harness.engine.examples import FILES, FLOATS, SCORES, Example, misfit, read_png
+from harness.engine.example_store import ExampleStore
+from harness.engine.examples import SCORES
+from harness.engine.folder_files import ALL_SEALED, damaged, digest
+from harness.engine.plan_file import PlanFile
 from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
-from harness.engine.soundness import DAMAGED, ROWS_FIT, SEALED, SIZE_FITS, SOUND, UNSEALED, Soundness, damage_text
+from harness.engine.report_note import MADE_FROM, ReportNote
+from harness.engine.soundness import ROWS_FIT, SEALED, SOUND, UNSEALED
 from harness.engine.soundness import StoreError as StoreError
-from harness.engine.stamp import NOTE
 from harness.files import PLAN as PLAN
-from harness.files import RESULT_FOLDERS, expanded, locked, sha256_of, stamp_of, write_whole
+from harness.files import RESULT_FOLDERS, locked, write_whole
 from harness.files import SUITE as SUITE
 from harness.suite.identity import PROTOCOL
 from harness.suite.pixels import FileSeen, Images, PixelLedger, ledger_text, merged_ledgers
-from harness.suite.places import written_beside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,12 +42,6 @@ if TYPE_CHECKING:
 _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
 _TYPES = {column.name: _ARROW[column.type] for column in STORED}
 _OPTIONAL = frozenset(column.name for column in STORED if column.optional)
-_MADE_FROM = "made-from.txt"
-_PLAN_SCHEMA = 1
-_PLANNED = '"planned":'
-"""Ends the first line of a stored plan, which says what the second is of."""
-_ALL_SEALED = " so is every file beside it"
-"""Said by the seal of a suite where a file without one cannot be of this run."""
 _ABOUT = b"robustiqa"
 """Of a file of records, in its metadata: what it says of itself."""
 
@@ -66,26 +61,8 @@ class FailureRecord:
     """True: an image or label the user can mend (exit code 2), not a fault of a metric or an attack (exit code 1)."""
 
 
-class StoredText(NamedTuple):
-    """What a file of the run folder holds, and the sha256 of it."""
-
-    text: str
-    sha256: str
-
-
-class RunFolder:
-    """A run folder.
-
-    Args:
-        path: The folder; created by `open`.
-        before_writing: Called before anything is written; what it raises stops that.
-    """
-
-    def __init__(self, path: Path, before_writing: Callable[[], None] = lambda: None) -> None:
-        self.path = expanded(path, "the run folder")
-        self._before_writing = before_writing
-        self._said = ("", False)
-        self.soundness = Soundness(self.path, self._all_sealed)
+class RunFolder(ExampleStore, ReportNote, PlanFile):
+    """A run folder; `open` creates it."""
 
     def open(self, suite: Suite) -> None:
         """Create or resume the folder for a suite.
@@ -116,10 +93,6 @@ class RunFolder:
             self.read_provenance(path.stem)
         for path in self._damaged_failures():  # what failed is tried again, noted or not
             path.unlink(missing_ok=True)
-
-    def _suite_text(self, suite: Suite) -> str:
-        """A suite as ``suite.yaml`` has it; what its own file had relative to itself is relative to that one."""
-        return yaml.safe_dump(written_beside(suite.resolved(), suite.relative, self.path), sort_keys=False)
 
     def _refuse_misplaced(self) -> None:
         """What cannot be put right by computing it again is told before anything is written."""
@@ -175,23 +148,12 @@ class RunFolder:
     def _write_suite(self, text: str, *, all_sealed: bool) -> None:
         path = self.path / SUITE
         self._before_writing()
-        content = seal.sealed_text(text, SUITE, _ALL_SEALED if all_sealed else "")
+        content = seal.sealed_text(text, SUITE, ALL_SEALED if all_sealed else "")
         try:
             if not path.is_file() or path.read_bytes() != content:
                 write_whole(path, content)
         except OSError as error:
             raise self._unwritable(path, error) from error
-
-    def _all_sealed(self) -> bool:
-        """Whether every file of this folder was sealed when it was written."""
-        stamp = stamp_of(self.path / SUITE)
-        if self._said[0] != stamp:
-            try:
-                with (self.path / SUITE).open("rb") as file:
-                    self._said = stamp, file.readline().rstrip().endswith(_ALL_SEALED.encode())
-            except OSError:
-                return False
-        return self._said[1]
 
     def slices(self, cell: str, misfit: Misfit = None) -> frozenset[int]:
         """Slices of a cell that have records, but for those whose file is damaged.
@@ -263,7 +225,7 @@ class RunFolder:
         table = self.records(cell, index)
         if table is None:
             path = self._records(cell, index)
-            raise _damaged(path, self.soundness.state(path) or "there is none")
+            raise damaged(path, self.soundness.state(path) or "there is none")
         return table
 
     def _parsed(self, path: Path, content: bytes, misfit: Misfit) -> pa.Table | None:
@@ -359,104 +321,6 @@ class RunFolder:
         """
         return dict(self._need_page(self.path / "probes" / f"{probe}.json", page_checks.probe))
 
-    def write_examples(self, cell: str, label: str, index: int, count: int, examples: Sequence[Example]) -> None:
-        """Store the attacked images of one cell and slice, and that it was asked for those of so many samples."""
-        folder = self.path / "examples" / cell / f"{index:05d}"
-        named = folder.parent / "cell.txt"
-        self._write(named, seal.sealed_text(f"{label}\n", self.soundness.name(named)))
-        for example in examples:
-            files = example.files()
-            about = json.loads(files.pop(SCORES))
-            for name, content in files.items():
-                self._write(folder / example.name / name, content)
-            about["files"] = {name: [len(content), _sha256(content)] for name, content in files.items()}
-            self._write_page(folder / example.name / SCORES, json.dumps(about, indent=1))
-        page = {"samples": count, "examples": [example.name for example in examples]}
-        self._write_page(folder / "samples.json", json.dumps(page))
-
-    def examples_kept(self, cell: str, index: int) -> int:
-        """Samples of one cell and slice whose attacked images are stored; 0 where a file of one is damaged.
-
-        Of the images themselves only the size is looked at, unless `read_example` or a check found more.
-        """
-        folder = self.path / "examples" / cell / f"{index:05d}"
-        value = self._page(folder / "samples.json", page_checks.samples)
-        whole = value is not None and all(self._has_example(folder / name) for name in value.get("examples", ()))
-        return int(value["samples"]) if value is not None and whole else 0
-
-    def _has_example(self, folder: Path) -> bool:
-        state = self.soundness.state(folder / SCORES)
-        looked_at = state == SEALED and all(self.soundness.state(folder / name) in SOUND for name in FILES)
-        if looked_at or state in (UNSEALED, ""):  # without a seal it names no files
-            return state != ""
-        about = self._page(folder / SCORES, page_checks.example)
-        return about is not None and all(
-            self._has_image(folder / name, size) for name, (size, _) in about.get("files", {}).items()
-        )
-
-    def _has_image(self, path: Path, size: int) -> bool:
-        state = self.soundness.state(path)
-        if state is None:
-            found = path.stat().st_size
-            state = SIZE_FITS if found == size else f"it has {found} bytes, not {size}"
-            self.soundness.note(path, state)
-        return state in SOUND
-
-    def read_example_file(self, path: Path, about: Mapping[str, Any]) -> bytes | None:
-        """The content of a file beside an example's scores; None where it is missing or damaged, which is noted."""
-        files = about.get("files")
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            self.soundness.note(path, f"it cannot be read: {error.strerror}")
-            return None
-        fits = files is None or (path.name in files and files[path.name][1] == _sha256(content))
-        state = "its bytes are not those that its scores.json names" if not fits else SEALED if files else UNSEALED
-        self.soundness.note(path, state)
-        return content if fits else None
-
-    def example_folders(self, cell: str) -> list[Path]:
-        """Folders of a cell's stored examples, in order."""
-        return sorted(path.parent for path in (self.path / "examples" / cell).glob("*/*/scores.json"))
-
-    def read_example(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
-        """What is kept of an example: scores and name of its cell, its images, and the attacked one from its PNG.
-
-        Raises:
-            UserError: A file is missing or damaged.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        path = folder / SCORES
-        about = dict(self._need_page(path, page_checks.example))
-        path = folder / FLOATS
-        try:
-            images: dict[str, Tensor] = load(self._need_example_file(path, about))
-            self._refuse(path, misfit(images))
-            path = folder / "attacked.png"
-            rounded = read_png(self._need_example_file(path, about))
-            self._refuse(path, "" if rounded.shape == images["attacked"].shape else "another size than the floats")
-            return {name: value for name, value in about.items() if name != "files"}, images, rounded
-        except (SafetensorError, OSError) as error:
-            self._refuse(path, str(error))
-            raise
-
-    def _need_example_file(self, path: Path, about: Mapping[str, Any]) -> bytes:
-        content = self.read_example_file(path, about)
-        if content is None:
-            self.soundness.keep()  # the next run has to know
-            raise _damaged(path, self.soundness.state(path) or "there is none")
-        return content
-
-    def _refuse(self, path: Path, wrong: str) -> None:
-        if wrong:
-            self.soundness.note(path, wrong)
-            self.soundness.keep()
-            raise _damaged(path, wrong)
-
     def has_fit(self, fit: str) -> bool:
         """Whether a fit is stored."""
         path = self.path / "fits" / f"{fit}.safetensors"
@@ -477,7 +341,7 @@ class RunFolder:
         path = self.path / "fits" / f"{fit}.safetensors"
         tensors = self._tensors(path)
         if tensors is None:
-            raise _damaged(path, self.soundness.state(path) or "there is none")
+            raise damaged(path, self.soundness.state(path) or "there is none")
         return tensors
 
     def _tensors(self, path: Path) -> dict[str, Tensor] | None:
@@ -559,11 +423,6 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(path, error) from error
 
-    @property
-    def report(self) -> Path:
-        """Folder of the report."""
-        return self.path / "report"
-
     def stamps(self) -> list[str]:
         """Name, size and time of every stored result: what a report depends on."""
         found, above = [], len(str(self.path)) + 1
@@ -574,65 +433,6 @@ class RunFolder:
                         about = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (10,000 files: half the time)
                         found.append(f"{folder[above:]}/{name} {about.st_size} {about.st_mtime_ns}")
         return sorted(found)
-
-    def report_made_from(self) -> str:
-        """What `note_report` was told when the report was made; empty where a file of it is missing or damaged."""
-        state, files = self.report_files()
-        whole = all(self._has_report_file(name, sha256) for name, sha256 in files.items())
-        return state if whole else ""
-
-    def report_files(self) -> tuple[str, dict[str, str]]:
-        """What the report was made from, and its files with the sha256 of each (empty: not known)."""
-        content = self.soundness.read(self.report / _MADE_FROM)
-        try:
-            state, *lines = seal.without_comment((content or b"").decode()).splitlines() or [""]
-        except UnicodeDecodeError:
-            return "", {}
-        pairs = [line.rpartition("\t") for line in lines]
-        return state, {name or sha256: sha256 if name else "" for name, _, sha256 in pairs}
-
-    def _has_report_file(self, name: str, sha256: str) -> bool:
-        path = self.report / name
-        try:
-            return path.is_file() if not sha256 else sha256_of(path) == sha256
-        except OSError:
-            return False
-
-    def note_report(self, state: str) -> None:
-        """Note what the report was made from, and the files that it consists of."""
-        files = sorted(p for p in self.report.rglob("*") if p.is_file() and p.name not in (_MADE_FROM, NOTE))
-        lines = [f"{path.relative_to(self.report)}\t{sha256_of(path)}" for path in files]
-        path = self.report / _MADE_FROM
-        self._write(path, seal.sealed_text("\n".join([state, *lines]), self.soundness.name(path)))
-        self.soundness.keep()
-
-    def notices(self, asked_for: Callable[[str], bool]) -> list[str]:
-        """What a report has to say of the files that it was made from.
-
-        Args:
-            asked_for: Whether the suite needs a file, by its path within the folder.
-        """
-        lines = []
-        if damage := damage_text({name: why for name, why in self.soundness.damaged().items() if asked_for(name)}):
-            lines.append(f"{DAMAGED}: {damage}; nothing of it counts, and the next run computes it again.")
-        if unsealed := len(self.soundness.unsealed()):
-            lines.append(
-                f"UNCHECKED: {unsealed} files of this run carry no seal, as an older version wrote them; "
-                "'robustiqa check RUN --seal' looks at them and seals them."
-            )
-        return lines
-
-    def require(self) -> None:
-        """Stop where the folder is gone that a run writes into.
-
-        Raises:
-            StoreError: It has no suite any more.
-        """
-        if not (self.path / SUITE).is_file():
-            raise StoreError(
-                f"{self.path}: the run folder was removed or renamed while the run went on (no suite.yaml); nothing "
-                "more is written. Put it back, or run the suite again."
-            )
 
     def inspect(self, path: Path, misfits: Callable[[str], Misfit]) -> bool:
         """Look at one file, all of its bytes, and note what is found; False where no run writes such a file.
@@ -667,7 +467,7 @@ class RunFolder:
             whole = self._has_report_file(name, files[name])
             state = (SEALED if files[name] else UNSEALED) if whole else "its bytes are not those of the report"
             self.soundness.note(path, state)
-        return name in files or name == _MADE_FROM
+        return name in files or name == MADE_FROM
 
     def seal(self, path: Path, misfits: Callable[[str], Misfit]) -> None:
         """Seal a file that carries no seal; one that is damaged, or of no kind that carries one, is left as it is."""
@@ -686,10 +486,10 @@ class RunFolder:
             case ("examples", _, _, _, file):
                 if file == SCORES:
                     others = {p.name: p.read_bytes() for p in sorted(path.parent.iterdir()) if p != path}
-                    files = {key: [len(one), _sha256(one)] for key, one in others.items()}
+                    files = {key: [len(one), digest(one)] for key, one in others.items()}
                     self._write_page(path, json.dumps({**json.loads(content), "files": files}, indent=1))
             case ("report", *_):
-                if path == self.report / _MADE_FROM:
+                if path == self.report / MADE_FROM:
                     self.note_report(self.report_files()[0])
             case parts if parts == (PLAN,) or page_checks.of_file(parts) is not None:
                 self._write_page(path, content.decode())
@@ -699,116 +499,8 @@ class RunFolder:
         text = (self.path / SUITE).read_text(encoding="utf-8")
         self._write_suite(seal.without_comment(text), all_sealed=True)
 
-    def write_plan(self, suite: Suite, planned: str) -> StoredText:
-        """Store what a run planned, as one line of JSON; it is that of this suite and of no other.
-
-        Returns:
-            What `read_plan` gives.
-        """
-        head = {"schema": _PLAN_SCHEMA, "name": suite.name, "suite": _sha256(self._suite_text(suite).encode())}
-        text = f"{json.dumps(head)[:-1]}, {_PLANNED}\n{planned}\n}}\n"
-        path = self.path / PLAN
-        content = seal.sealed_json(text, PLAN)
-        if not path.is_file() or path.read_bytes() != content:
-            self._write(path, content)
-        return StoredText(planned, _sha256(planned.encode()))
-
-    def has_plan(self) -> bool:
-        """Whether a run stored what it planned; those of older versions did not."""
-        return (self.path / PLAN).is_file()
-
-    def read_plan(self) -> StoredText | None:
-        """What the last run planned; None where that is not stored or damaged, or ``suite.yaml`` was changed since."""
-        path = self.path / PLAN
-        content = self.soundness.read(path)
-        if content is None:
-            return None
-        try:
-            head, planned, *_ = content.decode().split("\n")
-            about = _head_read(head)
-            schema, of_suite = about.get("schema"), about.get("suite")
-        except (ValueError, AttributeError, RecursionError):
-            self.soundness.note(path, "it is no plan")
-            return None
-        try:
-            suite = seal.without_comment((self.path / SUITE).read_bytes().decode())
-        except (UnicodeDecodeError, OSError):
-            return None  # who reads it for itself says what is wrong with it
-        if schema != _PLAN_SCHEMA or of_suite != _sha256(suite.encode()):
-            return None
-        planned = planned.removesuffix(",")
-        return StoredText(planned, _sha256(planned.encode()))
-
-    def _plan_head(self) -> dict[str, Any]:
-        """What the plan says of itself; nothing where there is none or it is damaged."""
-        content = self.soundness.read(self.path / PLAN)
-        try:
-            return dict(_head_read((content or b"").decode().partition("\n")[0]))
-        except (ValueError, TypeError, RecursionError):
-            return {}
-
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
-
-    def _has_page(self, path: Path, wrong: Callable[[Any], str]) -> bool:
-        state = self.soundness.state(path)
-        return self._page(path, wrong) is not None if state is None else state in SOUND
-
-    def _page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
-        """The value of a JSON file; None where there is none or it is damaged, which is noted."""
-        content = self.soundness.read(path)
-        if content is None:
-            return None
-        try:
-            value = seal.without_seal(json.loads(content))
-            reason = wrong(value)
-        except (ValueError, RecursionError) as error:
-            reason = str(error)
-        if reason:
-            self.soundness.note(path, reason)
-            return None
-        return value
-
-    def _need_page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
-        value = self._page(path, wrong)
-        if value is None:
-            raise _damaged(path, self.soundness.state(path) or "there is none")
-        return value
-
-    def _write_page(self, path: Path, text: str) -> None:
-        """Write a JSON object or list with its seal."""
-        self._write(path, seal.sealed_json(text, self.soundness.name(path)))
-
-    def _write(self, path: Path, content: bytes) -> None:
-        self._before_writing()
-        self.require()
-        try:
-            write_whole(path, content)
-        except OSError as error:
-            raise self._unwritable(path, error) from error
-
-    def _unwritable(self, path: Path, error: OSError) -> StoreError:
-        if path.is_dir():
-            return StoreError(f"{path}: a folder stands where a file is to be written. Remove it, and run again.")
-        temporary = str(error.filename or "").endswith(".tmp")  # a name that nobody knows
-        place = path if temporary else error.filename or path
-        return StoreError(
-            f"{place}: cannot be written ({error.strerror or error}). What was finished is kept; "
-            "make room or choose another folder with --out, and run the same command again."
-        )
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _head_read(line: str) -> Any:
-    """What the first line of a stored plan says."""
-    return json.loads(line.removesuffix(f", {_PLANNED}") + "}")
-
-
-def _damaged(path: Path, reason: str) -> StoreError:
-    return StoreError(f"{path}: damaged ({reason}). Run the suite again, which makes it anew.")
 
 
 def _table(columns: Mapping[str, list[Any]]) -> pa.Table:

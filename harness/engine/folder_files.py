@@ -1,0 +1,117 @@
+"""How files of a run folder are read and written: whole or not at all, sealed, and not there where they are damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.engine import seal
+from harness.engine.soundness import SOUND, Soundness, StoreError
+from harness.files import SUITE, expanded, stamp_of, write_whole
+
+ALL_SEALED = " so is every file beside it"
+"""Said by the seal of a suite where a file without one cannot be of this run."""
+
+
+def digest(content: bytes) -> str:
+    """The sha256 of a content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def damaged(path: Path, reason: str) -> StoreError:
+    """What is said of a file that is needed and damaged."""
+    return StoreError(f"{path}: damaged ({reason}). Run the suite again, which makes it anew.")
+
+
+class FolderFiles:
+    """A folder of sealed files.
+
+    Args:
+        path: The folder.
+        before_writing: Called before anything is written; what it raises stops that.
+    """
+
+    def __init__(self, path: Path, before_writing: Callable[[], None] = lambda: None) -> None:
+        self.path = expanded(path, "the run folder")
+        self._before_writing = before_writing
+        self._said = ("", False)
+        self.soundness = Soundness(self.path, self._all_sealed)
+
+    def require(self) -> None:
+        """Stop where the folder is gone that a run writes into.
+
+        Raises:
+            StoreError: It has no suite any more.
+        """
+        if not (self.path / SUITE).is_file():
+            raise StoreError(
+                f"{self.path}: the run folder was removed or renamed while the run went on (no suite.yaml); nothing "
+                "more is written. Put it back, or run the suite again."
+            )
+
+    def _all_sealed(self) -> bool:
+        """Whether every file of this folder was sealed when it was written."""
+        stamp = stamp_of(self.path / SUITE)
+        if self._said[0] != stamp:
+            try:
+                with (self.path / SUITE).open("rb") as file:
+                    self._said = stamp, file.readline().rstrip().endswith(ALL_SEALED.encode())
+            except OSError:
+                return False
+        return self._said[1]
+
+    def _has_page(self, path: Path, wrong: Callable[[Any], str]) -> bool:
+        state = self.soundness.state(path)
+        return self._page(path, wrong) is not None if state is None else state in SOUND
+
+    def _page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
+        """The value of a JSON file; None where there is none or it is damaged, which is noted."""
+        content = self.soundness.read(path)
+        if content is None:
+            return None
+        try:
+            value = seal.without_seal(json.loads(content))
+            reason = wrong(value)
+        except (ValueError, RecursionError) as error:
+            reason = str(error)
+        if reason:
+            self.soundness.note(path, reason)
+            return None
+        return value
+
+    def _need_page(self, path: Path, wrong: Callable[[Any], str]) -> Any:
+        value = self._page(path, wrong)
+        if value is None:
+            raise damaged(path, self.soundness.state(path) or "there is none")
+        return value
+
+    def _refuse(self, path: Path, wrong: str) -> None:
+        if wrong:
+            self.soundness.note(path, wrong)
+            self.soundness.keep()
+            raise damaged(path, wrong)
+
+    def _write_page(self, path: Path, text: str) -> None:
+        """Write a JSON object or list with its seal."""
+        self._write(path, seal.sealed_json(text, self.soundness.name(path)))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self._before_writing()
+        self.require()
+        try:
+            write_whole(path, content)
+        except OSError as error:
+            raise self._unwritable(path, error) from error
+
+    def _unwritable(self, path: Path, error: OSError) -> StoreError:
+        if path.is_dir():
+            return StoreError(f"{path}: a folder stands where a file is to be written. Remove it, and run again.")
+        temporary = str(error.filename or "").endswith(".tmp")  # a name that nobody knows
+        place = path if temporary else error.filename or path
+        return StoreError(
+            f"{place}: cannot be written ({error.strerror or error}). What was finished is kept; "
+            "make room or choose another folder with --out, and run the same command again."
+        )
