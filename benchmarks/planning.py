@@ -16,8 +16,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from harness.engine.record import NAMES
+from harness.engine.record import STORED
 from harness.engine.run_folder import RunFolder
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
@@ -25,6 +26,7 @@ from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite
 
 LEAST_CELLS = 10_000
+_EMPTY: dict[str, Any] = {"text": "", "real": 0.0, "whole": 0, "truth": False}
 SUITE = """\
 name: planning
 datasets: [mini, {name: mini, split: train}]
@@ -65,11 +67,9 @@ def finish(suite: Path, folder: Path) -> None:
     store.open(plan.suite)
     for cell in plan.cells:
         (entry,) = plan.limited(cell.split)
-        row = dict.fromkeys(NAMES, 0.0) | dict.fromkeys(("patch", "source", "scorer", "torch", "device"), "")
+        row = {column.name: _EMPTY[column.type] for column in STORED} | {"batch": 1, "status": "ok"}
         row |= {"item": entry.id, "sample": entry.id, "reference": entry.reference_id, "group": entry.group}
-        row |= dict.fromkeys(
-            ("sign", "draw", "forwards", "backwards", "queries", "zero_gradients", "constant_gradients"), 0
-        ) | {"batch": 1, "status": "ok", "identical": False}
+        row |= {"cluster": entry.cluster or entry.reference_id}
         row |= {"attack": cell.attack.name if cell.attack else "clean", "norm": cell.norm, "eps": cell.eps}
         store.write_records(cell.id, 0, {name: [value] for name, value in row.items()})
     for fact in plan.facts:
