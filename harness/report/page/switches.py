@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.report.arrays import Evaluated, Setting
 from harness.report.page.section import PageInput
-from harness.report.page.variants import Budget, chips, radius_key, usual_budget, usual_direction
+from harness.report.page.variants import WORST, Budget, chips, radius_key, usual_budget
 from harness.wording import attack_text, budget_text, scorer_text
 
 
@@ -37,8 +37,8 @@ def first_state(page: PageInput) -> dict[str, str]:
         state["attack"] = attack_text(setting.attack, setting.norm)
     if budget := usual_budget(budgets_of(page)):
         state |= {"norm": budget[0], "eps": radius_key(*budget)}
-    if directions := directions_of(page):
-        state["direction"] = usual_direction(directions)
+    if directions_of(page):
+        state["direction"] = WORST
     return state
 
 
@@ -56,5 +56,9 @@ def switches(page: PageInput) -> str:
         parts.append(chips("norm+eps", radii, f"{state['norm']}+{state['eps']}", "Budget ε"))
     directions = directions_of(page)
     if directions:
-        parts.append(chips("direction", {way: way for way in directions}, state["direction"], "Direction"))
+        parts.append(
+            chips(
+                "direction", {WORST: "worst of all"} | {way: way for way in directions}, state["direction"], "Direction"
+            )
+        )
     return "".join(parts)
