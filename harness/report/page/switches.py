@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.report.arrays import Evaluated, Setting
 from harness.report.page.section import PageInput
 from harness.report.page.variants import WORST, Budget, chips, radius_key, usual_budget
-from harness.wording import attack_text, budget_text, scorer_text
+from harness.wording import attack_text, budget_text, marked, scorer_text
 
 
 def attacks_of(one: Evaluated) -> list[Setting]:
@@ -33,7 +33,8 @@ def first_state(page: PageInput) -> dict[str, str]:
     attacked = [(scorer, setting) for scorer, setting in pairs if not setting.control]
     if attacked:
         scorer, setting = attacked[0]
-        state["metric"] = scorer_text(scorer.metric, scorer.defense, scorer.threat, scorer.source)
+        name = scorer_text(scorer.metric, scorer.defense, scorer.threat, scorer.source)
+        state["metric"] = marked(name, scorer.broken)
         state["attack"] = attack_text(setting.attack, setting.norm)
     if budget := usual_budget(budgets_of(page)):
         state |= {"norm": budget[0], "eps": radius_key(*budget)}
