@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
-from markupsafe import Markup
-
 from harness.report.page.section import PageInput, Section
 from harness.report.page.switches import first_state, switches
 from harness.wording import html_environment
@@ -34,11 +32,11 @@ def page_html(page: PageInput) -> str:
         .render(
             title=page.data.name,
             data=page.data,
-            style=Markup("\n".join(map(_static, _STYLES))),  # noqa: S704
-            scripts=[Markup(_static(name)) for name in _SCRIPTS],  # noqa: S704
-            switches=Markup(switches(page)),  # noqa: S704
-            sections=[(one, Markup(one.html)) for one in sections],  # noqa: S704
-            json=Markup(inline_json(data)),  # noqa: S704
+            style="\n".join(map(_static, _STYLES)),
+            scripts=map(_static, _SCRIPTS),
+            switches=switches(page),
+            sections=sections,
+            json=inline_json(data),
         )
     )
 

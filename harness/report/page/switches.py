@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness.report.arrays import Evaluated, Setting
 from harness.report.page.section import PageInput
-from harness.report.page.variants import Budget, chips, radius_key, usual_budget, usual_direction
-from harness.wording import attack_text, budget_text, scorer_text
+from harness.report.page.variants import WORST, Budget, chips, radius_key, usual_budget
+from harness.wording import attack_text, budget_text, marked, scorer_text
 
 
 def attacks_of(one: Evaluated) -> list[Setting]:
@@ -33,12 +33,13 @@ def first_state(page: PageInput) -> dict[str, str]:
     attacked = [(scorer, setting) for scorer, setting in pairs if not setting.control]
     if attacked:
         scorer, setting = attacked[0]
-        state["metric"] = scorer_text(scorer.metric, scorer.defense, scorer.threat, scorer.source)
+        name = scorer_text(scorer.metric, scorer.defense, scorer.threat, scorer.source)
+        state["metric"] = marked(name, scorer.broken)
         state["attack"] = attack_text(setting.attack, setting.norm)
     if budget := usual_budget(budgets_of(page)):
         state |= {"norm": budget[0], "eps": radius_key(*budget)}
-    if directions := directions_of(page):
-        state["direction"] = usual_direction(directions)
+    if directions_of(page):
+        state["direction"] = WORST
     return state
 
 
@@ -56,5 +57,9 @@ def switches(page: PageInput) -> str:
         parts.append(chips("norm+eps", radii, f"{state['norm']}+{state['eps']}", "Budget ε"))
     directions = directions_of(page)
     if directions:
-        parts.append(chips("direction", {way: way for way in directions}, state["direction"], "Direction"))
+        parts.append(
+            chips(
+                "direction", {WORST: "worst of all"} | {way: way for way in directions}, state["direction"], "Direction"
+            )
+        )
     return "".join(parts)

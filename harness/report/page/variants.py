@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.report.layout import usual_of
 from harness.wording import budget_text, for_html
@@ -10,8 +10,8 @@ from harness.wording import budget_text, for_html
 Budget = tuple[str, float]
 """(norm, eps)."""
 
-_USUAL_DIRECTIONS = ("mos_split", "self_split", "error", "random_sign", "down", "up")
-"""Which direction is shown first: ranks suffer most where some images are raised and others lowered."""
+WORST = "worst"
+"""In place of a direction: the worst of all that were run, which is shown first."""
 
 
 def attributes(shown: bool, **wanted: str) -> str:
@@ -33,9 +33,9 @@ def attributes(shown: bool, **wanted: str) -> str:
 
 
 def of_budget(budget: Budget, direction: str, shown: bool) -> str:
-    """`attributes` of a variant of one budget and direction."""
+    """`attributes` of a variant of one budget and direction; "" (`EVERY_DIRECTION`) stands for `WORST`."""
     norm, eps = budget
-    return attributes(shown, norm=norm, eps=radius_key(norm, eps), direction=direction)
+    return attributes(shown, norm=norm, eps=radius_key(norm, eps), direction=direction or WORST)
 
 
 def radius_key(norm: str, eps: float) -> str:
@@ -50,12 +50,6 @@ def usual_budget(budgets: Sequence[Budget]) -> Budget | None:
     norms = dict.fromkeys(norm for norm, _ in budgets)
     norm = "linf" if "linf" in norms else next(iter(norms))
     return norm, usual_of(eps for name, eps in budgets if name == norm)
-
-
-def usual_direction(directions: Iterable[str]) -> str:
-    """The direction that is shown at first: a mixed one where one was run, otherwise down; empty for none."""
-    order = {way: place for place, way in enumerate(_USUAL_DIRECTIONS)}
-    return min(directions, key=lambda way: order.get(way, len(order)), default="")
 
 
 def chips(key: str, choices: Mapping[str, str], chosen: str, label: str) -> str:
