@@ -10,12 +10,36 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.report.arrays import OVER_ALL
 from harness.wording import base_name
 
-_ATTACKS_LIGHT = ()
-_ATTACKS_DARK = ()
-_PAGE_LIGHT = {"ink": "#1b1e23", "muted": "#565d68", "ground": "#ffffff", "line": "#d5d9df", "band": "#e3e6eb"}
-_PAGE_DARK = {"ink": "#e6e8ec", "muted": "#a5adb9", "ground": "#14161a", "line": "#3a3f48", "band": "#343a44"}
+_ATTACKS_LIGHT = (
+    *("#1149c6", "#ca5c11", "#467e5f", "#6a3f70", "#2b8183", "#4b3901"),
+    *("#69343d", "#846df1", "#519cb6", "#4d062c", "#819b6d", "#8d5634"),
+)
+"""Each stands out from white by 3 to 1 and more; of any two the difference is the largest that the hues leave to
+readers with and without red or green cones. Dashes and marks tell the same apart once more."""
+_ATTACKS_DARK = (
+    *("#7b89fd", "#b74f07", "#508a56", "#f7b8f7", "#59b9b1", "#f0d033"),
+    *("#f26c83", "#7455d7", "#4390a8", "#bc387a", "#96a42b", "#f4cda0"),
+)
+"""The same hues on the page's dark ground."""
+_PAGE_LIGHT = {
+    "ink": "#1b1e23",
+    "muted": "#565d68",
+    "ground": "#ffffff",
+    "line": "#d5d9df",
+    "band": "#e3e6eb",
+    "bad": "#b3261e",
+}
+_PAGE_DARK = {
+    "ink": "#e6e8ec",
+    "muted": "#a5adb9",
+    "ground": "#14161a",
+    "line": "#3a3f48",
+    "band": "#343a44",
+    "bad": "#f28b82",
+}
 
 LIGHT: Mapping[str, str] = _PAGE_LIGHT | {f"attack-{place}": one for place, one in enumerate(_ATTACKS_LIGHT)}
 """Name of a CSS variable -> its colour on white: what pictures outside of a page have."""
@@ -73,7 +97,12 @@ class Look(NamedTuple):
 
 
 def attack_colour(label: str) -> str:
-    """The colour of an attack, a key of `LIGHT`; variants, which differ in parameters alone, have one."""
+    """The colour of an attack, a key of `LIGHT`; variants, which differ in parameters alone, have one.
+
+    What stands for several attacks has one that no attack has.
+    """
+    if label in OVER_ALL:
+        return "bad"
     name = base_name(label)
     place = _KNOWN.get(name)
     if place is None:

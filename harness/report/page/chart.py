@@ -1,4 +1,4 @@
-"""A figure of one data set as a page has it: its variants by what is chosen, its caption, and what can be downloaded."""
+"""A figure of one data set as a page has it: variants by what is chosen, a caption, and what can be downloaded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.report.headline import Ball, Headline
+from harness.report.headline import EVERY_DIRECTION, Ball, Headline
 from harness.report.page.svg import Picture, side_by_side, svg_of
-from harness.report.page.variants import attributes, radius_key, usual_direction
+from harness.report.page.variants import WORST, attributes, radius_key
 from harness.wording import budget_text, counted, for_html
 
 MOST_IN_A_PAGE = 400_000
@@ -64,22 +64,31 @@ class Chart:
 
 
 def choices(headline: Headline) -> Iterator[tuple[Ball, str, bool]]:
-    """Every budget and direction of a data set, and whether it is the one that is shown at first."""
-    usual = usual_direction(headline.directions)
+    """Every budget and direction of a data set, and whether it is the one that is shown at first.
+
+    The worst of all directions, `EVERY_DIRECTION`, comes first where there are several.
+    """
+    several = len(headline.directions) > 1
     for ball in headline.budgets:
-        for direction in headline.directions:
-            yield ball, direction, ball == headline.first and direction == usual
+        for direction in (*[EVERY_DIRECTION] * several, *headline.directions):
+            yield ball, direction, ball == headline.first and (not several or direction == EVERY_DIRECTION)
 
 
 def state_of(headline: Headline, ball: Ball, direction: str) -> dict[str, str]:
     """The state that a variant stands for; without the direction where a data set has but one."""
     found = {"norm": ball.norm, "eps": radius_key(*ball)}
-    return found | ({"direction": direction} if len(headline.directions) > 1 else {})
+    return found | ({"direction": direction or WORST} if len(headline.directions) > 1 else {})
 
 
 def choice_text(ball: Ball, direction: str) -> str:
-    """A budget and a direction in words: "8/255 (linf), mos_split"."""
-    return f"ε {budget_text(*ball)} ({ball.norm}), {direction}"
+    """A budget and a direction in words: "ε 8/255 (linf), mos_split"."""
+    return f"ε {budget_text(*ball)} ({ball.norm}), {direction or 'worst of all directions'}"
+
+
+def usual_direction(directions: Sequence[str]) -> str:
+    """The direction that is shown first where one must be: a mixed one, in which ranks suffer most; otherwise down."""
+    order = ("mos_split", "self_split", "error", "random_sign", "down", "up")
+    return min(directions, key=lambda way: order.index(way) if way in order else len(order))
 
 
 def sample_text(headline: Headline) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.report.colours import attack_colour, direction_mark, grouped
-from harness.report.headline import NOT_FLAGGED, NOT_JUDGED, Ball, Headline, HeadlineRow, Reading
+from harness.report.headline import SUSPECT, UNDECIDED, Ball, Headline, HeadlineRow, Reading
 from harness.report.page.chart import Chart, Variant, choice_text, choices, sample_text, state_of
+from harness.report.page.flags import FLAG, flag_of
 from harness.report.page.svg import (
     Axis,
     Group,
@@ -30,7 +31,7 @@ WIDTH = 480.0
 _LEFT, _RIGHT = 40.0, 468.0
 """Where the scale begins and ends; ranks stand left of it."""
 _ROW = 44.0
-_FLAGS = {"suspect": "⚑ gradients suspect", "open": "⚐ masking open", NOT_JUDGED: "⚐ masking not judged"}
+_FLAGS = {SUSPECT: f"{FLAG} gradients suspect", UNDECIDED: f"{FLAG} masking open"}
 
 
 class Span(NamedTuple):
@@ -58,11 +59,11 @@ def spans(headline: Headline, ball: Ball, direction: str) -> list[Span]:
             continue
         failed = under.state == "failed"
         if headline.statistic:
-            span = Span(row, row.clean, under.left, under.attack, direction, under.controls, under.rank, failed)
+            span = Span(row, row.clean, under.left, under.attack, under.direction, under.controls, under.rank, failed)
         else:
             nothing = (math.nan, math.nan)
             start = Reading(0.0, 0.0, 0.0)
-            span = Span(row, start, under.shift, under.shift_attack, direction, nothing, None, failed)
+            span = Span(row, start, under.shift, under.shift_attack, under.direction, nothing, None, failed)
         found.append(span)
     sign = -1 if headline.statistic else 1
     return sorted(
@@ -111,7 +112,9 @@ def _caption(headline: Headline) -> str:
         noun = f"{headline.noun}s"
         told.append(f"descriptive: fewer than {DESCRIPTIVE_BELOW} {noun}, so nothing is ranked")
     elif headline.statistic:
-        told.append("metrics in one bracket cannot be told from the best (paired over independent units); ranks at left")
+        told.append(
+            "metrics in one bracket cannot be told from the best (paired over independent units); ranks at left"
+        )
     return "; ".join(told) + "."
 
 
@@ -123,7 +126,7 @@ def _picture(headline: Headline, ball: Ball, direction: str, found: Sequence[Spa
         lines.append(f"Descriptive: fewer than {DESCRIPTIVE_BELOW} {headline.noun}s. Nothing is ranked.")
     parts, top = heading(title, lines, WIDTH)
     bottom = top + _ROW * len(found)
-    parts += scale_below(axis, top, bottom, f"{what}   {'right' if headline.statistic else 'left'} is better")
+    parts += scale_below(axis, top, bottom, f"{what} ({'right' if headline.statistic else 'left'} is better)")
     names = short_names(sorted({one.attack for one in found if one.attack}))
     for place, one in enumerate(found):
         parts.append(_dumbbell(one, axis, top + _ROW * place, names))
@@ -180,8 +183,6 @@ def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Grou
     parts.append(Words(_LEFT, top + 15, name, 13, bold=True))
     parts.append(Words(_RIGHT, top + 15, numbers, 12.5, "end", bold=True))
     room -= text_width(name, 13.5, bold=True) + 8
-    if flag and span.row.masking.verdict == NOT_JUDGED:
-        flag = flag if text_width(flag, 11.5) <= room else "⚐ not judged"
     if flag:
         left = _LEFT + text_width(name, 13.5, bold=True) + 8
         told = flag if text_width(flag, 11.5) <= room else flag[0]
@@ -218,19 +219,20 @@ def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) ->
     entries: list[tuple[str, list[Part]]] = [(start, [Spot(13, 0, "o", "ink", 4.5, hollow=True)])]
     known = [one for one in found if one.end.known and one.attack]
     for attack in grouped([one.attack for one in known]):
-        direction = next(one.direction for one in known if one.attack == attack)
-        colour = attack_colour(attack)
-        sample: list[Part] = [Spot(13, 0, direction_mark(direction), colour, 5.5)]
-        entries.append((f"{names.get(attack, attack)} {direction}, 95 % interval", [Line(((1, 0), (25, 0)), colour, 1), *sample]))
+        ways = list(dict.fromkeys(one.direction for one in known if one.attack == attack))
+        colour, told = attack_colour(attack), f"{names.get(attack, attack)} {joined(ways)}"
+        spots = [
+            Spot(13 + 7 * (2 * i - len(ways) + 1), 0, direction_mark(way), colour, 5) for i, way in enumerate(ways)
+        ]
+        entries.append((f"{told}, 95 % interval", [Line(((0, 0), (26, 0)), colour, 1), *spots]))
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
         entries.append(("honest controls alone", [Line(box, "band", closed=True)]))
     if any(one.rank for one in found):
         line = ((16.0, -7.0), (11.0, -7.0), (11.0, 7.0), (16.0, 7.0))
         entries.append(("cannot be told from the best", [Line(line, "ink", 1.5)]))
-    flags = [name for name in dict.fromkeys(one.row.masking.verdict for one in found) if name != NOT_FLAGGED]
-    if flags:
-        entries.append(("⚑ ⚐ whether gradients mislead the attacks", []))
+    if any(flag_of(one.row) for one in found):
+        entries.append(("gradients may mislead attacks", [Words(13, 4, FLAG, 12, "middle")]))
     return entries
 
 
@@ -248,7 +250,6 @@ def _in_words(span: Span) -> str:
         told.append(f"controls alone {number(span.band[0])} to {number(span.band[1])}")
     if span.rank:
         told.append(f"rank {rank_text(span.rank)}")
-    if span.row.masking.verdict != NOT_FLAGGED:
-        claims = joined([f"“{one}”" for one in span.row.masking.claims])
-        told.append(f"masking {span.row.masking.verdict}{f' ({claims})' if claims else ''}")
+    if flag_of(span.row):
+        told.append(f"masking {span.row.masking.verdict}: {span.row.masking.decided}")
     return ", ".join(told)

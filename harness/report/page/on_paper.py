@@ -1,4 +1,4 @@
-"""Pictures of the page as PNG, PDF and SVG files: the same marks at the same places, drawn by matplotlib or written out.
+"""Pictures of the page as PNG, PDF and SVG files: the same marks at the same places.
 
 matplotlib is imported only when something is drawn.
 """

@@ -134,6 +134,7 @@ class Picture:
         title: What it is, in a few words.
         description: What it shows, in words that stand for it where it cannot be seen.
         parts: What is drawn, from back to front.
+        metric: Whose panel it is, for scripts; empty for no one's.
     """
 
     width: float
@@ -141,6 +142,7 @@ class Picture:
     title: str
     description: str
     parts: tuple[Part, ...]
+    metric: str = ""
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
@@ -215,9 +217,7 @@ def moved(part: Part, right: float, down: float) -> Part:
         return Group(tuple(moved(one, right, down) for one in part.parts), part.title, part.data)
     if isinstance(part, Spot):
         return Spot(part.x + right, part.y + down, part.shape, part.colour, part.size, part.hollow, part.opacity)
-    return Words(
-        part.x + right, part.y + down, part.text, part.size, part.anchor, part.colour, part.bold, part.name
-    )
+    return Words(part.x + right, part.y + down, part.text, part.size, part.anchor, part.colour, part.bold, part.name)
 
 
 def side_by_side(pictures: Sequence[Picture], columns: int, gap: float = 18) -> Picture:
@@ -235,22 +235,22 @@ def side_by_side(pictures: Sequence[Picture], columns: int, gap: float = 18) -> 
     return Picture(wide, top, first.title, first.description, tuple(parts))
 
 
-def svg_of(picture: Picture, *, inline: bool = True, attributes: str = "") -> str:
+def svg_of(picture: Picture, *, inline: bool = True) -> str:
     """A picture as SVG, with its description for those who cannot see it.
 
     Args:
         picture: What is drawn.
         inline: Whether it stands in a page, whose colours it takes then; a file of its own has the light ones.
-        attributes: More attributes of the element, with a space before each.
     """
     size = f'viewBox="0 0 {_number(picture.width)} {_number(picture.height)}"'
     space = "" if inline else ' xmlns="http://www.w3.org/2000/svg"'
     fixed = "" if inline else f' width="{_number(picture.width)}" height="{_number(picture.height)}"'
+    metric = f' data-panel="{_text(picture.metric)}"' if inline and picture.metric else ""
     label = _text(f"{picture.title}. {picture.description}")
     ground = "" if inline else f'<rect width="100%" height="100%" fill="{_paint("ground", inline=False)}"/>'
     body = "".join(_elements(picture.parts, inline))
     return (
-        f'<svg{space} {size}{fixed} role="img" aria-label="{label}" font-family="{FONT}"{attributes}>'
+        f'<svg{space} {size}{fixed} role="img" aria-label="{label}" font-family="{FONT}"{metric}>'
         f"<title>{_text(picture.title)}</title><desc>{_text(picture.description)}</desc>{ground}{body}</svg>"
     )
 
