@@ -7,17 +7,23 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
+from harness.report.page.all_tables import all_tables
+from harness.report.page.cost import cost
+from harness.report.page.heat_map import heat_map
+from harness.report.page.masking_lights import masking_lights
+from harness.report.page.protocol import protocol
 from harness.report.page.section import PageInput, Section
 from harness.report.page.switches import first_state, switches
-from harness.wording import html_environment
+from harness.report.summary import sentences
+from harness.wording import counted, html_environment
 
 Maker = Callable[[PageInput], Section | None]
 """Makes a section, or None where it does not apply."""
 
-_SECTIONS: tuple[Maker, ...] = ()
+_SECTIONS: tuple[Maker, ...] = (heat_map, masking_lights, cost, all_tables, protocol)
 """In the order of the page."""
 _STYLES = ("page.css",)
-_SCRIPTS = ("page.js",)
+_SCRIPTS = ("page.js", "tables.js")
 """In the order in which they run: the first makes what the others use."""
 
 
@@ -32,6 +38,8 @@ def page_html(page: PageInput) -> str:
         .render(
             title=page.data.name,
             data=page.data,
+            summary=sentences(page.tables),
+            failures=counted(len(page.data.failures), "cell") if page.data.failures else "",
             style="\n".join(map(_static, _STYLES)),
             scripts=map(_static, _SCRIPTS),
             switches=switches(page),

@@ -207,8 +207,10 @@ _PARTS: Mapping[str, tuple[str, str]] = {
 }
 INTERVAL = ("_low", "_high", "_sd")
 """Ends of columns that say how firm a figure is."""
-DETAIL = ("_bias", "_draw_sd", "_worst", "_worst_low", "_worst_high")
+DETAIL = ("_draw_sd", "_worst", "_worst_low", "_worst_high")
 """Ends of columns that few look for."""
+FILES_ALONE = "_bias"
+"""End of columns that the files have and the page has not."""
 _END = re.compile("^(.+?)(" + "|".join(_PARTS) + ")$")
 
 

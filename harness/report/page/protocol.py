@@ -37,7 +37,7 @@ def _lines(tables: Sequence[Table]) -> Iterator[str]:
         for part in table.protocol.removeprefix(_START).rstrip(".").split("; "):
             told.setdefault(part, []).append(table.name)
     names = {table.name for table in with_protocol}
-    for part, whose in told.items():
+    for part, whose in sorted(told.items(), key=lambda one: {*one[1]} != names):
         own = "" if {*whose} == names else f"{joined(list(dict.fromkeys(whose)))}: "
         yield f"<li>{f'<em>{for_html(own)}</em>' if own else ''}{for_html(part)}</li>"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.report.arrays import Evaluated, Setting
 from harness.report.page.section import PageInput
-from harness.report.page.variants import WORST, Budget, chips, radius_key, usual_budget
+from harness.report.page.variants import LEFT, WORST, Budget, chips, radius_key, usual_budget
 from harness.wording import attack_text, budget_text, marked, scorer_text
 
 
@@ -38,6 +38,7 @@ def first_state(page: PageInput) -> dict[str, str]:
         state["attack"] = attack_text(setting.attack, setting.norm)
     if budget := usual_budget(budgets_of(page)):
         state |= {"norm": budget[0], "eps": radius_key(*budget)}
+    state["show"] = LEFT
     if directions_of(page):
         state["direction"] = WORST
     return state

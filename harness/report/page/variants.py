@@ -10,6 +10,8 @@ from harness.wording import budget_text, for_html
 Budget = tuple[str, float]
 """(norm, eps)."""
 
+LEFT, EXCESS = "left", "excess"
+"""What the heat map shows: the figure that is left, or how much more an attack did than the honest control."""
 WORST = "worst"
 """In place of a direction: the worst of all that were run, which is shown first."""
 
