@@ -11,8 +11,10 @@ from harness.report.page.svg import Picture, side_by_side, svg_of
 from harness.report.page.variants import WORST, attributes, radius_key
 from harness.wording import budget_text, counted, for_html
 
-MOST_IN_A_PAGE = 400_000
-"""Bytes of PDF that a page carries; of what does not fit it says how to get it."""
+MOST_IN_A_SECTION = 100_000
+"""Bytes of PDF that a section of a page carries; of what does not fit it says how to get it."""
+MOST_MARKS = 2500
+"""Marks of a figure whose PDF a page carries: more take long to draw."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def chart_html(chart: Chart, number: int, pdf: bytes | None) -> str:
     )
     return (
         f'<figure class="chart" id="{chart.name}-{number}" data-file="{for_html(file_stem(chart))}" '
-        f'data-dataset="{for_html(chart.dataset)}">{chart.controls}<div class="scroll" tabindex="0" role="group" '
+        f'data-dataset="{for_html(chart.dataset)}">{chart.controls}<div class="canvas" tabindex="0" role="group" '
         f'aria-label="{for_html(chart.dataset)}: figure"><div class="variants">{variants}</div></div>'
         f"<figcaption>{for_html(chart.caption)}{_downloads(chart, pdf)}</figcaption></figure>"
     )
@@ -144,14 +146,16 @@ def file_stem(chart: Chart) -> str:
 
 
 def section_html(charts: Sequence[Chart], intro: str = "") -> str:
-    """Figures of one kind, one data set under the other."""
-    from harness.report.page.on_paper import encoded_picture
+    """Figures of one kind, one data set under the other; each with its PDF, as long as the page has room for them."""
+    from harness.report.page.on_paper import encoded_picture, marks_of
 
-    left = MOST_IN_A_PAGE // 4
+    left = MOST_IN_A_SECTION
     parts = []
     for number, chart in enumerate(charts):
-        pdf = encoded_picture(chart.printed(), "pdf") if left > 0 else None
-        pdf = pdf if pdf is not None and len(pdf) <= left else None
+        picture, pdf = chart.printed(), None
+        if left > 0 and len(marks_of(picture.parts)) <= MOST_MARKS:
+            drawn = encoded_picture(picture, "pdf")
+            pdf = drawn if len(drawn) <= left else None
         left -= len(pdf or b"")
         parts.append(chart_html(chart, number, pdf))
     return f"<p>{for_html(intro)}</p>{''.join(parts)}" if intro else "".join(parts)

@@ -29,7 +29,7 @@ def difference_section(page: PageInput) -> Section | None:
     for one, headline in zip(page.evaluated, page.headlines, strict=True):
         pairs = differences_of(one, headline)
         if pairs is not None:
-            charts.append(_chart(headline, pairs))
+            charts.append(difference_chart(headline, pairs))
             data[one.name] = _data(pairs, _axis(pairs))
     if not charts:
         return None
@@ -45,7 +45,8 @@ def _axis(pairs: Pairs) -> Axis:
     return axis_over([-reach, reach], _START, _END, 5)
 
 
-def _chart(headline: Headline, pairs: Pairs) -> Chart:
+def difference_chart(headline: Headline, pairs: Pairs) -> Chart:
+    """The figure of a data set, of the first two metrics; a script puts others in their place."""
     choice = pairs.choices[0]
     picture = _picture(headline, pairs, _axis(pairs))
     says = choice_text(*choice)
@@ -95,7 +96,9 @@ def _picture(headline: Headline, pairs: Pairs, axis: Axis) -> Picture:
     typed = [(kind, under, kind) for kind in pairs.types]
     start = top + 24
     bottom = start + _ROW * len(rows) + (34 + _ROW * len(typed) if typed else 0)
-    parts += scale_below(axis, start - 4, bottom, "← B keeps more      A keeps more →")
+    parts += scale_below(axis, start - 4, bottom, "")
+    parts.append(Words(axis.start, bottom + 30, "← B keeps more", 12))
+    parts.append(Words(axis.end, bottom + 30, "A keeps more →", 12, "end"))
     zero = axis.at(0)
     parts.append(Line(((zero, start - 4), (zero, bottom)), "muted", 1.2))
     parts.append(Words(_NAMES, start - 10, "all images, under", 11, colour="muted"))

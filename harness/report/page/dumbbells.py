@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from harness.report.colours import attack_colour, direction_mark, grouped
 from harness.report.headline import SUSPECT, UNDECIDED, Ball, Headline, HeadlineRow, Reading
-from harness.report.page.chart import Chart, Variant, choice_text, choices, sample_text, state_of
+from harness.report.page.chart import Chart, Variant, choice_text, choices, sample_text, section_html, state_of
 from harness.report.page.flags import FLAG, flag_of
+from harness.report.page.section import PageInput
 from harness.report.page.svg import (
     Axis,
     Group,
@@ -69,6 +70,11 @@ def spans(headline: Headline, ball: Ball, direction: str) -> list[Span]:
     return sorted(
         found, key=lambda one: (one.row.threat == "oblivious", sign * one.end.value if one.end.known else math.inf)
     )
+
+
+def dumbbells_html(page: PageInput) -> str:
+    """The dumbbells of every data set; empty where nothing was attacked."""
+    return section_html([chart for one in page.headlines if (chart := dumbbell_chart(one)) is not None])
 
 
 def dumbbell_chart(headline: Headline) -> Chart | None:
@@ -145,7 +151,8 @@ def scale_below(axis: Axis, top: float, bottom: float, name: str) -> list[Part]:
         x = axis.at(tick)
         parts.append(Line(((x, top), (x, bottom)), "line", 1))
         parts.append(Words(x, bottom + 14, tick_text(tick, axis), 11, "middle", "muted"))
-    parts.append(Words((axis.start + axis.end) / 2, bottom + 30, name, 12, "middle"))
+    if name:
+        parts.append(Words((axis.start + axis.end) / 2, bottom + 30, name, 12, "middle"))
     return parts
 
 

@@ -5,13 +5,14 @@ matplotlib is imported only when something is drawn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.engine.drawing import encoded
 from harness.report.colours import LIGHT
 from harness.report.page.svg import OUTLINES, Group, Line, Part, Picture, Spot, Words, svg_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PIXELS_PER_INCH = 96
@@ -47,19 +48,20 @@ def figure_of(picture: Picture, inches: float | None = None) -> Figure:
     axes.set_ylim(picture.height + margin, -margin)
     axes.axis("off")
     points = 72 / PIXELS_PER_INCH * scale
-    for order, part in enumerate(_flat(picture.parts)):
+    for order, part in enumerate(marks_of(picture.parts)):
         _draw(axes, part, points, order)
     return figure
 
 
-def _flat(parts: tuple[Part, ...]) -> list[Line | Spot | Words]:
+def marks_of(parts: tuple[Part, ...]) -> list[Line | Spot | Words]:
+    """The marks of a picture without their groups, from back to front."""
     found: list[Line | Spot | Words] = []
     for part in parts:
-        found += _flat(part.parts) if isinstance(part, Group) else [part]
+        found += marks_of(part.parts) if isinstance(part, Group) else [part]
     return found
 
 
-def _draw(axes, part: Line | Spot | Words, points: float, order: int) -> None:
+def _draw(axes: Axes, part: Line | Spot | Words, points: float, order: int) -> None:
     """Draw one mark.
 
     Args:
@@ -71,6 +73,7 @@ def _draw(axes, part: Line | Spot | Words, points: float, order: int) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Circle, Polygon
 
+    look: dict[str, Any]
     colour = LIGHT[part.colour]
     if isinstance(part, Words):
         axes.text(
@@ -88,10 +91,10 @@ def _draw(axes, part: Line | Spot | Words, points: float, order: int) -> None:
         axes.add_patch(Polygon(part.points, facecolor=colour, edgecolor="none", alpha=part.opacity, zorder=order))
     elif isinstance(part, Line):
         x, y = zip(*part.points, strict=True)
-        dash = {"dashes": [max(0.1, length / part.width) for length in part.dash]} if part.dash else {}
-        axes.add_line(
-            Line2D(x, y, color=colour, linewidth=part.width * points, alpha=part.opacity, zorder=order, **dash)
-        )
+        look = {"color": colour, "linewidth": part.width * points, "alpha": part.opacity, "zorder": order}
+        if part.dash:
+            look["dashes"] = [max(0.1, length / part.width) for length in part.dash]
+        axes.add_line(Line2D(x, y, **look))
     else:
         look = {
             "facecolor": LIGHT["ground"] if part.hollow else colour,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.report.arrays import OVER_ALL, Evaluated, ScorerGrid, Setting
+from harness.report.arrays import HONEST, OVER_ALL, Evaluated, ScorerGrid, Setting
 from harness.report.headline import Ball, Headline
 from harness.report.measure import (
     Correlated,
@@ -141,7 +141,7 @@ def _by_place(grid: ScorerGrid, figures: _Figures) -> _Places:
     """((budget, direction), attack) -> its setting and figure of each draw."""
     found: _Places = {}
     for setting, direction, state, draws, _ in figures.attacked(grid):
-        if setting.control or state != "ok" or setting.attack in OVER_ALL:
+        if setting.control or state != "ok" or setting.attack in (*OVER_ALL, HONEST):
             continue
         choice = Ball(setting.norm, setting.eps), direction
         found[choice, attack_text(setting.attack, setting.norm)] = setting, draws

@@ -31,8 +31,8 @@ from harness.report.rows import CONTROL, Row
 from harness.report.triplets import overall_accuracy_of, two_afc_rows
 from harness.wording import attack_text, base_name, budget_text, marked, number, scorer_text, with_interval
 
-_WIDTH, _LEGEND_WIDTH = 300.0, 618.0
-_LEFT, _RIGHT = 40.0, 290.0
+_WIDTH, _LEGEND_WIDTH = 300.0, 480.0
+_LEFT, _RIGHT = 40.0, 278.0
 _TALL, _LOW = 170.0, 110.0
 """Pixels of the panel of what is left, and of that of shifts."""
 _CONTROL_DASHES = ((3.0, 3.0), (1.5, 2.5), (7.0, 3.0))
@@ -214,7 +214,7 @@ def _panel(
         up = Axis(scale.low, scale.high, top + tall, top, scale.ticks)
         parts += _frame(across, up, name)
         for curve in (one for one in own if one.measure == measure):
-            parts.append(_curve(curve, across, up, styles, controls))
+            parts.append(_curve(curve, across, up, styles, controls, 0.12 if len(styles) < 4 else 0.06))
             told.append(_in_words(curve, name))
         top += tall + 26
     parts += _budgets(across, norm, top - 26)
@@ -242,13 +242,15 @@ def _budgets(across: Axis, norm: str, bottom: float) -> list[Part]:
         near_last = eps != last and x + half > across.at(last) - len(budget_text(norm, last)) * 3.0 - 3
         parts.append(Line(((x, bottom), (x, bottom + 4)), "muted", 1))
         if x - half > end and not near_last:
-            parts.append(Words(min(x, across.end - 4), bottom + 15, text, 10.5, "middle", "muted"))
+            parts.append(Words(x, bottom + 15, text, 10.5, "middle", "muted"))
             end = x + half + 3
     parts.append(Words((across.start + across.end) / 2, bottom + 29, f"budget ε ({norm})", 11, "middle"))
     return parts
 
 
-def _curve(curve: Curve, across: Axis, up: Axis, styles: Mapping[str, Look], controls: Sequence[str]) -> Group:
+def _curve(
+    curve: Curve, across: Axis, up: Axis, styles: Mapping[str, Look], controls: Sequence[str], band: float
+) -> Group:
     if curve.attack == HONEST:
         look, width = Look("ink", (5, 3), 1.0), 1.5
     elif curve.control:
@@ -265,7 +267,7 @@ def _curve(curve: Curve, across: Axis, up: Axis, styles: Mapping[str, Look], con
     if not plain and curve.is_line and len(banded) > 1:
         edge = [(across.at(one.eps), up.at(up.within(one.low))) for one in banded]
         edge += [(across.at(one.eps), up.at(up.within(one.high))) for one in reversed(banded)]
-        parts.append(Line(tuple(edge), look.colour, opacity=0.12, closed=True))
+        parts.append(Line(tuple(edge), look.colour, opacity=band, closed=True))
     elif not plain:
         for one in banded:
             if one.eps:
