@@ -21,7 +21,7 @@ def _rescore(
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score the attacked images that a run kept once more, as 8-bit PNG and (`exact: true`) as floats; exit 1 if any disagrees.
+    """Score the attacked images that a run kept once more, as 8-bit PNG and as floats; exit 1 if any disagrees.
 
     Example: robustiqa rescore results/runs/quickstart
     """
@@ -57,8 +57,8 @@ def _rescore(
         rounded = sum(row.attacked is None for row in rows)
         if rounded:
             console().print(
-                f"{_NOT_KEPT}: of {rounded} the attacked image is kept in 8 bits alone, so that what it was scored before "
-                "rounding cannot be had again. 'exact: true' in the suite, or --set exact=true, keeps the floats."
+                f"{_NOT_KEPT}: of {rounded} the attacked image is kept in 8 bits alone: what it was scored before "
+                "rounding cannot be had again. 'exact: true' in the suite, or --set exact=true, keeps it."
             )
     if wrong:
         raise typer.Exit(1)

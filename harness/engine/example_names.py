@@ -1,4 +1,4 @@
-"""What folders of kept images are called: for people by what they are of, for the machine by the cell's id at the end."""
+"""What folders of kept images are called: for people what they are of; at the end the cell's id, for the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain(text: str) -> str:
 
 
 def condition_name(cell: Cell) -> str:
-    """Metric, attack, direction and budget of an attacked cell: 'ssim_pgd_up_linf-8-255'; others may be called alike."""
+    """Metric, attack, direction and budget of a cell: 'ssim_pgd_up_linf-8-255'; others may be called alike."""
     _, *who = cell.who
     attack = cell.attack.label if cell.attack else "clean"
     radius = f"{cell.norm}-{budget_text(cell.norm, cell.eps)}"
@@ -31,7 +31,7 @@ def condition_name(cell: Cell) -> str:
 
 
 def folder_name(cell: Cell) -> str:
-    """Name of the folder of a cell's examples: `condition_name`, the data set, and the cell's id, which makes it unique."""
+    """Name of the folder of a cell's examples: `condition_name`, data set, and the cell's id, which makes it unique."""
     return f"{condition_name(cell)}_{plain(cell.split.dataset.label)}_{cell.id}"
 
 

@@ -1,4 +1,4 @@
-"""Attacked images kept for people and for `rescore`: as PNG, with the perturbation as a map, and exact where asked for."""
+"""Attacked images kept for people and for `rescore`: as PNG, exact where asked for, and the perturbation as a map."""
 
 from __future__ import annotations
 

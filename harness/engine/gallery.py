@@ -1,4 +1,4 @@
-"""The pictures of a report, chosen once the blocks are done: from the pool, by the records, within a budget of bytes."""
+"""The pictures of a report, chosen when the blocks are done: of the pool, by the records, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def _said(worker: Worker, spec: ScorerSpec, one: _Case) -> dict[str, Any]:
 
 
 def place_of_change(change: Tensor) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the square of at most `SIDE` pixels with the largest change in sum; the first of several.
+    """(top, left, height, width) of the square of at most `SIDE` pixels that is changed most; the first of several.
 
     Args:
         change: 3 x H x W.

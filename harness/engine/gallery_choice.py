@@ -1,7 +1,7 @@
 """Which attacked images a report shows: per metric the furthest beyond its control, the median, one where it failed.
 
-All figures are of the image rounded to 8 bits, which is what is shown. The *excess* of a case is how far the attack moved
-the score along its direction, less how far the control did: restore upwards, noise downwards.
+All figures are of the image rounded to 8 bits, which is what is shown. The *excess* of a case is how far the attack
+moved the score along its direction, less how far the control did: restore upwards, noise downwards.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def choose(
 ) -> Choice:
     """Choose the cases of one metric.
 
-    References and distortion types differ between the cases where they can, then references alone. Each is the best by a
-    rule that looks at one candidate at a time, so that fewer candidates lead to the same choice as long as it is among
-    them: a choice that is made again finds what it found.
+    References and distortion types differ between the cases where they can, then references alone. Each is the best by
+    a rule that looks at one candidate at a time, so that fewer candidates lead to the same choice as long as it is
+    among them: a choice that is made again finds what it found.
 
     Args:
         outcomes: One for each image and direction.
@@ -134,8 +134,8 @@ def in_page(content: bytes) -> int:
 def fitting(cases: Sequence[tuple[str, str, Sequence[bytes]]], limit: int) -> list[bool]:
     """Which cases fit: a picture that several show counts once.
 
-    Left out are, until the rest fits: the medians, from the last metric on; then from the last metric on all that is left
-    of it, because the furthest alone would mislead.
+    Left out are, until the rest fits: the medians, from the last metric on; then from the last metric on all that is
+    left of it, because the furthest alone would mislead.
 
     Args:
         cases: (metric, case, contents of its pictures), metric by metric.

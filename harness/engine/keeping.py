@@ -1,4 +1,4 @@
-"""What a block keeps of the images that it attacks: examples that a suite asks for, and what competes for the gallery."""
+"""What a block keeps of the images that it attacks: examples that a suite asks for, and candidates for the gallery."""
 
 from __future__ import annotations
 

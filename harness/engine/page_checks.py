@@ -55,7 +55,10 @@ def gallery(value: Any) -> str:
     keys = {"limit": int, "left_out": list, "competed": dict, "cases": list}
     if not isinstance(value, dict) or any(not isinstance(value.get(key), kind) for key, kind in keys.items()):
         return f"no mapping with the keys {', '.join(keys)}"
-    texts, numbers = ("case", "metric", "item", "cell", "folder"), ("clean", "attacked", "attacked_8bit", "excess")
+    texts, numbers = (
+        ("case", "metric", "item", "sample", "cell", "folder"),
+        ("clean", "attacked", "attacked_8bit", "excess"),
+    )
     for one in value["cases"]:
         if not isinstance(one, dict) or not all(isinstance(one.get(name), str) for name in texts):
             return f"a case without the texts {', '.join(texts)}"
