@@ -15,7 +15,7 @@ import numpy as np
 LARGEST, MEDIAN, FAILED, LEAST = "largest", "median", "failed", "least"
 """Of a metric's cases, what one is: the largest excess, the median one, an excess of nothing or less, or, where the
 attack failed nowhere, the least."""
-MIDDLE = (0.4, 0.6)
+MIDDLE = (0.45, 0.55)
 """Between which quantiles of the excess a case passes for the median one, so that it can be of another image."""
 WHOLE_LIMIT, LEAST_LIMIT, LIMIT_PER_METRIC = 5_000_000, 800_000, 266_000
 """Bytes that the pictures take in a page: at most, whatever else at least, and for each metric."""

@@ -320,9 +320,9 @@ class SuiteFile(pydantic.BaseModel):
     )
     save_examples: Annotated[int, pydantic.Field(ge=0)] = pydantic.Field(
         default=0,
-        description="Keep reference, distorted and attacked image of the first n samples of each split, for every attacked "
-        "cell: as lossless 8-bit PNG, with their scores and a map of the perturbation. `robustiqa examples RUN` lists them. "
-        "The few that a report's page shows are kept whatever this says.",
+        description="Keep reference, distorted and attacked image of the first n samples of each split, for every "
+        "attacked cell: as lossless 8-bit PNG, with their scores and a map of the perturbation. `robustiqa examples "
+        "RUN` lists them. The few that a report's page shows are kept whatever this says.",
     )
     exact: bool = pydantic.Field(
         default=False,

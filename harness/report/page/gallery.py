@@ -46,16 +46,17 @@ def gallery(page: PageInput) -> Section | None:
         unfolded = " open" if place < _OPEN else ""
         parts.append(
             f'<details class="shown-metric" data-metric="{for_html(metric)}"{unfolded}>'
-            f"<summary>{for_html(metric)}: {for_html(_ground(cases[0].about))}</summary>{shown}</details>"
+            f"<summary>{for_html(metric)}: {for_html(_ground(cases[0].about))}</summary>"
+            f"<p>{for_html(_spread(cases[0].about))}</p>{shown}</details>"
         )
     return Section("gallery", "Gallery", "".join(parts))
 
 
 def _lead(kept: GalleryKept) -> str:
     text = (
-        "<p>What an attack looks like. Per metric three cases, not the worst alone: the attack that went furthest beyond "
-        "its honest control, the median case, and one where it failed. Of each image and direction the attack counts that "
-        "went furthest in 8 bits; the excess is what it did beyond <em>restore</em> (upwards) or <em>noise</em> "
+        "<p>What attacks look like. Per metric three cases, not the worst alone: the largest excess over the honest "
+        "control, the median one, and one where the attack failed. Of each image and direction the attack counts that "
+        "went furthest in 8 bits; its excess is what it did beyond <em>restore</em> (upwards) or <em>noise</em> "
         "(downwards) inside the same ball. Pictures are lossless.</p>"
     )
     if kept.left_out:
@@ -92,9 +93,10 @@ def _id(content: bytes) -> str:
 def _case(case: GalleryCase) -> str:
     about = case.about
     _, _, height, width = about["crop"]
+    box = f'class="picture" viewBox="0 0 {width} {height}" role="img"'
     figures = "".join(
         f'<figure data-picture="{_id(case.pictures[name])}">'
-        f'<svg class="picture" viewBox="0 0 {width} {height}" role="img" aria-label="{for_html(_alternative(name, about))}">'
+        f'<svg {box} aria-label="{for_html(_alternative(name, about))}">'
         f'<use href="#{_id(case.pictures[name])}"/></svg><figcaption>{name.capitalize()}</figcaption></figure>'
         for name in SHOWN
     )
@@ -123,22 +125,28 @@ def _attack(about: Mapping[str, Any]) -> str:
     return f"{attack_text(about['attack'], about['norm'])} {ways.get(about['direction'], 'on')} {about['metric']}"
 
 
+def _spread(about: Mapping[str, Any]) -> str:
+    """What all images of a metric say, whose cases are three."""
+    several = about["count"] != about["samples"]
+    count = counted(about["count"], "pair") + " of image and direction" if several else counted(about["count"], "image")
+    return (
+        f"Of {count} the median excess is {_figure(about['median'], signed=True)}; in {about['failed']} of them the "
+        "attack did no more than its control."
+    )
+
+
 def _told(about: Mapping[str, Any]) -> str:
     """What happened, in words."""
     sign = 1 if about["sign"] > 0 else -1
-    moved = sign * (about["attacked_8bit"] - about["clean"])
-    words = [f"{_attack(about)} on {about['item']}: it moved the quality by {_figure(moved, signed=True)} its way"]
+    verb = "raises" if sign > 0 else "lowers"
+    attack = attack_text(about["attack"], about["norm"])
+    moved = _figure(sign * (about["attacked_8bit"] - about["clean"]))
+    words = f"{attack} {verb} the quality that {about['metric']} gives {about['item']} by {moved}"
     if about["control_8bit"] is None:
-        words.append("; no control was run at this budget, so that stands for the excess")
-    else:
-        honest = sign * (about["control_8bit"] - about["clean"])
-        words.append(f", the control {about['control']} by {_figure(honest, signed=True)}: an excess of ")
-        words.append(_figure(about["excess"], signed=True))
-    count = f"{about['count']} pairs of image and direction" if about["count"] != about["samples"] else "images"
-    words.append(f". Of {count} the median excess is {_figure(about['median'], signed=True)}")
-    words.append(f"; in {about['failed']} the attack did no more than its control.")
-    failed = " Here it failed too." if about["case"] in (MEDIAN, LARGEST) and about["excess"] <= 0 else ""
-    return for_html("".join(words) + failed)
+        return for_html(f"{words}; no control was run at this budget, so that stands for the excess.")
+    honest = _figure(sign * (about["control_8bit"] - about["clean"]))
+    words += f", the control {about['control']} by {honest}: an excess of {_figure(about['excess'], signed=True)}."
+    return for_html(words + (" Here it failed too." if about["case"] == MEDIAN and about["excess"] <= 0 else ""))
 
 
 def _place(about: Mapping[str, Any]) -> str:
@@ -150,8 +158,8 @@ def _place(about: Mapping[str, Any]) -> str:
         f'<p class="place"><svg viewBox="0 0 {columns} {rows}" role="img" aria-label="Where the part shown lies">'
         f'<rect class="frame" width="{columns}" height="{rows}"/>'
         f'<rect class="part" x="{left}" y="{top}" width="{width}" height="{height}"/></svg> '
-        f"Shown: the {width} × {height} px with the largest change, at x {left}, y {top} of {columns} × {rows} px. All scores "
-        "are of the whole image.</p>"
+        f"Shown: the {width} × {height} px with the largest change, at x {left}, y {top} of {columns} × {rows} px. All "
+        "scores are of the whole image.</p>"
     )
 
 
@@ -164,8 +172,9 @@ def _scores(about: Mapping[str, Any]) -> str:
         rows.append((name, about["clean"], about["control_8bit"], None, about["higher_is_better"]))
     for one in about.get("others", ()):
         rows.append((one["metric"], one["clean"], one["attacked_8bit"], None, one["higher_is_better"]))
+    caption = "Scores in each metric’s own units, of the attacked image in 8 bits"
     return (
-        '<div class="scroll"><table class="said"><caption>Scores in each metric’s own units, of images in 8 bits</caption>'
+        f'<div class="scroll"><table class="said"><caption>{caption}</caption>'
         '<thead><tr><th scope="col">metric</th><th scope="col">better</th><th scope="col">before</th>'
         f'<th scope="col">after</th></tr></thead><tbody>{"".join(_rows(rows))}</tbody></table></div>'
     )
@@ -189,5 +198,6 @@ def _rows(rows: Sequence[tuple[str, float, float, float | None, bool]]) -> Itera
 
 
 def _figure(value: float, signed: bool = False) -> str:
-    text = f"{value:{'+' if signed else ''}.{_DIGITS - signed}g}"
+    """A number of unknown scale, to four significant digits or, signed, to three."""
+    text = f"{value:{'+' if signed else ''}#.{_DIGITS - signed}g}".rstrip(".")
     return "0" if float(text) == 0 else text.replace("-", "−")

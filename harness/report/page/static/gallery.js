@@ -24,7 +24,7 @@
     var stage = element('div', { 'class': 'stage' }), edge = element('div', { 'class': 'edge' });
     var below = distorted.cloneNode(true), above = attacked.cloneNode(true), caption = element('figcaption');
     var slider = element('input', { type: 'range', min: 0, max: 100, value: 50, 'aria-label': 'Share of the attacked image' });
-    var button = element('button', { type: 'button', 'aria-pressed': 'false' }, 'Hold: attacked');
+    var button = element('button', { type: 'button', 'aria-pressed': 'false' }, 'Hold to see it attacked');
     var held = false;
     function show() {
       var share = held ? 100 : Number(slider.value);
