@@ -246,11 +246,10 @@ def svg_of(picture: Picture, *, inline: bool = True) -> str:
     space = "" if inline else ' xmlns="http://www.w3.org/2000/svg"'
     fixed = "" if inline else f' width="{_number(picture.width)}" height="{_number(picture.height)}"'
     metric = f' data-panel="{_text(picture.metric)}"' if inline and picture.metric else ""
-    label = _text(f"{picture.title}. {picture.description}")
     ground = "" if inline else f'<rect width="100%" height="100%" fill="{_paint("ground", inline=False)}"/>'
     body = "".join(_elements(picture.parts, inline))
     return (
-        f'<svg{space} {size}{fixed} role="img" aria-label="{label}" font-family="{FONT}"{metric}>'
+        f'<svg{space} {size}{fixed} role="img" font-family="{FONT}"{metric}>'
         f"<title>{_text(picture.title)}</title><desc>{_text(picture.description)}</desc>{ground}{body}</svg>"
     )
 
@@ -323,7 +322,7 @@ def _opacity(name: str, value: float) -> str:
 
 
 def _paint(colour: str, inline: bool) -> str:
-    return f"var(--{colour},{LIGHT[colour]})" if inline else LIGHT[colour]
+    return f"var(--{colour})" if inline else LIGHT[colour]
 
 
 def _text(text: str) -> str:
