@@ -31,6 +31,7 @@ from harness.errors import UserError
 from harness.files import PLAN, RUNS, SUITE, locked
 from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
+from harness.report.arrays import Evaluated, lay_out
 from harness.report.build import build_tables
 from harness.report.collect import collect
 from harness.report.data import RunData
@@ -116,9 +117,14 @@ class RunResult:
         return collect(self.planned, self.folder)
 
     @functools.cached_property
+    def evaluated(self) -> Sequence[Evaluated]:
+        """Its data sets, laid out as arrays, which tables and page share."""
+        return lay_out(self.data)
+
+    @functools.cached_property
     def tables(self) -> Sequence[Table]:
         """The tables."""
-        return build_tables(self.data)
+        return build_tables(self.data, self.evaluated)
 
     @property
     def finished(self) -> bool:
@@ -232,7 +238,7 @@ def _report(result: RunResult, forms: PrintForms | None = None) -> None:
     try:
         with locked(store.report):
             state = _state(result.planned, store)
-            write_report(result.data, result.tables, store.report, forms)
+            write_report(result.data, result.tables, store.report, forms, result.evaluated)
             _lay_out(result)
             store.note_report(state)
     except OSError as error:

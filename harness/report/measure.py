@@ -179,6 +179,11 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
             yield from rows(start_row(data, scorer, setting, direction, chosen.state), attacked, clean)
 
 
+def type_sroccs(data: Evaluated, draws: Floats, items: bootstrap.Ints) -> list[Measured]:
+    """SROCC with the opinions within some items, such as those of a type, for each draw of qualities [draws, items]."""
+    return _sroccs(data, items, draws)
+
+
 def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
     """Distortion type -> its items with opinions, for types of at least 8 of them from at least 5 references."""
     known, groups = rated(data), np.array(data.groups, dtype=object)
@@ -202,10 +207,16 @@ def small_types(data: Evaluated) -> list[str]:
     return sorted(groups - set(rated_types(data)), key=_by_number)
 
 
-def shift_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
-    """How far quality moved along the attack, beside what the controls do, and what it cost."""
+def shift_rows(data: Evaluated, directions: Sequence[str], honest: bool = False) -> Iterator[Row]:
+    """How far quality moved along the attack, beside what the controls do, and what it cost.
+
+    Args:
+        data: The data set.
+        directions: Directions wanted.
+        honest: Whether the honest reference has rows as an attack has.
+    """
     for scorer in data.scorers:
-        for setting, direction in in_order(scorer, directions, scorer.furthest):
+        for setting, direction in in_order(scorer, directions, (*scorer.furthest, *(scorer.honest if honest else ()))):
             yield _shift(data, scorer, setting, direction)
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from harness.files import TERMINAL, csv_of, write_whole
+from harness.report.arrays import Evaluated, lay_out
 from harness.report.build import NOT_MADE
 from harness.report.data import RunData
+from harness.report.headline import headlines
 from harness.report.layout import Layout
+from harness.report.page import page_html
+from harness.report.page.section import PageInput
 from harness.report.summary import sentences
 from harness.report.table import Table
 from harness.suite.tables import table_names
-from harness.wording import for_markdown, html_environment, plain_console, rich_text
+from harness.wording import for_markdown, plain_console, rich_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +48,13 @@ class PrintForms:
     size: str = "page"
 
 
-def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: PrintForms | None = None) -> None:
+def write_report(
+    data: RunData,
+    tables: Sequence[Table],
+    folder: Path,
+    forms: PrintForms | None = None,
+    evaluated: Sequence[Evaluated] | None = None,
+) -> None:
     """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
 
     A frontier has a picture of its own, ``figures/<data set>_frontier.png``. Verdicts are also in
@@ -61,6 +69,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
         folder: Where to write; made if need be.
         forms: What is written for print besides. What an earlier call wrote for print is removed where it is no longer
             what the tables say.
+        evaluated: What the tables were made from, so that the page needs not find figures again; laid out anew if None.
     """
     from harness.report.figures import draw_figures, frontier_name
 
@@ -74,12 +83,10 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
         if name == "verdicts":
             pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
     frontiers = [frontier_name(table.dataset) for table in tables if table.name == "frontier"]
-    evaluated = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
-    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*evaluated, *frontiers)}
+    pictured = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
+    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*pictured, *frontiers)}
     same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
-    if same and all(path.is_file() for path in drawn.values()):
-        figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}
-    else:
+    if not (same and all(path.is_file() for path in drawn.values())):
         figures = draw_figures(tables)
         # Tables come last: those that stand say that the figures beside them are of today.
         for path, page in ({drawn[dataset]: png for dataset, png in figures.items()} | pages).items():
@@ -90,7 +97,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
     if not same:
         for path in set(_print_files(folder)) - set(printed):
             path.unlink()
-    write_whole(folder / "index.html", html(data, tables, figures).encode())
+    write_whole(folder / "index.html", html(data, tables, evaluated).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
     for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
@@ -174,23 +181,10 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes]) -> str:
-    """The whole report as one page that needs no other file."""
-    source = resources.files("harness.report").joinpath("templates", "report.html").read_text(encoding="utf-8")
-    return (
-        html_environment()
-        .from_string(source)
-        .render(
-            data=data,
-            tables=[table for table in tables if table.name != "failures"],
-            failures=data.failures,
-            failed=next((table for table in tables if table.name == "failures"), None),
-            figures={name: (base64.b64encode(png).decode(), _png_width(png)) for name, png in figures.items()},
-            summary=sentences(tables),
-            starts=_starts,
-            file_name=file_name,
-        )
-    )
+def html(data: RunData, tables: Sequence[Table], evaluated: Sequence[Evaluated] | None = None) -> str:
+    """The whole report as one page that needs no other file; arguments as of `write_report`."""
+    arrays = lay_out(data) if evaluated is None else evaluated
+    return page_html(PageInput(data, tables, arrays, headlines(data, arrays)))
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
@@ -233,11 +227,6 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
 def file_name(name: str) -> str:
     """A name with everything but letters, digits, dots, dashes and underscores replaced."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-
-
-def _png_width(png: bytes) -> int:
-    """Width in pixels, from the header."""
-    return int.from_bytes(png[16:20], "big")
 
 
 def _starts(layout: Layout) -> list[bool]:

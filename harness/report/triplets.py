@@ -116,10 +116,26 @@ def judged_clusters(data: Evaluated) -> Bools:
     return clusters_of(data, data.codes[first][data.judge[first] != 0.5])
 
 
-def _hard(data: Evaluated, draws: Floats) -> list[Measured]:
+def judged_subsets(data: Evaluated, least: int) -> dict[str, Bools]:
+    """Subset -> which clusters have decided triplets of it, shape [C]; of those with at least so many of them."""
+    first, _ = _patches(data)
+    groups, decided = np.array(data.groups, dtype=object)[first], data.judge[first] != 0.5
+    named = sorted({name for name in groups.tolist() if name and int((decided & (groups == name)).sum()) >= least})
+    return {name: clusters_of(data, data.codes[first][decided & (groups == name)]) for name in named}
+
+
+def subset_accuracies(data: Evaluated, draws: Floats, subset: str) -> list[Measured]:
+    """Hard 2AFC accuracy over the triplets of one subset, for each draw of qualities [draws, items]."""
+    return _hard(data, draws, subset)
+
+
+def _hard(data: Evaluated, draws: Floats, subset: str | None = None) -> list[Measured]:
     first, second = _patches(data)
     judge = data.judge[first]
     credits = (two_afc.hard_credits(quality[first], quality[second], judge) for quality in draws)
+    if subset is not None:
+        own = np.array(data.groups, dtype=object)[first] == subset
+        credits = (np.where(own, one, np.nan) for one in credits)
     return [mean_of_known(one, data.codes[first], data.multiplicities) for one in credits]
 
 

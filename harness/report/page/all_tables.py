@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.report.layout import usual_of
-from harness.report.page.columns import DETAIL, INTERVAL, Column, described
-from harness.report.page.flags import flag_html, flags
+from harness.report.page.columns import DETAIL_ENDS, FILES_ALONE, INTERVAL_ENDS, Heading, described
+from harness.report.page.flags import FLAG, flag_note, flags
 from harness.report.page.protocol import protocol_id
 from harness.report.page.section import PageInput, Section
-from harness.report.page.tables_html import scrolled
+from harness.report.page.tables_html import as_printed, scrolled
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
 from harness.wording import FAILED, MISSING, attack_text, budget_text, for_html, marked, scorer_text
@@ -27,23 +27,20 @@ _PLAIN = ("dataset", "labels", "interval", "labels_kind")
 """What is said once for a table, in its protocol, and has no column."""
 _IF_SEVERAL = ("state", "images", "references", "clusters", "draws")
 """Columns that stand only where their values differ."""
-_DECIMALS = 3
-_SMALL = ("correlation", "share", "standard deviations", "as the figure")
-"""Units whose figures are near 1: so many decimals say it all."""
 
 
 class _Part(NamedTuple):
     """One column as it is shown."""
 
     name: str
-    column: Column
+    column: Heading
     cells: Sequence[str]
     number: bool
 
     @property
     def kind(self) -> str:
         """Empty for what is shown at first, "ci" for how firm a figure is, "more" for what few look for."""
-        return "more" if self.name.endswith(DETAIL) else "ci" if self.name.endswith(INTERVAL) else ""
+        return "more" if self.name.endswith(DETAIL_ENDS) else "ci" if self.name.endswith(INTERVAL_ENDS) else ""
 
 
 def all_tables(page: PageInput) -> Section | None:
@@ -58,7 +55,7 @@ def all_tables(page: PageInput) -> Section | None:
         "rows by words, switch intervals on, and copy it as CSV, Markdown or LaTeX. An arrow says which way is better "
         "for the metric; a head says its unit and meaning when it is pointed at or in focus.</p>"
     )
-    return Section("tables", "Every table", told + "".join(html for _, html in made))
+    return Section("tables", "Every table", told + flag_note(page) + "".join(html for _, html in made))
 
 
 def _within(page: PageInput, made: list[tuple[Table, str]]) -> list[tuple[Table, str]]:
@@ -129,7 +126,7 @@ def _style(name: str, parts: Sequence[_Part]) -> str:
 def _table(title: str, parts: Sequence[_Part]) -> str:
     heads = "".join(map(_head, parts))
     rows = (
-        f'<tr><th scope="row">{row[0]}{"".join(f"<td>{cell}" for cell in row[1:])}'
+        f"<tr><th scope=row>{row[0]}{''.join(f'<td>{cell}' for cell in row[1:])}"
         for row in zip(*(part.cells for part in parts), strict=True)
     )
     return f"<table><caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -157,7 +154,11 @@ def _parts(table: Table, frame: pd.DataFrame, flagged: Mapping[tuple[str, str], 
         found.append(_part(table, "eps", [_radius(row) for row in rows], number=True))
     taken = {*_ATTACK, *_PLAIN, *(part.name for part in found), *(_SCORER if set(_SCORER) <= set(frame) else ())}
     for name in (str(column) for column in frame.columns if str(column) not in taken):
-        if (name in _IF_SEVERAL and frame[name].nunique(dropna=False) < 2) or _empty(frame[name]):
+        if (
+            name.endswith(FILES_ALONE)
+            or (name in _IF_SEVERAL and frame[name].nunique(dropna=False) < 2)
+            or _empty(frame[name])
+        ):
             continue
         number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
         column = described(table.name, name)
@@ -173,7 +174,7 @@ def _part(table: Table, name: str, cells: Sequence[str], number: bool = False, e
 
 def _scorer(row: Mapping[str, Any], flagged: Mapping[tuple[str, str], str]) -> str:
     name = marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
-    return for_html(name) + flag_html(flagged.get((row["dataset"], name), ""))
+    return for_html(f"{name} {FLAG}" if (row["dataset"], name) in flagged else name)
 
 
 def _radius(row: Mapping[str, Any]) -> str:
@@ -191,18 +192,9 @@ def _text(value: Any) -> str:
     return MISSING if value is None or value == "" or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
-def _cell(row: Mapping[str, Any], name: str, column: Column) -> str:
+def _cell(row: Mapping[str, Any], name: str, column: Heading) -> str:
     """A number as it is shown; what stands in its place where there is none."""
     value = float(row[name])
     if math.isnan(value):
         return FAILED if row.get("state") == "failed" and not name.startswith("clean") else MISSING
-    return shown(value, column.unit)
-
-
-def shown(value: float, unit: str) -> str:
-    """A number: three decimals of what is near 1, whole numbers as they are, four digits of anything else."""
-    if unit.startswith(_SMALL):
-        text = f"{value:.{_DECIMALS}f}"
-    else:
-        text = f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
-    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
+    return as_printed(value, column.unit)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from harness.report.headline import NOT_FLAGGED, NOT_JUDGED, SUSPECT, UNDECIDED, HeadlineRow, Masking
 from harness.report.page.section import PageInput
-from harness.wording import for_html
 
 FLAG = "⚑"
 _WORDS = {
@@ -32,12 +31,15 @@ def flag_of(row: HeadlineRow) -> str:
 
 def words(masking: Masking) -> str:
     """A verdict in words, with the figure that decided."""
-    return " ".join(part for part in (_WORDS[masking.verdict], masking.decided) if part)
+    decided = f"Decided by {masking.decided}." if masking.decided else ""
+    return " ".join(part for part in (_WORDS[masking.verdict], decided) if part)
 
 
-def flag_html(reason: str) -> str:
-    """The flag, with its reason for those who point at it or listen; empty without a reason."""
-    if not reason:
+def flag_note(page: PageInput) -> str:
+    """What the flag means, and where each is explained; empty where no metric has one."""
+    if not flags(page):
         return ""
-    text = for_html(reason)
-    return f' <span class="flag" title="{text}" role="img" aria-label="masking: {text}">{FLAG}</span>'
+    return (
+        f"<p>{FLAG}: whether gradients mislead the attacks on this metric is open, or they do, so that its figures may "
+        'be too good; see <a href="#masking">the verdicts</a>.</p>'
+    )

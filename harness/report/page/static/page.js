@@ -11,7 +11,7 @@
     var found = {};
     location.hash.replace(/^#/, '').split('&').forEach(function (pair) {
       var cut = pair.indexOf('=');
-      if (cut < 1) return;
+      if (cut < 1) { if (pair) found.at = pair; return; }
       try { found[pair.slice(0, cut)] = decodeURIComponent(pair.slice(cut + 1).replace(/\+/g, ' ')); } catch (broken) { /* left out */ }
     });
     return found;
@@ -69,16 +69,34 @@
     Object.keys(found).forEach(function (key) { state[key] = found[key]; });
   }
 
+  /* Leads to a section, a table or a protocol; the address says so beside the state. */
+  function go(name) {
+    var at = document.getElementById(name);
+    if (!at) return;
+    if (at.tagName === 'DETAILS') at.open = true;
+    set('at', name);
+    at.scrollIntoView();
+    if (!at.hasAttribute('tabindex')) at.tabIndex = -1;
+    at.focus({ preventScroll: true });
+  }
+
   load();
   root.classList.add('js');
-  window.robustiqa = { data: data, state: state, set: set, on: on, showVariants: showVariants };
+  window.robustiqa = { data: data, state: state, set: set, on: on, go: go, showVariants: showVariants };
   addEventListener('hashchange', function () {
-    if (location.hash && location.hash.indexOf('=') < 0) return;
     load();
     tell(Object.keys(state));
+    if (state.at) go(state.at);
   });
+  addEventListener('DOMContentLoaded', function () { if (state.at) go(state.at); });
 
   document.addEventListener('click', function (event) {
+    var link = event.target.closest ? event.target.closest('a[href^="#"]') : null;
+    if (link && document.getElementById(link.getAttribute('href').slice(1))) {
+      event.preventDefault();
+      go(link.getAttribute('href').slice(1));
+      return;
+    }
     var button = event.target.closest ? event.target.closest('.chips button') : null;
     if (!button) return;
     var values = button.getAttribute('data-value').split('+'), wanted = {};
