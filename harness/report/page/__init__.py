@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from harness.report.page.all_tables import all_tables
-from harness.report.page.cost import cost
+from harness.report.page.cost import cost_section
 from harness.report.page.heat_map import heat_map
 from harness.report.page.masking_lights import masking_lights
 from harness.report.page.protocol import protocol
@@ -17,10 +17,10 @@ from harness.report.page.switches import first_state, switches
 from harness.report.summary import sentences
 from harness.wording import counted, html_environment
 
-Maker = Callable[[PageInput], Section | None]
+SectionMaker = Callable[[PageInput], Section | None]
 """Makes a section, or None where it does not apply."""
 
-_SECTIONS: tuple[Maker, ...] = (heat_map, masking_lights, cost, all_tables, protocol)
+_SECTIONS: tuple[SectionMaker, ...] = (heat_map, masking_lights, cost_section, all_tables, protocol)
 """In the order of the page."""
 _STYLES = ("page.css",)
 _SCRIPTS = ("page.js", "tables.js")

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.report.layout import usual_of
-from harness.report.page.columns import DETAIL, FILES_ALONE, INTERVAL, Column, described
+from harness.report.page.columns import DETAIL_ENDS, FILES_ALONE, INTERVAL_ENDS, Heading, described
 from harness.report.page.flags import FLAG, flag_note, flags
 from harness.report.page.protocol import protocol_id
 from harness.report.page.section import PageInput, Section
-from harness.report.page.tables_html import scrolled, shown
+from harness.report.page.tables_html import as_printed, scrolled
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
 from harness.wording import FAILED, MISSING, attack_text, budget_text, for_html, marked, scorer_text
@@ -33,14 +33,14 @@ class _Part(NamedTuple):
     """One column as it is shown."""
 
     name: str
-    column: Column
+    column: Heading
     cells: Sequence[str]
     number: bool
 
     @property
     def kind(self) -> str:
         """Empty for what is shown at first, "ci" for how firm a figure is, "more" for what few look for."""
-        return "more" if self.name.endswith(DETAIL) else "ci" if self.name.endswith(INTERVAL) else ""
+        return "more" if self.name.endswith(DETAIL_ENDS) else "ci" if self.name.endswith(INTERVAL_ENDS) else ""
 
 
 def all_tables(page: PageInput) -> Section | None:
@@ -192,9 +192,9 @@ def _text(value: Any) -> str:
     return MISSING if value is None or value == "" or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
-def _cell(row: Mapping[str, Any], name: str, column: Column) -> str:
+def _cell(row: Mapping[str, Any], name: str, column: Heading) -> str:
     """A number as it is shown; what stands in its place where there is none."""
     value = float(row[name])
     if math.isnan(value):
         return FAILED if row.get("state") == "failed" and not name.startswith("clean") else MISSING
-    return shown(value, column.unit)
+    return as_printed(value, column.unit)

@@ -9,15 +9,16 @@ import numpy as np
 
 from harness.report.arrays import OVER_ALL
 from harness.report.layout import attack_of, scorer_of, usual_of
-from harness.report.page.figures_rows import Row, datasets_of, rows_of
+from harness.report.page.figures_rows import datasets_of, rows_of
 from harness.report.page.section import PageInput, Section
-from harness.report.page.tables_html import scrolled, shown, tint
+from harness.report.page.tables_html import as_printed, scrolled, tint
+from harness.report.rows import Row
 from harness.wording import MISSING, budget_text, for_html
 
 _COUNTS = ("forwards", "backwards", "queries")
 
 
-def cost(page: PageInput) -> Section | None:
+def cost_section(page: PageInput) -> Section | None:
     """A table for each data set: milliseconds of each attack on each metric, and how often it asks the metric."""
     parts = [table for dataset in datasets_of(page) if (table := _table(page, dataset))]
     if not parts:
@@ -27,7 +28,7 @@ def cost(page: PageInput) -> Section | None:
         "result, at the usual budget. Below them what it asks of a metric: forwards, gradients (backwards), and, of "
         "black-box attacks, queries, each a forward too. Numbers are means over directions.</p>"
     )
-    return Section("cost", "What attacks cost", told + _hours(page) + "".join(parts))
+    return Section("cost", "Cost", told + _hours(page) + "".join(parts))
 
 
 def _hours(page: PageInput) -> str:
@@ -79,13 +80,13 @@ def _time(rows: Sequence[Row], longest: float) -> str:
     value = _mean(rows, "milliseconds")
     if math.isnan(value):
         return f"<td>{MISSING}</td>"
-    return f'<td class="{tint(value / longest if longest > 0 else math.nan)}">{shown(value, "ms")}</td>'
+    return f'<td class="{tint(value / longest if longest > 0 else math.nan)}">{as_printed(value, "ms")}</td>'
 
 
 def _counts(found: Mapping[str, Mapping[str, Sequence[Row]]], attack: str, name: str) -> str:
     """The count, or the least and the most where metrics differ."""
     values = {
-        shown(_mean(line[attack], name), "count"): _mean(line[attack], name)
+        as_printed(_mean(line[attack], name), "count"): _mean(line[attack], name)
         for line in found.values()
         if attack in line
     }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.report.arrays import Evaluated
 from harness.report.measure import shift_rows, srocc_rows
 from harness.report.page.section import PageInput
+from harness.report.rows import Row
 from harness.report.table import has_opinions
 from harness.report.triplets import overall_accuracy_of, two_afc_rows
-
-Row = dict[str, Any]
 
 
 def datasets_of(page: PageInput) -> dict[str, list[Evaluated]]:

@@ -40,6 +40,6 @@ def flag_note(page: PageInput) -> str:
     if not flags(page):
         return ""
     return (
-        f"<p>{FLAG}: whether gradients mislead the attacks on this metric is open, or they do, and its figures may be too "
-        'good; see <a href="#masking">the verdicts</a>.</p>'
+        f"<p>{FLAG}: whether gradients mislead the attacks on this metric is open, or they do, so that its figures may "
+        'be too good; see <a href="#masking">the verdicts</a>.</p>'
     )

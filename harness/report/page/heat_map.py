@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 from harness.report.arrays import OVER_ALL
+from harness.report.headline import Ball
 from harness.report.layout import attack_of, scorer_of
-from harness.report.page.figures_rows import Row, datasets_of, rows_of
+from harness.report.page.figures_rows import datasets_of, rows_of
 from harness.report.page.flags import FLAG, flag_note, flags
 from harness.report.page.section import PageInput, Section
-from harness.report.page.tables_html import STEPS, scrolled, shown, tint
-from harness.report.page.variants import EXCESS, LEFT, WORST, Budget, attributes, chips, radius_key, usual_budget
+from harness.report.page.tables_html import TINTS, as_printed, scrolled, tint
+from harness.report.page.variants import EXCESS, LEFT, WORST, attributes, chips, radius_key, usual_budget
+from harness.report.rows import Row
 from harness.suite.cell_names import CLEAN
 from harness.wording import FAILED, MISSING, budget_text, for_html, short_names
 
@@ -34,11 +36,11 @@ class _Cell:
     def text(self) -> str:
         if math.isnan(self.value):
             return FAILED if self.state == "failed" else MISSING
-        return shown(self.value, "share")
+        return as_printed(self.value, "share")
 
     @property
     def told(self) -> str:
-        ends = "" if math.isnan(self.low) else f"[{shown(self.low, 'share')}, {shown(self.high, 'share')}]"
+        ends = "" if math.isnan(self.low) else f"[{as_printed(self.low, 'share')}, {as_printed(self.high, 'share')}]"
         return " ".join(part for part in (ends, self.direction) if part)
 
 
@@ -61,7 +63,7 @@ class _Map:
     what: str
     title: str
     clean: dict[str, float] = field(default_factory=dict)
-    cells: dict[tuple[Budget, str], _Lines] = field(default_factory=dict)
+    cells: dict[tuple[Ball, str], _Lines] = field(default_factory=dict)
     controls: set[str] = field(default_factory=set)
 
 
@@ -79,7 +81,7 @@ def heat_map(page: PageInput) -> Section | None:
         told += chips("show", {LEFT: "what is left", EXCESS: "excess over the control"}, LEFT, "Figure")
     heads = {dataset: f"<h3>{for_html(dataset)}</h3>" if len(found) > 1 else "" for dataset in found}
     html = "".join(heads[dataset] + _variants(page, dataset, maps) for dataset, maps in found.items())
-    return Section("heat-map", "Metric by attack", told + html + flag_note(page))
+    return Section("heat-map", "Heat map", told + html + flag_note(page))
 
 
 def _maps(page: PageInput, dataset: str) -> list[_Map]:
@@ -116,7 +118,7 @@ def _filled(found: _Map, rows: Sequence[Row], name: str, clean: str) -> _Map:
         figures = (row.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high"))
         cell = _Cell(row["state"], *figures, "" if row["control"] else row["direction"])
         for way in ([*ways, WORST] if row["control"] else [row["direction"], WORST]) if len(ways) > 1 else [""]:
-            line = found.cells.setdefault(((row["norm"], row["eps"]), way), {}).setdefault(metric, {})
+            line = found.cells.setdefault((Ball(row["norm"], row["eps"]), way), {}).setdefault(metric, {})
             known = [one for one in (line.get(attack), cell) if one is not None and not math.isnan(one.value)]
             line[attack] = worst(known, key=lambda one: one.value) if known else cell
     return found
@@ -157,7 +159,7 @@ def _table(title: str, found: _Map, lines: _Lines, names: Sequence[str], flagged
         clean = found.clean.get(name, math.nan)
         marked = for_html(f"{name} {FLAG}" if name in flagged else name)
         body += f'<tr data-metric="{for_html(name)}"><th scope="row">{marked}</th>'
-        body += f"<td>{shown(clean, 'share')}</td>" if found.clean else ""
+        body += f"<td>{as_printed(clean, 'share')}</td>" if found.clean else ""
         body += "".join(_cell(lines[name].get(attack), found, clean) for attack in attacks) + "</tr>"
     caption = for_html(title)
     return scrolled(
@@ -182,5 +184,5 @@ def _cell(cell: _Cell | None, found: _Map, clean: float) -> str:
 def _legend(found: _Map) -> str:
     """What the tints stand for."""
     ends = ("nothing", "all of it lost") if found.what == LEFT else ("nothing", f"{_MOST_EXCESS:.0f} σ or more")
-    steps = "".join(f'<i class="t{step}"></i>' for step in range(0, STEPS + 1, 2))
+    steps = "".join(f'<i class="t{step}"></i>' for step in range(0, TINTS + 1, 2))
     return f'<span class="tints">{ends[0]} <span aria-hidden="true">{steps}</span> {ends[1]}</span>'

@@ -10,7 +10,7 @@ from harness.report.layout import scorer_of
 from harness.report.masking import CLAIMS, FAIL, INCONCLUSIVE, NOT_MEASURED, PASS, verdicts_of
 from harness.report.page.flags import LIGHTS, words
 from harness.report.page.section import PageInput, Section
-from harness.report.page.tables_html import scrolled, shown
+from harness.report.page.tables_html import as_printed, scrolled
 from harness.report.rows import Row
 from harness.wording import for_html
 
@@ -30,14 +30,14 @@ def masking_lights(page: PageInput) -> Section | None:
     if not parts:
         return None
     told = (
-        "<p>A metric may look robust because gradients mislead the attacks on it. Each column is an order between "
+        "<p>A metric may look robust because gradients mislead attacks on it. Each column is an order between "
         "attacks, or a trait of gradients, that holds unless they do. A red light says that figures of the metric "
         "may be too good, a yellow one that there are too few images to tell, a green one that nothing speaks "
         "against the attacks, a grey one that nothing was measured. The number is the figure that decided: of "
         "differences, in σ of clean scores; of "
         'shares of images, from 0 to 1. The <a href="#tables">table of verdicts</a> has what each is compared with.</p>'
     )
-    return Section("masking", "Do gradients mislead the attacks?", told + "".join(parts))
+    return Section("masking", "Masking", told + "".join(parts))
 
 
 def _table(headline: Headline, rows: Sequence[Row]) -> str:
@@ -71,7 +71,7 @@ def _cell(line: Mapping[str, Row], claim: str) -> str:
     if row is None or row["outcome"] == NOT_MEASURED:
         return f'<td class="light none"{_title(row)}>{_mark("none", "")}</td>'
     light = _LIGHT_OF[row["outcome"]]
-    return f'<td class="light {light}"{_title(row)}>{_mark(light, shown(row["figure"], "share"))}</td>'
+    return f'<td class="light {light}"{_title(row)}>{_mark(light, as_printed(row["figure"], "share"))}</td>'
 
 
 def _title(row: Row | None) -> str:
@@ -83,8 +83,8 @@ def _title(row: Row | None) -> str:
     ends = (
         ""
         if math.isnan(row["figure_low"])
-        else f" [{shown(row['figure_low'], 'share')}, {shown(row['figure_high'], 'share')}]"
+        else f" [{as_printed(row['figure_low'], 'share')}, {as_printed(row['figure_high'], 'share')}]"
     )
-    told = f"{row['outcome']}: {shown(row['figure'], 'share')}{ends}, least allowed {shown(row['least'], 'share')}"
+    told = f"{row['outcome']}: {as_printed(row['figure'], 'share')}{ends}, least allowed {as_printed(row['least'], 'share')}"
     beside = f"; beside {row['against']}" if row["against"] else ""
     return f' title="{for_html(told + beside)}"'

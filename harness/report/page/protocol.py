@@ -44,23 +44,12 @@ def _lines(tables: Sequence[Table]) -> Iterator[str]:
 
 def _setup(data: RunData) -> str:
     """What was run."""
+    header = ("data set", "split", "labels", "items in the split", "references in the split")
     sets = [
-        (
-            label,
-            facts.split,
-            f"{facts.labels} labels" if facts.labels != "none" else "no labels",
-            facts.items,
-            facts.references,
-        )
+        (label, facts.split, "no labels" if facts.labels == "none" else facts.labels, facts.items, facts.references)
         for label, facts in data.datasets.items()
     ]
-    html = words_table(
-        "Data sets", ("data set", "split", "labels", "items in the split", "references in the split"), sets
-    )
+    html = words_table("Data sets", header, sets)
     if data.weights:
         html += words_table("Weights", ("metric", "weights"), list(data.weights.items()))
-    limit = "none" if data.limit is None else data.limit
-    versions = ", ".join(f"{name} {version}" for name, version in data.versions.items())
-    return (
-        f"{html}<p>Limit: {limit}. Slices of {data.slice_size}. Seed {data.seed}. Versions: {for_html(versions)}.</p>"
-    )
+    return html

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from harness.report.arrays import Evaluated, Setting
+from harness.report.headline import Ball
 from harness.report.page.section import PageInput
-from harness.report.page.variants import LEFT, WORST, Budget, chips, radius_key, usual_budget
+from harness.report.page.variants import LEFT, WORST, chips, radius_key, usual_budget
 from harness.wording import attack_text, budget_text, marked, scorer_text
 
 
@@ -14,9 +15,9 @@ def attacks_of(one: Evaluated) -> list[Setting]:
     return list(dict.fromkeys(setting for setting in settings if not setting.control))
 
 
-def budgets_of(page: PageInput) -> list[Budget]:
+def budgets_of(page: PageInput) -> list[Ball]:
     """Every budget that something was attacked at, by norm, the max norm first, and radius."""
-    found = {(setting.norm, setting.eps) for one in page.evaluated for setting in attacks_of(one)}
+    found = {Ball(setting.norm, setting.eps) for one in page.evaluated for setting in attacks_of(one)}
     return sorted(found, key=lambda budget: (budget[0] != "linf", budget))
 
 

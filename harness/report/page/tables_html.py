@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.wording import MISSING, for_html
 
-STEPS = 10
+TINTS = 10
 """Tints between nothing and all."""
 _DECIMALS = 3
 _SMALL = ("correlation", "share", "standard deviations", "as the figure")
@@ -34,10 +34,10 @@ def words_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
 
 def tint(share: float) -> str:
     """Class of a cell that is tinted by a share in [0, 1], clipped: "t0" to "t10"; empty for nan."""
-    return "" if math.isnan(share) else f"t{round(STEPS * min(max(share, 0.0), 1.0))}"
+    return "" if math.isnan(share) else f"t{round(TINTS * min(max(share, 0.0), 1.0))}"
 
 
-def shown(value: float, unit: str) -> str:
+def as_printed(value: float, unit: str) -> str:
     """A number: three decimals of what is near 1, whole numbers as they are, four digits of anything else."""
     if math.isnan(value):
         return MISSING

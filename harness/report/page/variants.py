@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.report.headline import Ball
 from harness.report.layout import usual_of
 from harness.wording import budget_text, for_html
-
-Budget = tuple[str, float]
-"""(norm, eps)."""
 
 LEFT, EXCESS = "left", "excess"
 """What the heat map shows: the figure that is left, or how much more an attack did than the honest control."""
@@ -34,7 +32,7 @@ def attributes(shown: bool, **wanted: str) -> str:
     return text + ("" if shown else " hidden")
 
 
-def of_budget(budget: Budget, direction: str, shown: bool) -> str:
+def of_budget(budget: Ball, direction: str, shown: bool) -> str:
     """`attributes` of a variant of one budget and direction; "" (`EVERY_DIRECTION`) stands for `WORST`."""
     norm, eps = budget
     return attributes(shown, norm=norm, eps=radius_key(norm, eps), direction=direction or WORST)
@@ -45,13 +43,13 @@ def radius_key(norm: str, eps: float) -> str:
     return budget_text(norm, eps)
 
 
-def usual_budget(budgets: Sequence[Budget]) -> Budget | None:
+def usual_budget(budgets: Sequence[Ball]) -> Ball | None:
     """The budget that is shown at first: of the max norm where there is one, the usual radius or else the largest."""
     if not budgets:
         return None
     norms = dict.fromkeys(norm for norm, _ in budgets)
     norm = "linf" if "linf" in norms else next(iter(norms))
-    return norm, usual_of(eps for name, eps in budgets if name == norm)
+    return Ball(norm, usual_of(eps for name, eps in budgets if name == norm))
 
 
 def chips(key: str, choices: Mapping[str, str], chosen: str, label: str) -> str:
