@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -54,7 +54,6 @@ def write_report(
     folder: Path,
     forms: PrintForms | None = None,
     evaluated: Sequence[Evaluated] | None = None,
-    examples: Sequence[Any] = (),
 ) -> None:
     """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
 
@@ -71,7 +70,6 @@ def write_report(
         forms: What is written for print besides. What an earlier call wrote for print is removed where it is no longer
             what the tables say.
         evaluated: What the tables were made from, so that the page needs not find figures again; laid out anew if None.
-        examples: Kept attacked images, as `PageInput` has them.
     """
     from harness.report.figures import draw_figures, frontier_name
 
@@ -99,7 +97,7 @@ def write_report(
     if not same:
         for path in set(_print_files(folder)) - set(printed):
             path.unlink()
-    write_whole(folder / "index.html", html(data, tables, evaluated, examples).encode())
+    write_whole(folder / "index.html", html(data, tables, evaluated).encode())
     write_whole(folder / TERMINAL, _printed(tables).encode())
     for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
@@ -183,12 +181,10 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def html(
-    data: RunData, tables: Sequence[Table], evaluated: Sequence[Evaluated] | None = None, examples: Sequence[Any] = ()
-) -> str:
+def html(data: RunData, tables: Sequence[Table], evaluated: Sequence[Evaluated] | None = None) -> str:
     """The whole report as one page that needs no other file; arguments as of `write_report`."""
     arrays = lay_out(data) if evaluated is None else evaluated
-    return page_html(PageInput(data, tables, arrays, headlines(data, arrays), examples))
+    return page_html(PageInput(data, tables, arrays, headlines(data, arrays)))
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:

@@ -7,30 +7,46 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
+from harness.report.colours import LIGHT
 from harness.report.page.all_tables import all_tables
 from harness.report.page.cost import cost_section
+from harness.report.page.difference import difference_section
+from harness.report.page.gallery import gallery
 from harness.report.page.heat_map import heat_map
 from harness.report.page.masking_lights import masking_lights
+from harness.report.page.opening import headline_section
 from harness.report.page.protocol import protocol
+from harness.report.page.scatter import scatter_section
 from harness.report.page.section import PageInput, Section
+from harness.report.page.strength import strength_section
 from harness.report.page.switches import first_state, switches
-from harness.report.summary import sentences
 from harness.wording import counted, html_environment
 
 SectionMaker = Callable[[PageInput], Section | None]
 """Makes a section, or None where it does not apply."""
 
-_SECTIONS: tuple[SectionMaker, ...] = (heat_map, masking_lights, cost_section, all_tables, protocol)
+_SECTIONS: tuple[SectionMaker, ...] = (
+    headline_section,
+    scatter_section,
+    heat_map,
+    strength_section,
+    difference_section,
+    gallery,
+    masking_lights,
+    cost_section,
+    all_tables,
+    protocol,
+)
 """In the order of the page."""
-_STYLES = ("page.css",)
-_SCRIPTS = ("page.js", "tables.js")
+_STYLES = ("page.css", "charts.css", "gallery.css")
+_SCRIPTS = ("page.js", "tables.js", "charts.js", "gallery.js")
 """In the order in which they run: the first makes what the others use."""
 
 
 def page_html(page: PageInput) -> str:
     """The whole report as one page that needs no other file, no network and, for what is shown first, no script."""
     sections = [made for make in _SECTIONS if (made := make(page)) is not None]
-    data = {"page": {"state": first_state(page)}} | {one.name: one.data for one in sections if one.data}
+    data = {"page": {"state": first_state(page), "paper": LIGHT}} | {one.name: one.data for one in sections if one.data}
     source = resources.files(__name__).joinpath("page.html").read_text(encoding="utf-8")
     return (
         html_environment()
@@ -38,7 +54,6 @@ def page_html(page: PageInput) -> str:
         .render(
             title=page.data.name,
             data=page.data,
-            summary=sentences(page.tables),
             failures=counted(len(page.data.failures), "cell") if page.data.failures else "",
             style="\n".join(map(_static, _STYLES)),
             scripts=map(_static, _SCRIPTS),

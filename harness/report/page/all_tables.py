@@ -193,8 +193,8 @@ def _text(value: Any) -> str:
 
 
 def _cell(row: Mapping[str, Any], name: str, column: Heading) -> str:
-    """A number as it is shown; what stands in its place where there is none."""
+    """A number as it is shown; where there is none, why not, or nothing where the row has no such figure."""
     value = float(row[name])
     if math.isnan(value):
-        return FAILED if row.get("state") == "failed" and not name.startswith("clean") else MISSING
+        return {"failed": FAILED, "missing": MISSING}.get(row.get("state", ""), "")
     return as_printed(value, column.unit)

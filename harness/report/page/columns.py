@@ -215,8 +215,8 @@ INTERVAL_ENDS = ("_low", "_high", "_sd")
 """Ends of columns that say how firm a figure is."""
 DETAIL_ENDS = ("_draw_sd", "_worst", "_worst_low", "_worst_high")
 """Ends of columns that few look for."""
-FILES_ALONE = "_bias"
-"""End of columns that the files have and the page has not."""
+FILES_ALONE = ("_bias", "_state")
+"""Ends of columns that the files have and the page has not."""
 _END = re.compile("^(.+?)(" + "|".join(_PARTS) + ")$")
 
 

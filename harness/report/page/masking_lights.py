@@ -85,6 +85,7 @@ def _title(row: Row | None) -> str:
         if math.isnan(row["figure_low"])
         else f" [{as_printed(row['figure_low'], 'share')}, {as_printed(row['figure_high'], 'share')}]"
     )
-    told = f"{row['outcome']}: {as_printed(row['figure'], 'share')}{ends}, least allowed {as_printed(row['least'], 'share')}"
+    figure, least = as_printed(row["figure"], "share"), as_printed(row["least"], "share")
+    told = f"{row['outcome']}: {figure}{ends}, least allowed {least}"
     beside = f"; beside {row['against']}" if row["against"] else ""
     return f' title="{for_html(told + beside)}"'

@@ -39,11 +39,9 @@ class PageInput:
         tables: Its tables.
         evaluated: Its data sets, laid out as arrays, in the order of the page.
         headlines: One for each data set, in the same order.
-        examples: Kept attacked images, as `harness.report.page.gallery` reads them.
     """
 
     data: RunData
     tables: Sequence[Table]
     evaluated: Sequence[Evaluated]
     headlines: Sequence[Headline]
-    examples: Sequence[Any] = ()

@@ -328,7 +328,7 @@ def _opacity(name: str, value: float) -> str:
 
 
 def _paint(colour: str, inline: bool) -> str:
-    return f"var(--{colour},{LIGHT[colour]})" if inline else LIGHT[colour]
+    return f"var(--{colour})" if inline else LIGHT[colour]
 
 
 def _text(text: str) -> str:

@@ -26,7 +26,7 @@
     line.setAttribute('d', 'M' + x(ends ? one[1] : 0) + ' ' + y + 'L' + x(ends ? one[2] : 0) + ' ' + y);
     spot.setAttribute('cx', x(known ? one[0] : 0));
     spot.setAttribute('visibility', known ? 'visible' : 'hidden');
-    spot.setAttribute('fill', ends && (one[1] > 0 || one[2] < 0) ? spot.getAttribute('stroke') : 'var(--ground,#ffffff)');
+    spot.setAttribute('fill', ends && (one[1] > 0 || one[2] < 0) ? spot.getAttribute('stroke') : 'var(--ground)');
     row.querySelector('text:last-of-type').textContent = known ? figure(one) : '';
   }
 
@@ -119,7 +119,7 @@
     wide += 2 * margin; tall += 2 * margin;
     var text = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="' + [-margin, -margin, wide, tall].join(' ') + '" width="' + wide + '" height="' + tall + '">' +
       '<rect x="' + -margin + '" y="' + -margin + '" width="100%" height="100%" fill="#ffffff"/>' + body + '</svg>';
-    return { text: text.replace(/var\(--[\w-]+,\s*([^)]+)\)/g, '$1'), wide: wide, tall: tall, variant: shown };
+    return { text: text.replace(/var\(--([\w-]+)(?:,[^)]*)?\)/g, function (all, name) { return page.data.page.paper[name]; }), wide: wide, tall: tall, variant: shown };
   }
 
   function save(blob, name) {
