@@ -107,21 +107,19 @@ def chart_html(chart: Chart, number: int, pdf: bytes | None) -> str:
         number: Of the figure within its section: tells ids apart.
         pdf: The first variant as PDF; None where the page has no room for it.
     """
+    name = f"{chart.name}-{number}"
     variants = "".join(
         f'<div class="panels{" single" if len(one.pictures) == 1 else ""}"'
-        f"{attributes(one.shown, **one.wanted)}>{''.join(map(_panel, one.pictures))}</div>"
-        for one in chart.variants
+        f"{attributes(one.shown, **one.wanted)}>"
+        f"{''.join(svg_of(each, f'{name}-{place}-{panel}') for panel, each in enumerate(one.pictures))}</div>"
+        for place, one in enumerate(chart.variants)
     )
     return (
-        f'<figure class="chart" id="{chart.name}-{number}" data-file="{for_html(file_stem(chart))}" '
+        f'<figure class="chart" id="{name}" data-file="{for_html(file_stem(chart))}" '
         f'data-dataset="{for_html(chart.dataset)}">{chart.controls}<div class="canvas" tabindex="0" role="group" '
         f'aria-label="{for_html(chart.dataset)}: figure"><div class="variants">{variants}</div></div>'
         f"<figcaption>{for_html(chart.caption)}{_downloads(chart, pdf)}</figcaption></figure>"
     )
-
-
-def _panel(picture: Picture) -> str:
-    return svg_of(picture)
 
 
 def _downloads(chart: Chart, pdf: bytes | None) -> str:
