@@ -11,7 +11,7 @@ from harness.report.page.svg import Picture, side_by_side, svg_of
 from harness.report.page.variants import WORST, attributes, radius_key
 from harness.wording import budget_text, counted, for_html
 
-MOST_IN_A_SECTION = 60_000
+MOST_IN_A_SECTION = 25_000
 """Bytes of PDF that a section of a page carries; of what does not fit it says how to get it."""
 MOST_MARKS = 2500
 """Marks of a figure whose PDF a page carries: more take long to draw."""

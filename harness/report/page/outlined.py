@@ -29,8 +29,10 @@ def outlined_pdf(picture: Picture) -> bytes:
     width, height = (scale * (length + 2 * _MARGIN) for length in (picture.width, picture.height))
     marks = marks_of(picture.parts)
     start = f"{_n(scale)} 0 0 {_n(-scale)} {_n(scale * _MARGIN)} {_n(height - scale * _MARGIN)} cm 1 j"
-    drawn = zlib.compress("\n".join([start, *(line for mark in marks for line in _drawn(mark))]).encode("ascii"), 9)
-    shades = {_opacity(mark) for mark in marks if _opacity(mark) < 1}
+    shapes = [line for mark in marks if not isinstance(mark, Words) for line in _drawn(mark)]
+    letters = _letters([mark for mark in marks if isinstance(mark, Words)])
+    drawn = zlib.compress("\n".join([start, *shapes, *letters]).encode("ascii"), 9)
+    shades = {mark.opacity for mark in marks if not isinstance(mark, Words) and mark.opacity < 1}
     states = " ".join(f"/{_state(shade)} << /ca {_n(shade)} /CA {_n(shade)} >>" for shade in sorted(shades))
     title = ("\ufeff" + picture.title).encode("utf-16-be").hex()
     objects = [
@@ -56,15 +58,12 @@ def _file(objects: Iterable[bytes]) -> bytes:
     return text + f"xref\n0 {count}\n0000000000 65535 f \n{table}{end}".encode()
 
 
-def _drawn(mark: Line | Spot | Words) -> Iterator[str]:
+def _drawn(mark: Line | Spot) -> Iterator[str]:
     """What draws a mark."""
     yield "q"
-    if _opacity(mark) < 1:
-        yield f"/{_state(_opacity(mark))} gs"
-    if isinstance(mark, Words):
-        yield _colour(mark.colour, "rg")
-        yield from _letters(mark)
-    elif isinstance(mark, Line):
+    if mark.opacity < 1:
+        yield f"/{_state(mark.opacity)} gs"
+    if isinstance(mark, Line):
         yield from [_colour(mark.colour, "rg" if mark.closed else "RG"), f"{_n(mark.width)} w"]
         if mark.dash:
             yield f"[{' '.join(map(_n, mark.dash))}] 0 d"
@@ -75,10 +74,6 @@ def _drawn(mark: Line | Spot | Words) -> Iterator[str]:
         corners = [(mark.x + mark.size * x, mark.y + mark.size * y) for x, y in OUTLINES.get(mark.shape, ())]
         yield (_path(corners) + " h" if corners else _circle(mark)) + " B"
     yield "Q"
-
-
-def _opacity(mark: Line | Spot | Words) -> float:
-    return 1.0 if isinstance(mark, Words) else mark.opacity
 
 
 def _state(opacity: float) -> str:
@@ -100,17 +95,21 @@ def _circle(spot: Spot) -> str:
     return f"{_n(x + r)} {_n(y)} m " + " ".join(f"{' '.join(map(_n, curve))} c" for curve in curves) + " h"
 
 
-def _letters(words: Words) -> Iterator[str]:
-    """A line of text: each letter where the one before it ends."""
-    text, families = drawable(for_plot(words.text))
-    glyphs = [_glyph(letter, words.bold, tuple(families)) for letter in text]
-    size = words.size / _EM
-    whole = size * sum(advance for _, advance in glyphs)
-    x = words.x - {"start": 0.0, "middle": whole / 2, "end": whole}[words.anchor]
-    for outline, advance in glyphs:
-        if outline:
-            yield f"q {_n(size)} 0 0 {_n(-size)} {_n(x)} {_n(words.y)} cm\n{outline} f\nQ"
-        x += size * advance
+def _letters(lines: Iterable[Words]) -> Iterator[str]:
+    """Lines of text, each letter where the one before it ends; all of one letter together, since that packs well."""
+    placed: dict[str, list[tuple[str, str, float, float]]] = {}
+    for words in lines:
+        text, families = drawable(for_plot(words.text))
+        glyphs = [_glyph(letter, words.bold, tuple(families)) for letter in text]
+        size = words.size / _EM
+        whole = size * sum(advance for _, advance in glyphs)
+        x = words.x - {"start": 0.0, "middle": whole / 2, "end": whole}[words.anchor]
+        for outline, advance in glyphs:
+            placed.setdefault(outline, []).append((_colour(words.colour, "rg"), _n(size), x, words.y))
+            x += size * advance
+    for outline, places in placed.items():
+        for colour, size, x, y in sorted(places) if outline else ():
+            yield f"q {colour} {size} 0 0 -{size} {x:.1f} {y:.1f} cm {outline} f Q"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -133,15 +132,15 @@ def _outline(vertices: list[Point], codes: list[int]) -> str:
         if code == 3:
             end = vertices[place + 1]
             first, second = (tuple(p + 2 / 3 * (c - p) for p, c in zip(one, (x, y), strict=True)) for one in (at, end))
-            parts.append(f"{' '.join(map(_n, (*first, *second, *end)))} c")
+            parts.append(f"{' '.join(map(_tenth, (*first, *second, *end)))} c")
             at, place = end, place + 2
             continue
         if code == 4:
             end = vertices[place + 2]
-            parts.append(f"{' '.join(map(_n, (x, y, *vertices[place + 1], *end)))} c")
+            parts.append(f"{' '.join(map(_tenth, (x, y, *vertices[place + 1], *end)))} c")
             at, place = end, place + 3
             continue
-        parts.append("h" if code == 79 else f"{_n(x)} {_n(y)} {'m' if code == 1 else 'l'}")
+        parts.append("h" if code == 79 else f"{_tenth(x)} {_tenth(y)} {'m' if code == 1 else 'l'}")
         at, place = (x, y), place + 1
     return " ".join(parts)
 
@@ -149,6 +148,11 @@ def _outline(vertices: list[Point], codes: list[int]) -> str:
 def _colour(name: str, operator: str) -> str:
     value = LIGHT[name].lstrip("#")
     return " ".join(_n(int(value[i : i + 2], 16) / 255) for i in (0, 2, 4)) + f" {operator}"
+
+
+def _tenth(value: float) -> str:
+    """A place within a letter: a tenth is a thousandth of its size."""
+    return _n(round(value, 1))
 
 
 def _n(value: float) -> str:
