@@ -9,7 +9,9 @@ import pytest
 
 from harness.report.arrays import lay_out
 from harness.report.build import build_tables
-from harness.report.render import html
+from harness.report.headline import headlines
+from harness.report.page import page_html
+from harness.report.page.section import PageInput
 
 AXE = "axe_playwright_python"
 """The package that has axe-core's script."""
@@ -22,7 +24,8 @@ def written(make_run, tmp_path_factory):
     data = dataclasses.replace(data, tables=["srocc", "shift", "two_afc", "verdicts"])
     evaluated = lay_out(data)
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(html(data, build_tables(data, evaluated), evaluated), encoding="utf-8")
+    page = PageInput(data, build_tables(data, evaluated), evaluated, headlines(data, evaluated))
+    path.write_text(page_html(page), encoding="utf-8")
     return path
 
 
@@ -67,9 +70,7 @@ def test_a_table_is_made_when_opened_sorted_filtered_and_copied(open_page, writt
         copied[form] = page.evaluate("document.documentElement.robustiqaCopied")
     (value,) = column(page, "srocc_low")
     assert value.replace("−", "-") in copied["CSV"].split("\n")[1].split(",")
-    assert copied["Markdown"].split("\n")[1].startswith(
-        "|---|---|---|---:"
-    )
+    assert copied["Markdown"].split("\n")[1].startswith("|---|---|---|---:")
     assert copied["LaTeX"].count(r" \\") == 2 and r"$\uparrow$" in copied["LaTeX"] and "8/255" in copied["LaTeX"]
 
     again = open_page(written, hash="#sort=table-srocc-mini~srocc~asc")
