@@ -1,4 +1,4 @@
-"""A figure of many attacks at one budget: a line for each, a mark for each direction."""
+"""A figure of many attacks at one budget: a line and a colour for each, a mark for each direction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 from harness.engine.drawing import (
     GREYS,
     GUIDE,
-    PALETTE,
     legend_below,
     lines_within,
     new_figure,
@@ -18,22 +17,13 @@ from harness.engine.drawing import (
     side_by_side,
     title_above,
 )
+from harness.report.colours import LIGHT, attack_colour, direction_mark
+from harness.report.rows import CONTROL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKS = {
-    "control": ("|", GREYS[0]),
-    "up": ("^", PALETTE[0]),
-    "down": ("v", PALETTE[1]),
-    "mos_split": ("D", PALETTE[2]),
-    "self_split": ("s", PALETTE[3]),
-    "random_sign": ("o", PALETTE[4]),
-    "error": ("X", PALETTE[5]),
-}
-"""Direction -> marker and colour."""
-_OTHER = ("D", PALETTE[2])
 _MOST = 4
 """Panels side by side."""
 _BESIDE, _LEAST = 1.2, 1.0
@@ -77,30 +67,24 @@ def draw_dots(
             axes.set_visible(False)
     known = {}
     for direction in directions:
-        marker, colour = _mark(direction)
-        known[direction] = grid[0][0].plot([], [], linestyle="", marker=marker, color=colour, markersize=5)[0]
+        look = {"linestyle": "", "marker": direction_mark(direction), "color": GREYS[0], "markersize": 5}
+        known[direction] = grid[0][0].plot([], [], **look)[0]
     legend_below(figure, known, most=len(directions))
     title_above(figure, title)
     return figure
-
-
-def _mark(direction: str) -> tuple[str, str]:
-    return _MARKS.get(direction, _OTHER)
 
 
 def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, attacks: Sequence[str]) -> None:
     start = float(frame[clean].dropna().iloc[0]) if clean and frame[clean].notna().any() else 0.0
     axes.axvline(start, color=GUIDE, linewidth=0.8, linestyle=":")
     ok = frame[(frame["state"] == "ok") & (frame["attack"] != "")]
-    for direction, part in ok.groupby("direction", sort=False):
-        marker, colour = _mark(str(direction))
-        places = [attacks.index(attack) for attack in part["attack"]]
+    for (direction, attack), part in ok.groupby(["direction", "attack"], sort=False):
         axes.plot(
             part[value],
-            places,
+            [attacks.index(attack)] * len(part),
             linestyle="",
-            marker=marker,
-            color=colour,
+            marker=direction_mark(str(direction)),
+            color=GREYS[0] if direction == CONTROL else LIGHT[attack_colour(str(attack))],
             markersize=5,
             markeredgewidth=1.5,
             alpha=0.85,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,8 +12,6 @@ from harness.engine.drawing import (
     DASHES,
     GREYS,
     GUIDE,
-    MARKERS,
-    PALETTE,
     encoded,
     labelled,
     legend_below,
@@ -24,13 +22,14 @@ from harness.engine.drawing import (
     side_by_side,
     title_above,
 )
-from harness.report.arrays import OVER_ALL
+from harness.report.arrays import OVER_ALL, RAISING_CONTROL
+from harness.report.colours import LIGHT, direction_mark, grouped, looks
 from harness.report.dots import draw_dots
 from harness.report.frontier_figure import draw_frontier
 from harness.report.table import Table
 from harness.report.triplets import overall_accuracy
 from harness.suite.cell_names import CLEAN
-from harness.wording import budget_text, marked, scorer_text, short_names
+from harness.wording import base_name, budget_text, marked, scorer_text, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +42,9 @@ _MOST = 4
 """Panels side by side."""
 _LEAST = 1.55
 """Inches of one in print."""
-_MARKERS = {"up": "^", "down": "v", "mos_split": "D", "self_split": "s", "random_sign": "o", "error": "X", "pair": "D"}
-
-_LINES = ("-", *DASHES)
-"""Of attacks, in their order."""
+_LEAST_POINTS = 3
+"""Of a line: two are no course."""
+_OWN_WAY = "shift/σ, attack's way\n(controls: own way)"
 
 
 def draw_figures(tables: Sequence[Table]) -> dict[str, bytes]:
@@ -93,7 +91,7 @@ def _draw(dataset: str, tables: dict[str, Table], wide: float | None) -> Figure:
         ranked = ["srocc"] if tables["attacks"].frame["srocc"].notna().any() else []
         tables = dict.fromkeys(["shift", *ranked], tables["attacks"]) | tables
     if "shift" in tables:
-        measures.append((tables["shift"].frame, "shift_over_sigma", "", "shift/σ, attack's way"))
+        measures.append((_own_way(tables["shift"].frame), "shift_over_sigma", "", _OWN_WAY))
     if "srocc" in tables:
         proxy = " with proxy" if "proxy" in tables["srocc"].title else ""
         measures.append((tables["srocc"].frame, "srocc", "clean_srocc", f"SROCC{proxy}"))
@@ -133,9 +131,15 @@ def _draw(dataset: str, tables: dict[str, Table], wide: float | None) -> Figure:
         for line in range(len(measures)):
             grid[place // width * len(measures) + line][place % width].set_visible(False)
     known = labelled(figure)
-    legend_below(figure, {text: known[text] for text in styles if text in known})
+    legend_below(figure, {one["label"]: known[one["label"]] for one in styles.values() if one["label"] in known})
     title_above(figure, f"{dataset}: scores under attack, by budget")
     return figure
+
+
+def _own_way(frame: pd.DataFrame) -> pd.DataFrame:
+    """Shifts with those of controls turned the way these push quality: restoring raises it, the others lower it."""
+    lowering = frame["control"].astype(bool) & (frame["attack"].map(base_name) != RAISING_CONTROL)
+    return frame.assign(shift_over_sigma=frame["shift_over_sigma"].where(~lowering, -frame["shift_over_sigma"]))
 
 
 def _one_budget(frames: Sequence[pd.DataFrame]) -> bool:
@@ -148,16 +152,19 @@ def _at(frame: pd.DataFrame) -> str:
     return f" at {budget_text(str(row['norm']), float(row['eps']))}"
 
 
-def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: dict[str, dict[str, Any]]) -> None:
+def _panel(axes: Axes, frame: pd.DataFrame, value: str, clean: str, styles: _Styles) -> None:
     start = [] if clean == _NO_START else [_start(frame, clean)]
     for value_without in start:
         axes.axhline(value_without, color=GUIDE, linewidth=0.8, linestyle=":")
     ok = frame[(frame["state"] == "ok") & (frame["attack"] != "")]
     for (attack, direction), line in ok.groupby(["attack", "direction"], sort=False):
         line = line.sort_values("eps")
-        text = _line(str(attack), str(direction))
         x, y = [*(0.0 for _ in start), *(line["eps"] * 255)], [*start, *line[value]]
-        axes.plot(x, y, label=legend_name(text), markersize=3.5, linewidth=1.3, **styles[text])
+        style = dict(styles[str(attack), str(direction)])
+        if len(x) < _LEAST_POINTS:  # no course to draw: marks alone
+            x, y, style["linestyle"] = x[-len(line) :], y[-len(line) :], ""
+            style.setdefault("marker", direction_mark("control"))
+        axes.plot(x, y, markersize=3.5, linewidth=1.3, **style)
     if len(ok):
         norm = str(ok["norm"].iloc[0])
         radii = sorted(ok["eps"].unique())
@@ -172,32 +179,33 @@ def _start(frame: pd.DataFrame, clean: str) -> float:
     return float(frame[clean].dropna().iloc[0]) if clean and frame[clean].notna().any() else 0.0
 
 
-def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A colour and a line per attack, a marker per direction, or per attack of one direction; controls in grey."""
+_Styles = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def _styles(frame: pd.DataFrame) -> _Styles:
+    """(attack, direction) -> its look: the colour of its name, dashes and shade by variant, marks by direction.
+
+    Attacks are called by their name alone where that tells them from the others. Controls are grey.
+    """
     rows = frame[frame["attack"] != ""].drop_duplicates(["attack", "direction"])
-    controls = list(dict.fromkeys(rows.loc[rows["control"].astype(bool), "attack"]))
-    attacks = list(dict.fromkeys(rows.loc[~rows["control"].astype(bool), "attack"]))
-    out: dict[str, dict[str, Any]] = {}
-    for attack in controls:
-        place = controls.index(attack)
-        out[_line(attack, "control")] = {"color": GREYS[place % len(GREYS)], "linestyle": DASHES[place % len(DASHES)]}
-    drawn = rows.loc[~rows["control"].astype(bool), ["attack", "direction"]]
-    several = drawn["direction"].nunique() > 1
-    for attack, direction in drawn.itertuples(index=False):
-        place = attacks.index(attack)
-        colour = PALETTE[place % len(PALETTE)]
-        out[_line(attack, direction)] = {
-            "color": colour,
-            "linestyle": _LINES[place % len(_LINES)],
-            "marker": _MARKERS.get(direction, "o") if several else MARKERS[place % len(MARKERS)],
-            "markerfacecolor": "none" if direction == "up" and several else colour,
-        }
+    control = rows["control"].astype(bool)
+    names = short_names(list(dict.fromkeys(rows["attack"])))
+    out: dict[tuple[str, str], dict[str, Any]] = {}
+    for place, (attack, direction) in enumerate(rows.loc[control, ["attack", "direction"]].itertuples(index=False)):
+        grey = {"color": GREYS[place % len(GREYS)], "linestyle": DASHES[place % len(DASHES)]}
+        out[attack, direction] = {"label": legend_name(f"{names[attack]} (control)"), **grey}
+    for attack, look in looks(grouped(list(rows.loc[~control, "attack"]))).items():
+        for direction in rows.loc[~control & (rows["attack"] == attack), "direction"]:
+            colour = LIGHT[look.colour]
+            out[attack, direction] = {
+                "label": legend_name(f"{names[attack]} {direction}"),
+                "color": colour,
+                "alpha": look.shade,
+                "linestyle": (0, look.dash) if look.dash else "-",
+                "marker": direction_mark(direction),
+                "markerfacecolor": "none" if direction == "up" else colour,
+            }
     return out
-
-
-def _line(attack: str, direction: str) -> str:
-    name = short_names([attack])[attack]
-    return f"{name} (control)" if direction == "control" else f"{name} {direction}"
 
 
 def _names(frame: pd.DataFrame) -> list[str]:

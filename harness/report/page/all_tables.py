@@ -43,7 +43,7 @@ class _Part(NamedTuple):
         return "more" if self.name.endswith(DETAIL_ENDS) else "ci" if self.name.endswith(INTERVAL_ENDS) else ""
 
 
-def all_tables(page: PageInput) -> Section | None:
+def tables_section(page: PageInput) -> Section | None:
     """Every table, folded; failures and what could not be made are among them."""
     if not page.tables:
         return None
@@ -193,8 +193,8 @@ def _text(value: Any) -> str:
 
 
 def _cell(row: Mapping[str, Any], name: str, column: Heading) -> str:
-    """A number as it is shown; what stands in its place where there is none."""
+    """A number as it is shown; where there is none, why not, or nothing where the row has no such figure."""
     value = float(row[name])
     if math.isnan(value):
-        return FAILED if row.get("state") == "failed" and not name.startswith("clean") else MISSING
+        return {"failed": FAILED, "missing": MISSING}.get(row.get("state", ""), "")
     return as_printed(value, column.unit)

@@ -11,7 +11,7 @@ from harness.report.page.svg import Picture, side_by_side, svg_of
 from harness.report.page.variants import WORST, attributes, radius_key
 from harness.wording import budget_text, counted, for_html
 
-MOST_IN_A_SECTION = 0
+MOST_IN_A_SECTION = 25_000
 """Bytes of PDF that a section of a page carries; of what does not fit it says how to get it."""
 MOST_MARKS = 2500
 """Marks of a figure whose PDF a page carries: more take long to draw."""
@@ -107,21 +107,19 @@ def chart_html(chart: Chart, number: int, pdf: bytes | None) -> str:
         number: Of the figure within its section: tells ids apart.
         pdf: The first variant as PDF; None where the page has no room for it.
     """
+    name = f"{chart.name}-{number}"
     variants = "".join(
         f'<div class="panels{" single" if len(one.pictures) == 1 else ""}"'
-        f"{attributes(one.shown, **one.wanted)}>{''.join(map(_panel, one.pictures))}</div>"
-        for one in chart.variants
+        f"{attributes(one.shown, **one.wanted)}>"
+        f"{''.join(svg_of(each, f'{name}-{place}-{panel}') for panel, each in enumerate(one.pictures))}</div>"
+        for place, one in enumerate(chart.variants)
     )
     return (
-        f'<figure class="chart" id="{chart.name}-{number}" data-file="{for_html(file_stem(chart))}" '
+        f'<figure class="chart" id="{name}" data-file="{for_html(file_stem(chart))}" '
         f'data-dataset="{for_html(chart.dataset)}">{chart.controls}<div class="canvas" tabindex="0" role="group" '
         f'aria-label="{for_html(chart.dataset)}: figure"><div class="variants">{variants}</div></div>'
         f"<figcaption>{for_html(chart.caption)}{_downloads(chart, pdf)}</figcaption></figure>"
     )
-
-
-def _panel(picture: Picture) -> str:
-    return svg_of(picture)
 
 
 def _downloads(chart: Chart, pdf: bytes | None) -> str:
@@ -147,14 +145,15 @@ def file_stem(chart: Chart) -> str:
 
 def section_html(charts: Sequence[Chart], intro: str = "") -> str:
     """Figures of one kind, one data set under the other; each with its PDF, as long as the page has room for them."""
-    from harness.report.page.on_paper import encoded_picture, marks_of
+    from harness.report.page.on_paper import marks_of
+    from harness.report.page.outlined import outlined_pdf
 
     left = MOST_IN_A_SECTION
     parts = []
     for number, chart in enumerate(charts):
         picture, pdf = chart.printed(), None
         if left > 0 and len(marks_of(picture.parts)) <= MOST_MARKS:
-            drawn = encoded_picture(picture, "pdf")
+            drawn = outlined_pdf(picture)
             pdf = drawn if len(drawn) <= left else None
         left -= len(pdf or b"")
         parts.append(chart_html(chart, number, pdf))

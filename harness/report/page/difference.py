@@ -19,7 +19,7 @@ from harness.report.page.variants import radius_key
 from harness.wording import for_html, with_interval
 
 _WIDTH = 480.0
-_NAMES, _START, _END = 0.0, 150.0, 352.0
+_NAMES, _START, _END = 0.0, 192.0, 356.0
 _ROW = 20.0
 
 
@@ -42,7 +42,7 @@ def _axis(pairs: Pairs) -> Axis:
     values = [abs(one.value) for one in pairs.found.values() if not math.isnan(one.value)]
     ends = [abs(end) for one in pairs.found.values() for end in (one.low, one.high) if not math.isnan(end)]
     reach = max([*values, float(np.quantile(ends, 0.95)) if ends else 0.0, 0.05])
-    return axis_over([-reach, reach], _START, _END, 5)
+    return axis_over([-reach, reach], _START, _END, 6)
 
 
 def difference_chart(headline: Headline, pairs: Pairs) -> Chart:
@@ -97,8 +97,8 @@ def _picture(headline: Headline, pairs: Pairs, axis: Axis) -> Picture:
     start = top + 24
     bottom = start + _ROW * len(rows) + (34 + _ROW * len(typed) if typed else 0)
     parts += scale_below(axis, start - 4, bottom, "")
-    parts.append(Words(axis.start, bottom + 30, "← B keeps more", 12))
-    parts.append(Words(axis.end, bottom + 30, "A keeps more →", 12, "end"))
+    parts.append(Words(axis.start - 12, bottom + 30, "← B keeps more", 12))
+    parts.append(Words(axis.end + 12, bottom + 30, "A keeps more →", 12, "end"))
     zero = axis.at(0)
     parts.append(Line(((zero, start - 4), (zero, bottom)), "muted", 1.2))
     parts.append(Words(_NAMES, start - 10, "all images, under", 11, colour="muted"))
@@ -127,7 +127,7 @@ def _row(label: str, one: Apart, axis: Axis, y: float, key: str) -> Group:
     apart = told and (one.low > 0 or one.high < 0)
     low, high = (axis.at(axis.within(end)) for end in ((one.low, one.high) if told else (0.0, 0.0)))
     x = axis.at(axis.within(one.value)) if not math.isnan(one.value) else axis.at(0)
-    parts: list[Part] = [Words(_NAMES, y + 4, shortened(label, _START - 6, 12), 12)]
+    parts: list[Part] = [Words(_NAMES, y + 4, shortened(label, _START - 4, 11), 11.5)]
     parts.append(Line(((low, y), (high, y)), "ink", 1.5))
     parts.append(Spot(x, y, "o", "ink", 4.2, hollow=not apart))
     figure = "" if math.isnan(one.value) else with_interval(one.value, one.low, one.high, 2, True)

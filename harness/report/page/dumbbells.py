@@ -29,7 +29,7 @@ from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.wording import joined, number, short_names, with_interval
 
 WIDTH = 480.0
-_LEFT, _RIGHT = 40.0, 468.0
+_LEFT, _RIGHT = 50.0, 468.0
 """Where the scale begins and ends; ranks stand left of it."""
 _ROW = 44.0
 _FLAGS = {SUSPECT: f"{FLAG} gradients suspect", UNDECIDED: f"{FLAG} masking open"}
@@ -213,11 +213,11 @@ def _bracket(found: Sequence[Span], top: float) -> list[Part]:
     for place, one in enumerate(found):
         text = rank_text(one.rank)
         if text:
-            parts.append(Words(26, top + _ROW * place + 34, text, 11, "end", "ink" if place in firsts else "muted"))
+            parts.append(Words(34, top + _ROW * place + 34, text, 11, "end", "ink" if place in firsts else "muted"))
     run = next((length for length in range(len(firsts)) if firsts[length] != firsts[0] + length), len(firsts))
     if run > 1:
         high, low = top + _ROW * firsts[0] + 6, top + _ROW * (firsts[0] + run) - 4
-        parts.append(Line(((36, high), (31, high), (31, low), (36, low)), "ink", 1.5))
+        parts.append(Line(((46, high), (40, high), (40, low), (46, low)), "ink", 1.5))
     return parts
 
 
@@ -235,7 +235,7 @@ def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) ->
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
         entries.append(("honest controls alone", [Line(box, "band", closed=True)]))
-    if any(one.rank for one in found):
+    if sum(1 for one in found if one.rank and one.rank[0] == 1) > 1:
         line = ((16.0, -7.0), (11.0, -7.0), (11.0, 7.0), (16.0, 7.0))
         entries.append(("cannot be told from the best", [Line(line, "ink", 1.5)]))
     if any(flag_of(one.row) for one in found):

@@ -171,14 +171,14 @@ def _table(title: str, found: _Map, lines: _Lines, names: Sequence[str], flagged
 
 def _cell(cell: _Cell | None, found: _Map, clean: float) -> str:
     if cell is None:
-        return f"<td>{MISSING}</td>"
+        return f"<td>{MISSING}"
     if math.isnan(cell.value):
-        return f"<td>{cell.text}</td>"
+        return f"<td>{cell.text}"
     lost = (
         cell.value / _MOST_EXCESS if found.what == EXCESS else (clean - cell.value) / clean if clean > 0 else math.nan
     )
     told = f' title="{for_html(cell.told)}"' if cell.told else ""
-    return f'<td class="{tint(lost)}"{told}><button type="button">{cell.text}</button></td>'
+    return f"<td class={tint(lost) or 't0'}{told}><button>{cell.text}</button>"
 
 
 def _legend(found: _Map) -> str:

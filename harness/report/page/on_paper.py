@@ -28,7 +28,7 @@ def encoded_picture(picture: Picture, form: str, inches: float | None = None) ->
         inches: At most so wide; never wider than it is drawn on a screen.
     """
     if form == "svg":
-        return (svg_of(picture, inline=False) + "\n").encode()
+        return (svg_of(picture) + "\n").encode()
     return encoded(figure_of(picture, inches), form, _PRINT_DPI)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,12 +103,13 @@ def differences_of(one: Evaluated, headline: Headline) -> Pairs | None:
     attacks = tuple(dict.fromkeys(name for found in known for _, name in found))
     choices = _choices(headline, len(scorers) * (len(scorers) - 1) // 2 * (1 + len(attacks)))
     types = tuple(figures.types)
-    wanted = choices if len(scorers) * len(choices) * len(attacks) * len(types) <= MOST_OF_TYPES else choices[:1]
-    typed = attacks
-    if len(scorers) * len(wanted) * len(attacks) * len(types) > MOST_OF_TYPES:
+    wanted, typed = choices, attacks
+    if not _room(scorers, wanted, typed, types):
+        wanted = choices[:1]
+    if not _room(scorers, wanted, typed, types):
         typed = (_strongest(known, wanted[0], attacks),)
-    room = MOST_INTERVALS // max(1, len(scorers) * (len(scorers) - 1) // 2 * len(wanted) * (1 + len(typed)))
-    types = types[: max(0, room)]
+    while types and not _room(scorers, wanted, typed, types):
+        types = types[:-1]
     found: dict[tuple[tuple[Ball, str], int, int, str, str], Apart] = {}
 
     def fill(choice: tuple[Ball, str], attack: str, kind: str, present: Bools, each: Sequence[list[Measured]]) -> None:
@@ -132,6 +133,13 @@ def differences_of(one: Evaluated, headline: Headline) -> Pairs | None:
                 fill(choice, attack, kind, present, each)
     labels = tuple(row.label for row in rows if row.label in grids)
     return Pairs(labels, (CLEAN, *attacks), types, choices, (CLEAN, *typed), found)
+
+
+def _room(scorers: Sequence[ScorerGrid], choices: Sequence[Any], attacks: Sequence[str], types: Sequence[str]) -> bool:
+    """Whether a page has room for figures within types."""
+    each = len(choices) * (1 + len(attacks)) * len(types)
+    pairs = len(scorers) * (len(scorers) - 1) // 2
+    return len(scorers) * each <= MOST_OF_TYPES and pairs * each <= MOST_INTERVALS
 
 
 _Places = dict[tuple[tuple[Ball, str], str], tuple[Setting | None, list[Measured]]]

@@ -39,6 +39,8 @@ _WIDTH = 480.0
 _LEFT, _RIGHT = 52.0, 468.0
 _TALL = 340.0
 _NAME = 12.0
+_MOST_NAMES = 12
+"""Beside their points; more metrics have numbers there, and their names below."""
 
 
 def scatter_section(page: PageInput) -> Section | None:
@@ -110,6 +112,9 @@ def _picture(headline: Headline, ball: Ball, direction: str, found: Sequence[Spa
     entries.append(("nothing lost", [Line(((0, 0), (26, 0)), "muted", 1.2, (5, 4))]))
     if any(not math.isnan(one.band[0]) for one in found):
         entries.append(("honest controls alone", [Line(((13, -8), (13, 8)), "band", 7)]))
+    if len(found) > _MOST_NAMES:
+        numbered = ((str(place), one) for place, one in enumerate(found, 1))
+        entries += [(_name(one), [Words(24, 4, place, 12, "end", bold=True)]) for place, one in numbered]
     below, end = legend(entries, up.start + 38, _WIDTH)
     told = "; ".join(_in_words(one) for one in found)
     return Picture(
@@ -154,9 +159,7 @@ def _names(found: Sequence[Span], across: Axis, up: Axis) -> list[Part]:
     points = [(across.at(one.start.value), up.at(one.end.value)) for one in found]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
     for one, (x, y) in sorted(zip(found, points, strict=True), key=lambda pair: pair[1][1]):
-        flag = f" {FLAG}" if flag_of(one.row) else ""
-        rank = rank_text(one.rank)
-        text = shortened(one.row.label, 190, _NAME) + (f" {rank}" if rank else "") + flag
+        text = str(found.index(one) + 1) if len(found) > _MOST_NAMES else _name(one)
         box = _free(x, y, text_width(text, _NAME), taken, (across.start, up.end, across.end, up.start))
         taken.append(box)
         left, top, right, low = box
@@ -165,6 +168,12 @@ def _names(found: Sequence[Span], across: Axis, up: Axis) -> list[Part]:
             parts.append(Line(((x, y), near), "muted", 0.8))
         parts.append(Words(left, low - 3, text, _NAME))
     return parts
+
+
+def _name(one: Span) -> str:
+    """A metric with its rank, and the flag of masking."""
+    parts = (shortened(one.row.label, 190, _NAME), rank_text(one.rank), FLAG if flag_of(one.row) else "")
+    return " ".join(part for part in parts if part)
 
 
 Box = tuple[float, float, float, float]

@@ -278,14 +278,14 @@ def _curve(
     for place, (x, y) in zip(curve.places, points, strict=True):
         if place.eps and not (plain and curve.is_line):
             shape = "|" if plain else direction_mark(curve.direction)
-            parts.append(Group((Spot(x, y, shape, look.colour, 3.6, opacity=look.shade),), _place_text(curve, place)))
-    title = curve.attack if curve.control else f"{curve.attack} {curve.direction}"
+            parts.append(Spot(x, y, shape, look.colour, 3.6, opacity=look.shade))
+    figures = ", ".join(
+        f"{budget_text(curve.norm, place.eps)}: {with_interval(place.value, place.low, place.high)}"
+        for place in curve.places
+        if place.eps
+    )
+    title = f"{curve.attack} {curve.direction} at {figures}"
     return Group(tuple(parts), title, {"attack": attack_text(curve.attack, curve.norm), "measure": curve.measure})
-
-
-def _place_text(curve: Curve, place: Place) -> str:
-    figure = with_interval(place.value, place.low, place.high)
-    return f"{curve.attack} {curve.direction} at {budget_text(curve.norm, place.eps)}: {figure}"
 
 
 def _in_words(curve: Curve, name: str) -> str:

@@ -235,22 +235,28 @@ def side_by_side(pictures: Sequence[Picture], columns: int, gap: float = 18) -> 
     return Picture(wide, top, first.title, first.description, tuple(parts))
 
 
-def svg_of(picture: Picture, *, inline: bool = True) -> str:
+def svg_of(picture: Picture, name: str = "") -> str:
     """A picture as SVG, with its description for those who cannot see it.
 
     Args:
         picture: What is drawn.
-        inline: Whether it stands in a page, whose colours it takes then; a file of its own has the light ones.
+        name: Its id in a page, whose colours it takes then; without one it is a file of its own, in the light ones.
     """
-    size = f'viewBox="0 0 {_number(picture.width)} {_number(picture.height)}"'
-    space = "" if inline else ' xmlns="http://www.w3.org/2000/svg"'
-    fixed = "" if inline else f' width="{_number(picture.width)}" height="{_number(picture.height)}"'
-    metric = f' data-panel="{_text(picture.metric)}"' if inline and picture.metric else ""
-    ground = "" if inline else f'<rect width="100%" height="100%" fill="{_paint("ground", inline=False)}"/>'
+    inline = bool(name)
+    head = f'viewBox="0 0 {_number(picture.width)} {_number(picture.height)}" font-family="{FONT}" role="img"'
+    ids = (f' id="{name}-t"', f' id="{name}-d"') if inline else ("", "")
+    ground = ""
+    if inline:
+        head += f' aria-labelledby="{name}-t {name}-d"'
+        head += f' data-panel="{_text(picture.metric)}"' if picture.metric else ""
+    else:
+        head += f' xmlns="http://www.w3.org/2000/svg" width="{_number(picture.width)}"'
+        head += f' height="{_number(picture.height)}"'
+        ground = f'<rect width="100%" height="100%" fill="{_paint("ground", inline=False)}"/>'
     body = "".join(_elements(picture.parts, inline))
     return (
-        f'<svg{space} {size}{fixed} role="img" font-family="{FONT}"{metric}>'
-        f"<title>{_text(picture.title)}</title><desc>{_text(picture.description)}</desc>{ground}{body}</svg>"
+        f"<svg {head}><title{ids[0]}>{_text(picture.title)}</title><desc{ids[1]}>{_text(picture.description)}</desc>"
+        f"{ground}{body}</svg>"
     )
 
 

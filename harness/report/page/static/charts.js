@@ -64,7 +64,6 @@
     });
     var description = own.metrics[a] + ' minus ' + own.metrics[b] + ' at ' + choice.says + ': ' + told.join('; ') + '.';
     svg.querySelector('desc').textContent = description;
-    svg.setAttribute('aria-label', svg.querySelector('title').textContent + '. ' + description);
     var values = { a: own.metrics[a], b: own.metrics[b], attack: own.typed[attack] };
     chart.querySelectorAll('select').forEach(function (select) { select.value = values[select.getAttribute('data-key')]; });
   }
@@ -111,7 +110,8 @@
       strip = number ? Math.max(strip, sizes[number][1]) : 0;
       wide = Math.max(wide, left + sizes[number][0]);
       [['x', left], ['y', top], ['width', sizes[number][0]], ['height', sizes[number][1]]].forEach(function (pair) { copy.setAttribute(pair[0], pair[1]); });
-      ['class', 'role', 'aria-label', 'data-panel'].forEach(function (name) { copy.removeAttribute(name); });
+      ['class', 'role', 'aria-labelledby', 'data-panel'].forEach(function (name) { copy.removeAttribute(name); });
+      copy.querySelectorAll('[id]').forEach(function (part) { part.removeAttribute('id'); });
       copy.querySelectorAll('[class]').forEach(function (part) { part.removeAttribute('class'); });
       body += new XMLSerializer().serializeToString(copy);
     });
