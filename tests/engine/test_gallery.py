@@ -22,6 +22,9 @@ from harness.engine.gallery_choice import (
     page_limit,
 )
 from harness.engine.run_folder import RunFolder, StoreError
+from harness.flow import Options, run_suite
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 SUITE = """
 name: shown
@@ -130,8 +133,18 @@ def text():
     return SUITE.format(size=12, limit=20, attacks="fgsm, restarts")
 
 
-def test_what_is_shown_is_what_the_records_say(run_toy, tmp_path, text):
-    result = run_toy(text, tmp_path)
+@pytest.fixture(scope="module")
+def whole(registry, tmp_path_factory, text):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.flow.write_report", lambda *arguments: None)
+        options = Options(out=folder, executor="serial", probe=False)
+        return run_suite(validate(parse_text(text, "suite.yaml"), registry), registry, options)
+
+
+def test_what_is_shown_is_what_the_records_say(whole):
+    result, tmp_path = whole, whole.folder.path
     records, cases = result.data.records, shown(tmp_path)
     assert {metric for metric, _ in cases} == {"negative_mse", "linear"} and not (tmp_path / "gallery/pool").exists()
     at = records[(records["eps"] > 7 / 255) & (records["metric"] == "negative_mse")]
@@ -160,8 +173,7 @@ def test_what_is_shown_is_what_the_records_say(run_toy, tmp_path, text):
 
 
 @pytest.mark.parametrize("moment", ["_write", "_write_page", "drop_pool"])
-def test_killed_at_the_choice_and_started_again(run_toy, tmp_path, text, monkeypatch, moment):
-    run_toy(text, tmp_path / "whole")
+def test_killed_at_the_choice_and_started_again(run_toy, tmp_path, whole, text, monkeypatch, moment):
     original, calls = getattr(RunFolder, moment), []
 
     def killed(self, *arguments):
@@ -177,24 +189,22 @@ def test_killed_at_the_choice_and_started_again(run_toy, tmp_path, text, monkeyp
     monkeypatch.undo()
     assert (tmp_path / "killed/gallery/pool").is_dir()
     assert run_toy(text, tmp_path / "killed").blocks == 0
-    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    assert files(tmp_path / "killed") == files(whole.folder.path)
     assert run_toy(text, tmp_path / "killed").unchanged
 
 
-def test_shards_choose_the_same(run_toy, tmp_path, text):
-    run_toy(text, tmp_path / "whole")
+def test_shards_choose_the_same(run_toy, tmp_path, whole, text):
     for index in (0, 1):
         run_toy(text, tmp_path / "shards", shard=(index, 2))
-    assert files(tmp_path / "shards") == files(tmp_path / "whole")
+    assert files(tmp_path / "shards") == files(whole.folder.path)
 
 
-def test_a_run_of_an_older_version_computes_nothing_and_one_that_grows_chooses_again(run_toy, tmp_path, text):
+def test_a_run_of_an_older_version_computes_nothing_and_one_that_grows_chooses_again(run_toy, tmp_path, whole, text):
     small = text.replace("limit: 20", "limit: 8")
     run_toy(small, tmp_path)
     assert {case["samples"] for case in shown(tmp_path).values()} == {8}
     grown = run_toy(text, tmp_path)
     assert {case["samples"] for case in shown(tmp_path).values()} == {20}
-    whole = run_toy(text, tmp_path.with_name("whole"))
     largest = ("negative_mse", LARGEST)
     assert shown(tmp_path)[largest] == shown(whole.folder.path)[largest]
     for path in sorted((tmp_path / "gallery").rglob("*"), reverse=True):
