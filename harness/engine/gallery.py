@@ -218,7 +218,9 @@ class _Case:
         pictures = {
             name: png_of(pixels[name][:, top : top + height, left : left + width], smallest=True) for name in SHOWN
         }
-        size = {"size": list(change.shape[1:]), "crop": [top, left, height, width], "others": self.others}
+        order = list(contest.others)
+        others = sorted(self.others, key=lambda one: order.index(one["metric"]))
+        size = {"size": list(change.shape[1:]), "crop": [top, left, height, width], "others": others}
         return GalleryCase({**about, **size}, pictures)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,8 +109,14 @@ class GalleryStore(FolderFiles):
                     self._write(path, case.pictures[name])
         page = {"limit": kept.limit, "left_out": list(kept.left_out), "competed": dict(kept.competed), "cases": cases}
         self._write_page(folder / CASES, json.dumps(page, indent=1))
-        for place in [path for path in folder.iterdir() if path.is_dir() and path.name not in (POOL, _OLD_POOL)]:
-            for path in [path for path in place.iterdir() if path not in names]:
+        self._remove_all_but(names)
+
+    def _remove_all_but(self, pictures: Collection[Path]) -> None:
+        places = [
+            path for path in (self.path / GALLERY).iterdir() if path.is_dir() and path.name not in (POOL, _OLD_POOL)
+        ]
+        for place in places:
+            for path in [path for path in place.iterdir() if path not in pictures]:
                 path.unlink()
             if not any(place.iterdir()):
                 place.rmdir()
@@ -157,3 +163,5 @@ class GalleryStore(FolderFiles):
             (self.path / name).unlink(missing_ok=True)
         if damaged and kept.cases:
             self.write_gallery(kept)
+        elif damaged:  # what the pictures are of is not known any more
+            self._remove_all_but(set())

@@ -26,7 +26,7 @@ def build_tables(data: RunData, evaluated: Sequence[Evaluated] | None = None) ->
 
     Args:
         data: The run.
-        evaluated: Its data sets as `lay_out` has them, where others need them too.
+        evaluated: Its data sets, where they are laid out already: figures that others need, too, are then made once.
 
     Raises:
         ValueError: A table is asked for that does not exist.

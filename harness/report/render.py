@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,20 @@ from harness.files import TERMINAL, csv_of, write_whole
 from harness.report.arrays import Evaluated, lay_out
 from harness.report.build import NOT_MADE
 from harness.report.data import RunData
+from harness.report.first_screen import first_screen
 from harness.report.headline import headlines
-from harness.report.layout import Layout
 from harness.report.page import page_html
 from harness.report.page.section import PageInput
-from harness.report.summary import sentences
 from harness.report.table import Table
 from harness.suite.tables import table_names
-from harness.wording import for_markdown, plain_console, rich_text
+from harness.wording import for_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console
 
 
-_WIDTH = 110
+_OLDER = "terminal.txt"
+"""What an older version kept of what it printed."""
 _BY_SPLIT = "_by_split"
 """What follows a table's name in the file that has the rows of each split."""
 
@@ -55,7 +53,7 @@ def write_report(
     forms: PrintForms | None = None,
     evaluated: Sequence[Evaluated] | None = None,
 ) -> None:
-    """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
+    """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.json``.
 
     A frontier has a picture of its own, ``figures/<data set>_frontier.png``. Verdicts are also in
     ``tables/verdicts.json``.
@@ -69,7 +67,7 @@ def write_report(
         folder: Where to write; made if need be.
         forms: What is written for print besides. What an earlier call wrote for print is removed where it is no longer
             what the tables say.
-        evaluated: What the tables were made from, so that the page needs not find figures again; laid out anew if None.
+        evaluated: The data sets of the run, where they are laid out already.
     """
     from harness.report.figures import draw_figures, frontier_name
 
@@ -83,8 +81,8 @@ def write_report(
         if name == "verdicts":
             pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
     frontiers = [frontier_name(table.dataset) for table in tables if table.name == "frontier"]
-    pictured = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
-    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*pictured, *frontiers)}
+    names = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
+    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*names, *frontiers)}
     same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
     if not (same and all(path.is_file() for path in drawn.values())):
         figures = draw_figures(tables)
@@ -100,7 +98,8 @@ def write_report(
         for path in set(_print_files(folder)) - set(printed):
             path.unlink()
     write_whole(folder / "index.html", page_html(whole).encode())
-    write_whole(folder / TERMINAL, _printed(tables).encode())
+    (folder / _OLDER).unlink(missing_ok=True)
+    write_whole(folder / TERMINAL, first_screen(data, tables, whole.headlines).text().encode())
     for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
@@ -151,12 +150,6 @@ def _print_files(folder: Path) -> Iterator[Path]:
             yield from (folder / "figures").glob(f"*_{size}.{form}")
 
 
-def _printed(tables: Sequence[Table]) -> str:
-    text = io.StringIO()
-    print_tables(tables, plain_console(file=text, width=_WIDTH, force_jupyter=False))
-    return text.getvalue()
-
-
 def csv_text(tables: Sequence[Table]) -> str:
     """Every figure of the tables of one name as CSV, all data sets one under the other."""
     return _csv([table.frame for table in tables])
@@ -189,52 +182,9 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print the compact form of every table, its protocol line, and a summary in plain words at the end."""
-    from rich import box
-    from rich.table import Table as Grid
-
-    for table in tables:
-        layout = table.compact
-        console.print()
-        console.print(rich_text(table.title, style="bold"))
-        if not layout.rows:
-            console.print(rich_text(layout.note))
-            continue
-        console.print(rich_text(table.explanation))
-        grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-        for place, name in enumerate(layout.header):
-            right = place >= layout.labels
-            grid.add_column(
-                rich_text(name), justify="right" if right else "left", no_wrap=right, overflow="fold", ratio=None
-            )
-        starts = _starts(layout)
-        for place, row in enumerate(layout.rows):
-            if starts[place] and place and layout.labels > 1:
-                grid.add_section()
-            first = row[0] if starts[place] or table.name == "failures" else ""
-            grid.add_row(*(rich_text(cell) for cell in (first, *row[1:])))
-        console.print(grid)
-        for line in (layout.note, *table.notes, table.protocol):
-            if line:
-                console.print(rich_text(line, style="dim"))
-    summary = sentences(tables)
-    if summary:
-        console.print()
-        console.print(rich_text("In short", style="bold"))
-        for sentence in summary:
-            console.print(rich_text(f"• {sentence}"))
-
-
 def file_name(name: str) -> str:
     """A name with everything but letters, digits, dots, dashes and underscores replaced."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-
-
-def _starts(layout: Layout) -> list[bool]:
-    """Whether each row is the first of a new scorer."""
-    before = [None, *(row[0] for row in layout.rows)]
-    return [row[0] != previous for row, previous in zip(layout.rows, before, strict=False)]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

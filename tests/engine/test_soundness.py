@@ -35,6 +35,7 @@ tables: [srocc]
 limit: 8
 slice: 4
 save_examples: 1
+exact: true
 """
 
 
@@ -169,7 +170,18 @@ def test_every_kind_of_file_notices_flipped_bits_and_is_made_again(whole, run, r
         parts = path.relative_to(run).parts
         kinds[parts[0], path.name if parts[0] in ("provenance", "report", "examples") else path.suffix] = path
     assert len(kinds) >= 22 and {kind for kind, _ in kinds} == {
-        *("suite.yaml", "plan.json", "records", "facts", "fits", "probes", "examples", "provenance", "report")
+        *(
+            "suite.yaml",
+            "plan.json",
+            "records",
+            "facts",
+            "fits",
+            "probes",
+            "examples",
+            "gallery",
+            "provenance",
+            "report",
+        )
     }
     store = RunFolder(run)
     for path in kinds.values():
@@ -190,6 +202,7 @@ def test_every_kind_of_file_notices_flipped_bits_and_is_made_again(whole, run, r
     found = check_folder(store, plan)
     assert not found.damaged and not found.unsealed and not found.strange
     assert rows(run) == rows(whole) and tables(run) == tables(whole)
+    assert list((whole / "gallery").glob("*/*.png")) and not list((run / "gallery").glob("[!.]*"))
     for part in ("facts", "fits", "probes", "examples", "suite.yaml"):
         for path in [whole / part] if part == "suite.yaml" else (whole / part).rglob("*"):
             if path.is_file():
@@ -357,10 +370,10 @@ def test_a_suite_whose_name_cannot_be_read_is_that_of_the_plan(whole, run, regis
 
 
 def test_a_printed_report_that_was_changed_is_made_again(whole, run, again):
-    path = run / "report" / "terminal.txt"
+    path = run / "report" / "terminal.json"
     path.write_text(path.read_text().replace("0", "1"))
     assert not again(run).unchanged
-    assert path.read_text().count("1") == (whole / "report" / "terminal.txt").read_text().count("1")
+    assert path.read_text().count("1") == (whole / "report" / "terminal.json").read_text().count("1")
     assert again(run).unchanged
 
 

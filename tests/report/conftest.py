@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,6 +28,44 @@ def make_run():
 def run():
     """One synthetic run of the default size; not to be changed."""
     return synthetic_run()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium, the one that the system has; tests that need it are skipped where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium")
+    with api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Opens a page from a file; at the end it must have said nothing on the console and asked the network for nothing.
+
+    ``open_page(path, hash="#eps=2/255", color_scheme="dark", viewport={...})`` gives playwright's page.
+    """
+    contexts, wrong = [], []
+
+    def opened(path, hash="", **options):
+        contexts.append(context := chromium.new_context(**options))
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request", lambda one: None if one.url.startswith(("file:", "data:", "blob:")) else wrong.append(one.url)
+        )
+        page.goto(path.as_uri() + hash)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
 
 
 def synthetic_run(images: int = 96, references: int = 24, defense: bool = True, triplets: bool = True) -> RunData:

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from harness.report.colours import LIGHT
-from harness.report.page.all_tables import all_tables
+from harness.report.page.all_tables import tables_section
 from harness.report.page.cost import cost_section
 from harness.report.page.difference import difference_section
 from harness.report.page.gallery import gallery
@@ -34,7 +34,7 @@ _SECTIONS: tuple[SectionMaker, ...] = (
     gallery,
     masking_lights,
     cost_section,
-    all_tables,
+    tables_section,
     protocol,
 )
 """In the order of the page."""

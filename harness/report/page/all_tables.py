@@ -43,7 +43,7 @@ class _Part(NamedTuple):
         return "more" if self.name.endswith(DETAIL_ENDS) else "ci" if self.name.endswith(INTERVAL_ENDS) else ""
 
 
-def all_tables(page: PageInput) -> Section | None:
+def tables_section(page: PageInput) -> Section | None:
     """Every table, folded; failures and what could not be made are among them."""
     if not page.tables:
         return None

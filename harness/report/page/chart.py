@@ -11,7 +11,7 @@ from harness.report.page.svg import Picture, side_by_side, svg_of
 from harness.report.page.variants import WORST, attributes, radius_key
 from harness.wording import budget_text, counted, for_html
 
-MOST_IN_A_SECTION = 0
+MOST_IN_A_SECTION = 25_000
 """Bytes of PDF that a section of a page carries; of what does not fit it says how to get it."""
 MOST_MARKS = 2500
 """Marks of a figure whose PDF a page carries: more take long to draw."""
@@ -145,14 +145,15 @@ def file_stem(chart: Chart) -> str:
 
 def section_html(charts: Sequence[Chart], intro: str = "") -> str:
     """Figures of one kind, one data set under the other; each with its PDF, as long as the page has room for them."""
-    from harness.report.page.on_paper import encoded_picture, marks_of
+    from harness.report.page.on_paper import marks_of
+    from harness.report.page.outlined import outlined_pdf
 
     left = MOST_IN_A_SECTION
     parts = []
     for number, chart in enumerate(charts):
         picture, pdf = chart.printed(), None
         if left > 0 and len(marks_of(picture.parts)) <= MOST_MARKS:
-            drawn = encoded_picture(picture, "pdf")
+            drawn = outlined_pdf(picture)
             pdf = drawn if len(drawn) <= left else None
         left -= len(pdf or b"")
         parts.append(chart_html(chart, number, pdf))

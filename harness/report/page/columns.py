@@ -154,6 +154,8 @@ _COLUMNS: Mapping[str, Heading] = {
         "could be shown", "", _CORRELATION, "The smallest true difference found with a chance of 80 %."
     ),
     "resamples_median": Heading("median of resamples", "", _CORRELATION, "Median of the resampled difference."),
+    "resamples_low": Heading("resamples, low", "", _CORRELATION, "2.5 percentile of the resampled difference."),
+    "resamples_high": Heading("resamples, high", "", _CORRELATION, "97.5 percentile of the resampled difference."),
     "papers_rule": Heading("paper's rule", "", _TEXT, "Whether the BiRQA paper's rule calls them different."),
     "contrasts": Heading("contrasts", "", "contrasts", "Contrasts that p-values are adjusted over."),
     "same_order": Heading("same order", "", _SHARE, "Resamples in which all metrics come in the order observed."),
@@ -166,6 +168,7 @@ _COLUMNS: Mapping[str, Heading] = {
     "device": Heading("device", "", _TEXT, "What it was trained on."),
     "why": Heading("why not", "", _TEXT, "Why there is no figure."),
     "metric": Heading("metric", "", _TEXT, "The metric with its defense, and how the attacker met it."),
+    "defense": Heading("defense", "", _TEXT, "The defense of the metric; none stands for the metric as it is."),
     "attack": Heading(
         "attack", "", _TEXT, "The attack or control; the norm stands beside it unless it is the max norm."
     ),

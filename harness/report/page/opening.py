@@ -11,7 +11,7 @@ from harness.wording import for_html
 
 def headline_section(page: PageInput) -> Section | None:
     """The sentences "In short", then of each metric what its worst attack leaves."""
-    told = "".join(f"<li>{for_html(sentence)}</li>" for sentence in sentences(page.tables))
+    told = "".join(f"<li>{for_html(sentence)}</li>" for sentence in sentences(page.headlines))
     short = f'<div class="short" role="note" aria-label="In short"><ul>{told}</ul></div>' if told else ""
     figures = dumbbells_html(page)
     html = short + figures + (flag_note(page) if figures else "")

@@ -1,0 +1,135 @@
+"""The attacked images that a run keeps: those of its page, and those that its suite asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.app import verb
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.wording import budget_text, number
+
+if TYPE_CHECKING:
+    from harness.flow import RunResult
+
+_KEPT_SHOWN = 60
+
+
+@verb("Look", 5)
+def _examples(
+    folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the attacked images that a run keeps, with their scores and where they lie.
+
+    Some are of the report's page: per metric the largest excess over the control, the median case, one where the attack
+    failed. Others are there where the suite has `save_examples`. Example: robustiqa examples results/runs/quickstart
+    """
+    from harness.flow import open_folder
+
+    result = open_folder(folder, registry_of(plugin))
+    rows = [*_of_page(result), *_of_suite(result)]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        console().print(
+            f"{folder}: it keeps no attacked images. Run its suite again with 'save_examples: 4', or --set "
+            "save_examples=4; a run that is finished with this version also keeps a few for its page.",
+            soft_wrap=True,
+            markup=False,
+        )
+        return
+    from rich.table import Table
+
+    title = f"{folder}: scores in each metric's own units, the attacked one of the image in 8 bits"
+    table = Table("case", "metric", "attack", "budget", "image", "clean", "attacked", title=title, title_justify="left")
+    for row in rows[:_KEPT_SHOWN]:
+        attack = f"{row['attack']} {row['direction']}".rstrip()
+        budget = f"{'l2 ' if row['norm'] == 'l2' else ''}{budget_text(row['norm'], row['eps'])}"
+        scores = (f"{row[name]:.4g}".replace("-", "−") for name in ("clean", "attacked_8bit"))
+        table.add_row(_case(row), row["metric"], attack, budget, row["item"], *scores)
+    console().print(table)
+    more = f" ({_KEPT_SHOWN} shown)" if len(rows) > _KEPT_SHOWN else ""
+    places = dict.fromkeys(str(folder / Path(row["folder"]).parts[0]) for row in rows)
+    console().print(
+        f"{len(rows)} attacked images{more} in {' and '.join(places)}; --json says where each lies.", soft_wrap=True
+    )
+
+
+def _case(row: dict[str, Any]) -> str:
+    """'largest excess +2.28', 'save_examples'."""
+    if row["kind"] == "example":
+        return "save_examples"
+    noun = "excess" if row["case"] in ("largest", "least") else "case, excess"
+    return f"{row['case']} {noun} {number(row['excess'], 3, signed=True)}"
+
+
+def _of_page(result: RunResult) -> Iterator[dict[str, Any]]:
+    """The cases of the report's page."""
+    from harness.engine.gallery_store import GALLERY, SHOWN
+
+    for case in result.data.gallery.cases:
+        about = case.about
+        sign = 1 if about["higher_is_better"] else -1
+        place = result.folder.path / GALLERY / about["folder"]
+        told = (
+            "case",
+            "metric",
+            "dataset",
+            "attack",
+            "direction",
+            "norm",
+            "eps",
+            "item",
+            "reference",
+            "group",
+            "control",
+        )
+        yield {
+            "kind": "page",
+            **{name: about[name] for name in told},
+            **{name: sign * about[name] for name in ("clean", "attacked", "attacked_8bit")},
+            "excess": about["excess"],
+            "linf": about["linf"],
+            "others": [_own_units(one) for one in about.get("others", ())],
+            "size": about["size"],
+            "crop": about["crop"],
+            "folder": str(place.relative_to(result.folder.path)),
+            "files": {name: str(place / f"{name}.png") for name in SHOWN},
+        }
+
+
+def _own_units(one: dict[str, Any]) -> dict[str, Any]:
+    """What another metric says, in its own units."""
+    sign = 1 if one["higher_is_better"] else -1
+    return {"metric": one["metric"], **{name: sign * one[name] for name in ("clean", "attacked_8bit")}}
+
+
+def _of_suite(result: RunResult) -> Iterator[dict[str, Any]]:
+    """The images that the suite asked for."""
+    for cell in result.plan.cells:
+        sign = -1 if cell.scorer.metric.label in result.planned.facts.lower_is_better else 1
+        for place in result.folder.example_folders(cell.id):
+            about = result.folder.example_scores(place)
+            yield {
+                "kind": "example",
+                "case": "",
+                "metric": cell.scorer.label,
+                "dataset": cell.split.dataset.label,
+                "attack": cell.attack.label if cell.attack else "",
+                "direction": cell.endpoint,
+                "norm": cell.norm,
+                "eps": cell.eps,
+                "item": about["item"],
+                **{name: sign * about[name] for name in ("clean", "attacked", "attacked_8bit")},
+                "linf": about.get("linf"),
+                "folder": str(place.relative_to(result.folder.path)),
+                "files": {
+                    path.stem: str(path) for path in sorted(place.glob("*")) if path.suffix in (".png", ".safetensors")
+                },
+            }
