@@ -26,19 +26,19 @@ _ATTACKS_DARK = (
 """The same hues on the page's dark ground."""
 _PAGE_LIGHT = {
     "ink": "#1b1e23",
-    "muted": "#565d68",
+    "muted": "#535a65",
     "ground": "#ffffff",
-    "line": "#d5d9df",
-    "band": "#e3e6eb",
+    "line": "#d3d8de",
+    "band": "#e2e5ea",
     "bad": "#b3261e",
 }
 _PAGE_DARK = {
     "ink": "#e6e8ec",
-    "muted": "#a5adb9",
+    "muted": "#a8b0bc",
     "ground": "#14161a",
-    "line": "#3a3f48",
+    "line": "#3b414a",
     "band": "#343a44",
-    "bad": "#f28b82",
+    "bad": "#f49790",
 }
 
 LIGHT: Mapping[str, str] = _PAGE_LIGHT | {f"attack-{place}": one for place, one in enumerate(_ATTACKS_LIGHT)}

@@ -37,7 +37,7 @@ class PrintForms:
 
     Attributes:
         latex: Tables as ``tables/<name>.tex``, and ``report.tex`` that takes them all in.
-        formats: Formats of figures, ``figures/<name>_<size>.<format>``.
+        formats: Formats of figures, ``figures/<name>_<size>.<format>``; those of the page are among them.
         size: "column" or "page".
     """
 
@@ -89,28 +89,30 @@ def write_report(
         # Tables come last: those that stand say that the figures beside them are of today.
         for path, page in ({drawn[dataset]: png for dataset, png in figures.items()} | pages).items():
             write_whole(path, page)
-    printed = dict(_for_print(data, tables, folder, forms or PrintForms()))
+    arrays = lay_out(data) if evaluated is None else evaluated
+    whole = PageInput(data, tables, arrays, headlines(data, arrays))
+    printed = dict(_for_print(whole, folder, forms or PrintForms()))
     for path, page in printed.items():
         write_whole(path, page)
     if not same:
         for path in set(_print_files(folder)) - set(printed):
             path.unlink()
-    arrays = lay_out(data) if evaluated is None else evaluated
-    heads = headlines(data, arrays)
-    write_whole(folder / "index.html", page_html(PageInput(data, tables, arrays, heads)).encode())
+    write_whole(folder / "index.html", page_html(whole).encode())
     (folder / _OLDER).unlink(missing_ok=True)
-    write_whole(folder / TERMINAL, first_screen(data, tables, heads).text().encode())
+    write_whole(folder / TERMINAL, first_screen(data, tables, whole.headlines).text().encode())
     for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def _for_print(data: RunData, tables: Sequence[Table], folder: Path, forms: PrintForms) -> Iterator[tuple[Path, bytes]]:
-    """What is to be written for print."""
+def _for_print(whole: PageInput, folder: Path, forms: PrintForms) -> Iterator[tuple[Path, bytes]]:
+    """What is to be written for print: the figures of the tables, those of the page, and LaTeX."""
     from harness.engine.drawing import figure_width, printed_forms
     from harness.report.figures import figures_of
     from harness.report.latex import PREAMBLE, latex, latex_page
+    from harness.report.page.figure_files import figure_files
 
+    tables = whole.tables
     pictures: dict[str, str] = {}
     if forms.formats:
         for name, figure in figures_of(tables, figure_width(forms.size)).items():
@@ -118,14 +120,18 @@ def _for_print(data: RunData, tables: Sequence[Table], folder: Path, forms: Prin
             yield from pages.items()
             readable = [path for path in pages if path.suffix in (".pdf", ".png")]
             pictures |= {f"figures/{path.name}": _title(figure, name) for path in readable[:1]}
+        readable_form = next((form for form in forms.formats if form in ("pdf", "png")), "")
+        for file, (title, content) in figure_files(whole, forms.formats, forms.size).items():
+            yield folder / "figures" / file, content
+            if file.endswith(f".{readable_form}"):
+                pictures[f"figures/{file}"] = title
     if forms.latex:
         names = list(dict.fromkeys(table.name for table in tables))
         for name in names:
             fragments = [latex(table) for table in tables if table.name == name]
             yield folder / "tables" / f"{name}.tex", "\n".join([PREAMBLE, *fragments]).encode()
         inputs = [f"tables/{name}.tex" for name in names]
-        page = latex_page(data.name, inputs, pictures)
-        yield folder / "report.tex", page.encode()
+        yield folder / "report.tex", latex_page(whole.data.name, inputs, pictures).encode()
 
 
 def _title(figure: Figure, name: str) -> str:
