@@ -115,8 +115,8 @@ def _filled(found: _Map, rows: Sequence[Row], name: str, clean: str) -> _Map:
             continue
         if row["control"]:
             found.controls.add(attack)
-        figures = (row.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high"))
-        cell = _Cell(row["state"], *figures, "" if row["control"] else row["direction"])
+        low, high = (row.get(f"{name}{end}", math.nan) for end in ("_low", "_high"))
+        cell = _Cell(row["state"], row[name], low, high, "" if row["control"] else row["direction"])
         for way in ([*ways, WORST] if row["control"] else [row["direction"], WORST]) if len(ways) > 1 else [""]:
             line = found.cells.setdefault((Ball(row["norm"], row["eps"]), way), {}).setdefault(metric, {})
             known = [one for one in (line.get(attack), cell) if one is not None and not math.isnan(one.value)]
