@@ -136,19 +136,19 @@ def _row(label: str, one: Apart, axis: Axis, y: float, key: str) -> Bundle:
 
 
 def _data(pairs: Pairs, axis: Axis) -> dict[str, Any]:
-    """What the script needs: thousandths, A before B, of each choice first under every attack, then of every type."""
+    """What the script needs: figures in 1/100,000, A before B, of each choice first under every attack, then of every type."""
 
-    def thousandths(one: Apart) -> list[int | None]:
-        return [None if math.isnan(value) else round(1000 * value) for value in one]
+    def whole(one: Apart) -> list[int | None]:
+        return [None if math.isnan(value) else round(100_000 * value) for value in one]
 
     found: dict[str, dict[str, Any]] = {}
     for choice in pairs.choices:
         ball, direction = choice
         own: dict[str, Any] = {}
         for a, b in combinations(range(len(pairs.metrics)), 2):
-            every = [thousandths(pairs.of(choice, a, b, attack)) for attack in pairs.attacks]
+            every = [whole(pairs.of(choice, a, b, attack)) for attack in pairs.attacks]
             typed = [
-                [thousandths(pairs.of(choice, a, b, attack, kind)) for kind in pairs.types]
+                [whole(pairs.of(choice, a, b, attack, kind)) for kind in pairs.types]
                 if (choice, a, b, attack, pairs.types[0]) in pairs.found
                 else None
                 for attack in (pairs.typed if pairs.types else ())
