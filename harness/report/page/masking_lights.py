@@ -53,11 +53,11 @@ def _table(headline: Headline, rows: Sequence[Row]) -> str:
             continue
         cells = "".join(_cell(lines[one.label], claim.name) for claim in claims)
         light, why = LIGHTS[one.masking.verdict], for_html(words(one.masking))
-        verdict = f'<td class="light {light}">{_mark(light, one.masking.verdict)}</td><td class="why">{why}</td>'
-        body += f'<tr><th scope="row">{for_html(one.label)}</th>{verdict}{cells}</tr>'
+        verdict = f'<td class="light {light}">{_mark(light, one.masking.verdict)}</td>'
+        body += f'<tr><th scope="row">{for_html(one.label)}</th>{verdict}{cells}<td class="why">{why}</td></tr>'
     title = for_html(f"{headline.dataset}: verdicts on gradient masking")
-    first = '<th scope="col">metric</th><th scope="col">verdict</th><th scope="col" class="why">why</th>'
-    table = f"<caption>{title}</caption><thead><tr>{first}{heads}</tr></thead><tbody>{body}</tbody>"
+    first, last = '<th scope="col">metric</th><th scope="col">verdict</th>', '<th scope="col">why</th>'
+    table = f"<caption>{title}</caption><thead><tr>{first}{heads}{last}</tr></thead><tbody>{body}</tbody>"
     return scrolled(title, f'<table class="lights">{table}</table>')
 
 
