@@ -85,7 +85,7 @@ _DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 2.5), (8, 3, 2, 3), (4
 _FAINTEST = 0.55
 
 
-class Look(NamedTuple):
+class AttackLook(NamedTuple):
     """How an attack is drawn in one figure."""
 
     colour: str
@@ -110,7 +110,7 @@ def attack_colour(label: str) -> str:
     return f"attack-{place}"
 
 
-def looks(labels: Iterable[str]) -> dict[str, Look]:
+def looks(labels: Iterable[str]) -> dict[str, AttackLook]:
     """How the attacks of one figure are drawn: those that share a colour differ in dashes and in shade.
 
     Args:
@@ -123,7 +123,7 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     for colour, alike in groups.items():
         for place, label in enumerate(alike):
             shade = 1 - (1 - _FAINTEST) * place / max(1, len(alike) - 1)
-            found[label] = Look(colour, _DASHES[place % len(_DASHES)], round(shade, 3))
+            found[label] = AttackLook(colour, _DASHES[place % len(_DASHES)], round(shade, 3))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.report.headline import EVERY_DIRECTION, Ball, Headline
-from harness.report.page.svg import Picture, side_by_side, svg_of
+from harness.report.page.svg import Picture, composed, svg_of
 from harness.report.page.variants import WORST, attributes, radius_key
 from harness.wording import budget_text, counted, for_html
 
@@ -62,7 +62,7 @@ class Chart:
     def printed(self, columns: int | None = None) -> Picture:
         """What is written to a file: that variant, all its panels in one picture."""
         pictures = self.first.pictures
-        return pictures[0] if len(pictures) == 1 else side_by_side(pictures, columns or self.columns)
+        return pictures[0] if len(pictures) == 1 else composed(pictures, columns or self.columns)
 
 
 def choices(headline: Headline) -> Iterator[tuple[Ball, str, bool]]:
@@ -76,7 +76,7 @@ def choices(headline: Headline) -> Iterator[tuple[Ball, str, bool]]:
             yield ball, direction, ball == headline.first and (not several or direction == EVERY_DIRECTION)
 
 
-def state_of(headline: Headline, ball: Ball, direction: str) -> dict[str, str]:
+def choice_state(headline: Headline, ball: Ball, direction: str) -> dict[str, str]:
     """The state that a variant stands for; without the direction where a data set has but one."""
     found = {"norm": ball.norm, "eps": radius_key(*ball)}
     return found | ({"direction": direction or WORST} if len(headline.directions) > 1 else {})

@@ -14,7 +14,7 @@ from harness.report.page.chart import Chart, Variant, choice_text, sample_text, 
 from harness.report.page.dumbbells import scale_below
 from harness.report.page.paired import Apart, Pairs, differences_of
 from harness.report.page.section import PageInput, Section
-from harness.report.page.svg import Axis, Group, Line, Part, Picture, Spot, Words, axis_over, heading, shortened
+from harness.report.page.svg import Axis, Bundle, Picture, Piece, Spot, Stroke, Words, axis_over, fitted, heading
 from harness.report.page.variants import radius_key
 from harness.wording import for_html, with_interval
 
@@ -90,7 +90,7 @@ def _picture(headline: Headline, pairs: Pairs, axis: Axis) -> Picture:
     for name, text in lines.items():
         top += 16
         colour = "ink" if name in ("a", "b") else "muted"
-        parts.append(Words(0, top - 4, shortened(text, _WIDTH, 12), 12, colour=colour, name=name))
+        parts.append(Words(0, top - 4, fitted(text, _WIDTH, 12), 12, colour=colour, name=name))
     rows = [(name, name, "") for name in pairs.attacks]
     under = _type_attack(pairs)
     typed = [(kind, under, kind) for kind in pairs.types]
@@ -100,7 +100,7 @@ def _picture(headline: Headline, pairs: Pairs, axis: Axis) -> Picture:
     parts.append(Words(axis.start - 12, bottom + 30, "← B keeps more", 12))
     parts.append(Words(axis.end + 12, bottom + 30, "A keeps more →", 12, "end"))
     zero = axis.at(0)
-    parts.append(Line(((zero, start - 4), (zero, bottom)), "muted", 1.2))
+    parts.append(Stroke(((zero, start - 4), (zero, bottom)), "muted", 1.2))
     parts.append(Words(_NAMES, start - 10, "all images, under", 11, colour="muted"))
     told = []
     y = start
@@ -111,7 +111,7 @@ def _picture(headline: Headline, pairs: Pairs, axis: Axis) -> Picture:
         told.append(f"{label} {with_interval(*one, 2, True)}")
     if typed:
         y += 34
-        text = f"by type, under {shortened(under, 220, 11)}"
+        text = f"by type, under {fitted(under, 220, 11)}"
         parts.append(Words(_NAMES, y - 10, text, 11, colour="muted", name="under"))
         for label, attack, kind in typed:
             y += _ROW
@@ -122,33 +122,33 @@ def _picture(headline: Headline, pairs: Pairs, axis: Axis) -> Picture:
     return Picture(_WIDTH, bottom + 36, title, description, tuple(parts))
 
 
-def _row(label: str, one: Apart, axis: Axis, y: float, key: str) -> Group:
+def _row(label: str, one: Apart, axis: Axis, y: float, key: str) -> Bundle:
     told = not math.isnan(one.low + one.high)
     apart = told and (one.low > 0 or one.high < 0)
     low, high = (axis.at(axis.within(end)) for end in ((one.low, one.high) if told else (0.0, 0.0)))
     x = axis.at(axis.within(one.value)) if not math.isnan(one.value) else axis.at(0)
-    parts: list[Part] = [Words(_NAMES, y + 4, shortened(label, _START - 4, 11), 11.5)]
-    parts.append(Line(((low, y), (high, y)), "ink", 1.5))
+    parts: list[Piece] = [Words(_NAMES, y + 4, fitted(label, _START - 4, 11), 11.5)]
+    parts.append(Stroke(((low, y), (high, y)), "ink", 1.5))
     parts.append(Spot(x, y, "o", "ink", 4.2, hollow=not apart))
     figure = "" if math.isnan(one.value) else with_interval(one.value, one.low, one.high, 2, True)
     parts.append(Words(_WIDTH, y + 4, figure, 11, "end"))
-    return Group(tuple(parts), "", {"row": key})
+    return Bundle(tuple(parts), "", {"row": key})
 
 
 def _data(pairs: Pairs, axis: Axis) -> dict[str, Any]:
-    """What the script needs: thousandths, A before B, of each choice first under every attack, then of every type."""
+    """What the script needs: figures in 1/100,000, A before B, of each choice first under every attack, then of every type."""
 
-    def thousandths(one: Apart) -> list[int | None]:
-        return [None if math.isnan(value) else round(1000 * value) for value in one]
+    def whole(one: Apart) -> list[int | None]:
+        return [None if math.isnan(value) else round(100_000 * value) for value in one]
 
     found: dict[str, dict[str, Any]] = {}
     for choice in pairs.choices:
         ball, direction = choice
         own: dict[str, Any] = {}
         for a, b in combinations(range(len(pairs.metrics)), 2):
-            every = [thousandths(pairs.of(choice, a, b, attack)) for attack in pairs.attacks]
+            every = [whole(pairs.of(choice, a, b, attack)) for attack in pairs.attacks]
             typed = [
-                [thousandths(pairs.of(choice, a, b, attack, kind)) for kind in pairs.types]
+                [whole(pairs.of(choice, a, b, attack, kind)) for kind in pairs.types]
                 if (choice, a, b, attack, pairs.types[0]) in pairs.found
                 else None
                 for attack in (pairs.typed if pairs.types else ())

@@ -8,27 +8,27 @@ from typing import NamedTuple
 
 from harness.report.colours import attack_colour, direction_mark, grouped
 from harness.report.headline import SUSPECT, UNDECIDED, Ball, Headline, HeadlineRow, Reading
-from harness.report.page.chart import Chart, Variant, choice_text, choices, sample_text, section_html, state_of
+from harness.report.page.chart import Chart, Variant, choice_state, choice_text, choices, sample_text, section_html
 from harness.report.page.flags import FLAG, flag_of
 from harness.report.page.section import PageInput
 from harness.report.page.svg import (
     Axis,
-    Group,
-    Line,
-    Part,
+    Bundle,
     Picture,
+    Piece,
     Spot,
+    Stroke,
     Words,
     axis_over,
+    fitted,
     heading,
     legend,
-    shortened,
     text_width,
 )
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.wording import joined, number, short_names, with_interval
 
-WIDTH = 480.0
+_WIDTH = 480.0
 _LEFT, _RIGHT = 50.0, 468.0
 """Where the scale begins and ends; ranks stand left of it."""
 _ROW = 44.0
@@ -87,7 +87,7 @@ def dumbbell_chart(headline: Headline) -> Chart | None:
     variants = tuple(
         Variant(
             (_picture(headline, ball, way, found, axis),),
-            state_of(headline, ball, way),
+            choice_state(headline, ball, way),
             shown,
             choice_text(ball, way),
         )
@@ -130,7 +130,7 @@ def _picture(headline: Headline, ball: Ball, direction: str, found: Sequence[Spa
     lines = [choice_text(ball, direction), sample_text(headline)]
     if headline.descriptive:
         lines.append(f"Descriptive: fewer than {DESCRIPTIVE_BELOW} {headline.noun}s. Nothing is ranked.")
-    parts, top = heading(title, lines, WIDTH)
+    parts, top = heading(title, lines, _WIDTH)
     bottom = top + _ROW * len(found)
     parts += scale_below(axis, top, bottom, f"{what} ({'right' if headline.statistic else 'left'} is better)")
     names = short_names(sorted({one.attack for one in found if one.attack}))
@@ -138,18 +138,18 @@ def _picture(headline: Headline, ball: Ball, direction: str, found: Sequence[Spa
         parts.append(_dumbbell(one, axis, top + _ROW * place, names))
     parts += _bracket(found, top)
     entries = _legend(headline, found, names)
-    below, end = legend(entries, bottom + 40, WIDTH)
+    below, end = legend(entries, bottom + 40, _WIDTH)
     told = "; ".join(_in_words(one) for one in found)
     description = f"At {choice_text(ball, direction)}, {sample_text(headline)}. {told}."
-    return Picture(WIDTH, end, title, description, (*parts, *below))
+    return Picture(_WIDTH, end, title, description, (*parts, *below))
 
 
-def scale_below(axis: Axis, top: float, bottom: float, name: str) -> list[Part]:
+def scale_below(axis: Axis, top: float, bottom: float, name: str) -> list[Piece]:
     """Faint lines at the ticks of a horizontal axis, their values and its name below them."""
-    parts: list[Part] = []
+    parts: list[Piece] = []
     for tick in axis.ticks:
         x = axis.at(tick)
-        parts.append(Line(((x, top), (x, bottom)), "line", 1))
+        parts.append(Stroke(((x, top), (x, bottom)), "line", 1))
         parts.append(Words(x, bottom + 14, tick_text(tick, axis), 11, "middle", "muted"))
     if name:
         parts.append(Words((axis.start + axis.end) / 2, bottom + 30, name, 12, "middle"))
@@ -163,20 +163,20 @@ def tick_text(tick: float, axis: Axis) -> str:
     return number(tick, digits + (1 if round(step * 10**digits, 6) % 1 else 0))
 
 
-def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Group:
+def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Bundle:
     y = top + 30
-    parts: list[Part] = []
+    parts: list[Piece] = []
     low, high = span.band
     if not math.isnan(low) and not math.isnan(high):
         left, right = axis.at(low), max(axis.at(high), axis.at(low) + 2)
-        parts.append(Line(((left, y - 8), (right, y - 8), (right, y + 8), (left, y + 8)), "band", closed=True))
+        parts.append(Stroke(((left, y - 8), (right, y - 8), (right, y + 8), (left, y + 8)), "band", closed=True))
     colour = attack_colour(span.attack) if span.attack else "muted"
     if span.end.known and span.start.known:
-        parts.append(Line(((axis.at(span.start.value), y), (axis.at(span.end.value), y)), colour, 3, opacity=0.45))
+        parts.append(Stroke(((axis.at(span.start.value), y), (axis.at(span.end.value), y)), colour, 3, opacity=0.45))
     for reading, ink in ((span.start, "ink"), (span.end, colour)):
         if reading.known and not math.isnan(reading.low + reading.high):
             ends = ((axis.at(reading.low), y), (axis.at(reading.high), y))
-            parts.append(Line(ends, ink, 1))
+            parts.append(Stroke(ends, ink, 1))
     if span.start.known:
         parts.append(Spot(axis.at(span.start.value), y, "o", "ink", 4.5, hollow=True))
     if span.end.known:
@@ -186,7 +186,7 @@ def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Grou
     attack = names.get(span.attack, span.attack)
     flag = _FLAGS.get(span.row.masking.verdict, "")
     room = _RIGHT - _LEFT - wide - 14
-    name = shortened(span.row.label, room, 13.5)
+    name = fitted(span.row.label, room, 13.5)
     parts.append(Words(_LEFT, top + 15, name, 13, bold=True))
     parts.append(Words(_RIGHT, top + 15, numbers, 12.5, "end", bold=True))
     room -= text_width(name, 13.5, bold=True) + 8
@@ -197,7 +197,7 @@ def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Grou
         room -= text_width(told, 11.5) + 8
     if attack and text_width(attack, 11.5) <= room:
         parts.append(Words(_RIGHT - wide - 8, top + 15, attack, 11, "end", "muted"))
-    return Group(tuple(parts), _in_words(span), {"metric": span.row.label})
+    return Bundle(tuple(parts), _in_words(span), {"metric": span.row.label})
 
 
 def _numbers(span: Span) -> str:
@@ -206,9 +206,9 @@ def _numbers(span: Span) -> str:
     return f"{number(span.start.value)} → {number(span.end.value)}" if span.end.known else number(span.start.value)
 
 
-def _bracket(found: Sequence[Span], top: float) -> list[Part]:
+def _bracket(found: Sequence[Span], top: float) -> list[Piece]:
     """Ranks, and a bracket around those next to each other that share the first."""
-    parts: list[Part] = []
+    parts: list[Piece] = []
     firsts = [place for place, one in enumerate(found) if one.rank and one.rank[0] == 1]
     for place, one in enumerate(found):
         text = rank_text(one.rank)
@@ -217,13 +217,13 @@ def _bracket(found: Sequence[Span], top: float) -> list[Part]:
     run = next((length for length in range(len(firsts)) if firsts[length] != firsts[0] + length), len(firsts))
     if run > 1:
         high, low = top + _ROW * firsts[0] + 6, top + _ROW * (firsts[0] + run) - 4
-        parts.append(Line(((46, high), (40, high), (40, low), (46, low)), "ink", 1.5))
+        parts.append(Stroke(((46, high), (40, high), (40, low), (46, low)), "ink", 1.5))
     return parts
 
 
-def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) -> list[tuple[str, list[Part]]]:
+def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) -> list[tuple[str, list[Piece]]]:
     start = "clean" if headline.statistic else "unattacked"
-    entries: list[tuple[str, list[Part]]] = [(start, [Spot(13, 0, "o", "ink", 4.5, hollow=True)])]
+    entries: list[tuple[str, list[Piece]]] = [(start, [Spot(13, 0, "o", "ink", 4.5, hollow=True)])]
     known = [one for one in found if one.end.known and one.attack]
     for attack in grouped([one.attack for one in known]):
         ways = list(dict.fromkeys(one.direction for one in known if one.attack == attack))
@@ -231,13 +231,13 @@ def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) ->
         spots = [
             Spot(13 + 7 * (2 * i - len(ways) + 1), 0, direction_mark(way), colour, 5) for i, way in enumerate(ways)
         ]
-        entries.append((f"{told}, 95 % interval", [Line(((0, 0), (26, 0)), colour, 1), *spots]))
+        entries.append((f"{told}, 95 % interval", [Stroke(((0, 0), (26, 0)), colour, 1), *spots]))
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
-        entries.append(("honest controls alone", [Line(box, "band", closed=True)]))
+        entries.append(("honest controls alone", [Stroke(box, "band", closed=True)]))
     if sum(1 for one in found if one.rank and one.rank[0] == 1) > 1:
         line = ((16.0, -7.0), (11.0, -7.0), (11.0, 7.0), (16.0, 7.0))
-        entries.append(("cannot be told from the best", [Line(line, "ink", 1.5)]))
+        entries.append(("cannot be told from the best", [Stroke(line, "ink", 1.5)]))
     if any(flag_of(one.row) for one in found):
         entries.append(("gradients may mislead attacks", [Words(13, 4, FLAG, 12, "middle")]))
     return entries

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine.drawing import encoded
 from harness.report.colours import LIGHT
-from harness.report.page.svg import OUTLINES, Group, Line, Part, Picture, Spot, Words, svg_of
+from harness.report.page.svg import OUTLINES, Bundle, Picture, Piece, Spot, Stroke, Words, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,15 +53,15 @@ def figure_of(picture: Picture, inches: float | None = None) -> Figure:
     return figure
 
 
-def marks_of(parts: tuple[Part, ...]) -> list[Line | Spot | Words]:
+def marks_of(parts: tuple[Piece, ...]) -> list[Stroke | Spot | Words]:
     """The marks of a picture without their groups, from back to front."""
-    found: list[Line | Spot | Words] = []
+    found: list[Stroke | Spot | Words] = []
     for part in parts:
-        found += marks_of(part.parts) if isinstance(part, Group) else [part]
+        found += marks_of(part.parts) if isinstance(part, Bundle) else [part]
     return found
 
 
-def _draw(axes: Axes, part: Line | Spot | Words, points: float, order: int) -> None:
+def _draw(axes: Axes, part: Stroke | Spot | Words, points: float, order: int) -> None:
     """Draw one mark.
 
     Args:
@@ -87,9 +87,9 @@ def _draw(axes: Axes, part: Line | Spot | Words, points: float, order: int) -> N
             weight="bold" if part.bold else "normal",
             zorder=order,
         )
-    elif isinstance(part, Line) and part.closed:
+    elif isinstance(part, Stroke) and part.closed:
         axes.add_patch(Polygon(part.points, facecolor=colour, edgecolor="none", alpha=part.opacity, zorder=order))
-    elif isinstance(part, Line):
+    elif isinstance(part, Stroke):
         x, y = zip(*part.points, strict=True)
         look = {"color": colour, "linewidth": part.width * points, "alpha": part.opacity, "zorder": order}
         if part.dash:

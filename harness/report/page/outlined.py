@@ -13,7 +13,7 @@ from typing import Any
 from harness.engine.glyphs import drawable
 from harness.report.colours import LIGHT
 from harness.report.page.on_paper import PIXELS_PER_INCH, marks_of
-from harness.report.page.svg import OUTLINES, Line, Picture, Point, Spot, Words
+from harness.report.page.svg import OUTLINES, Picture, Point, Spot, Stroke, Words
 from harness.wording import for_plot
 
 _MARGIN = 6.0
@@ -59,12 +59,12 @@ def _file(objects: Iterable[bytes]) -> bytes:
     return text + f"xref\n0 {count}\n0000000000 65535 f \n{table}{end}".encode()
 
 
-def _drawn(mark: Line | Spot) -> Iterator[str]:
+def _drawn(mark: Stroke | Spot) -> Iterator[str]:
     """What draws a mark."""
     yield "q"
     if mark.opacity < 1:
         yield f"/{_state(mark.opacity)} gs"
-    if isinstance(mark, Line):
+    if isinstance(mark, Stroke):
         yield from [_colour(mark.colour, "rg" if mark.closed else "RG"), f"{_n(mark.width)} w"]
         if mark.dash:
             yield f"[{' '.join(map(_n, mark.dash))}] 0 d"

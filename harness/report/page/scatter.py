@@ -10,27 +10,27 @@ from harness.report.headline import Ball, Headline
 from harness.report.page.chart import (
     Chart,
     Variant,
+    choice_state,
     choice_text,
     choices,
     sample_text,
     section_html,
-    state_of,
 )
 from harness.report.page.dumbbells import Span, rank_text, spans, tick_text
 from harness.report.page.flags import FLAG, flag_of
 from harness.report.page.section import PageInput, Section
 from harness.report.page.svg import (
     Axis,
-    Group,
-    Line,
-    Part,
+    Bundle,
     Picture,
+    Piece,
     Spot,
+    Stroke,
     Words,
     axis_over,
+    fitted,
     heading,
     legend,
-    shortened,
     text_width,
 )
 from harness.wording import number, short_names, with_interval
@@ -67,7 +67,7 @@ def scatter_chart(headline: Headline) -> Chart | None:
     variants = tuple(
         Variant(
             (_picture(headline, ball, way, found, across, up),),
-            state_of(headline, ball, way),
+            choice_state(headline, ball, way),
             shown,
             choice_text(ball, way),
         )
@@ -99,19 +99,19 @@ def _picture(headline: Headline, ball: Ball, direction: str, found: Sequence[Spa
     low, high = max(across.low, up.low), min(across.high, up.high)
     if low < high:
         ends = ((across.at(low), up.at(low)), (across.at(high), up.at(high)))
-        parts.append(Line(ends, "muted", 1.2, (5, 4)))
+        parts.append(Stroke(ends, "muted", 1.2, (5, 4)))
     for one in found:
         parts.append(_point(one, across, up))
     parts += _names(found, across, up)
     names = short_names(sorted({one.attack for one in found}))
-    entries: list[tuple[str, list[Part]]] = []
+    entries: list[tuple[str, list[Piece]]] = []
     for attack in grouped([one.attack for one in found]):
         entries.append(
             (f"{names[attack]} {direction}", [Spot(13, 0, direction_mark(direction), attack_colour(attack), 5.5)])
         )
-    entries.append(("nothing lost", [Line(((0, 0), (26, 0)), "muted", 1.2, (5, 4))]))
+    entries.append(("nothing lost", [Stroke(((0, 0), (26, 0)), "muted", 1.2, (5, 4))]))
     if any(not math.isnan(one.band[0]) for one in found):
-        entries.append(("honest controls alone", [Line(((13, -8), (13, 8)), "band", 7)]))
+        entries.append(("honest controls alone", [Stroke(((13, -8), (13, 8)), "band", 7)]))
     if len(found) > _MOST_NAMES:
         numbered = ((str(place), one) for place, one in enumerate(found, 1))
         entries += [(_name(one), [Words(24, 4, place, 12, "end", bold=True)]) for place, one in numbered]
@@ -122,40 +122,40 @@ def _picture(headline: Headline, ball: Ball, direction: str, found: Sequence[Spa
     )
 
 
-def _scales(across: Axis, up: Axis, what: str) -> list[Part]:
-    parts: list[Part] = []
+def _scales(across: Axis, up: Axis, what: str) -> list[Piece]:
+    parts: list[Piece] = []
     for tick in across.ticks:
-        parts.append(Line(((across.at(tick), up.start), (across.at(tick), up.end)), "line", 1))
+        parts.append(Stroke(((across.at(tick), up.start), (across.at(tick), up.end)), "line", 1))
         parts.append(Words(across.at(tick), up.start + 15, tick_text(tick, across), 11, "middle", "muted"))
     for tick in up.ticks:
-        parts.append(Line(((across.start, up.at(tick)), (across.end, up.at(tick))), "line", 1))
+        parts.append(Stroke(((across.start, up.at(tick)), (across.end, up.at(tick))), "line", 1))
         parts.append(Words(across.start - 6, up.at(tick) + 4, tick_text(tick, up), 11, "end", "muted"))
     parts.append(Words((across.start + across.end) / 2, up.start + 31, f"clean {what} (right is better)", 12, "middle"))
     parts.append(Words(0, up.end - 12, f"{what} under the worst attack (up is better)", 12))
     return parts
 
 
-def _point(span: Span, across: Axis, up: Axis) -> Group:
+def _point(span: Span, across: Axis, up: Axis) -> Bundle:
     x, y = across.at(span.start.value), up.at(span.end.value)
     colour = attack_colour(span.attack)
-    parts: list[Part] = []
+    parts: list[Piece] = []
     low, high = span.band
     if not math.isnan(low + high):
         ends = [up.at(up.within(one)) for one in (low, high)]
-        parts.append(Line(((x, max(ends[0], ends[1] + 2)), (x, ends[1])), "band", 7))
+        parts.append(Stroke(((x, max(ends[0], ends[1] + 2)), (x, ends[1])), "band", 7))
     for reading, bar in (
         (span.start, [(across.at(across.within(v)), y) for v in (span.start.low, span.start.high)]),
         (span.end, [(x, up.at(v)) for v in (span.end.low, span.end.high)]),
     ):
         if not math.isnan(reading.low + reading.high):
-            parts.append(Line(tuple(bar), colour, 1, opacity=0.6))
+            parts.append(Stroke(tuple(bar), colour, 1, opacity=0.6))
     parts.append(Spot(x, y, direction_mark(span.direction), colour, 5.5))
-    return Group(tuple(parts), _in_words(span), {"metric": span.row.label})
+    return Bundle(tuple(parts), _in_words(span), {"metric": span.row.label})
 
 
-def _names(found: Sequence[Span], across: Axis, up: Axis) -> list[Part]:
+def _names(found: Sequence[Span], across: Axis, up: Axis) -> list[Piece]:
     """The names beside their points, where they lie over no other; with a line to the point where that is away."""
-    parts: list[Part] = []
+    parts: list[Piece] = []
     points = [(across.at(one.start.value), up.at(one.end.value)) for one in found]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
     for one, (x, y) in sorted(zip(found, points, strict=True), key=lambda pair: pair[1][1]):
@@ -165,14 +165,14 @@ def _names(found: Sequence[Span], across: Axis, up: Axis) -> list[Part]:
         left, top, right, low = box
         if not top - 8 <= y <= low + 8:
             near = (min(max(x, left), right), top if y < top else low)
-            parts.append(Line(((x, y), near), "muted", 0.8))
+            parts.append(Stroke(((x, y), near), "muted", 0.8))
         parts.append(Words(left, low - 3, text, _NAME))
     return parts
 
 
 def _name(one: Span) -> str:
     """A metric with its rank, and the flag of masking."""
-    parts = (shortened(one.row.label, 190, _NAME), rank_text(one.rank), FLAG if flag_of(one.row) else "")
+    parts = (fitted(one.row.label, 190, _NAME), rank_text(one.rank), FLAG if flag_of(one.row) else "")
     return " ".join(part for part in parts if part)
 
 

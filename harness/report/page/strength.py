@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.report.arrays import HONEST, OVER_ALL, Evaluated
-from harness.report.colours import CONTROL_COLOUR, Look, direction_mark, grouped, looks
+from harness.report.colours import CONTROL_COLOUR, AttackLook, direction_mark, grouped, looks
 from harness.report.headline import Headline
 from harness.report.measure import shift_rows, srocc_rows
 from harness.report.page.chart import Chart, Variant, sample_text, section_html, usual_direction
@@ -16,11 +16,11 @@ from harness.report.page.dumbbells import tick_text
 from harness.report.page.section import PageInput, Section
 from harness.report.page.svg import (
     Axis,
-    Group,
-    Line,
-    Part,
+    Bundle,
     Picture,
+    Piece,
     Spot,
+    Stroke,
     Words,
     axis_over,
     heading,
@@ -38,7 +38,7 @@ _TALL, _LOW = 170.0, 110.0
 _CONTROL_DASHES = ((3.0, 3.0), (1.5, 2.5), (7.0, 3.0))
 
 
-class Place(NamedTuple):
+class CurvePoint(NamedTuple):
     """A figure at one budget."""
 
     eps: float
@@ -58,7 +58,7 @@ class Curve:
     direction: str
     measure: str
     """"left" or "shift"."""
-    places: tuple[Place, ...]
+    places: tuple[CurvePoint, ...]
 
     @property
     def is_line(self) -> bool:
@@ -69,14 +69,18 @@ class Curve:
 def curves(one: Evaluated, headline: Headline) -> list[Curve]:
     """Every curve of a data set, from the rows of its tables."""
     directions = headline.directions
-    found: dict[tuple[str, str, bool, str, str, str], list[Place]] = {}
+    found: _Found = {}
     for row in _left_rows(one, headline):
         name = "srocc" if headline.statistic == "SROCC" else "accuracy"
-        _add(found, row, "left", name, Place(0.0, *(row[f"clean_{name}{end}"] for end in ("", "_low", "_high"))))
+        _add(found, row, "left", name, CurvePoint(0.0, *(row[f"clean_{name}{end}"] for end in ("", "_low", "_high"))))
     for row in shift_rows(one, directions, honest=True):
         if not row["control"]:  # which have no way of their own: the honest reference has
-            _add(found, row, "shift", "shift_over_sigma", Place(0.0, 0.0, 0.0, 0.0))
+            _add(found, row, "shift", "shift_over_sigma", CurvePoint(0.0, 0.0, 0.0, 0.0))
     return [Curve(*key, tuple(sorted(places))) for key, places in found.items()]
+
+
+_Found = dict[tuple[str, str, bool, str, str, str], list[CurvePoint]]
+"""(scorer, attack, control, norm, direction, measure) -> places."""
 
 
 def _left_rows(one: Evaluated, headline: Headline) -> Iterable[Row]:
@@ -92,7 +96,11 @@ def _overall(row: Row) -> bool:
 
 
 def _add(
-    found: dict[tuple[str, str, bool, str, str, str], list[Place]], row: Row, measure: str, name: str, start: Place
+    found: dict[tuple[str, str, bool, str, str, str], list[CurvePoint]],
+    row: Row,
+    measure: str,
+    name: str,
+    start: CurvePoint,
 ) -> None:
     if row["state"] != "ok" or row["attack"] in ("", *OVER_ALL) or row["threat"] == "transfer":
         return
@@ -101,7 +109,7 @@ def _add(
     scorer = marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
     direction = CONTROL if row["control"] else row["direction"]
     key = (scorer, str(row["attack"]), bool(row["control"]), str(row["norm"]), str(direction), measure)
-    place = Place(row["eps"], row[name], row[f"{name}_low"], row[f"{name}_high"])
+    place = CurvePoint(row["eps"], row[name], row[f"{name}_low"], row[f"{name}_high"])
     found.setdefault(key, [] if math.isnan(start.value) else [start]).append(place)
 
 
@@ -162,7 +170,7 @@ def _key(
     norm: str,
     direction: str,
     mine: Sequence[Curve],
-    styles: Mapping[str, Look],
+    styles: Mapping[str, AttackLook],
     controls: Sequence[str],
 ) -> Picture:
     """Title and legend over all panels."""
@@ -170,20 +178,20 @@ def _key(
     title = f"{headline.dataset}: {what} against budget"
     parts, top = heading(title, [f"{norm} budgets, {direction}", sample_text(headline)], _LEGEND_WIDTH)
     drawn = {curve.attack for curve in mine}
-    entries: list[tuple[str, list[Part]]] = []
+    entries: list[tuple[str, list[Piece]]] = []
     names = [attack for attack in styles if attack in drawn]
     for attack in names:
         look = styles[attack]
         alone = sum(base_name(attack) == base_name(other) for other in names) == 1
         text = base_name(attack) if alone else attack
-        sample: list[Part] = [Line(((0, 0), (26, 0)), look.colour, 2, look.dash, look.shade)]
+        sample: list[Piece] = [Stroke(((0, 0), (26, 0)), look.colour, 2, look.dash, look.shade)]
         entries.append((text, [*sample, Spot(13, 0, direction_mark(direction), look.colour, 4, opacity=look.shade)]))
     for control in controls:
         if control in drawn:
             dash = _CONTROL_DASHES[controls.index(control) % len(_CONTROL_DASHES)]
-            entries.append((f"{base_name(control)} (control)", [Line(((0, 0), (26, 0)), CONTROL_COLOUR, 1.2, dash)]))
+            entries.append((f"{base_name(control)} (control)", [Stroke(((0, 0), (26, 0)), CONTROL_COLOUR, 1.2, dash)]))
     if HONEST in drawn:
-        entries.append((HONEST, [Line(((0, 0), (26, 0)), "ink", 1.5, (5, 3))]))
+        entries.append((HONEST, [Stroke(((0, 0), (26, 0)), "ink", 1.5, (5, 3))]))
     below, end = legend(entries, top, _LEGEND_WIDTH)
     return Picture(_LEGEND_WIDTH, end, title, "Legend of the panels below.", (*parts, *below))
 
@@ -194,10 +202,10 @@ def _panel(
     norm: str,
     headline: Headline,
     axes: Mapping[str, Axis],
-    styles: Mapping[str, Look],
+    styles: Mapping[str, AttackLook],
     controls: Sequence[str],
 ) -> Picture:
-    parts: list[Part] = []
+    parts: list[Piece] = []
     y = 0.0
     for line in wrapped(scorer, _WIDTH, 13.5):
         y += 16
@@ -222,25 +230,25 @@ def _panel(
     return Picture(_WIDTH, top + 14, f"{scorer}: strength against budget", description, tuple(parts), scorer)
 
 
-def _frame(across: Axis, up: Axis, name: str) -> list[Part]:
-    parts: list[Part] = [Words(0, up.end - 6, name, 11, colour="muted")]
+def _frame(across: Axis, up: Axis, name: str) -> list[Piece]:
+    parts: list[Piece] = [Words(0, up.end - 6, name, 11, colour="muted")]
     for tick in up.ticks:
         width = 1.5 if tick == 0 else 1
-        parts.append(Line(((across.start, up.at(tick)), (across.end, up.at(tick))), "line", width))
+        parts.append(Stroke(((across.start, up.at(tick)), (across.end, up.at(tick))), "line", width))
         parts.append(Words(across.start - 5, up.at(tick) + 4, tick_text(tick, up), 10.5, "end", "muted"))
     return parts
 
 
-def _budgets(across: Axis, norm: str, bottom: float) -> list[Part]:
+def _budgets(across: Axis, norm: str, bottom: float) -> list[Piece]:
     """The budgets below the lowest panel, those left out that would lie over their neighbours."""
-    parts: list[Part] = [Words(across.start, bottom + 15, "clean", 10.5, "middle", "muted")]
+    parts: list[Piece] = [Words(across.start, bottom + 15, "clean", 10.5, "middle", "muted")]
     end = across.start + 18
     last = across.ticks[-1]
     for eps in across.ticks:
         text, x = budget_text(norm, eps), across.at(eps)
         half = len(text) * 3.0
         near_last = eps != last and x + half > across.at(last) - len(budget_text(norm, last)) * 3.0 - 3
-        parts.append(Line(((x, bottom), (x, bottom + 4)), "muted", 1))
+        parts.append(Stroke(((x, bottom), (x, bottom + 4)), "muted", 1))
         if x - half > end and not near_last:
             parts.append(Words(x, bottom + 15, text, 10.5, "middle", "muted"))
             end = x + half + 3
@@ -249,32 +257,32 @@ def _budgets(across: Axis, norm: str, bottom: float) -> list[Part]:
 
 
 def _curve(
-    curve: Curve, across: Axis, up: Axis, styles: Mapping[str, Look], controls: Sequence[str], band: float
-) -> Group:
+    curve: Curve, across: Axis, up: Axis, styles: Mapping[str, AttackLook], controls: Sequence[str], band: float
+) -> Bundle:
     if curve.attack == HONEST:
-        look, width = Look("ink", (5, 3), 1.0), 1.5
+        look, width = AttackLook("ink", (5, 3), 1.0), 1.5
     elif curve.control:
         look, width = (
-            Look(CONTROL_COLOUR, _CONTROL_DASHES[controls.index(curve.attack) % len(_CONTROL_DASHES)], 1.0),
+            AttackLook(CONTROL_COLOUR, _CONTROL_DASHES[controls.index(curve.attack) % len(_CONTROL_DASHES)], 1.0),
             1.2,
         )
     else:
         look, width = styles[curve.attack], 2.0
     plain = curve.control or curve.attack == HONEST
-    parts: list[Part] = []
+    parts: list[Piece] = []
     points = tuple((across.at(place.eps), up.at(place.value)) for place in curve.places)
     banded = [place for place in curve.places if not math.isnan(place.low + place.high)]
     if not plain and curve.is_line and len(banded) > 1:
         edge = [(across.at(one.eps), up.at(up.within(one.low))) for one in banded]
         edge += [(across.at(one.eps), up.at(up.within(one.high))) for one in reversed(banded)]
-        parts.append(Line(tuple(edge), look.colour, opacity=band, closed=True))
+        parts.append(Stroke(tuple(edge), look.colour, opacity=band, closed=True))
     elif not plain:
         for one in banded:
             if one.eps:
                 ends = tuple((across.at(one.eps), up.at(up.within(value))) for value in (one.low, one.high))
-                parts.append(Line(ends, look.colour, 1, opacity=0.6))
+                parts.append(Stroke(ends, look.colour, 1, opacity=0.6))
     if curve.is_line:
-        parts.append(Line(points, look.colour, width, look.dash, look.shade))
+        parts.append(Stroke(points, look.colour, width, look.dash, look.shade))
     for place, (x, y) in zip(curve.places, points, strict=True):
         if place.eps and not (plain and curve.is_line):
             shape = "|" if plain else direction_mark(curve.direction)
@@ -285,7 +293,7 @@ def _curve(
         if place.eps
     )
     title = f"{curve.attack} {curve.direction} at {figures}"
-    return Group(tuple(parts), title, {"attack": attack_text(curve.attack, curve.norm), "measure": curve.measure})
+    return Bundle(tuple(parts), title, {"attack": attack_text(curve.attack, curve.norm), "measure": curve.measure})
 
 
 def _in_words(curve: Curve, name: str) -> str:

@@ -67,7 +67,7 @@ def _round_step(least: float) -> float:
 
 
 @dataclass(frozen=True)
-class Line:
+class Stroke:
     """A line through points; with `closed`, an area without an edge."""
 
     points: tuple[Point, ...]
@@ -107,7 +107,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Group:
+class Bundle:
     """Marks that belong together.
 
     Attributes:
@@ -116,12 +116,12 @@ class Group:
         data: Name -> value of attributes ``data-NAME``.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[Piece, ...]
     title: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
 
 
-Part = Line | Spot | Words | Group
+Piece = Stroke | Spot | Words | Bundle
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Picture:
     height: float
     title: str
     description: str
-    parts: tuple[Part, ...]
+    parts: tuple[Piece, ...]
     metric: str = ""
 
 
@@ -155,7 +155,7 @@ def wrapped(text: str, width: float, size: float) -> list[str]:
     return textwrap.wrap(text, max(10, int(width / (_LETTER * size)))) or [""]
 
 
-def shortened(text: str, width: float, size: float) -> str:
+def fitted(text: str, width: float, size: float) -> str:
     """A text of at most so many pixels, its middle left out where it is longer."""
     most = max(8, int(width / (_LETTER * size)))
     if len(text) <= most:
@@ -164,9 +164,9 @@ def shortened(text: str, width: float, size: float) -> str:
     return f"{text[:ahead]}…{text[len(text) - (most - 1 - ahead) :]}"
 
 
-def heading(title: str, lines: Sequence[str], width: float) -> tuple[list[Part], float]:
+def heading(title: str, lines: Sequence[str], width: float) -> tuple[list[Piece], float]:
     """A title with lines under it at the top of a picture, and the pixel below them."""
-    parts: list[Part] = []
+    parts: list[Piece] = []
     y = 0.0
     for text in wrapped(title, width, 15.5):
         y += 19
@@ -179,8 +179,8 @@ def heading(title: str, lines: Sequence[str], width: float) -> tuple[list[Part],
 
 
 def legend(
-    entries: Sequence[tuple[str, Sequence[Part]]], top: float, width: float, size: float = 12
-) -> tuple[list[Part], float]:
+    entries: Sequence[tuple[str, Sequence[Piece]]], top: float, width: float, size: float = 12
+) -> tuple[list[Piece], float]:
     """Entries side by side in as many lines as they take, and the pixel below them.
 
     Args:
@@ -189,10 +189,10 @@ def legend(
         width: Of the picture.
         size: Of letters.
     """
-    parts: list[Part] = []
+    parts: list[Piece] = []
     x, y = 0.0, top + 12
     for text, sample in entries:
-        told = shortened(text, width - 36, size)
+        told = fitted(text, width - 36, size)
         wide = 32 + text_width(told, size) + 14
         if x and x + wide - 14 > width:
             x, y = 0.0, y + 19
@@ -202,10 +202,10 @@ def legend(
     return parts, y + 8 if entries else top
 
 
-def moved(part: Part, right: float, down: float) -> Part:
+def moved(part: Piece, right: float, down: float) -> Piece:
     """A mark at another place."""
-    if isinstance(part, Line):
-        return Line(
+    if isinstance(part, Stroke):
+        return Stroke(
             tuple((x + right, y + down) for x, y in part.points),
             part.colour,
             part.width,
@@ -213,14 +213,14 @@ def moved(part: Part, right: float, down: float) -> Part:
             part.opacity,
             part.closed,
         )
-    if isinstance(part, Group):
-        return Group(tuple(moved(one, right, down) for one in part.parts), part.title, part.data)
+    if isinstance(part, Bundle):
+        return Bundle(tuple(moved(one, right, down) for one in part.parts), part.title, part.data)
     if isinstance(part, Spot):
         return Spot(part.x + right, part.y + down, part.shape, part.colour, part.size, part.hollow, part.opacity)
     return Words(part.x + right, part.y + down, part.text, part.size, part.anchor, part.colour, part.bold, part.name)
 
 
-def side_by_side(pictures: Sequence[Picture], columns: int, gap: float = 18) -> Picture:
+def composed(pictures: Sequence[Picture], columns: int, gap: float = 18) -> Picture:
     """Several pictures as one: the first over the whole width, the others in so many columns below it."""
     first, rest = pictures[0], pictures[1:]
     parts = list(first.parts)
@@ -260,13 +260,13 @@ def svg_of(picture: Picture, name: str = "") -> str:
     )
 
 
-def _elements(parts: Iterable[Part], inline: bool) -> Iterator[str]:
+def _elements(parts: Iterable[Piece], inline: bool) -> Iterator[str]:
     for part in parts:
-        if isinstance(part, Group):
+        if isinstance(part, Bundle):
             data = "".join(f' data-{name}="{_text(value)}"' for name, value in part.data.items())
             title = f"<title>{_text(part.title)}</title>" if part.title else ""
             yield f"<g{data}>{title}{''.join(_elements(part.parts, inline))}</g>"
-        elif isinstance(part, Line):
+        elif isinstance(part, Stroke):
             yield _line(part, inline)
         elif isinstance(part, Spot):
             yield _spot(part, inline)
@@ -274,7 +274,7 @@ def _elements(parts: Iterable[Part], inline: bool) -> Iterator[str]:
             yield _words(part, inline)
 
 
-def _line(line: Line, inline: bool) -> str:
+def _line(line: Stroke, inline: bool) -> str:
     path = "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in line.points) + ("Z" if line.closed else "")
     if line.closed:
         look = f'fill="{_paint(line.colour, inline)}"'

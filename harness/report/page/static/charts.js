@@ -5,20 +5,20 @@
   if (!page || !all.length) return;
   var data = page.data.difference || {};
 
-  function signed(value, sign) {
-    var text = (Math.round(Math.abs(value) / 10) / 100).toFixed(2);
-    return text === '0.00' || !sign ? text.replace(/^0\.00$/, '0.00') : (value < 0 ? '\u2212' : '+') + text;
+  function signed(value) {
+    var text = Math.abs(value / 100000).toFixed(2);
+    return text === '0.00' ? text : (value < 0 ? '\u2212' : '+') + text;
   }
 
   function figure(one) {
     if (one[0] === null) return '';
-    var ends = one[1] === null ? '\u2013' : signed(one[1], true) + ', ' + signed(one[2], true);
-    return signed(one[0], true) + ' [' + ends + ']';
+    var ends = one[1] === null ? '\u2013' : signed(one[1]) + ', ' + signed(one[2]);
+    return signed(one[0]) + ' [' + ends + ']';
   }
 
   function place(row, one, axis) {
     function x(value) {
-      var within = Math.min(Math.max(value / 1000, axis[0]), axis[1]);
+      var within = Math.min(Math.max(value / 100000, axis[0]), axis[1]);
       return (axis[2] + (within - axis[0]) / (axis[1] - axis[0]) * (axis[3] - axis[2])).toFixed(2);
     }
     var line = row.querySelector('path'), spot = row.querySelector('circle'), y = spot.getAttribute('cy');
