@@ -67,9 +67,7 @@ def test_a_table_is_made_when_opened_sorted_filtered_and_copied(open_page, writt
         copied[form] = page.evaluate("document.documentElement.robustiqaCopied")
     (value,) = column(page, "srocc_low")
     assert value.replace("−", "-") in copied["CSV"].split("\n")[1].split(",")
-    assert copied["Markdown"].split("\n")[1].startswith(
-        "|---|---|---|---:"
-    )
+    assert copied["Markdown"].split("\n")[1].startswith("|---|---|---|---:")
     assert copied["LaTeX"].count(r" \\") == 2 and r"$\uparrow$" in copied["LaTeX"] and "8/255" in copied["LaTeX"]
 
     again = open_page(written, hash="#sort=table-srocc-mini~srocc~asc")
