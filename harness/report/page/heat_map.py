@@ -13,7 +13,7 @@ from harness.report.page.figures_rows import datasets_of, rows_of
 from harness.report.page.flags import FLAG, flag_note, flags
 from harness.report.page.section import PageInput, Section
 from harness.report.page.tables_html import TINTS, as_printed, scrolled, tint
-from harness.report.page.variants import EXCESS, LEFT, WORST, attributes, chips, radius_key, first_budget
+from harness.report.page.variants import EXCESS, LEFT, WORST, attributes, chips, first_budget, radius_key
 from harness.report.rows import Row
 from harness.suite.cell_names import CLEAN
 from harness.wording import FAILED, MISSING, budget_text, for_html, short_names

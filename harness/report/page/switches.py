@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.report.arrays import Evaluated, Setting
 from harness.report.headline import Ball
 from harness.report.page.section import PageInput
-from harness.report.page.variants import LEFT, WORST, chips, radius_key, first_budget
+from harness.report.page.variants import LEFT, WORST, chips, first_budget, radius_key
 from harness.wording import attack_text, budget_text, marked, scorer_text
 
 
