@@ -17,7 +17,7 @@ LARGEST, MEDIAN, FAILED, LEAST = "largest", "median", "failed", "least"
 attack failed nowhere, the least."""
 MIDDLE = (0.45, 0.55)
 """Between which quantiles of the excess a case passes for the median one, so that it can be of another image."""
-WHOLE_LIMIT, LEAST_LIMIT, LIMIT_PER_METRIC = 5_000_000, 800_000, 266_000
+WHOLE_LIMIT, LEAST_LIMIT, LIMIT_PER_METRIC = 4_000_000, 800_000, 266_000
 """Bytes that the pictures take in a page: at most, whatever else at least, and for each metric."""
 
 
@@ -122,7 +122,7 @@ def _known(one: Outcome, known: Collection[tuple[str, str]]) -> int:
 
 
 def page_limit(metrics: int) -> int:
-    """Bytes that the pictures of so many metrics may take in a page: .8 MB for up to three, at most 5 MB."""
+    """Bytes that the pictures of so many metrics may take in a page: .8 MB for up to three, at most 4 MB."""
     return min(WHOLE_LIMIT, max(LEAST_LIMIT, LIMIT_PER_METRIC * metrics))
 
 

@@ -21,7 +21,7 @@ from harness.report.page.columns import column_of
 from harness.report.page.heat_map import heat_map
 from harness.report.page.outlined import outlined_pdf
 from harness.report.page.section import PageInput
-from harness.report.page.svg import Line, Picture, Words
+from harness.report.page.svg import Picture, Stroke, Words
 from harness.suite.tables import table_names
 
 
@@ -112,18 +112,17 @@ def test_a_metric_whose_gradients_are_suspect_carries_its_flag_in_every_ranking(
     ]
     flagged = dataclasses.replace(page, headlines=told)
     assert '<th scope="row">psnr ⚑</th>' in heat_map(flagged).html and "ssim ⚑" not in heat_map(flagged).html
-    heads, lines = table_rows(all_tables.tables_section(flagged).html, "table-srocc-mini")
+    heads, lines = table_rows(all_tables.tables_section(flagged, 10**7).html, "table-srocc-mini")
     assert {row[heads.index("metric")] for row in lines} == {"psnr ⚑", "ssim", "birqa-tiny"}
 
 
 def test_too_long_tables_have_the_usual_budget_then_their_files_alone(page, monkeypatch):
-    whole = all_tables.tables_section(page).html
-    monkeypatch.setattr(all_tables, "MOST_BYTES", len(whole.encode()) // 2)
-    cut = all_tables.tables_section(page).html
+    whole = all_tables.tables_section(page, 10**7).html
+    monkeypatch.setattr(all_tables, "LEAST_BYTES", 0)
+    cut = all_tables.tables_section(page, len(whole.encode()) // 2).html
     heads, rows = table_rows(cut, "table-attacks-mini")
     assert {row[heads.index("eps")] for row in rows} == {"8/255", "–"} and "those of the usual budget" in cut
-    monkeypatch.setattr(all_tables, "MOST_BYTES", 0)
-    nothing = all_tables.tables_section(page).html
+    nothing = all_tables.tables_section(page, 0).html
     assert "<tbody>" not in nothing and 'href="tables/attacks.csv"' in nothing
 
 
@@ -137,7 +136,7 @@ def test_the_same_records_give_the_same_page_and_nothing_in_it_ends_a_script(pag
 
 def test_a_pdf_of_the_page_has_no_font_and_its_lines_end_where_text_ends(page):
     picture = Picture(
-        200.0, 100.0, "a title", "", (Line(((10, 20), (30, 40))), Words(100.0, 50.0, "Wi ε", anchor="middle"))
+        200.0, 100.0, "a title", "", (Stroke(((10, 20), (30, 40))), Words(100.0, 50.0, "Wi ε", anchor="middle"))
     )
     pdf = outlined_pdf(picture)
     assert pdf == outlined_pdf(picture) and b"/Font" not in pdf and b"Date" not in pdf
