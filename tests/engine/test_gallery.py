@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.cli import main
 from harness.engine.gallery import place_of_change
 from harness.engine.gallery_choice import (
     FAILED_CASE,
@@ -204,6 +206,24 @@ def test_killed_at_the_choice_and_started_again(run_toy, tmp_path, whole, text, 
     assert run_toy(text, tmp_path / "killed").blocks == 0
     assert files(tmp_path / "killed") == files(whole.folder.path)
     assert run_toy(text, tmp_path / "killed").unchanged
+
+
+def test_the_verb_lists_what_is_kept(run_toy, toy_file, tmp_path, capsys):
+    run_toy(SUITE.format(size=12, limit=4, attacks="fgsm") + "save_examples: 2\n", tmp_path)
+    arguments = ["examples", str(tmp_path), "--plugin", str(toy_file)]
+    with pytest.raises(SystemExit, match="0"):
+        main([*arguments, "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    page, examples = ([row for row in rows if row["kind"] == kind] for kind in ("page", "example"))
+    case = shown(tmp_path)[page[0]["metric"], page[0]["case"]]
+    assert page[0]["attacked_8bit"] == case["attacked_8bit"] and page[0]["excess"] == case["excess"]
+    assert len(page) == len(shown(tmp_path)) and len(examples) == 2 * 2 * (2 + 2) * 2
+    assert all(Path(file).is_file() for row in rows for file in row["files"].values())
+    assert {row["folder"].split("/")[0] for row in rows} == {"gallery", "examples"}
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
+    told = capsys.readouterr().out
+    assert f"{len(rows)} attacked images" in told and all(row["folder"] in told for row in rows) and "fgsm down" in told
 
 
 def test_shards_choose_the_same(run_toy, tmp_path, whole, text):
