@@ -224,14 +224,7 @@ def _bracket(found: Sequence[Span], top: float) -> list[Piece]:
 def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) -> list[tuple[str, list[Piece]]]:
     start = "clean" if headline.statistic else "unattacked"
     entries: list[tuple[str, list[Piece]]] = [(start, [Spot(13, 0, "o", "ink", 4.5, hollow=True)])]
-    known = [one for one in found if one.end.known and one.attack]
-    for attack in grouped([one.attack for one in known]):
-        ways = list(dict.fromkeys(one.direction for one in known if one.attack == attack))
-        colour, told = attack_colour(attack), f"{names.get(attack, attack)} {joined(ways)}"
-        spots = [
-            Spot(13 + 7 * (2 * i - len(ways) + 1), 0, direction_mark(way), colour, 5) for i, way in enumerate(ways)
-        ]
-        entries.append((f"{told}, 95 % interval", [Stroke(((0, 0), (26, 0)), colour, 1), *spots]))
+    entries += attack_entries(found, names, interval=True)
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
         entries.append(("honest controls alone", [Stroke(box, "band", closed=True)]))
@@ -240,6 +233,28 @@ def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) ->
         entries.append(("cannot be told from the best", [Stroke(line, "ink", 1.5)]))
     if any(flag_of(one.row) for one in found):
         entries.append(("gradients may mislead attacks", [Words(13, 4, FLAG, 12, "middle")]))
+    return entries
+
+
+def attack_entries(
+    found: Sequence[Span], names: dict[str, str], *, interval: bool = False
+) -> list[tuple[str, list[Piece]]]:
+    """Entries of a legend for the attacks that are worst somewhere, each with the marks of its directions.
+
+    Args:
+        found: What is drawn.
+        names: Attack -> what it is called.
+        interval: Whether its sample has a line for the interval.
+    """
+    entries: list[tuple[str, list[Piece]]] = []
+    known = [one for one in found if one.end.known and one.attack]
+    for attack in grouped([one.attack for one in known]):
+        ways = list(dict.fromkeys(one.direction for one in known if one.attack == attack))
+        colour, told = attack_colour(attack), f"{names.get(attack, attack)} {joined(ways)}"
+        middle = [13 + 7 * (2 * place - len(ways) + 1) for place in range(len(ways))]
+        spots = [Spot(x, 0, direction_mark(way), colour, 5) for x, way in zip(middle, ways, strict=True)]
+        line: list[Piece] = [Stroke(((0, 0), (26, 0)), colour, 1)] if interval else []
+        entries.append((f"{told}, 95 % interval" if interval else told, [*line, *spots]))
     return entries
 
 
