@@ -7,8 +7,11 @@ import html
 import json
 import math
 import re
+import zlib
 
 import pytest
+from matplotlib import font_manager
+from PIL import ImageFont
 
 from harness.report.arrays import lay_out
 from harness.report.build import build_tables
@@ -16,7 +19,9 @@ from harness.report.headline import SUSPECT, Masking, headlines
 from harness.report.page import all_tables, inline_json, page_html
 from harness.report.page.columns import column_of
 from harness.report.page.heat_map import heat_map
+from harness.report.page.outlined import outlined_pdf
 from harness.report.page.section import PageInput
+from harness.report.page.svg import Line, Picture, Words
 from harness.suite.tables import table_names
 
 
@@ -128,3 +133,23 @@ def test_the_same_records_give_the_same_page_and_nothing_in_it_ends_a_script(pag
     assert json.loads(inline_json(value)) == value and not re.search("[<\u2028]", inline_json(value))
     with pytest.raises(ValueError, match="JSON"):
         inline_json({"a": math.nan})
+
+
+def test_a_pdf_of_the_page_has_no_font_and_its_lines_end_where_text_ends(page):
+    picture = Picture(
+        200.0, 100.0, "a title", "", (Line(((10, 20), (30, 40))), Words(100.0, 50.0, "Wi ε", anchor="middle"))
+    )
+    pdf = outlined_pdf(picture)
+    assert pdf == outlined_pdf(picture) and b"/Font" not in pdf and b"Date" not in pdf
+    start = int(pdf.split(b"startxref\n")[1].split()[0])
+    assert pdf[start : start + 4] == b"xref" and all(
+        pdf[int(place) :].startswith(b"%d 0 obj" % number)
+        for number, place in enumerate(re.findall(rb"(\d{10}) 00000 n", pdf), 1)
+    )
+    drawn = zlib.decompress(pdf.split(b"stream\n")[1].rsplit(b"\nendstream", 1)[0]).decode()
+    assert "10 20 m 30 40 l S" in drawn
+    places = [float(x) for x in re.findall(r"0 0 -0\.12 (\S+) 50\.0 cm", drawn)]
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 1000)
+    before = [0.012 * font.getlength(text) for text in ("", "W", "Wi ")]
+    half = 0.006 * font.getlength("Wi ε")
+    assert sorted(places) == pytest.approx([100 - half + one for one in before], abs=0.3)

@@ -114,8 +114,8 @@ def _caption(headline: Headline) -> str:
     what = headline.statistic or "shift of scores in σ"
     sorted_by = "most left first" if headline.statistic else "least moved first"
     told = [
-        f"Each line: {what}, clean (ring) to the worst attack (filled), {sorted_by}; thin lines are 95 % intervals, that of "
-        "the clean figure above"
+        f"Each line: {what}, clean (ring) to the worst attack (filled), {sorted_by}",
+        "thin lines are 95 % intervals, that of the clean figure above",
     ]
     if headline.statistic:
         told.append("grey is the range of what the honest controls, restore and noise, leave inside the same budget")

@@ -13,7 +13,7 @@ from harness.report.page.figures_rows import datasets_of, rows_of
 from harness.report.page.flags import FLAG, flag_note, flags
 from harness.report.page.section import PageInput, Section
 from harness.report.page.tables_html import TINTS, as_printed, scrolled, tint
-from harness.report.page.variants import EXCESS, LEFT, WORST, attributes, chips, radius_key, usual_budget
+from harness.report.page.variants import EXCESS, LEFT, WORST, attributes, chips, first_budget, radius_key
 from harness.report.rows import Row
 from harness.suite.cell_names import CLEAN
 from harness.wording import FAILED, MISSING, budget_text, for_html, short_names
@@ -115,8 +115,8 @@ def _filled(found: _Map, rows: Sequence[Row], name: str, clean: str) -> _Map:
             continue
         if row["control"]:
             found.controls.add(attack)
-        figures = (row.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high"))
-        cell = _Cell(row["state"], *figures, "" if row["control"] else row["direction"])
+        low, high = (row.get(f"{name}{end}", math.nan) for end in ("_low", "_high"))
+        cell = _Cell(row["state"], row[name], low, high, "" if row["control"] else row["direction"])
         for way in ([*ways, WORST] if row["control"] else [row["direction"], WORST]) if len(ways) > 1 else [""]:
             line = found.cells.setdefault((Ball(row["norm"], row["eps"]), way), {}).setdefault(metric, {})
             known = [one for one in (line.get(attack), cell) if one is not None and not math.isnan(one.value)]
@@ -130,7 +130,7 @@ def _variants(page: PageInput, dataset: str, maps: Sequence[_Map]) -> str:
     flagged = {name for where, name in flags(page) if where in own}
     html = []
     for found in maps:
-        first = usual_budget([budget for budget, _ in found.cells])
+        first = first_budget([budget for budget, _ in found.cells])
         for (budget, way), lines in found.cells.items():
             wanted = {"norm": budget[0], "eps": radius_key(*budget)}
             wanted |= {"direction": way} if way else {}

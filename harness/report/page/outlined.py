@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from harness.engine.drawing import drawable
+from harness.engine.glyphs import drawable
 from harness.report.colours import LIGHT
 from harness.report.page.on_paper import PIXELS_PER_INCH, marks_of
 from harness.report.page.svg import OUTLINES, Picture, Point, Spot, Stroke, Words
@@ -108,8 +109,8 @@ def _letters(lines: Iterable[Words]) -> Iterator[str]:
             placed.setdefault(outline, []).append((_colour(words.colour, "rg"), _n(size), x, words.y))
             x += size * advance
     for outline, places in placed.items():
-        for colour, size, x, y in sorted(places) if outline else ():
-            yield f"q {colour} {size} 0 0 -{size} {x:.1f} {y:.1f} cm {outline} f Q"
+        for colour, scale, left, base in sorted(places) if outline else ():
+            yield f"q {colour} {scale} 0 0 -{scale} {left:.1f} {base:.1f} cm {outline} f Q"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -120,8 +121,14 @@ def _glyph(letter: str, bold: bool, families: tuple[str, ...]) -> tuple[str, flo
 
     look, outlines = FontProperties(family=[_FONT, *families], weight="bold" if bold else "normal"), TextToPath()
     vertices, codes = outlines.get_text_path(look, letter)
-    alone, after = (min(x for x, _ in outlines.get_text_path(look, text)[0][-4:]) for text in ("|", f"{letter}|"))
-    return _outline(list(vertices), list(codes)), float(after - alone)
+    alone, after = (_last_stroke(*outlines.get_text_path(look, text)) for text in ("|", f"{letter}|"))
+    return _outline(list(vertices), list(codes)), after - alone
+
+
+def _last_stroke(vertices: Any, codes: Any) -> float:
+    """Where the bar at the end of a text begins: a rectangle of four corners."""
+    drawn = [float(x) for (x, _), code in zip(vertices, codes, strict=True) if code in (1, 2)]
+    return min(drawn[-4:])
 
 
 def _outline(vertices: list[Point], codes: list[int]) -> str:

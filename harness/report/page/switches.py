@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.report.arrays import Evaluated, Setting
 from harness.report.headline import Ball
 from harness.report.page.section import PageInput
-from harness.report.page.variants import LEFT, WORST, chips, radius_key, usual_budget
+from harness.report.page.variants import LEFT, WORST, chips, first_budget, radius_key
 from harness.wording import attack_text, budget_text, marked, scorer_text
 
 
@@ -37,7 +37,7 @@ def first_state(page: PageInput) -> dict[str, str]:
         name = scorer_text(scorer.metric, scorer.defense, scorer.threat, scorer.source)
         state["metric"] = marked(name, scorer.broken)
         state["attack"] = attack_text(setting.attack, setting.norm)
-    if budget := usual_budget(budgets_of(page)):
+    if budget := first_budget(budgets_of(page)):
         state |= {"norm": budget[0], "eps": radius_key(*budget)}
     state["show"] = LEFT
     if directions_of(page):

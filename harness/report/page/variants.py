@@ -43,7 +43,7 @@ def radius_key(norm: str, eps: float) -> str:
     return budget_text(norm, eps)
 
 
-def usual_budget(budgets: Sequence[Ball]) -> Ball | None:
+def first_budget(budgets: Sequence[Ball]) -> Ball | None:
     """The budget that is shown at first: of the max norm where there is one, the usual radius or else the largest."""
     if not budgets:
         return None
