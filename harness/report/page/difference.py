@@ -136,7 +136,7 @@ def _row(label: str, one: Apart, axis: Axis, y: float, key: str) -> Bundle:
 
 
 def _data(pairs: Pairs, axis: Axis) -> dict[str, Any]:
-    """What the script needs: figures in 1/100,000, A before B, of each choice first under each attack, then by type."""
+    """What the script needs: figures in 1/100,000, A before B; of each choice first every attack, then every type."""
 
     def whole(one: Apart) -> list[int | None]:
         return [None if math.isnan(value) else round(100_000 * value) for value in one]

@@ -32,6 +32,8 @@ _WIDTH = 480.0
 _LEFT, _RIGHT = 50.0, 468.0
 """Where the scale begins and ends; ranks stand left of it."""
 _ROW = 44.0
+_BESIDE = 5.0
+"""Pixels that intervals lie above (clean) or below (attacked) the line between the two."""
 _FLAGS = {SUSPECT: f"{FLAG} gradients suspect", UNDECIDED: f"{FLAG} masking open"}
 
 
@@ -111,7 +113,10 @@ def _extent(span: Span) -> list[float]:
 def _caption(headline: Headline) -> str:
     what = headline.statistic or "shift of scores in σ"
     sorted_by = "most left first" if headline.statistic else "least moved first"
-    told = [f"Each line: {what}, clean (ring) to the worst attack (filled), {sorted_by}; thin lines are 95 % intervals"]
+    told = [
+        f"Each line: {what}, clean (ring) to the worst attack (filled), {sorted_by}",
+        "thin lines are 95 % intervals, that of the clean figure above",
+    ]
     if headline.statistic:
         told.append("grey is the range of what the honest controls, restore and noise, leave inside the same budget")
     if headline.descriptive:
@@ -173,10 +178,9 @@ def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Bund
     colour = attack_colour(span.attack) if span.attack else "muted"
     if span.end.known and span.start.known:
         parts.append(Stroke(((axis.at(span.start.value), y), (axis.at(span.end.value), y)), colour, 3, opacity=0.45))
-    for reading, ink in ((span.start, "ink"), (span.end, colour)):
+    for reading, ink, beside in ((span.start, "ink", y - _BESIDE), (span.end, colour, y + _BESIDE)):
         if reading.known and not math.isnan(reading.low + reading.high):
-            ends = ((axis.at(reading.low), y), (axis.at(reading.high), y))
-            parts.append(Stroke(ends, ink, 1))
+            parts.append(Stroke(((axis.at(reading.low), beside), (axis.at(reading.high), beside)), ink, 1))
     if span.start.known:
         parts.append(Spot(axis.at(span.start.value), y, "o", "ink", 4.5, hollow=True))
     if span.end.known:
@@ -223,15 +227,13 @@ def _bracket(found: Sequence[Span], top: float) -> list[Piece]:
 
 def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) -> list[tuple[str, list[Piece]]]:
     start = "clean" if headline.statistic else "unattacked"
-    entries: list[tuple[str, list[Piece]]] = [(start, [Spot(13, 0, "o", "ink", 4.5, hollow=True)])]
-    known = [one for one in found if one.end.known and one.attack]
-    for attack in grouped([one.attack for one in known]):
-        ways = list(dict.fromkeys(one.direction for one in known if one.attack == attack))
-        colour, told = attack_colour(attack), f"{names.get(attack, attack)} {joined(ways)}"
-        spots = [
-            Spot(13 + 7 * (2 * i - len(ways) + 1), 0, direction_mark(way), colour, 5) for i, way in enumerate(ways)
-        ]
-        entries.append((f"{told}, 95 % interval", [Stroke(((0, 0), (26, 0)), colour, 1), *spots]))
+    entries: list[tuple[str, list[Piece]]] = [
+        (
+            f"{start}, interval above",
+            [Stroke(((0, -_BESIDE), (26, -_BESIDE)), "ink", 1), Spot(13, 0, "o", "ink", 4.5, hollow=True)],
+        )
+    ]
+    entries += attack_entries(found, names, interval=True)
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
         entries.append(("honest controls alone", [Stroke(box, "band", closed=True)]))
@@ -240,6 +242,28 @@ def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) ->
         entries.append(("cannot be told from the best", [Stroke(line, "ink", 1.5)]))
     if any(flag_of(one.row) for one in found):
         entries.append(("gradients may mislead attacks", [Words(13, 4, FLAG, 12, "middle")]))
+    return entries
+
+
+def attack_entries(
+    found: Sequence[Span], names: dict[str, str], *, interval: bool = False
+) -> list[tuple[str, list[Piece]]]:
+    """Entries of a legend for the attacks that are worst somewhere, each with the marks of its directions.
+
+    Args:
+        found: What is drawn.
+        names: Attack -> what it is called.
+        interval: Whether its sample has a line for the interval.
+    """
+    entries: list[tuple[str, list[Piece]]] = []
+    known = [one for one in found if one.end.known and one.attack]
+    for attack in grouped([one.attack for one in known]):
+        ways = list(dict.fromkeys(one.direction for one in known if one.attack == attack))
+        colour, told = attack_colour(attack), f"{names.get(attack, attack)} {joined(ways)}"
+        middle = [13 + 7 * (2 * place - len(ways) + 1) for place in range(len(ways))]
+        spots = [Spot(x, 0, direction_mark(way), colour, 5) for x, way in zip(middle, ways, strict=True)]
+        line: list[Piece] = [Stroke(((0, _BESIDE), (26, _BESIDE)), colour, 1)] if interval else []
+        entries.append((f"{told}, 95 % interval below" if interval else told, [*line, *spots]))
     return entries
 
 

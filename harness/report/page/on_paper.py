@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine.drawing import encoded
 from harness.report.colours import LIGHT
-from harness.report.page.svg import OUTLINES, Bundle, Picture, Piece, Spot, Stroke, Words, svg_of
+from harness.report.page.svg import MARGIN, OUTLINES, Bundle, Picture, Piece, Spot, Stroke, Words, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,15 +37,14 @@ def figure_of(picture: Picture, inches: float | None = None) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    margin = 6.0
-    width, height = picture.width + 2 * margin, picture.height + 2 * margin
+    width, height = picture.width + 2 * MARGIN, picture.height + 2 * MARGIN
     wide = width / PIXELS_PER_INCH
     scale = min(1.0, inches / wide) if inches else 1.0
     figure = Figure(figsize=(wide * scale, height / PIXELS_PER_INCH * scale))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set_xlim(-margin, picture.width + margin)
-    axes.set_ylim(picture.height + margin, -margin)
+    axes.set_xlim(-MARGIN, picture.width + MARGIN)
+    axes.set_ylim(picture.height + MARGIN, -MARGIN)
     axes.axis("off")
     points = 72 / PIXELS_PER_INCH * scale
     for order, part in enumerate(marks_of(picture.parts)):

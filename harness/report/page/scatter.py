@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.report.colours import attack_colour, direction_mark, grouped
+from harness.report.colours import attack_colour, direction_mark
 from harness.report.headline import Ball, Headline
 from harness.report.page.chart import (
     Chart,
@@ -16,7 +16,7 @@ from harness.report.page.chart import (
     sample_text,
     section_html,
 )
-from harness.report.page.dumbbells import Span, rank_text, spans, tick_text
+from harness.report.page.dumbbells import Span, attack_entries, rank_text, spans, tick_text
 from harness.report.page.flags import FLAG, flag_of
 from harness.report.page.section import PageInput, Section
 from harness.report.page.svg import (
@@ -104,11 +104,7 @@ def _picture(headline: Headline, ball: Ball, direction: str, found: Sequence[Spa
         parts.append(_point(one, across, up))
     parts += _names(found, across, up)
     names = short_names(sorted({one.attack for one in found}))
-    entries: list[tuple[str, list[Piece]]] = []
-    for attack in grouped([one.attack for one in found]):
-        entries.append(
-            (f"{names[attack]} {direction}", [Spot(13, 0, direction_mark(direction), attack_colour(attack), 5.5)])
-        )
+    entries = attack_entries(found, names)
     entries.append(("nothing lost", [Stroke(((0, 0), (26, 0)), "muted", 1.2, (5, 4))]))
     if any(not math.isnan(one.band[0]) for one in found):
         entries.append(("honest controls alone", [Stroke(((13, -8), (13, 8)), "band", 7)]))

@@ -13,6 +13,8 @@ from harness.wording import for_html, visible
 Point = tuple[float, float]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+MARGIN = 8.0
+"""Pixels around a picture in a file of its own."""
 _LETTER = 0.55
 """Mean width of a letter over its size."""
 
@@ -243,16 +245,19 @@ def svg_of(picture: Picture, name: str = "") -> str:
         name: Its id in a page, whose colours it takes then; without one it is a file of its own, in the light ones.
     """
     inline = bool(name)
-    head = f'viewBox="0 0 {_number(picture.width)} {_number(picture.height)}" font-family="{FONT}" role="img"'
+    edge = 0.0 if inline else MARGIN
+    width, height = picture.width + 2 * edge, picture.height + 2 * edge
+    head = f'viewBox="{_number(-edge)} {_number(-edge)} {_number(width)} {_number(height)}" role="img"'
     ids = (f' id="{name}-t"', f' id="{name}-d"') if inline else ("", "")
     ground = ""
     if inline:
-        head += f' aria-labelledby="{name}-t {name}-d"'
+        head += f' font-family="{FONT}" aria-labelledby="{name}-t {name}-d"'
         head += f' data-panel="{_text(picture.metric)}"' if picture.metric else ""
     else:
-        head += f' xmlns="http://www.w3.org/2000/svg" width="{_number(picture.width)}"'
-        head += f' height="{_number(picture.height)}"'
-        ground = f'<rect width="100%" height="100%" fill="{_paint("ground", inline=False)}"/>'
+        head += f' xmlns="http://www.w3.org/2000/svg" font-family="{FONT}"'
+        head += f' width="{_number(width)}" height="{_number(height)}"'
+        place = f'x="{_number(-edge)}" y="{_number(-edge)}"'
+        ground = f'<rect {place} width="100%" height="100%" fill="{_paint("ground", inline=False)}"/>'
     body = "".join(_elements(picture.parts, inline))
     return (
         f"<svg {head}><title{ids[0]}>{_text(picture.title)}</title><desc{ids[1]}>{_text(picture.description)}</desc>"
