@@ -25,8 +25,8 @@ from harness.report.layout import usual_of
 from harness.report.masking import FAIL, INCONCLUSIVE, PASS, verdicts_of
 from harness.report.measure import Correlated, attacked_sroccs, clean_sroccs, rated_clusters, shift_rows
 from harness.report.ranking import rank_ranges
-from harness.report.rows import Bools, Measured, Row, figure, joint_state, lowest_of
-from harness.report.table import has_opinions, labels_text
+from harness.report.rows import Bools, Measured, Row, figure, joint_state, lowest_of, start_row
+from harness.report.table import has_opinions, labels_text, protocol_of
 from harness.report.triplets import attacked_accuracies, clean_accuracies, judged_clusters
 from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale
 from harness.suite.model import Adjustment
@@ -160,6 +160,7 @@ class Headline:
         labels: In words: "proxy quality (not human opinions)", "human opinion scores" or "no labels".
         labels_kind: "human", "proxy" or "none".
         images: Number of images (triplets).
+        kind: "image" or "triplet".
         clusters: Number of independent units.
         noun: What they are called, in the singular.
         descriptive: Whether they are too few to claim anything; then nothing is ranked.
@@ -168,6 +169,7 @@ class Headline:
         directions: The directions that were run, in the suite's order.
         rows: The scorers: those with a figure under the worst attack at `first` in all directions, highest first, then
             those without, then those attacked obliviously; equal ones as the suite has them.
+        protocol: How the figures were made: parts between semicolons, after "Protocol: ".
     """
 
     dataset: str
@@ -175,6 +177,7 @@ class Headline:
     labels: str
     labels_kind: str
     images: int
+    kind: str
     clusters: int
     noun: str
     descriptive: bool
@@ -182,6 +185,7 @@ class Headline:
     budgets: tuple[Ball, ...]
     directions: tuple[str, ...]
     rows: tuple[HeadlineRow, ...]
+    protocol: str
 
 
 def headlines(data: RunData, evaluated: Sequence[Evaluated]) -> list[Headline]:
@@ -225,6 +229,7 @@ def _headline(data: RunData, one: Evaluated) -> Headline:
         labels="no labels" if one.facts.labels == "none" else labels_text(one),
         labels_kind=one.facts.labels,
         images=len(one.items) if one.facts.kind == "pairs" else len(set(one.samples)),
+        kind="image" if one.facts.kind == "pairs" else "triplet",
         clusters=one.clusters,
         noun=one.facts.cluster_noun,
         descriptive=int(figures.present.sum()) < DESCRIPTIVE_BELOW,
@@ -232,7 +237,14 @@ def _headline(data: RunData, one: Evaluated) -> Headline:
         budgets=tuple(balls),
         directions=tuple(way for way in directions if any(way == one for _, one in found)),
         rows=tuple(sorted(rows, key=partial(_order, first))),
+        protocol=protocol_of(data, one, _rows_told(one, grids, directions), directions),
     )
+
+
+def _rows_told(one: Evaluated, grids: Sequence[_Grid], directions: Sequence[str]) -> list[Row]:
+    """Rows of all scorers, attacks and controls of a headline."""
+    rows = [row for row in shift_rows(one, directions) if row["threat"] != "transfer" and row["attack"] not in OVER_ALL]
+    return [*(start_row(one, grid.scorer, None, "", grid.scorer.state) for grid in grids), *rows]
 
 
 def _first(balls: Sequence[Ball]) -> Ball | None:
