@@ -107,7 +107,7 @@ def house_with(folder, change):
 
     def run(table):
         (folder / "one.yaml").write_text(SUITE.format(table=table))
-        command = [sys.executable, "-m", "harness", "run", "one.yaml", "--executor", "serial", "--no-probes"]
+        command = [sys.executable, "-m", "harness", "run", "one.yaml", "--executor", "serial", "--no-probes", "--full"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

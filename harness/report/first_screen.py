@@ -9,7 +9,7 @@ from harness.report.build import NOT_MADE
 from harness.report.data import RunData
 from harness.report.headline import EVERY_DIRECTION, NOT_JUDGED, SUSPECT, UNDECIDED, Headline, HeadlineRow, Reading
 from harness.report.layout import Layout
-from harness.report.screen import Block, Line, Part, Screen
+from harness.report.screen import Columns, Paragraph, Screen, Stretch
 from harness.report.summary import sentences, told_of
 from harness.report.table import ASSUMPTION, Table
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
@@ -31,7 +31,7 @@ _UNSEEN = "bias from "
 _FLAGS = {
     UNDECIDED: f"{UNDECIDED} = too few images to tell",
     SUSPECT: f"{SUSPECT} = gradients mislead attacks, so figures may be too good",
-    NOT_JUDGED: f"{NOT_JUDGED} = no verdict could be measured",
+    NOT_JUDGED: f"{MISSING} = no verdict could be measured",
 }
 
 
@@ -44,15 +44,15 @@ def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headlin
         heads: Its headlines, one for each data set.
     """
     told = sentences(heads)
-    said = [Line("\nIn short", "bold"), *(Line(f"• {sentence}") for sentence in told)] if told else []
+    said = [Paragraph("\nIn short", "bold"), *(Paragraph(f"• {sentence}") for sentence in told)] if told else []
     below = [*_legend(heads), *_notes(data, tables, heads)]
     protocol = [part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)]
-    lines = [Line(f"\n{' '.join(below)}", "dim")] if below else []
-    lines += [Line(f"{_PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
+    lines = [Paragraph(f"\n{' '.join(below)}", "dim")] if below else []
+    lines += [Paragraph(f"{_PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
     return Screen([*_first_table(heads), *said, *lines], list(_every_table(tables, heads)))
 
 
-def _first_table(heads: Sequence[Headline]) -> Iterator[Line | Block]:
+def _first_table(heads: Sequence[Headline]) -> Iterator[Paragraph | Columns]:
     """The data set that is told of, and of the others as many as there is room for."""
     shown: list[Headline] = []
     for head in sorted(heads, key=lambda one: one is not told_of(heads)):
@@ -61,13 +61,13 @@ def _first_table(heads: Sequence[Headline]) -> Iterator[Line | Block]:
     alike = [[head for head in shown if bool(head.statistic) == labelled and head.rows] for labelled in (True, False)]
     for group in alike:
         if group:
-            yield Line(_heading(group), "bold")
+            yield Paragraph(_heading(group), "bold")
             yield _grid(group)
     hidden = [row for head in shown for row in head.rows[MOST_ROWS:]]
     noun = "metric" if all(row.defense == "base" for row in hidden) else "scorer"
     left = [counted(n, f"more {what}") for n, what in ((len(hidden), noun), (len(heads) - len(shown), "data set")) if n]
     if left:
-        yield Line(f"... and {joined(left)}: --full prints all.")
+        yield Paragraph(f"... and {joined(left)}: --full prints all.")
 
 
 def _lines(head: Headline) -> int:
@@ -87,7 +87,7 @@ def _descriptive(group: Sequence[Headline]) -> bool:
     return any(head.descriptive or not head.statistic for head in group)
 
 
-def _grid(group: Sequence[Headline]) -> Block:
+def _grid(group: Sequence[Headline]) -> Columns:
     """The rows of some data sets that are judged alike: by labels, or by shifts where there are none."""
     labelled = bool(group[0].statistic)
     arrow = "↑" if labelled else "↓"
@@ -105,8 +105,8 @@ def _grid(group: Sequence[Headline]) -> Block:
     for head in group:
         rows = head.rows[:MOST_ROWS]
         cells = [(row.label, *(column(head, row) for column in columns.values())) for row in rows]
-        parts.append(Part(_title(head, group), cells, [True] * len(rows)))
-    return Block(("metric", *columns), 1, parts)
+        parts.append(Stretch(_title(head, group), cells, [True] * len(rows)))
+    return Columns(("metric", *columns), 1, parts)
 
 
 def _title(head: Headline, group: Sequence[Headline]) -> str:
@@ -182,6 +182,14 @@ def _notes(data: RunData, tables: Sequence[Table], heads: Sequence[Headline]) ->
         yield f"Fewer than {DESCRIPTIVE_BELOW} {noun}s: intervals are descriptive, and nothing is ranked."
     for rules in dict.fromkeys(row.broken for head in heads for row in head.rows if row.broken):
         yield f"{BROKEN} broke its contract when probed ({rules}), so its figures may not mean what they say."
+    suspects = dict.fromkeys(
+        f"{row.label} (“{joined(list(row.masking.claims))}”)"
+        for head in heads
+        for row in head.rows
+        if row.masking.verdict == SUSPECT
+    )
+    if suspects:
+        yield f"Gradients may mislead attacks on {'; '.join(suspects)}."
     yield from data.notices
     if data.failures:
         yield f"{counted(len(data.failures), 'failure')}: --full and the page list them."
@@ -194,26 +202,26 @@ def _united(protocols: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(part for part in parts if part))
 
 
-def _every_table(tables: Sequence[Table], heads: Sequence[Headline]) -> Iterator[Line | Block]:
+def _every_table(tables: Sequence[Table], heads: Sequence[Headline]) -> Iterator[Paragraph | Columns]:
     """The compact form of every table; of its protocol what is not said above for all tables."""
     said = {part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)}
     for table in tables:
-        yield Line(f"\n{table.title}", "bold")
+        yield Paragraph(f"\n{table.title}", "bold")
         layout = table.compact
         if not layout.rows:
-            yield Line(layout.note)
+            yield Paragraph(layout.note)
             continue
-        yield Line(table.explanation)
+        yield Paragraph(table.explanation)
         yield _block(layout, each=table.name == "failures")
-        yield from (Line(line, "dim") for line in (layout.note, *table.notes) if line)
+        yield from (Paragraph(line, "dim") for line in (layout.note, *table.notes) if line)
         more = [part for part in _united([table.protocol]) if part not in said]
         said |= {part for part in more if (" = " in part and ":" not in part) or part.startswith(_UNSEEN)}
         if table.protocol:
-            yield Line(f"{_PROTOCOL}as above{'; ' if more else ''}{'; '.join(more)}.", "dim")
+            yield Paragraph(f"{_PROTOCOL}as above{'; ' if more else ''}{'; '.join(more)}.", "dim")
 
 
-def _block(layout: Layout, each: bool) -> Block:
+def _block(layout: Layout, each: bool) -> Columns:
     """A table as it is printed; names of scorers stand where they begin."""
     before = [None, *(row[0] for row in layout.rows)]
     starts = [each or row[0] != previous for row, previous in zip(layout.rows, before, strict=False)]
-    return Block(layout.header, layout.labels, [Part("", layout.rows, starts)])
+    return Columns(layout.header, layout.labels, [Stretch("", layout.rows, starts)])

@@ -167,6 +167,7 @@ class Headline:
         first: The budget that is told of first; None without attacks.
         budgets: All budgets, by norm and radius.
         directions: The directions that were run, in the suite's order.
+        attacks: Labels of all attacks, in the suite's order.
         rows: The scorers: those with a figure under the worst attack at `first` in all directions, highest first, then
             those without, then those attacked obliviously; equal ones as the suite has them.
         protocol: How the figures were made: parts between semicolons, after "Protocol: ".
@@ -184,6 +185,7 @@ class Headline:
     first: Ball | None
     budgets: tuple[Ball, ...]
     directions: tuple[str, ...]
+    attacks: tuple[str, ...]
     rows: tuple[HeadlineRow, ...]
     protocol: str
 
@@ -235,6 +237,7 @@ def _headline(data: RunData, one: Evaluated) -> Headline:
         descriptive=int(figures.present.sum()) < DESCRIPTIVE_BELOW,
         first=first,
         budgets=tuple(balls),
+        attacks=tuple(dict.fromkeys(one.attack for grid in grids for one in grid.scorer.settings if not one.control)),
         directions=tuple(way for way in directions if any(way == one for _, one in found)),
         rows=tuple(sorted(rows, key=partial(_order, first))),
         protocol=protocol_of(data, one, _rows_told(one, grids, directions), directions),

@@ -13,10 +13,7 @@ from harness.report import evidence
 from harness.report.arrays import Evaluated, Finished, ScorerGrid, lay_out
 from harness.report.data import RunData
 from harness.report.evidence import Evidence, View
-from harness.report.layout import scorer_of
 from harness.report.rows import Row, once, start_row
-from harness.report.table import Table
-from harness.wording import joined
 
 PASS, INCONCLUSIVE, FAIL, NOT_MEASURED = "pass", "inconclusive", "FAIL", "not measured"
 
@@ -230,21 +227,3 @@ def _who(scorer: ScorerGrid) -> tuple[str, str, str, str]:
 def _lost(view: View) -> bool:
     finished: list[Finished] = list(view.scorer.finished.values())
     return any(one.state == "failed" for one in finished)
-
-
-def failed_verdicts(tables: Sequence[Table]) -> str:
-    """Sentences about the verdicts that failed and those that are open; empty where there are none."""
-    told = (
-        (FAIL, "Gradients may mislead attacks on {}: their figures may be too good."),
-        (INCONCLUSIVE, "Whether gradients mislead is open for {}: more images would tell."),
-    )
-    return " ".join(text.format(each) for outcome, text in told if (each := _each(tables, outcome)))
-
-
-def _each(tables: Sequence[Table], outcome: str) -> str:
-    """The scorers with a verdict of that outcome, and the claims it is about."""
-    told: dict[str, list[str]] = {}
-    for table in tables:
-        for row in table.frame[table.frame["outcome"] == outcome].to_dict("records"):
-            told.setdefault(scorer_of({str(key): value for key, value in row.items()}), []).append(str(row["claim"]))
-    return "; ".join(f"{name} (“{joined(list(dict.fromkeys(claims)))}”)" for name, claims in told.items())

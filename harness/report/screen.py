@@ -23,7 +23,7 @@ _NARROWEST = 8
 
 
 @dataclass(frozen=True)
-class Line:
+class Paragraph:
     """A paragraph."""
 
     text: str
@@ -31,7 +31,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Part:
+class Stretch:
     """Rows of a table under a title of their own, which may be empty.
 
     Attributes:
@@ -46,12 +46,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Block:
+class Columns:
     """A table: the first `labels` columns name a row, the others hold figures."""
 
     header: Sequence[str]
     labels: int
-    parts: Sequence[Part]
+    parts: Sequence[Stretch]
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Screen:
         full: What ``--full`` adds.
     """
 
-    short: Sequence[Line | Block] = ()
-    full: Sequence[Line | Block] = ()
+    short: Sequence[Paragraph | Columns] = ()
+    full: Sequence[Paragraph | Columns] = ()
 
     def text(self) -> str:
         """As it is stored."""
         stored = {"short": [asdict(one) for one in self.short], "full": [asdict(one) for one in self.full]}
-        return json.dumps(stored, ensure_ascii=False, indent=1) + "\n"
+        return json.dumps(stored, indent=1) + "\n"
 
 
 def read_screen(path: Path) -> Screen:
@@ -86,11 +86,11 @@ def read_screen(path: Path) -> Screen:
         raise ValueError(f"{path}: no stored output of a report") from error
 
 
-def _piece(stored: dict[str, object]) -> Line | Block:
+def _piece(stored: dict[str, object]) -> Paragraph | Columns:
     if "text" in stored:
-        return Line(**stored)  # type: ignore[arg-type]
-    parts = [Part(**one) for one in stored.pop("parts")]  # type: ignore[attr-defined]
-    return Block(parts=parts, **stored)  # type: ignore[arg-type]
+        return Paragraph(**stored)  # type: ignore[arg-type]
+    parts = [Stretch(**one) for one in stored.pop("parts")]  # type: ignore[attr-defined]
+    return Columns(parts=parts, **stored)  # type: ignore[arg-type]
 
 
 def print_screen(screen: Screen, console: Console, full: bool = False) -> None:
@@ -102,28 +102,34 @@ def print_screen(screen: Screen, console: Console, full: bool = False) -> None:
         full: Whether everything is printed.
     """
     for piece in (*screen.short, *(screen.full if full else ())):
-        if isinstance(piece, Line):
+        if isinstance(piece, Paragraph):
             console.print(rich_text(piece.text, style=piece.style))
         else:
             _print_block(piece, console)
 
 
-def _print_block(block: Block, console: Console) -> None:
+def _print_block(block: Columns, console: Console) -> None:
     from rich import box
     from rich.table import Table as Grid
 
     natural = _widths(block)
     names = _names_within(natural[: block.labels], _room(natural[block.labels :], block.labels, console.width))
-    for columns in _side_by_side(natural, names, console.width):
+    room = console.width - sum(names) - _GAP * len(names)
+    for turn, columns in enumerate(_side_by_side(natural, len(names), room)):
+        if turn:
+            console.print()
         for number, part in enumerate(block.parts):
             if part.title:
                 console.print(rich_text(part.title, style="bold"))
-            grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, show_header=number == 0)
+            grid = Grid(
+                box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, show_header=number == 0
+            )
             for place, width in enumerate(names):
                 grid.add_column(rich_text(block.header[place]), overflow="fold", min_width=width, max_width=width)
             for place in columns:
-                head, width = rich_text(block.header[place]), natural[place]
-                grid.add_column(head, justify="right", no_wrap=True, overflow="fold", min_width=width)
+                head, width = rich_text(block.header[place]), min(natural[place], room)
+                whole = width == natural[place]
+                grid.add_column(head, justify="right", no_wrap=whole, overflow="fold", min_width=width, max_width=width)
             for row, first in zip(part.rows, part.starts, strict=True):
                 if first and row is not part.rows[0] and block.labels > 1:
                     grid.add_section()
@@ -132,7 +138,7 @@ def _print_block(block: Block, console: Console) -> None:
             console.print(grid)
 
 
-def _widths(block: Block) -> list[int]:
+def _widths(block: Columns) -> list[int]:
     """How wide each column is where there is room."""
     from rich.cells import cell_len
 
@@ -157,11 +163,10 @@ def _names_within(natural: Sequence[int], room: int) -> list[int]:
     return names
 
 
-def _side_by_side(natural: Sequence[int], names: Sequence[int], width: int) -> Iterator[list[int]]:
+def _side_by_side(natural: Sequence[int], names: int, room: int) -> Iterator[list[int]]:
     """Columns of figures that fit beside the names, in as many turns as it takes."""
-    room = width - sum(names) - _GAP * len(names)
     turn: list[int] = []
-    for place in range(len(names), len(natural)):
+    for place in range(names, len(natural)):
         if turn and sum(natural[one] + _GAP for one in (*turn, place)) - _GAP > room:
             yield turn
             turn = []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.report.headline import EVERY_DIRECTION, NOT_FLAGGED, Ball, Headline, HeadlineRow, Reading, UnderAttack
-from harness.wording import budget_text, counted, joined, number, with_interval
+from harness.wording import attack_text, budget_text, counted, joined, number, short_names, with_interval
 
 _NAMED = 6
 """So many scorers are named one by one; of more the first are, and the others counted."""
@@ -58,12 +58,20 @@ def _most(head: Headline, ball: Ball, rows: Sequence[HeadlineRow]) -> str:
     where = f"on {head.dataset} at ε {budget_text(*ball)}"
     ranked = len(rows) > 1 and under.rank is not None
     opening = f"Most robust {where}" if ranked else where[0].upper() + where[1:]
-    kept = (
-        f"keeps a {_what(head)} of {number(under.left.value)} out of {number(first.clean.value)} under the worst attack"
-    )
-    moved = f"moves by {_sigma(under.shift)} at most under attack"
-    parts = [f"{first.label}{_flag(first, rows)} {kept if under.left.known else moved}", _pushed(under)]
+    kept = f"keeps a {_what(head)} of {number(under.left.value)} out of {number(first.clean.value)}"
+    does = kept if under.left.known else f"moves by {_sigma(under.shift)}"
+    parts = [
+        f"{first.label}{_flag(first, rows)} {does} under the worst attack ({_attack(head, under)})",
+        _pushed(under),
+    ]
     return f"{opening}: {'; '.join([part for part in (*parts, _tie(head, rows), _alike(rows)) if part])}."
+
+
+def _attack(head: Headline, under: UnderAttack) -> str:
+    """'pgd, mos_split'; with its parameters where several attacks have one name."""
+    name = under.attack or under.shift_attack
+    short = short_names(list(head.attacks)).get(name, name)
+    return f"{attack_text(short, head.first.norm if head.first else '')}, {under.direction}"
 
 
 def _pushed(under: UnderAttack) -> str:
@@ -107,7 +115,8 @@ def _least(head: Headline, rows: Sequence[HeadlineRow]) -> str:
     last, under = rows[-1], _worst(head, rows[-1])
     opening = "Last, though not told apart" if _unbeaten(head, last) else "Least robust"
     kept = f"{number(under.left.value)} out of {number(last.clean.value)}" if under.left.known else _sigma(under.shift)
-    parts = [f"{last.label}{_flag(last, rows)} {'keeps' if under.left.known else 'moves by'} {kept}", _pushed(under)]
+    kept = f"{'keeps' if under.left.known else 'moves by'} {kept} ({_attack(head, under)})"
+    parts = [f"{last.label}{_flag(last, rows)} {kept}", _pushed(under)]
     between = [f"{row.label} {number(_figure(_worst(head, row)).value)}{_flag(row, rows)}" for row in rows[1:-1]]
     parts += [f"in between {_named(between)}"] if between else []
     return f"{opening}: {'; '.join(part for part in parts if part)}."

@@ -357,10 +357,10 @@ def test_a_suite_whose_name_cannot_be_read_is_that_of_the_plan(whole, run, regis
 
 
 def test_a_printed_report_that_was_changed_is_made_again(whole, run, again):
-    path = run / "report" / "terminal.txt"
+    path = run / "report" / "terminal.json"
     path.write_text(path.read_text().replace("0", "1"))
     assert not again(run).unchanged
-    assert path.read_text().count("1") == (whole / "report" / "terminal.txt").read_text().count("1")
+    assert path.read_text().count("1") == (whole / "report" / "terminal.json").read_text().count("1")
     assert again(run).unchanged
 
 

@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 
 from harness.report.build import build_tables
 from harness.report.render import markdown
-from harness.report.summary import sentences
 from harness.report.worst import favoured_draw
 
 EPS = 8 / 255
@@ -155,14 +154,6 @@ def test_what_a_stranger_reads(data, table, make_run):
     assert max(len(" ".join(row)) for row in table.compact.rows) < 100
     none = dataclasses.replace(make_run(images=48, references=12, defense=False, triplets=False), tables=["defenses"])
     assert [one.name for one in build_tables(none)] == ["not_made"]
-
-
-def test_no_sentence_tells_of_an_attack_that_knew_less_than_another(data):
-    told = " ".join(sentences(build_tables(data)))
-    assert "birqa-tiny + flip (adaptive)" in told and "oblivious" not in told
-    alone = data.records[data.records.threat != "adaptive"]
-    told = " ".join(sentences(build_tables(dataclasses.replace(data, records=alone))))
-    assert "birqa-tiny + flip (oblivious)" in told
 
 
 def test_patches_of_a_randomised_defense(make_run):

@@ -24,6 +24,7 @@ from harness.files import csv_of
 from harness.report.build import build_tables
 from harness.report.layout import as_html
 from harness.report.render import write_report
+from harness.report.screen import print_screen, read_screen
 from harness.wording import (
     for_csv,
     for_html,
@@ -109,16 +110,18 @@ def named(make_run):
 def test_no_file_of_a_report_has_what_its_form_would_act_on(named, tmp_path):
     tables = build_tables(named)
     write_report(named, tables, tmp_path)
-    pages = {
-        path.suffix: path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".html", ".md", ".csv", ".txt")
-    }
-    assert set(pages) == {".html", ".md", ".csv", ".txt"}
+    forms = (".html", ".md", ".csv", ".json")
+    pages = {path.suffix: path.read_text() for path in tmp_path.rglob("*") if path.suffix in forms}
+    assert set(pages) == set(forms)
+    screen = plain_console(file=io.StringIO(), width=200)
+    print_screen(read_screen(tmp_path / "terminal.json"), screen, full=True)
+    pages["printed"] = screen.file.getvalue()
     assert not any(UNSEEN.search(page) for page in pages.values())
     assert "<img src=x" not in pages[".html"] + pages[".md"].replace("\\<", "") + "".join(
         as_html(t.full) for t in tables
     )
     assert ",'=HYPERLINK" in pages[".csv"] and ",=HYPERLINK" not in pages[".csv"]
-    assert "[red]p|snr[bold]" in pages[".txt"]
+    assert "[red]p|snr[bold]" in pages["printed"]
 
 
 @pytest.mark.parametrize("form", ["png", "pdf"])
@@ -209,7 +212,7 @@ def test_a_run_of_markup_into_a_folder_of_markup(tmp_path, toy_file, monkeypatch
     pages = [
         path
         for path in (tmp_path / "x[/b]y" / "report").rglob("*")
-        if path.suffix in (".html", ".md", ".csv", ".txt", ".tex")
+        if path.suffix in (".html", ".md", ".csv", ".txt", ".json", ".tex")
     ]
     assert len(pages) > 6 and not any(UNSEEN.search(path.read_text()) for path in pages)
     assert "<script" not in (tmp_path / "x[/b]y" / "report" / "index.html").read_text()

@@ -9,9 +9,10 @@ from scipy.stats import pearsonr, spearmanr
 
 from harness.report.arrays import OVER_ALL, lay_out
 from harness.report.build import build_tables
+from harness.report.first_screen import first_screen
 from harness.report.measure import type_rows
-from harness.report.render import csv_text, markdown, print_tables, write_report
-from harness.report.summary import sentences
+from harness.report.render import csv_text, markdown, write_report
+from harness.report.screen import Screen, print_screen
 from harness.statistics.intervals import DESCRIPTIVE_BELOW, interval
 
 EPS = 8 / 255
@@ -214,7 +215,6 @@ def test_a_run_without_attacks_has_clean_figures(pairs):
 
 
 def test_files_have_the_table_and_the_terminal_says_where(pairs, table, tmp_path):
-    tables = build_tables(pairs)
     clean = dataclasses.replace(pairs, records=pairs.records[pairs.records.attack == "clean"])  # needs no figure
     write_report(clean, build_tables(clean), tmp_path)
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -224,8 +224,7 @@ def test_files_have_the_table_and_the_terminal_says_where(pairs, table, tmp_path
     assert (tmp_path / "tables" / "per_type.md").read_text(encoding="utf-8").startswith(f"## {table.title}")
     assert (tmp_path / "tables" / "per_type.csv").is_file()
     console = Console(width=110, file=io.StringIO())
-    print_tables([table], console)
+    print_screen(Screen(full=first_screen(pairs, [table], []).full), console, full=True)
     printed = console.file.getvalue()
     assert "2 types and 3 scorers" in printed and "tables/per_type.csv" in printed
     assert len(printed.strip().splitlines()) == 2
-    assert sentences(tables) == sentences([t for t in tables if t.name != "per_type"])

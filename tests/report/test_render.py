@@ -7,12 +7,10 @@ import sys
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from harness.report.build import build_tables
 from harness.report.data import Failure
-from harness.report.render import csv_text, markdown, print_tables, write_report
-from harness.report.summary import sentences
+from harness.report.render import csv_text, markdown, write_report
 from harness.wording import for_markdown
 
 
@@ -27,7 +25,7 @@ def test_files_are_complete_and_nothing_is_left_behind(run, tmp_path):
     names = ("adequacy", "attacks", "defenses", "ordering", "pair_accuracy", "per_type", "shift", "srocc", "two_afc")
     names += ("ir_score", "ranks", "verdicts")
     expected = [f"tables/{name}.{kind}" for name in names for kind in ("csv", "md")] + ["tables/verdicts.json"]
-    assert found == sorted(["index.html", "terminal.txt", "figures/mini.png", "figures/mini_2afc.png", *expected])
+    assert found == sorted(["index.html", "terminal.json", "figures/mini.png", "figures/mini_2afc.png", *expected])
     assert (tmp_path / "figures/mini.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -60,47 +58,6 @@ def test_markdown_rows_have_as_many_cells_as_the_heading(tables):
         assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
         assert len(rows) == 2 + len(table.full.rows)
         assert for_markdown(table.protocol) in markdown(table)
-
-
-def printed(tables, width=100):
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    print_tables(tables, console)
-    return console.file.getvalue()
-
-
-def test_terminal_fits_a_hundred_columns_without_cutting_a_figure(tables):
-    text = printed(tables)
-    assert max(map(len, text.splitlines())) <= 100
-    assert "…" not in text
-    for table in tables:
-        assert all(row[-1] in text for row in table.compact.rows)
-    wide = printed(tables, 2000)
-    assert all(table.protocol in wide for table in tables if table.compact.rows)
-
-
-def test_the_summary_comes_last_and_repeats_the_tables(run, tables):
-    told = sentences(tables)
-    assert 3 <= len(told) <= 7
-    wide = printed(tables, 2000).rstrip().splitlines()
-    assert wide[-len(told) :] == [f"• {sentence}" for sentence in told]
-    frame = next(table.frame for table in tables if table.name == "shift")
-    row = frame[(frame.metric == "psnr") & (frame.attack == "pgd(steps=10)") & (frame.direction == "up")].iloc[2]
-    assert told[0].startswith(
-        f"psnr at 8/255: pgd up moves it {row.shift_over_sigma:.2f}σ, {row.excess_over_restore:.2f}σ more than restoring"
-    )
-
-
-def test_failures_are_printed_and_counted(run):
-    failure = Failure("mini / psnr / clean", "i000", "score is not finite")
-    text = printed(build_tables(dataclasses.replace(run, failures=[failure])), 200)
-    assert "score is not finite" in text and "1 failure(s)" in text
-
-
-def test_a_run_without_attacks_is_reported(run, tmp_path):
-    clean = dataclasses.replace(run, records=run.records[run.records.attack == "clean"])
-    write_report(clean, build_tables(clean), tmp_path)
-    assert "Clean SROCC on mini" in (tmp_path / "terminal.txt").read_text(encoding="utf-8")
-    assert not (tmp_path / "figures").exists()
 
 
 def test_an_empty_run_is_reported(run, tmp_path):

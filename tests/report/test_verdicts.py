@@ -8,6 +8,7 @@ import pytest
 
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
+from harness.report.screen import Columns, Paragraph, read_screen
 from harness.suite import verdict_cells
 from harness.suite.planning import make_plan
 from harness.suite.resolve import validate
@@ -104,9 +105,16 @@ def test_the_report_has_them_in_every_form(planted):
     assert next(row for row in rows if row["verdict"] == "surrogate")["figure"] is None
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "white-box at least black-box" in page and "would take a metric that declares a surrogate" in page
-    assert "Gradients may mislead attacks on lbp_only" in page
-    terminal = (folder / "terminal.txt").read_text(encoding="utf-8")
-    assert terminal.count("FAIL") == [row["outcome"] for row in planted.verdicts].count("FAIL") == 7 + 4 + 4
+    screen = read_screen(folder / "terminal.json")
+    flags = {row[0]: row[-1] for one in screen.short if isinstance(one, Columns) for row in one.parts[0].rows}
+    assert flags["lbp_only"] == "suspect"
+    assert any(
+        "Gradients may mislead attacks on " in one.text and "lbp_only (“" in one.text
+        for one in screen.short
+        if isinstance(one, Paragraph)
+    )
+    every = [text for one in screen.full if isinstance(one, Columns) for row in one.parts[0].rows for text in row]
+    assert every.count("FAIL") == [row["outcome"] for row in planted.verdicts].count("FAIL") == 7 + 4 + 4
     assert "lbp_only 100 % zero" in page and "linear 0 % zero" in page, "gradients that point nowhere are counted"
 
 
