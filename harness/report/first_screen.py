@@ -10,6 +10,7 @@ from harness.report.data import RunData
 from harness.report.headline import EVERY_DIRECTION, NOT_JUDGED, SUSPECT, UNDECIDED, Headline, HeadlineRow, Reading
 from harness.report.layout import Layout
 from harness.report.screen import Columns, Paragraph, Screen, Stretch
+from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences, told_of
 from harness.report.table import ASSUMPTION, Table
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
@@ -41,8 +42,9 @@ def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headlin
     Args:
         data: The run.
         tables: Its tables.
-        heads: Its headlines, one for each data set.
+        heads: Its headlines, one for each data set, or split of one.
     """
+    heads = whole_headlines(heads, data.splits)
     told = sentences(heads)
     said = [Paragraph("\nIn short", "bold"), *(Paragraph(f"• {sentence}") for sentence in told)] if told else []
     below = [*_legend(heads), *_notes(data, tables, heads)]
@@ -84,7 +86,7 @@ def _heading(group: Sequence[Headline]) -> str:
 
 
 def _descriptive(group: Sequence[Headline]) -> bool:
-    return any(head.descriptive or not head.statistic for head in group)
+    return any(head.descriptive or head.splits > 1 or not head.statistic for head in group)
 
 
 def _grid(group: Sequence[Headline]) -> Columns:
@@ -115,7 +117,8 @@ def _title(head: Headline, group: Sequence[Headline]) -> str:
     apart = head.first is not None and len({one.first for one in group}) > 1
     at = f", ε {budget_text(*head.first)}" if apart and head.first else ""
     units = f"{counted(head.images, head.kind)} of {counted(head.clusters, head.noun)}"
-    return f"{head.dataset}: {what}, {units}{at}{' (descriptive)' if head.descriptive else ''}"
+    splits = f", means over {head.splits} splits" if head.splits > 1 else ""
+    return f"{head.dataset}: {what}, {units}{at}{splits}{' (descriptive)' if head.descriptive else ''}"
 
 
 def _ways(head: Headline, column: str) -> list[str]:

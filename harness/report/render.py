@@ -18,6 +18,7 @@ from harness.report.data import RunData
 from harness.report.first_screen import first_screen
 from harness.report.headline import Headline, headlines
 from harness.report.layout import Layout
+from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences
 from harness.report.table import Table
 from harness.suite.tables import table_names
@@ -191,7 +192,7 @@ def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes], head
             failures=data.failures,
             failed=next((table for table in tables if table.name == "failures"), None),
             figures={name: (base64.b64encode(png).decode(), _png_width(png)) for name, png in figures.items()},
-            summary=sentences(heads),
+            summary=sentences(whole_headlines(heads, data.splits)),
             starts=_starts,
             file_name=file_name,
         )
