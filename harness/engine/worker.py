@@ -133,6 +133,7 @@ class Worker:
         Raises:
             StoreError: The run folder cannot be written.
         """
+        self._last_told = 0.0
         try:
             with calling(job.label, ours=True):
                 done = job.work(self)
