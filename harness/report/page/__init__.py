@@ -25,7 +25,7 @@ from harness.wording import counted, html_environment
 SectionMaker = Callable[[PageInput], Section | None]
 """Makes a section, or None where it does not apply."""
 
-_BEFORE_TABLES: tuple[SectionMaker, ...] = (
+_SECTIONS: tuple[SectionMaker, ...] = (
     headline_section,
     scatter_section,
     heat_map,
@@ -35,8 +35,8 @@ _BEFORE_TABLES: tuple[SectionMaker, ...] = (
     masking_lights,
     cost_section,
 )
+"""In the order of the page, before the tables."""
 _LAST: tuple[SectionMaker, ...] = (protocol,)
-"""In the order of the page."""
 MOST_BYTES_IN_ALL = 7_600_000
 """What sections may take together; tables are cut for it. Scripts and what they read come to .2 MB."""
 _STYLES = ("page.css", "charts.css", "gallery.css")
@@ -46,7 +46,7 @@ _SCRIPTS = ("page.js", "tables.js", "charts.js", "gallery.js")
 
 def page_html(page: PageInput) -> str:
     """The whole report as one page that needs no other file, no network and, for what is shown first, no script."""
-    before, after = ([made for make in part if (made := make(page)) is not None] for part in (_BEFORE_TABLES, _LAST))
+    before, after = ([made for make in part if (made := make(page)) is not None] for part in (_SECTIONS, _LAST))
     room = MOST_BYTES_IN_ALL - sum(len(one.html.encode()) for one in (*before, *after))
     tables = tables_section(page, room)
     sections = [*before, *([tables] if tables else []), *after]
