@@ -21,7 +21,7 @@ from harness.report.page.columns import column_of
 from harness.report.page.heat_map import heat_map
 from harness.report.page.outlined import outlined_pdf
 from harness.report.page.section import PageInput
-from harness.report.page.svg import Line, Picture, Words
+from harness.report.page.svg import Picture, Stroke, Words
 from harness.suite.tables import table_names
 
 
@@ -137,7 +137,7 @@ def test_the_same_records_give_the_same_page_and_nothing_in_it_ends_a_script(pag
 
 def test_a_pdf_of_the_page_has_no_font_and_its_lines_end_where_text_ends(page):
     picture = Picture(
-        200.0, 100.0, "a title", "", (Line(((10, 20), (30, 40))), Words(100.0, 50.0, "Wi ε", anchor="middle"))
+        200.0, 100.0, "a title", "", (Stroke(((10, 20), (30, 40))), Words(100.0, 50.0, "Wi ε", anchor="middle"))
     )
     pdf = outlined_pdf(picture)
     assert pdf == outlined_pdf(picture) and b"/Font" not in pdf and b"Date" not in pdf
