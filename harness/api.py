@@ -24,6 +24,7 @@ from harness.plugins.model import Kind
 from harness.plugins.registry import Registry
 from harness.report.figures import draw_figures
 from harness.report.layout import as_html
+from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences
 from harness.rng import HIGHEST_SEED
 from harness.suite.alone import resolve_attack, resolve_metric
@@ -148,7 +149,10 @@ class Run:
 
     def _repr_html_(self) -> str:
         """For notebooks: what the tables say in short, and the first of them."""
-        told = "".join(f"<li>{for_html(line)}</li>" for line in sentences(self._result.headlines))
+        told = "".join(
+            f"<li>{for_html(line)}</li>"
+            for line in sentences(whole_headlines(self._result.headlines, self._result.data.splits))
+        )
         first = self._result.tables[:1]
         shown = "".join(f"<p><b>{for_html(t.title)}</b></p>{as_html(t.compact)}" for t in first)
         return f"<p>{for_html(repr(self))}</p><ul>{told}</ul>{shown}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.engine import stamp
-from harness.engine.costs import Cost, keep_costs
+from harness.engine.costs import Cost, estimate, keep_costs, read_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.gallery import gallery_job
 from harness.engine.gallery_pool import pool_of
@@ -542,7 +542,9 @@ def execute(
             asked, progress = lambda: interrupt.asked, tally.progress
             for stage, jobs in pending.items():
                 if jobs and not interrupt.asked:
-                    progress.stage(stage, len(jobs), worker_count(device, options))
+                    hands = worker_count(device, options)
+                    expected = _expected(plan, jobs, store, device, hands) if stage == "blocks" else None
+                    progress.stage(stage, len(jobs), hands, expected)
                     for result in executor.run(jobs, asked, progress.began, progress.at):
                         tally.add(result, stage)
             choosing = None if interrupt.asked else gallery_job(plan, store)
@@ -552,6 +554,13 @@ def execute(
             raise KeyboardInterrupt
     finally:
         executor.close()
+
+
+def _expected(plan: Plan, jobs: Sequence[Job], store: RunFolder, device: str, workers: int) -> float | None:
+    """Seconds that blocks take by what runs here and beside it measured; None where most of it never was."""
+    cost = estimate(plan, [job.block for job in jobs if isinstance(job, BlockJob)], read_costs(store.path), device)
+    known = cost.images - cost.unknown
+    return cost.seconds * cost.images / known / min(workers, len(jobs)) if 2 * known > cost.images else None
 
 
 class _Interrupt:

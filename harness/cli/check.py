@@ -70,6 +70,8 @@ def _outlook(name: str, plan: Plan | None) -> str:
         return "writes it anew"
     if part == "report":
         return "makes the report again"
+    if part == "gallery":
+        return "removes it: nothing can make it again, and nothing but the report's page misses it"
     if part == "failures":
         return "removes it and tries again"
     if part == "pixels":

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
-from harness.wording import budget_text, number
+from harness.wording import MISSING, budget_text, number
 
 if TYPE_CHECKING:
     from harness.flow import RunResult
@@ -47,26 +47,21 @@ def _examples(
     from rich.table import Table
 
     title = f"{folder}: scores in each metric's own units, the attacked one of the image in 8 bits"
-    table = Table("case", "metric", "attack", "budget", "image", "clean", "attacked", title=title, title_justify="left")
-    for row in rows[:_KEPT_SHOWN]:
+    heads = ("", "case", "metric", "attack", "budget", "image", "clean", "attacked", "excess")
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for place, row in enumerate(rows[:_KEPT_SHOWN], 1):
         attack = f"{row['attack']} {row['direction']}".rstrip()
         budget = f"{'l2 ' if row['norm'] == 'l2' else ''}{budget_text(row['norm'], row['eps'])}"
         scores = (f"{row[name]:.4g}".replace("-", "−") for name in ("clean", "attacked_8bit"))
-        table.add_row(_case(row), row["metric"], attack, budget, row["item"], *scores)
+        excess = number(row["excess"], 3, signed=True) if "excess" in row else MISSING
+        table.add_row(str(place), row["case"] or MISSING, row["metric"], attack, budget, row["item"], *scores, excess)
     console().print(table)
-    more = f" ({_KEPT_SHOWN} shown)" if len(rows) > _KEPT_SHOWN else ""
-    places = dict.fromkeys(str(folder / Path(row["folder"]).parts[0]) for row in rows)
-    console().print(
-        f"{len(rows)} attacked images{more} in {' and '.join(places)}; --json says where each lies.", soft_wrap=True
-    )
-
-
-def _case(row: dict[str, Any]) -> str:
-    """'largest excess +2.28', 'save_examples'."""
-    if row["kind"] == "example":
-        return "save_examples"
-    noun = "excess" if row["case"] in ("largest", "least") else "case, excess"
-    return f"{row['case']} {noun} {number(row['excess'], 3, signed=True)}"
+    for place, row in enumerate(rows[:_KEPT_SHOWN], 1):
+        console().print(f"{place:>3} {row['folder']}", soft_wrap=True, markup=False)
+    more = f", {_KEPT_SHOWN} shown; --json lists them all" if len(rows) > _KEPT_SHOWN else ""
+    console().print(f"{len(rows)} attacked images in {folder}{more}.", soft_wrap=True, markup=False)
 
 
 def _of_page(result: RunResult) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, cast
 
@@ -108,7 +108,13 @@ def unattacked(batch: Batch, index: int) -> AttackedBatch:
 
 
 def attack_batch(
-    cell: Cell, radii: Sequence[float], batch: Batch, index: int, seen: Seen, tools: Tools
+    cell: Cell,
+    radii: Sequence[float],
+    batch: Batch,
+    index: int,
+    seen: Seen,
+    tools: Tools,
+    watch: Callable[[int], None] | None = None,
 ) -> list[AttackedBatch]:
     """Attack one batch at some radii at once: its images are repeated for each.
 
@@ -119,6 +125,7 @@ def attack_batch(
         index: Place of the batch in the block.
         seen: What is known of the block's batches.
         tools: What the worker provides.
+        watch: Hears the number of evaluations so far.
 
     Returns:
         The attacked batch for each radius.
@@ -126,7 +133,7 @@ def attack_batch(
     Raises:
         SampleError: The attack or the metric failed; names the sample.
     """
-    return _Attempt(cell, radii, batch, index, seen, tools).run()
+    return _Attempt(cell, radii, batch, index, seen, tools, watch).run()
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,16 @@ def _notes_of(tried: Sequence[_Tried], won: Sequence[int], status: Sequence[str]
 class _Attempt:
     """One call of `attack_batch`; rows are radii times images."""
 
-    def __init__(self, cell: Cell, radii: Sequence[float], batch: Batch, index: int, seen: Seen, tools: Tools) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        radii: Sequence[float],
+        batch: Batch,
+        index: int,
+        seen: Seen,
+        tools: Tools,
+        watch: Callable[[int], None] | None,
+    ) -> None:
         assert cell.attack is not None
         self._cell, self._tools, self._seen, self._index = cell, tools, seen, index
         self._one, self._radii = batch, radii
@@ -167,6 +183,7 @@ class _Attempt:
         self._attack = tools.attack(cell.attack)
         self._scorer = tools.scorer(cell.source)
         self._rows = _repeated(batch, len(radii))
+        self._watch = watch
         self._quality_before: Tensor | None = None
         self._budget = Budget(cast(Norm, cell.norm), self._eps())
 
@@ -233,6 +250,7 @@ class _Attempt:
             build=tools.metric,
             opinions=opinions,
             precision=cell.precision,
+            watch=self._watch,
         )
         rng = SampleRng.for_samples(tools.seed, batch.ids, self._use.name, device)
         return _Tried(objective, self._perturb(objective, self._budget, rng))

@@ -33,6 +33,7 @@ def compute_fact(
     seed: int,
     device: torch.device,
     slice_size: int = 8,
+    told: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Clean qualities of a scorer on the calibration samples, with range, spread, median and line to the opinions.
 
@@ -44,6 +45,7 @@ def compute_fact(
         seed: Root seed of a randomised scorer's draws.
         device: Where to score.
         slice_size: Batch size.
+        told: Hears how far it is.
 
     Raises:
         SampleError: A score is not finite.
@@ -53,6 +55,7 @@ def compute_fact(
     quality: list[float] = []
     opinion: list[float | None] = []
     for start in range(0, len(chosen), slice_size):
+        told(f"{start} of {len(chosen)} samples")
         for batch in load(chosen[start : start + slice_size]):
             values = _clean_quality(fact, batch, scorer, seed, device)
             refuse_nan(

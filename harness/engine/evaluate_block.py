@@ -10,6 +10,7 @@ import operator
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ from harness.errors import PluginFaultError, UserError
 from harness.plugins.returned import told
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Block, Cell, ScorerSpec
-from harness.wording import trained_name
+from harness.wording import counted, trained_name
 
 
 class BlockRun:
@@ -73,6 +74,7 @@ class BlockRun:
         self._keeping = keeping
         self._cap = cap
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
+        self._done = 0
         self.costs: list[Cost] = []
         self.most = most
         """As given, or less if memory was too short again, or the cap asks for less."""
@@ -113,6 +115,7 @@ class BlockRun:
     def _share(self, left: list[Cell]) -> int:
         """Do cells that share one attack, and take off the list what is finished; says how many failed."""
         began = time.perf_counter()
+        self._tell(left[0], "")
         try:
             if self._cap is not None:
                 self._cap.begin()
@@ -129,6 +132,7 @@ class BlockRun:
         self._took(attack_key(left[0], self._tools.device.type), count, began)
         for cell in list(left):
             began = time.perf_counter()
+            self._tell(cell, "scoring ")
             results = attacked[cell.eps]
             try:
                 columns = self._records(cell, results)
@@ -143,7 +147,14 @@ class BlockRun:
                     return failed
                 failed += self._fail([cell], error)
             left.remove(cell)
+            self._done += 1
         return failed
+
+    def _tell(self, cell: Cell, doing: str, evaluations: int = 0) -> None:
+        """'3 of 40 cells: pgd up, 120 evaluations': cells that are done, and what is being done."""
+        what = f"{cell.attack.label} {cell.endpoint}".strip() if cell.attack is not None else CLEAN
+        evaluated = f", {counted(evaluations, 'evaluation')}" if evaluations else ""
+        self._tools.tell(f"{self._done} of {len(self._block.cells)} cells: {doing}{what}{evaluated}")
 
     def _attack(self, cell: Cell) -> dict[float, list[AttackedBatch]]:
         """Radius -> attacked batches, for every radius that the attack takes together."""
@@ -158,7 +169,9 @@ class BlockRun:
                 continue
             apart = len(whole.items) == 1 and self.most == 0
             for some in [(eps,) for eps in radii] if apart else [radii]:
-                for eps, result in zip(some, attack_batch(cell, some, batch, k, self._seen, self._tools), strict=True):
+                watch = partial(self._tell, cell, "")
+                results = attack_batch(cell, some, batch, k, self._seen, self._tools, watch)
+                for eps, result in zip(some, results, strict=True):
                     attacked[eps].append(result)
         return attacked
 

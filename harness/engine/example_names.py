@@ -16,7 +16,7 @@ _LONGEST = 40
 _ID = re.compile(r"(?:.*_)?([0-9a-f]{16})")
 
 
-def plain(text: str) -> str:
+def file_text(text: str) -> str:
     """What of a text a file name holds everywhere: letters of ASCII, digits, ``. + @ -``; the rest becomes dashes."""
     kept = re.sub(r"[^A-Za-z0-9.+@-]+", "-", text).strip("-.")
     return kept[:_LONGEST].rstrip("-.") or "-"
@@ -27,12 +27,12 @@ def condition_name(cell: Cell) -> str:
     _, *who = cell.who
     attack = cell.attack.label if cell.attack else "clean"
     radius = f"{cell.norm}-{budget_text(cell.norm, cell.eps)}"
-    return "_".join(map(plain, (scorer_text(*who), attack, cell.endpoint or "control", radius)))
+    return "_".join(map(file_text, (scorer_text(*who), attack, cell.endpoint or "control", radius)))
 
 
 def folder_name(cell: Cell) -> str:
     """Name of the folder of a cell's examples: `condition_name`, data set, and the cell's id, which makes it unique."""
-    return f"{condition_name(cell)}_{plain(cell.split.dataset.label)}_{cell.id}"
+    return f"{condition_name(cell)}_{file_text(cell.split.dataset.label)}_{cell.id}"
 
 
 def id_in(folder: str) -> str:

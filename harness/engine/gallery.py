@@ -13,9 +13,9 @@ from torch import Tensor
 
 from harness.contracts import SampleRng
 from harness.engine.done import done_slices
-from harness.engine.example_names import condition_name, plain
+from harness.engine.example_names import condition_name, file_text
 from harness.engine.examples import eight_bit, png_of
-from harness.engine.gallery_choice import Choice, Outcome, choose, fitting, page_limit
+from harness.engine.gallery_choice import Choice, GalleryOutcome, choose_cases, fitting, page_limit
 from harness.engine.gallery_pool import POOL_SAMPLES, Contest, contests, pool_name
 from harness.engine.gallery_store import CASES, GALLERY, SHOWN, GalleryCase, GalleryKept
 from harness.engine.run_folder import RunFolder, StoreError
@@ -25,7 +25,7 @@ from harness.plugins.returned import told
 from harness.suite.identity import identity
 from harness.suite.plan import Cell, Plan, ScorerSpec
 
-SIDE = 128
+SHOWN_SIDE = 128
 """Pixels: up to so many a picture is whole, of larger ones a square of this side is shown."""
 _FIGURES = ("clean", "attacked", "attacked_8bit", "linf", "l2", "sign", "status")
 
@@ -125,10 +125,10 @@ def choice_of(
     found = list(outcomes(contest, ranks, worker.store, worker.context.slice_size))
     places = [ranks[one.scores["sample"]] for one in found if one.key in there]
     count = max([before.competed.get(contest.metric, 0), *(place + 1 for place in places)])
-    return choose([one for one in found if ranks[one.scores["sample"]] < count], there, known), count
+    return choose_cases([one for one in found if ranks[one.scores["sample"]] < count], there, known), count
 
 
-def outcomes(contest: Contest, ranks: Mapping[str, int], store: RunFolder, slice_size: int) -> Iterator[Outcome]:
+def outcomes(contest: Contest, ranks: Mapping[str, int], store: RunFolder, slice_size: int) -> Iterator[GalleryOutcome]:
     """What the attack that went furthest did to each image in each direction, of the samples that may compete."""
     slices = math.ceil(min(POOL_SAMPLES, len(ranks)) / slice_size)
     held = {
@@ -147,7 +147,7 @@ def outcomes(contest: Contest, ranks: Mapping[str, int], store: RunFolder, slice
         honest = 0.0 if control is None else row["sign"] * (control - row["clean"])
         scores = {name: row[name] for name in ("sample", *_FIGURES)} | {"control_8bit": control}
         if math.isfinite(honest):
-            yield Outcome(item, endpoint, cell.id, moved - honest, scores, row["reference"], row["group"] or "")
+            yield GalleryOutcome(item, endpoint, cell.id, moved - honest, scores, row["reference"], row["group"] or "")
 
 
 def _rows(cell: Cell, store: RunFolder, slices: int) -> Iterator[dict[str, Any]]:
@@ -168,7 +168,7 @@ class _Case:
 
     contest: Contest
     case: str
-    outcome: Outcome
+    outcome: GalleryOutcome
     choice: Choice
     count: int
     old: GalleryCase | None
@@ -184,7 +184,7 @@ class _Case:
         """With what is said of it, and its pictures."""
         cell, scores, contest = self.cell, self.outcome.scores, self.contest
         control = contest.controls.get(scores["sign"])
-        item = plain(self.outcome.item)
+        item = file_text(self.outcome.item)
         unique = identity("picture", {"cell": cell.id, "item": self.outcome.item})[:8]
         about = {
             "case": self.case,
@@ -265,13 +265,13 @@ def _said(worker: Worker, spec: ScorerSpec, one: _Case) -> dict[str, Any]:
 
 
 def place_of_change(change: Tensor) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the square of at most `SIDE` pixels that is changed most; the first of several.
+    """(top, left, height, width) of the square of at most `SHOWN_SIDE` px that is changed most; the first of several.
 
     Args:
         change: 3 x H x W.
     """
     size = change.abs().sum(0).to(torch.float64)
-    height, width = (min(SIDE, side) for side in size.shape)
+    height, width = (min(SHOWN_SIDE, side) for side in size.shape)
     sums = torch.nn.functional.pad(size.cumsum(0).cumsum(1), (1, 0, 1, 0))
     within = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
     top, left = divmod(int(within.argmax()), within.shape[1])

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-LARGEST, MEDIAN, FAILED, LEAST = "largest", "median", "failed", "least"
+LARGEST_CASE, MEDIAN_CASE, FAILED_CASE, LEAST_CASE = "largest", "median", "failed", "least"
 """Of a metric's cases, what one is: the largest excess, the median one, an excess of nothing or less, or, where the
 attack failed nowhere, the least."""
 MIDDLE = (0.45, 0.55)
 """Between which quantiles of the excess a case passes for the median one, so that it can be of another image."""
-WHOLE_LIMIT, LEAST_LIMIT, LIMIT_PER_METRIC = 5_000_000, 800_000, 266_000
+WHOLE_LIMIT, LEAST_LIMIT, LIMIT_PER_METRIC = 4_000_000, 800_000, 266_000
 """Bytes that the pictures take in a page: at most, whatever else at least, and for each metric."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GalleryOutcome:
     """What the attack that went furthest did to one image in one direction.
 
     Attributes:
@@ -60,14 +60,14 @@ class Choice:
         count: How many these are.
     """
 
-    cases: Mapping[str, Outcome]
+    cases: Mapping[str, GalleryOutcome]
     median: float
     failed: int
     count: int
 
 
-def choose(
-    outcomes: Sequence[Outcome], there: Collection[tuple[str, str]], known: Collection[tuple[str, str]]
+def choose_cases(
+    outcomes: Sequence[GalleryOutcome], there: Collection[tuple[str, str]], known: Collection[tuple[str, str]]
 ) -> Choice:
     """Choose the cases of one metric.
 
@@ -82,39 +82,39 @@ def choose(
             taken, since the same picture need not be stored twice and shows two metrics side by side.
     """
     excess = np.array([one.excess for one in outcomes])
-    shown: dict[str, Outcome] = {}
+    shown: dict[str, GalleryOutcome] = {}
     candidates = [one for one in outcomes if one.key in there]
     if not candidates:
         return Choice({}, float("nan"), 0, len(outcomes))
     median = float(np.median(excess))
     low, high = np.quantile(excess, MIDDLE)
-    shown[LARGEST] = min(candidates, key=lambda one: (-one.excess, one.key))
-    rest = [one for one in candidates if one.key != shown[LARGEST].key]
+    shown[LARGEST_CASE] = min(candidates, key=lambda one: (-one.excess, one.key))
+    rest = [one for one in candidates if one.key != shown[LARGEST_CASE].key]
     failed = [one for one in rest if one.excess <= 0]
     middle = [one for one in rest if low <= one.excess <= high]
 
-    def best(among: Sequence[Outcome], far: Callable[[Outcome], float]) -> Outcome:
+    def best(among: Sequence[GalleryOutcome], far: Callable[[GalleryOutcome], float]) -> GalleryOutcome:
         return min(among, key=lambda one: (*_alike(one, shown.values()), _known(one, known), far(one), one.key))
 
     if failed:
-        shown[FAILED] = best(failed, lambda one: one.excess)
+        shown[FAILED_CASE] = best(failed, lambda one: one.excess)
     elif rest:
-        shown[LEAST] = min(rest, key=lambda one: (one.excess, one.key))
+        shown[LEAST_CASE] = min(rest, key=lambda one: (one.excess, one.key))
     taken = {one.key for one in shown.values()}
     if left := [one for one in middle if one.key not in taken]:
-        shown[MEDIAN] = best(left, lambda one: abs(one.excess - median))
+        shown[MEDIAN_CASE] = best(left, lambda one: abs(one.excess - median))
     elif left := [one for one in rest if one.key not in taken]:
-        shown[MEDIAN] = min(left, key=lambda one: (abs(one.excess - median), one.key))
-    order = [case for case in (LARGEST, MEDIAN, FAILED, LEAST) if case in shown]
+        shown[MEDIAN_CASE] = min(left, key=lambda one: (abs(one.excess - median), one.key))
+    order = [case for case in (LARGEST_CASE, MEDIAN_CASE, FAILED_CASE, LEAST_CASE) if case in shown]
     return Choice({case: shown[case] for case in order}, median, int((excess <= 0).sum()), len(outcomes))
 
 
-def _alike(one: Outcome, shown: Collection[Outcome]) -> tuple[bool, bool]:
+def _alike(one: GalleryOutcome, shown: Collection[GalleryOutcome]) -> tuple[bool, bool]:
     """Whether its reference is shown already, and its distortion type."""
     return one.reference in {other.reference for other in shown}, one.group in {other.group for other in shown}
 
 
-def _known(one: Outcome, known: Collection[tuple[str, str]]) -> int:
+def _known(one: GalleryOutcome, known: Collection[tuple[str, str]]) -> int:
     """0 for a picture that is shown elsewhere, 1 for one whose reference is, 2 for another."""
     if (one.reference, one.item) in known:
         return 0
@@ -122,7 +122,7 @@ def _known(one: Outcome, known: Collection[tuple[str, str]]) -> int:
 
 
 def page_limit(metrics: int) -> int:
-    """Bytes that the pictures of so many metrics may take in a page: .8 MB for up to three, at most 5 MB."""
+    """Bytes that the pictures of so many metrics may take in a page: .8 MB for up to three, at most 4 MB."""
     return min(WHOLE_LIMIT, max(LEAST_LIMIT, LIMIT_PER_METRIC * metrics))
 
 
@@ -153,6 +153,6 @@ def fitting(cases: Sequence[tuple[str, str, Sequence[bytes]]], limit: int) -> li
         if size() <= limit:
             break
         for place, (name, case, _) in enumerate(cases):
-            if name == metric and (case == MEDIAN or not median_alone):
+            if name == metric and (case == MEDIAN_CASE or not median_alone):
                 kept[place] = False
     return kept

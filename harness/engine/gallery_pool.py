@@ -93,7 +93,7 @@ def contests(plan: Plan) -> tuple[Contest, ...]:
 
 
 def _contest(metric: str, attacked: Sequence[Cell], cells: Sequence[Cell], plan: Plan) -> Contest:
-    norm, eps = usual_budget([(cell.norm, cell.eps) for cell in attacked])
+    norm, eps = budget_shown([(cell.norm, cell.eps) for cell in attacked])
     here = [cell for cell in cells if (cell.norm, cell.eps) == (norm, eps)]
     named = {cell.attack.name: cell for cell in reversed(here) if cell.attack and cell.attack.control}
     controls = {sign: named[name] for sign, name in ((1, "restore"), (-1, "noise")) if name in named}
@@ -104,7 +104,7 @@ def _contest(metric: str, attacked: Sequence[Cell], cells: Sequence[Cell], plan:
     return Contest(metric, tuple(competing), controls, others)
 
 
-def usual_budget(budgets: Sequence[tuple[str, float]]) -> tuple[str, float]:
+def budget_shown(budgets: Sequence[tuple[str, float]]) -> tuple[str, float]:
     """The (norm, eps) that pictures are shown at, as reports begin with: in linf if any is, 8/255, else the largest."""
     norm = "linf" if any(norm == "linf" for norm, _ in budgets) else budgets[0][0]
     return norm, min((eps for other, eps in budgets if other == norm), key=lambda eps: (abs(eps - _USUAL) > 1e-6, -eps))

@@ -123,7 +123,7 @@ class GalleryStore(FolderFiles):
 
     def read_gallery(self) -> GalleryKept:
         """The cases that are there and whole; none where there never were any."""
-        page = self._page(self.path / GALLERY / CASES, page_checks.gallery)
+        page = self._page(self.path / GALLERY / CASES, page_checks.gallery_page)
         if page is None:
             return GalleryKept()
         cases = [case for about in page["cases"] if (case := self._case(about)) is not None]
@@ -149,7 +149,7 @@ class GalleryStore(FolderFiles):
 
     def picture_about(self, path: Path) -> Mapping[str, Any]:
         """What `CASES` says of the case that a picture belongs to; nothing where it knows none."""
-        page = self._page(self.path / GALLERY / CASES, page_checks.gallery) or {"cases": ()}
+        page = self._page(self.path / GALLERY / CASES, page_checks.gallery_page) or {"cases": ()}
         return next((one for one in page["cases"] if one["folder"] == path.parent.name), {})
 
     def tidy_gallery(self) -> None:

@@ -72,7 +72,7 @@ class FactJob(Job):
         scorer, load = worker.scorer(fact.scorer), worker.loader(fact.split.dataset)
         entries = worker.entries(fact.split)
         size = slice_under(cap_of(worker), scorer, load, entries, size, seed, gradient=False)
-        value = compute_fact(fact, entries, load, scorer, seed, worker.device, size)
+        value = compute_fact(fact, entries, load, scorer, seed, worker.device, size, worker.tell)
         worker.store.write_fact(fact.id, value)
 
 

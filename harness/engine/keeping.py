@@ -13,7 +13,7 @@ from harness.engine.gallery_pool import Candidates, Pool, pool_name
 from harness.engine.run_folder import RunFolder
 from harness.suite.plan import Cell
 
-Columns = Mapping[str, Sequence[Any]]
+_Columns = Mapping[str, Sequence[Any]]
 _KEPT = ("clean", "attacked", "attacked_8bit", "linf", "l2", "sign", "norm", "eps", "status")
 
 
@@ -34,7 +34,7 @@ class Keeping:
     pool: Pool | None = None
 
     def keep(
-        self, cell: Cell, index: int, results: Sequence[AttackedBatch], columns: Columns, store: RunFolder
+        self, cell: Cell, index: int, results: Sequence[AttackedBatch], columns: _Columns, store: RunFolder
     ) -> None:
         """Store what is kept of a cell that was scored.
 
@@ -69,7 +69,7 @@ class Keeping:
         floats = {name: image.detach().cpu() for name, image in images.items()}
         return Example(self.ranks[item.entry.id], item.id, floats, about, scale, self.exact)
 
-    def _candidates(self, pool: Pool, cell: Cell, results: Sequence[AttackedBatch], columns: Columns) -> Candidates:
+    def _candidates(self, pool: Pool, cell: Cell, results: Sequence[AttackedBatch], columns: _Columns) -> Candidates:
         return {
             item.id: (cell.id, scores["sign"] * (scores["attacked_8bit"] - scores["clean"]), eight_bit(image))
             for item, result, place, scores in _rows(cell, results, columns)
@@ -78,7 +78,7 @@ class Keeping:
 
 
 def _rows(
-    cell: Cell, results: Sequence[AttackedBatch], columns: Columns
+    cell: Cell, results: Sequence[AttackedBatch], columns: _Columns
 ) -> Iterator[tuple[Item, AttackedBatch, int, dict[str, Any]]]:
     """(item, its batch, its place there, what its first draw was scored) of every attacked image."""
     before = 0

@@ -82,6 +82,9 @@ class _Shared:
     query_limit: int | None
     build: Callable[[str], Metric]
     autocast: bool
+    watch: Callable[[int], None] | None
+    evaluations: int = 0
+    """Of batches, whatever their rows."""
     notes: dict[str, list[Any]] = field(default_factory=dict)
 
 
@@ -105,6 +108,7 @@ class ScorerObjective(Objective):
         opinions: Where given, J is the error |Q^ - opinion| and `sign` says only where each sample starts off to.
         precision: "bf16" scores the images of a white-box attack under autocast to bfloat16; the encoded reference and
             the value returned stay in float32. Attacks alone use it: what is recorded is scored in float32.
+        watch: Hears the number of evaluations so far.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class ScorerObjective(Objective):
         build: Callable[[str], Metric] | None = None,
         opinions: Opinions | None = None,
         precision: Precision = "fp32",
+        watch: Callable[[int], None] | None = None,
     ) -> None:
         count, device = start.shape[0], start.device
         self.sign = sign
@@ -150,6 +155,7 @@ class ScorerObjective(Objective):
             query_limit=query_limit,
             build=build or _no_plugins,
             autocast=precision == "bf16" and white_box,
+            watch=watch,
         )
 
     @property
@@ -256,6 +262,9 @@ class ScorerObjective(Objective):
         if encoded is None:
             encoded = shared.scorer.encode(self.reference, self._rng)
         self._count(shared.ledger.forwards)
+        shared.evaluations += 1
+        if shared.watch is not None:
+            shared.watch(shared.evaluations)
         if not shared.autocast:
             return self.aim(score(encoded, images))
         with torch.autocast(images.device.type, dtype=torch.bfloat16):

@@ -50,7 +50,7 @@ def example(value: Any) -> str:
     return "" if named else "no list 'files'"
 
 
-def gallery(value: Any) -> str:
+def gallery_page(value: Any) -> str:
     """The attacked images that a report shows."""
     keys = {"limit": int, "left_out": list, "competed": dict, "cases": list}
     if not isinstance(value, dict) or any(not isinstance(value.get(key), kind) for key, kind in keys.items()):
@@ -117,7 +117,7 @@ def of_file(parts: Sequence[str]) -> Callable[[Any], str] | None:
         case ("examples", _, _, _, "scores.json"):
             return example
         case ("gallery", "gallery.json"):
-            return gallery
+            return gallery_page
         case ("provenance", name) if name.endswith(".json"):
             return provenance(name.removesuffix(".json"))
         case (kind, name) if name.endswith(".json"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,8 +22,13 @@ _TITLES = {
     "blocks": "attacking and scoring",
 }
 _LINE_EVERY_S = 10.0
+_SILENT_AT_MOST_S = 25.0
+"""Without a terminal a line is printed after so long, whatever happens: what runs, and what is left."""
+_LOOKED_EVERY_S = 5.0
 _NO_RATE_BELOW_S = 0.1
 """So short a time says nothing of a rate."""
+_SHARE = re.compile(r"(\d+) of (\d+)")
+"""How what a worker says of its job begins, where it can be told how much of it is done."""
 
 
 class Progress:
@@ -39,17 +46,61 @@ class Progress:
         """Something is wrong with what was stored, and is put right; said even where nobody watches."""
         tell(f"note: {text}")
 
-    def stage(self, name: str, total: int, workers: int) -> None:
-        """A stage of so many jobs begins, on so many workers."""
+    def stage(self, name: str, total: int, workers: int, expected: float | None = None) -> None:
+        """A stage of so many jobs begins, on so many workers; by earlier runs it takes so many seconds, if known."""
 
     def began(self, worker: int, job: Job) -> None:
         """A worker, numbered from 0, begins a job."""
 
     def at(self, worker: int, text: str) -> None:
-        """A worker says how far it is in its job."""
+        """A worker says how far it is in its job: '3 of 40 cells: pgd up', or in other words."""
 
     def done(self, result: Done) -> None:
         """A job has ended."""
+
+
+class _Left:
+    """How much of a stage is done, parts of jobs that run counted in, and how long the rest takes."""
+
+    def __init__(self, total: int, expected: float | None) -> None:
+        self.done, self.total, self._expected = 0, total, expected
+        self._started = time.monotonic()
+        self._shares: dict[int, float] = {}
+
+    def began(self, worker: int) -> None:
+        """A worker begins a job."""
+        self._shares[worker] = 0.0
+
+    def at(self, worker: int, text: str) -> None:
+        """A worker says how far it is."""
+        found = _SHARE.match(text)
+        if found and int(found[2]):
+            self._shares[worker] = min(int(found[1]) / int(found[2]), 1.0)
+
+    def ended(self, worker: int | None) -> None:
+        """A job has ended, on this worker if that is known."""
+        self.done += 1
+        self._shares.pop(worker if worker is not None else -1, None)
+
+    @property
+    def so_far(self) -> float:
+        """Jobs done, with the parts of those that run."""
+        return min(self.done + sum(self._shares.values()), self.total)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the stage began."""
+        return time.monotonic() - self._started
+
+    def text(self) -> str:
+        """'about 4 min left'; empty where nothing is known yet."""
+        spent, so_far = self.spent, self.so_far
+        if not self.done and self._expected is not None and self._expected > spent:
+            return f"about {duration(self._expected - spent)} left, by earlier runs"
+        if not so_far or spent < _NO_RATE_BELOW_S:
+            return ""
+        about = "" if self.done else "about "
+        return f"{about}{duration(spent / so_far * (self.total - so_far))} left"
 
 
 class ConsoleProgress(Progress):
@@ -80,77 +131,106 @@ class ConsoleProgress(Progress):
             TimeElapsedColumn(),
         )
         self._live: Any = Live(Group(self._bar, self._workers), console=console, transient=True, refresh_per_second=4)
-        self._name, self._done, self._total = "", 0, 0
-        self._started = self._printed = 0.0
+        self._name, self._left = "", _Left(0, None)
+        self._printed = 0.0
         self._running: dict[int, str] = {}
+        self._said: dict[int, str] = {}
+        self._closing = threading.Event()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
+        else:
+            threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing.set()
         if self._console.is_terminal:
             self._live.stop()
 
-    def stage(self, name: str, total: int, workers: int) -> None:
+    def stage(self, name: str, total: int, workers: int, expected: float | None = None) -> None:
         """Begin a bar."""
-        self._name, self._done, self._total = for_one_line(_TITLES.get(name, name)), 0, total
-        self._started, self._printed = time.monotonic(), 0.0
-        self._running.clear()
+        self._name, self._left = for_one_line(_TITLES.get(name, name)), _Left(total, expected)
+        self._printed = 0.0
+        self._running, self._said = {}, {}
         for bar in (self._bar, self._workers):
             for task in bar.task_ids:
                 bar.remove_task(task)
-        self._bar.add_task(self._name, total=total, pace="")
+        left = self._left.text()
+        self._bar.add_task(self._name, total=total, pace=left)
         for number in range(min(workers, total)):
             self._workers.add_task("starting", number=number + 1, total=None)
         if not self._console.is_terminal:
-            self._say(f"{self._name}: 0 of {total}")
+            self._say(f"{self._name}: 0 of {total}{f', {left}' if left else ''}")
+            self._printed = time.monotonic()
 
     def began(self, worker: int, job: Job) -> None:
         """Say what a worker is at."""
         label = for_one_line(job.label)
         self._running[worker] = label
+        self._said.pop(worker, None)
+        self._left.began(worker)
         if worker < len(self._workers.task_ids):
             self._workers.reset(self._workers.task_ids[worker], description=label)
 
     def at(self, worker: int, text: str) -> None:
         """Say how far a worker is: 'fit facpa to birqa-tiny: 120 of 200 batches'."""
-        line = for_one_line(f"{self._running.get(worker, '')}: {text}")
+        self._said[worker] = for_one_line(text)
+        self._left.at(worker, text)
         if worker < len(self._workers.task_ids):
+            line = f"{self._running.get(worker, '')}: {self._said[worker]}"
             self._workers.update(self._workers.task_ids[worker], description=line)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._printed > _LINE_EVERY_S:
-            self._printed = now
-            self._say(line)
+            self._bar.update(self._bar.task_ids[0], completed=self._left.so_far, pace=self._pace())
+        if not self._console.is_terminal and time.monotonic() - self._printed > _LINE_EVERY_S:
+            self._say_where(worker)
+
+    def _watch(self) -> None:
+        """Without a terminal: say what runs where nobody else has for long."""
+        while not self._closing.wait(_LOOKED_EVERY_S):
+            if self._running and time.monotonic() - self._printed > _SILENT_AT_MOST_S:
+                self._say_where(next(iter(list(self._running))))
+
+    def _say_where(self, worker: int) -> None:
+        """'attacking and scoring: 0 of 12, about 9 min left; now mini test / psnr / slice 0: 3 of 40 cells: pgd up'."""
+        self._printed = time.monotonic()
+        told = [f"{self._name}: {self._left.done} of {self._left.total}", *filter(None, [self._pace()])]
+        now = ": ".join(filter(None, (self._running.get(worker, ""), self._said.get(worker, ""))))
+        others = f" and {len(self._running) - 1} more" if len(self._running) > 1 else ""
+        self._say(f"{', '.join(told)}; now {now}{others}")
 
     def done(self, result: Done) -> None:
         """Advance the bar."""
-        self._done += 1
+        label = for_one_line(result.label)
+        worker = next((number for number, running in self._running.items() if running == label), None)
+        self._left.ended(worker)
+        if worker is not None:
+            del self._running[worker]
         pace = self._pace()
-        self._bar.update(self._bar.task_ids[0], advance=1, pace=pace)
+        self._bar.update(self._bar.task_ids[0], completed=self._left.so_far, pace=pace)
         if result.failed:
             self._say(f"failed: {result.label}")
         now = time.monotonic()
-        if not self._console.is_terminal and (now - self._printed > _LINE_EVERY_S or self._done == self._total):
+        done, total = self._left.done, self._left.total
+        if not self._console.is_terminal and (now - self._printed > _LINE_EVERY_S or done == total):
             self._printed = now
-            last = f"; last: {result.label}" if self._done < self._total else ""
-            self._say(f"{self._name}: {self._done} of {self._total}, {pace}{last}")
+            last = f"; last: {result.label}" if done < total else ""
+            self._say(f"{self._name}: {done} of {total}, {pace}{last}")
 
     def _say(self, line: str) -> None:
         """One line, however long: labels are looked for in logs."""
         self._console.print(rich_text(for_one_line(line)), soft_wrap=True)
 
     def _pace(self) -> str:
-        """'12.3/min, 4 min left'."""
-        spent = time.monotonic() - self._started
-        ahead = self._total - self._done
-        told = f"{duration(spent / self._done * ahead)} left" if ahead else f"took {duration(spent)}"
-        if spent < _NO_RATE_BELOW_S:
+        """'12.3/min, 4 min left'; before the first has ended 'about 4 min left', or nothing where that is not known."""
+        left = self._left
+        spent = left.spent
+        told = left.text() if left.done < left.total else f"took {duration(spent)}"
+        if spent < _NO_RATE_BELOW_S or not left.done:
             return told
-        rate = 60 * self._done / spent
+        rate = 60 * left.done / spent
         return f"{rate:.3g}/min, {told}" if rate < 1000 else f"{rate:.0f}/min, {told}"
 
 
@@ -171,7 +251,7 @@ class NotebookProgress(Progress):
         failed = f", {self._failed} failed" if self._failed else ""
         self._draw(f"{'stopped' if error else 'done'} after {duration(time.monotonic() - self._began)}{failed}")
 
-    def stage(self, name: str, total: int, workers: int) -> None:
+    def stage(self, name: str, total: int, workers: int, expected: float | None = None) -> None:
         """Begin a bar."""
         self._name, self._last, self._done, self._total = _TITLES.get(name, name), "", 0, total
         self._started = time.monotonic()

@@ -43,14 +43,14 @@ class Context:
     slice_size: int
     device: str
     save_examples: int = 0
-    exact: bool = False
-    """Whether examples are kept as floats too."""
     code: Mapping[Path, str] = field(default_factory=dict)
     """Files of the plan's plugins that no version stands for -> the sha256 that its identities hold."""
     memory: int | None = None
     """MiB that a worker may take; None for as many as there are."""
     nice: int = 0
     """Niceness of worker processes."""
+    exact: bool = False
+    """Whether examples are kept as floats too."""
     pool: Pool | None = None
     """What competes for the gallery."""
 
@@ -133,6 +133,7 @@ class Worker:
         Raises:
             StoreError: The run folder cannot be written.
         """
+        self._last_told = 0.0
         try:
             with calling(job.label, ours=True):
                 done = job.work(self)

@@ -9,7 +9,8 @@ from harness.report.build import NOT_MADE
 from harness.report.data import RunData
 from harness.report.headline import EVERY_DIRECTION, NOT_JUDGED, SUSPECT, UNDECIDED, Headline, HeadlineRow, Reading
 from harness.report.layout import Layout
-from harness.report.screen import Columns, Paragraph, Screen, Stretch
+from harness.report.screen import BULLET, Columns, Paragraph, Screen, Stretch
+from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences, told_of
 from harness.report.table import ASSUMPTION, Table
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
@@ -41,10 +42,11 @@ def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headlin
     Args:
         data: The run.
         tables: Its tables.
-        heads: Its headlines, one for each data set.
+        heads: Its headlines, one for each data set, or split of one.
     """
+    heads = whole_headlines(heads, data.splits)
     told = sentences(heads)
-    said = [Paragraph("\nIn short", "bold"), *(Paragraph(f"• {sentence}") for sentence in told)] if told else []
+    said = [Paragraph("\nIn short", "bold"), *(Paragraph(f"{BULLET}{sentence}") for sentence in told)] if told else []
     below = [*_legend(heads), *_notes(data, tables, heads)]
     protocol = [part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)]
     lines = [Paragraph(f"\n{' '.join(below)}", "dim")] if below else []
@@ -56,7 +58,8 @@ def _first_table(heads: Sequence[Headline]) -> Iterator[Paragraph | Columns]:
     """The data set that is told of, and of the others as many as there is room for."""
     shown: list[Headline] = []
     for head in sorted(heads, key=lambda one: one is not told_of(heads)):
-        if not shown or sum(map(_lines, (*shown, head))) + _AROUND <= MOST_LINES:
+        # Between two data sets stands an empty line.
+        if not shown or sum(map(_lines, (*shown, head))) + len(shown) + _AROUND <= MOST_LINES:
             shown.append(head)
     alike = [[head for head in shown if bool(head.statistic) == labelled and head.rows] for labelled in (True, False)]
     for group in alike:
@@ -84,7 +87,7 @@ def _heading(group: Sequence[Headline]) -> str:
 
 
 def _descriptive(group: Sequence[Headline]) -> bool:
-    return any(head.descriptive or not head.statistic for head in group)
+    return any(head.descriptive or head.splits > 1 or not head.statistic for head in group)
 
 
 def _grid(group: Sequence[Headline]) -> Columns:
@@ -115,7 +118,8 @@ def _title(head: Headline, group: Sequence[Headline]) -> str:
     apart = head.first is not None and len({one.first for one in group}) > 1
     at = f", ε {budget_text(*head.first)}" if apart and head.first else ""
     units = f"{counted(head.images, head.kind)} of {counted(head.clusters, head.noun)}"
-    return f"{head.dataset}: {what}, {units}{at}{' (descriptive)' if head.descriptive else ''}"
+    splits = f", means over {head.splits} splits" if head.splits > 1 else ""
+    return f"{head.dataset}: {what}, {units}{at}{splits}{' (descriptive)' if head.descriptive else ''}"
 
 
 def _ways(head: Headline, column: str) -> list[str]:

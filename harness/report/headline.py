@@ -171,6 +171,7 @@ class Headline:
         rows: The scorers: those with a figure under the worst attack at `first` in all directions, highest first, then
             those without, then those attacked obliviously; equal ones as the suite has them.
         protocol: How the figures were made: parts between semicolons, after "Protocol: ".
+        splits: Of how many splits the figures are means, which have no interval and no rank.
     """
 
     dataset: str
@@ -188,6 +189,7 @@ class Headline:
     attacks: tuple[str, ...]
     rows: tuple[HeadlineRow, ...]
     protocol: str
+    splits: int = 1
 
 
 def headlines(data: RunData, evaluated: Sequence[Evaluated]) -> list[Headline]:

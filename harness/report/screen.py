@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _GAP = 2
 """Columns between two of a table."""
+BULLET = "• "
+"""How a paragraph begins that is an item of a list."""
 _NARROWEST = 8
 """No name is folded to less."""
 
@@ -102,13 +104,26 @@ def print_screen(screen: Screen, console: Console, full: bool = False) -> None:
         full: Whether everything is printed.
     """
     for piece in (*screen.short, *(screen.full if full else ())):
-        if isinstance(piece, Paragraph):
-            console.print(rich_text(piece.text, style=piece.style))
+        if isinstance(piece, Columns):
+            _print_columns(piece, console)
+        elif piece.text.startswith(BULLET):
+            _print_item(piece.text.removeprefix(BULLET), console)
         else:
-            _print_block(piece, console)
+            console.print(rich_text(piece.text, style=piece.style))
 
 
-def _print_block(block: Columns, console: Console) -> None:
+def _print_item(text: str, console: Console) -> None:
+    """An item of a list, its lines under each other."""
+    from rich.table import Table as Grid
+
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(BULLET.strip(), rich_text(text))
+    console.print(grid)
+
+
+def _print_columns(block: Columns, console: Console) -> None:
     from rich import box
     from rich.table import Table as Grid
 
@@ -120,6 +135,8 @@ def _print_block(block: Columns, console: Console) -> None:
             console.print()
         for number, part in enumerate(block.parts):
             if part.title:
+                if number:
+                    console.print()
                 console.print(rich_text(part.title, style="bold"))
             grid = Grid(
                 box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, show_header=number == 0

@@ -19,7 +19,7 @@ def sentences(heads: Sequence[Headline]) -> list[str]:
     two, and without attacks there is one, about clean figures.
 
     Args:
-        heads: The headlines of a run.
+        heads: The headlines of a run, one for each data set (`harness.report.split_headlines`).
     """
     head = told_of(heads)
     if head is None:
@@ -97,6 +97,8 @@ def _tie(head: Headline, rows: Sequence[HeadlineRow]) -> str:
     units = counted(head.clusters, head.noun)
     if len(rows) == 1:
         return ""
+    if head.splits > 1:
+        return f"these are means over {head.splits} splits, which rank nothing"
     if head.descriptive:
         return f"descriptive: {units} are too few to rank metrics, and it leads here alone"
     if _worst(head, rows[0]).rank is None:

@@ -133,9 +133,14 @@ def test_run_ends_with_tables_and_runs_once(robustiqa, suite, tmp_path):
     assert (folder / "report" / "index.html").is_file() and list((folder / "report" / "tables").glob("*.csv"))
     again = robustiqa("run", path)
     assert again.returncode == 0 and "nothing left to run" in again.stdout
+    short = again.stdout.partition("\n\ntoy: ")[0]
+    assert short == first.stdout.partition("\n\ntoy: ")[0] and short.count("Protocol: ") == 1
+    whole = robustiqa("run", path, "--full").stdout
+    assert whole.startswith(short) and "Protocol: as above" in whole and "nothing left to run" in whole
+    assert "results/runs/toy --full" in again.stdout and "--full" not in whole.rpartition("Report: ")[2]
     assert json.loads(robustiqa("plan", path, "--json").stdout)["pending"]["blocks"] == 0
-    again = robustiqa("report", folder)
-    assert again.returncode == 0 and "SROCC" in again.stdout
+    again = robustiqa("report", folder, "--full")
+    assert again.returncode == 0 and again.stdout.startswith(whole.partition("\n\ntoy: ")[0])
 
 
 def test_failed_cells_exit_1_and_name_the_sample(robustiqa, suite):

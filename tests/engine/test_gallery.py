@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.cli import main
 from harness.engine.gallery import place_of_change
 from harness.engine.gallery_choice import (
-    FAILED,
-    LARGEST,
-    LEAST,
-    MEDIAN,
-    Outcome,
-    choose,
+    FAILED_CASE,
+    LARGEST_CASE,
+    LEAST_CASE,
+    MEDIAN_CASE,
+    GalleryOutcome,
+    choose_cases,
     fitting,
     in_page,
     page_limit,
@@ -39,7 +41,7 @@ tables: [srocc]
 
 
 def outcome(item, excess, reference="r", group="g"):
-    return Outcome(item, "up", "cell", excess, {}, reference, group)
+    return GalleryOutcome(item, "up", "cell", excess, {}, reference, group)
 
 
 def planted():
@@ -51,33 +53,43 @@ def planted():
 def test_the_largest_the_median_and_a_failure_are_chosen_apart():
     found = planted()
     keys = {one.key for one in found}
-    choice = choose(found, keys, ())
+    choice = choose_cases(found, keys, ())
     cases = {case: one.excess for case, one in choice.cases.items()}
     # The median itself, 41, is of the reference and type of the failure; its neighbour 40 is of neither.
-    assert cases == {LARGEST: 91.0, MEDIAN: 40.0, FAILED: -9.0} and list(cases) == [LARGEST, MEDIAN, FAILED]
+    assert cases == {LARGEST_CASE: 91.0, MEDIAN_CASE: 40.0, FAILED_CASE: -9.0} and list(cases) == [
+        LARGEST_CASE,
+        MEDIAN_CASE,
+        FAILED_CASE,
+    ]
     assert (choice.median, choice.failed, choice.count) == (41.0, 10, 101)
     assert (
         len({one.reference for one in choice.cases.values()}) == len({one.group for one in choice.cases.values()}) == 3
     )
     # Of several failures the one that another metric shows already.
-    assert choose(found, keys, [("r3", "i003")]).cases[FAILED].item == "i003"
+    assert choose_cases(found, keys, [("r3", "i003")]).cases[FAILED_CASE].item == "i003"
     # Fewer candidates, the chosen among them: the same choice, so that a kill between two choices changes nothing.
     kept = {one.key for one in choice.cases.values()} | {found[60].key}
-    assert choose(found, kept, ()).cases == choice.cases
-    assert list(choose(found, {found[80].key}, ()).cases) == [LARGEST] and not choose(found, (), ()).cases
+    assert choose_cases(found, kept, ()).cases == choice.cases
+    assert (
+        list(choose_cases(found, {found[80].key}, ()).cases) == [LARGEST_CASE] and not choose_cases(found, (), ()).cases
+    )
 
 
 def test_an_attack_that_fails_nowhere_is_said_to():
     found = [one for one in planted() if one.excess > 0]
-    cases = choose(found, {one.key for one in found}, ()).cases
-    assert cases[LEAST].excess == 1.0 and FAILED not in cases
+    cases = choose_cases(found, {one.key for one in found}, ()).cases
+    assert cases[LEAST_CASE].excess == 1.0 and FAILED_CASE not in cases
 
 
 def test_bytes_stay_below_the_limit_and_medians_go_first():
-    assert (page_limit(1), page_limit(3), page_limit(20)) == (800_000, 800_000, 5_000_000)
+    assert (page_limit(1), page_limit(3), page_limit(20)) == (800_000, 800_000, 4_000_000)
     rng = np.random.default_rng(0)
     metrics = [f"m{k}" for k in range(30)]
-    cases = [(m, case, [rng.bytes(30_000) for _ in range(3)]) for m in metrics for case in (LARGEST, MEDIAN, FAILED)]
+    cases = [
+        (m, case, [rng.bytes(30_000) for _ in range(3)])
+        for m in metrics
+        for case in (LARGEST_CASE, MEDIAN_CASE, FAILED_CASE)
+    ]
     whole = 30 * 3 * 3 * in_page(b"x" * 30_000)
     assert fitting(cases, whole) == [True] * 90
     for limit in (whole - 1, 9_000_000, 5_000_000, 800_000, 0):
@@ -88,10 +100,13 @@ def test_bytes_stay_below_the_limit_and_medians_go_first():
         assert size <= limit
         left = [(metric, case) for stay, (metric, case, _) in zip(stays, cases, strict=True) if stay]
         per_metric = {m: {case for metric, case in left if metric == m} for m in metrics}
-        assert all(found in (set(), {LARGEST, FAILED}, {LARGEST, MEDIAN, FAILED}) for found in per_metric.values())
+        assert all(
+            found in (set(), {LARGEST_CASE, FAILED_CASE}, {LARGEST_CASE, MEDIAN_CASE, FAILED_CASE})
+            for found in per_metric.values()
+        )
         counts = list(map(len, per_metric.values()))
         assert counts == sorted(counts, reverse=True), "the last metrics lose theirs first"
-    twice = [("a", LARGEST, [b"x" * 30_000]), ("b", LARGEST, [b"x" * 30_000])]
+    twice = [("a", LARGEST_CASE, [b"x" * 30_000]), ("b", LARGEST_CASE, [b"x" * 30_000])]
     assert fitting(twice, in_page(b"x" * 30_000)) == [True, True], "a picture that two show counts once"
 
 
@@ -156,7 +171,7 @@ def test_what_is_shown_is_what_the_records_say(whole):
         for item, sign in furthest.index
     ]
     excess = furthest - np.array(held, dtype=float)
-    best, case = excess.idxmax(), cases["negative_mse", LARGEST]
+    best, case = excess.idxmax(), cases["negative_mse", LARGEST_CASE]
     assert (case["item"], case["sign"]) == best and case["excess"] == pytest.approx(excess.max(), rel=1e-9)
     assert case["median"] == pytest.approx(excess.median()) and case["count"] == len(excess) == 40
     assert case["failed"] == int((excess <= 0).sum()) and case["samples"] == 20
@@ -193,6 +208,24 @@ def test_killed_at_the_choice_and_started_again(run_toy, tmp_path, whole, text, 
     assert run_toy(text, tmp_path / "killed").unchanged
 
 
+def test_the_verb_lists_what_is_kept(run_toy, toy_file, tmp_path, capsys):
+    run_toy(SUITE.format(size=12, limit=4, attacks="fgsm") + "save_examples: 2\n", tmp_path)
+    arguments = ["examples", str(tmp_path), "--plugin", str(toy_file)]
+    with pytest.raises(SystemExit, match="0"):
+        main([*arguments, "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    page, examples = ([row for row in rows if row["kind"] == kind] for kind in ("page", "example"))
+    case = shown(tmp_path)[page[0]["metric"], page[0]["case"]]
+    assert page[0]["attacked_8bit"] == case["attacked_8bit"] and page[0]["excess"] == case["excess"]
+    assert len(page) == len(shown(tmp_path)) and len(examples) == 2 * 2 * (2 + 2) * 2
+    assert all(Path(file).is_file() for row in rows for file in row["files"].values())
+    assert {row["folder"].split("/")[0] for row in rows} == {"gallery", "examples"}
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
+    told = capsys.readouterr().out
+    assert f"{len(rows)} attacked images" in told and all(row["folder"] in told for row in rows) and "fgsm down" in told
+
+
 def test_shards_choose_the_same(run_toy, tmp_path, whole, text):
     for index in (0, 1):
         run_toy(text, tmp_path / "shards", shard=(index, 2))
@@ -205,7 +238,7 @@ def test_a_run_of_an_older_version_computes_nothing_and_one_that_grows_chooses_a
     assert {case["samples"] for case in shown(tmp_path).values()} == {8}
     grown = run_toy(text, tmp_path)
     assert {case["samples"] for case in shown(tmp_path).values()} == {20}
-    largest = ("negative_mse", LARGEST)
+    largest = ("negative_mse", LARGEST_CASE)
     assert shown(tmp_path)[largest] == shown(whole.folder.path)[largest]
     for path in sorted((tmp_path / "gallery").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -216,7 +249,7 @@ def test_a_run_of_an_older_version_computes_nothing_and_one_that_grows_chooses_a
 
 def test_of_large_images_a_part_is_kept_and_scores_are_of_the_whole(run_toy, tmp_path):
     result = run_toy(SUITE.format(size=150, limit=8, attacks="fgsm"), tmp_path)
-    case = shown(tmp_path)["negative_mse", LARGEST]
+    case = shown(tmp_path)["negative_mse", LARGEST_CASE]
     assert case["size"] == [150, 150] and case["crop"][2:] == [128, 128]
     top, left, height, width = case["crop"]
     content = (tmp_path / "gallery" / case["folder"] / "distorted.png").read_bytes()

@@ -18,6 +18,7 @@ import pytest
 from safetensors.torch import load_file
 
 import harness.flow
+from harness.engine.example_names import id_in
 from harness.engine.run_folder import RunFolder
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
@@ -198,7 +199,7 @@ class Marksman:
     def unmatched(self):
         """Own cells and slices whose examples are complete and whose records are not there."""
         asked = {Path(name).parent for name in names(self.folder, "examples/*/*/samples.json")}
-        records = {f"records/{path.parts[1]}/{path.name}.parquet" for path in asked}
+        records = {f"records/{id_in(path.parts[1])}/{path.name}.parquet" for path in asked}
         return [name for name in records & self.own if not (self.folder / name).exists()]
 
 
@@ -268,7 +269,7 @@ def assert_like(whole, folder):
     assert one.keys() == other.keys()
     for name, frame in one.items():
         pd.testing.assert_frame_equal(frame, other[name], check_exact=True, obj=name)
-    for part in ("suite.yaml", "facts/*", "fits/*", "probes/*", "examples/**/*"):
+    for part in ("suite.yaml", "facts/*", "fits/*", "probes/*", "examples/**/*", "gallery/*/*"):
         expected = content(whole.folder, part)
         assert expected and content(folder, part) == expected, part
     assert not names(folder, "failures/*") and not list(RunFolder(folder).failures())

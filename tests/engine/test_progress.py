@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 import harness.engine.progress as progress
+import harness.engine.worker as worker
 from harness.engine.progress import ConsoleProgress, Progress, duration
 from harness.engine.worker import Done
 from harness.flow import Options, run_suite
@@ -249,7 +250,10 @@ def test_how_far_a_worker_is_stands_in_its_line(clock):
             clock.now += 1
             bar.at(0, f"{second} of 200 batches")
     told = [line for line in lines_of(shown) if "batches" in line]
-    assert len(told) == 3 and told[0] == "probe facpa: 0 of 200 batches", "a line every ten seconds"
+    assert told == [
+        "fitting attacks: 0 of 2, about 7 min 9 s left; now probe facpa: 10 of 200 batches",
+        "fitting attacks: 0 of 2, about 6 min 37 s left; now probe facpa: 21 of 200 batches",
+    ], "a line every ten seconds"
 
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
@@ -271,4 +275,88 @@ limit: 1
 
     options = Options(out=tmp_path / "run", executor=executor, workers=1, probe=False)
     result = run_suite(suite_of(text), registry, options, Heard())
-    assert result.failed == 0 and heard[0] == (0, "0 of 5 batches")
+    assert result.failed == 0 and (0, "0 of 5 batches") in heard
+    assert heard[0] == (0, "0 of 20 samples") and "of 2 cells: " in heard[-1][1]
+
+
+def test_what_is_left_is_told_before_the_first_block_has_ended(clock):
+    """By what earlier runs measured where there is any, otherwise by the cells done; two workers' parts add up."""
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 12, 2, 660.0)
+        bar.began(0, job("first"))
+        clock.now += 30
+        bar.at(0, "2 of 40 cells: pgd up, 120 evaluations")
+    assert lines_of(shown) == [
+        "attacking and scoring: 0 of 12, about 11 min left, by earlier runs",
+        "attacking and scoring: 0 of 12, about 10 min left, by earlier runs; "
+        "now probe first: 2 of 40 cells: pgd up, 120 evaluations",
+    ]
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 4, 2)
+        bar.began(0, job("first"))
+        bar.began(1, job("second"))
+        clock.now += 20
+        bar.at(0, "10 of 40 cells: pgd up")
+        clock.now += 20
+        bar.at(1, "10 of 40 cells: pgd down")
+        bar.done(Done("probe first"))
+    assert lines_of(shown)[1:3] == [
+        "attacking and scoring: 0 of 4, about 5 min 0 s left; now probe first: 10 of 40 cells: pgd up and 1 more",
+        "attacking and scoring: 0 of 4, about 4 min 40 s left; now probe second: 10 of 40 cells: pgd down and 1 more",
+    ]
+    shown = console(terminal=True)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("blocks", 4, 1)
+        bar.began(0, job("first"))
+        clock.now += 20
+        bar.at(0, "20 of 40 cells: pgd up")
+        assert re.search(r" 0/4 +about 2 min 20 s left", drawn(bar)), "half of the first of four"
+
+
+def test_without_a_terminal_a_silent_job_is_told_of_too(clock, monkeypatch):
+    monkeypatch.setattr(progress, "_LOOKED_EVERY_S", 0.01)
+    shown = console(terminal=False)
+    with ConsoleProgress(shown) as bar:
+        bar.stage("probes", 3, 1)
+        bar.began(0, job("slow"))
+        clock.now += 26
+        while len(lines_of(shown)) < 2:
+            pass
+    assert lines_of(shown)[1] == "probing metrics: 0 of 3; now probe slow"
+
+
+def test_a_block_says_which_of_its_cells_it_is_at_and_what_runs_measured_tells_how_long(
+    suite_of, registry, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker, "_TELL_EVERY_S", 0.0)
+    text = """
+name: blocks
+datasets: [{name: toy, references: 4}]
+metrics: [linear]
+attacks: [{name: pgd, steps: 3}]
+budgets: {linf: [8/255]}
+directions: [up]
+slice: 4
+"""
+    heard, stages = [], []
+
+    class Heard(Progress):
+        def stage(self, name, total, workers, expected=None):
+            stages.append((name, expected))
+
+        def at(self, worker, text):
+            heard.append(text)
+
+    def run(name):
+        return run_suite(
+            suite_of(text), registry, Options(out=tmp_path / name, executor="serial", probe=False), Heard()
+        )
+
+    run("first")
+    first = [text for text in heard if "cells" in text]
+    assert first[0].startswith("0 of 2 cells: clean") and "1 of 2 cells: pgd(steps=3) up, 3 evaluations" in first
+    assert dict(stages)["blocks"] is None
+    run("second")
+    assert dict(stages)["blocks"] > 0, "what the run beside it measured"

@@ -1,12 +1,16 @@
 """The headline: its figures are those of the tables, its ranks what was planted, its flags the verdicts'."""
 
 import dataclasses
+import math
 
+import pandas as pd
 import pytest
 
 from harness.report.arrays import lay_out
 from harness.report.build import build_tables
 from harness.report.headline import EVERY_DIRECTION, Ball, headlines
+from harness.report.split_headlines import whole_headlines
+from harness.report.summary import sentences
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,29 @@ def test_figures_are_those_of_the_tables(run, heads):
             own = kept[(kept.metric == row.metric) & ((kept.eps - ball.eps).abs() < 1e-8)]
             assert found.left.value == pytest.approx(own.accuracy.min())
             assert row.clean.high == pytest.approx(own.clean_accuracy_high.iloc[0])
+
+
+def test_headlines_of_splits_are_means_without_intervals_and_ranks(run):
+    own = run.records[run.records.dataset == "mini"]
+    halves = [own[own.item < "i048"], own[own.item >= "i048"]]
+    names = ["mini split 0", "mini split 1"]
+    records = pd.concat([half.assign(dataset=name) for half, name in zip(halves, names, strict=True)])
+    splits, facts = dict.fromkeys(names, "mini"), dict.fromkeys(names, run.datasets["mini"])
+    data = dataclasses.replace(run, records=records, datasets=facts, splits=splits, verdicts=False, tables=["srocc"])
+    evaluated = lay_out(data, 200)
+    parts = headlines(data, evaluated)
+    (head,) = whole_headlines(parts, splits)
+    (table,) = build_tables(data, evaluated)
+    assert (head.dataset, head.splits, len(parts)) == ("mini", 2, 2)
+    means = table.frame[(table.frame.attack == "lowest SROCC of all") & ((table.frame.eps - 8 / 255).abs() < 1e-8)]
+    for row in head.rows:
+        mine = means[(means.metric == row.metric) & (means.threat == row.threat) & (means.direction == "mos_split")]
+        found = row.at[head.first, "mos_split"]
+        assert (
+            found.left.value == pytest.approx(mine.srocc.item()) and math.isnan(found.left.low) and found.rank is None
+        )
+    assert "these are means over 2 splits, which rank nothing" in sentences([head])[0]
+    assert whole_headlines(headlines(run, lay_out(run, 200)), {})[0].splits == 1
 
 
 def test_order_and_ranks_are_what_was_planted(heads, run, make_run):

@@ -112,18 +112,17 @@ def test_a_metric_whose_gradients_are_suspect_carries_its_flag_in_every_ranking(
     ]
     flagged = dataclasses.replace(page, headlines=told)
     assert '<th scope="row">psnr ⚑</th>' in heat_map(flagged).html and "ssim ⚑" not in heat_map(flagged).html
-    heads, lines = table_rows(all_tables.tables_section(flagged).html, "table-srocc-mini")
+    heads, lines = table_rows(all_tables.tables_section(flagged, 10**7).html, "table-srocc-mini")
     assert {row[heads.index("metric")] for row in lines} == {"psnr ⚑", "ssim", "birqa-tiny"}
 
 
 def test_too_long_tables_have_the_usual_budget_then_their_files_alone(page, monkeypatch):
-    whole = all_tables.tables_section(page).html
-    monkeypatch.setattr(all_tables, "MOST_BYTES", len(whole.encode()) // 2)
-    cut = all_tables.tables_section(page).html
+    whole = all_tables.tables_section(page, 10**7).html
+    monkeypatch.setattr(all_tables, "LEAST_BYTES", 0)
+    cut = all_tables.tables_section(page, len(whole.encode()) // 2).html
     heads, rows = table_rows(cut, "table-attacks-mini")
     assert {row[heads.index("eps")] for row in rows} == {"8/255", "–"} and "those of the usual budget" in cut
-    monkeypatch.setattr(all_tables, "MOST_BYTES", 0)
-    nothing = all_tables.tables_section(page).html
+    nothing = all_tables.tables_section(page, 0).html
     assert "<tbody>" not in nothing and 'href="tables/attacks.csv"' in nothing
 
 

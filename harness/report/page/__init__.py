@@ -25,7 +25,7 @@ from harness.wording import counted, html_environment
 SectionMaker = Callable[[PageInput], Section | None]
 """Makes a section, or None where it does not apply."""
 
-_SECTIONS: tuple[SectionMaker, ...] = (
+_BEFORE_TABLES: tuple[SectionMaker, ...] = (
     headline_section,
     scatter_section,
     heat_map,
@@ -34,10 +34,11 @@ _SECTIONS: tuple[SectionMaker, ...] = (
     gallery,
     masking_lights,
     cost_section,
-    tables_section,
-    protocol,
 )
+_LAST: tuple[SectionMaker, ...] = (protocol,)
 """In the order of the page."""
+MOST_BYTES_IN_ALL = 7_600_000
+"""What sections may take together; tables are cut for it. Scripts and what they read come to .2 MB."""
 _STYLES = ("page.css", "charts.css", "gallery.css")
 _SCRIPTS = ("page.js", "tables.js", "charts.js", "gallery.js")
 """In the order in which they run: the first makes what the others use."""
@@ -45,7 +46,10 @@ _SCRIPTS = ("page.js", "tables.js", "charts.js", "gallery.js")
 
 def page_html(page: PageInput) -> str:
     """The whole report as one page that needs no other file, no network and, for what is shown first, no script."""
-    sections = [made for make in _SECTIONS if (made := make(page)) is not None]
+    before, after = ([made for make in part if (made := make(page)) is not None] for part in (_BEFORE_TABLES, _LAST))
+    room = MOST_BYTES_IN_ALL - sum(len(one.html.encode()) for one in (*before, *after))
+    tables = tables_section(page, room)
+    sections = [*before, *([tables] if tables else []), *after]
     data = {"page": {"state": first_state(page), "paper": LIGHT}} | {one.name: one.data for one in sections if one.data}
     source = resources.files(__name__).joinpath("page.html").read_text(encoding="utf-8")
     return (

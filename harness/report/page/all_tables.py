@@ -20,6 +20,8 @@ from harness.wording import FAILED, MISSING, attack_text, budget_text, for_html,
 
 MOST_BYTES = 4_000_000
 """What all tables together may take; beyond it the longest have the usual budget alone, or only their files."""
+LEAST_BYTES = 1_000_000
+"""What they have where the rest of a page is large."""
 
 _SCORER = ("metric", "defense", "threat", "source", "broken")
 _ATTACK = ("attack", "control", "norm")
@@ -43,13 +45,18 @@ class _Part(NamedTuple):
         return "more" if self.name.endswith(DETAIL_ENDS) else "ci" if self.name.endswith(INTERVAL_ENDS) else ""
 
 
-def tables_section(page: PageInput) -> Section | None:
-    """Every table, folded; failures and what could not be made are among them."""
+def tables_section(page: PageInput, room: int) -> Section | None:
+    """Every table, folded; failures and what could not be made are among them.
+
+    Args:
+        page: What it is made from.
+        room: Bytes that the page has for it.
+    """
     if not page.tables:
         return None
     frames = [(table, table.frame) for table in page.tables]
     made = [(table, _details(page, table, frame, "")) for table, frame in frames]
-    made = _within(page, made)
+    made = _within(page, made, min(max(room, LEAST_BYTES), MOST_BYTES))
     told = (
         "<p>Every figure of this report, one number per cell. Open a table, sort it by a click on a head, filter its "
         "rows by words, switch intervals on, and copy it as CSV, Markdown or LaTeX. An arrow says which way is better "
@@ -58,11 +65,11 @@ def tables_section(page: PageInput) -> Section | None:
     return Section("tables", "Every table", told + flag_note(page) + "".join(html for _, html in made))
 
 
-def _within(page: PageInput, made: list[tuple[Table, str]]) -> list[tuple[Table, str]]:
-    """The tables with the longest cut until all of them keep to `MOST_BYTES`: to the usual budget, then to nothing."""
+def _within(page: PageInput, made: list[tuple[Table, str]], most: int) -> list[tuple[Table, str]]:
+    """The tables with the longest cut until all of them keep to so many bytes: to the usual budget, then to nothing."""
     for cut, note in ((_at_usual, "Of its rows those of the usual budget"), (_nothing, "None of its rows")):
         for place in sorted(range(len(made)), key=lambda i: -len(made[i][1])):
-            if sum(len(html.encode()) for _, html in made) <= MOST_BYTES:
+            if sum(len(html.encode()) for _, html in made) <= most:
                 return made
             table = made[place][0]
             link = f'<a href="tables/{table.name}.csv">tables/{table.name}.csv</a>'

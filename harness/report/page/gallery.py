@@ -11,17 +11,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.engine.gallery_choice import FAILED, LARGEST, LEAST, MEDIAN
+from harness.engine.gallery_choice import FAILED_CASE, LARGEST_CASE, LEAST_CASE, MEDIAN_CASE
 from harness.engine.gallery_store import SHOWN, GalleryCase, GalleryKept
 from harness.report.page.section import PageInput, Section
 from harness.suite.cell_names import CLEAN
 from harness.wording import attack_text, budget_text, counted, for_html, joined
 
 _TITLES = {
-    LARGEST: "Largest excess over the control",
-    MEDIAN: "The median case",
-    FAILED: "Here the attack failed",
-    LEAST: "Least excess: the attack failed nowhere",
+    LARGEST_CASE: "Largest excess over the control",
+    MEDIAN_CASE: "The median case",
+    FAILED_CASE: "Here the attack failed",
+    LEAST_CASE: "Least excess: the attack failed nowhere",
 }
 _OPEN = 3
 """Metrics whose pictures are shown at once; those of others unfold."""
@@ -146,7 +146,7 @@ def _told(about: Mapping[str, Any]) -> str:
         return for_html(f"{words}; no control was run at this budget, so that stands for the excess.")
     honest = _figure(sign * (about["control_8bit"] - about["clean"]))
     words += f", the control {about['control']} by {honest}: an excess of {_figure(about['excess'], signed=True)}."
-    return for_html(words + (" Here it failed too." if about["case"] == MEDIAN and about["excess"] <= 0 else ""))
+    return for_html(words + (" Here it failed too." if about["case"] == MEDIAN_CASE and about["excess"] <= 0 else ""))
 
 
 def _place(about: Mapping[str, Any]) -> str:
