@@ -81,7 +81,7 @@ MARKS: Mapping[str, str] = {
 _OTHER_MARK = "P"
 
 _DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 2.5), (8, 3, 2, 3), (4, 2, 1, 2, 1, 2), (10, 4))
-"""Of attacks that have one colour, in the order in which a figure has them."""
+"""Of attacks in the order in which a figure has them: they tell them apart where colours do not."""
 _FAINTEST = 0.55
 
 
@@ -111,19 +111,21 @@ def attack_colour(label: str) -> str:
 
 
 def looks(labels: Iterable[str]) -> dict[str, AttackLook]:
-    """How the attacks of one figure are drawn: those that share a colour differ in dashes and in shade.
+    """How the attacks of one figure are drawn: by colour, by dashes in the figure's order, and variants by shade too.
 
     Args:
         labels: Of the figure's attacks, controls left out; in its order.
     """
+    known = list(dict.fromkeys(labels))
     groups: dict[str, list[str]] = {}
-    for label in dict.fromkeys(labels):
+    for label in known:
         groups.setdefault(attack_colour(label), []).append(label)
     found = {}
-    for colour, alike in groups.items():
-        for place, label in enumerate(alike):
-            shade = 1 - (1 - _FAINTEST) * place / max(1, len(alike) - 1)
-            found[label] = AttackLook(colour, _DASHES[place % len(_DASHES)], round(shade, 3))
+    for place, label in enumerate(known):
+        colour = attack_colour(label)
+        alike = groups[colour]
+        shade = 1 - (1 - _FAINTEST) * alike.index(label) / max(1, len(alike) - 1)
+        found[label] = AttackLook(colour, _DASHES[place % len(_DASHES)], round(shade, 3))
     return found
 
 
