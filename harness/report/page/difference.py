@@ -97,8 +97,8 @@ def _picture(headline: Headline, pairs: Pairs, axis: Axis) -> Picture:
     start = top + 24
     bottom = start + _ROW * len(rows) + (34 + _ROW * len(typed) if typed else 0)
     parts += scale_below(axis, start - 4, bottom, "")
-    parts.append(Words(axis.start - 12, bottom + 30, "← B keeps more", 12))
-    parts.append(Words(axis.end + 12, bottom + 30, "A keeps more →", 12, "end"))
+    parts.append(Words(axis.start - 40, bottom + 30, "← B keeps more", 12))
+    parts.append(Words(axis.end + 40, bottom + 30, "A keeps more →", 12, "end"))
     zero = axis.at(0)
     parts.append(Stroke(((zero, start - 4), (zero, bottom)), "muted", 1.2))
     parts.append(Words(_NAMES, start - 10, "all images, under", 11, colour="muted"))
