@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.engine.worker import Done, Job
-from harness.wording import for_html, for_one_line, plain_console, rich_text, tell
+from harness.wording import counted, for_html, for_one_line, plain_console, rich_text, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -198,7 +198,8 @@ class ConsoleProgress(Progress):
         self._printed = time.monotonic()
         told = [f"{self._name}: {self._left.done} of {self._left.total}", *filter(None, [self._pace()])]
         now = ": ".join(filter(None, (self._running.get(worker, ""), self._said.get(worker, ""))))
-        others = f" and {len(self._running) - 1} more" if len(self._running) > 1 else ""
+        more = len(self._running) - 1
+        others = f" (and {counted(more, 'other worker')})" if more else ""
         self._say(f"{', '.join(told)}; now {now}{others}")
 
     def done(self, result: Done) -> None:

@@ -303,8 +303,8 @@ def test_what_is_left_is_told_before_the_first_block_has_ended(clock):
         bar.at(1, "10 of 40 cells: pgd down")
         bar.done(Done("probe first"))
     assert lines_of(shown)[1:3] == [
-        "attacking and scoring: 0 of 4, about 5 min 0 s left; now probe first: 10 of 40 cells: pgd up and 1 more",
-        "attacking and scoring: 0 of 4, about 4 min 40 s left; now probe second: 10 of 40 cells: pgd down and 1 more",
+        "attacking and scoring: 0 of 4, about 5 min 0 s left; now probe first: 10 of 40 cells: pgd up (and 1 other worker)",
+        "attacking and scoring: 0 of 4, about 4 min 40 s left; now probe second: 10 of 40 cells: pgd down (and 1 other worker)",
     ]
     shown = console(terminal=True)
     with ConsoleProgress(shown) as bar:
