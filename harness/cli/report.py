@@ -36,7 +36,7 @@ def _report(
     figure_width(size)
     result = report_run(folder, registry_of(plugin), forms)
     print_tables(result.tables, console())
-    console().print(f"\nReport: {folder / 'report' / 'index.html'}", soft_wrap=True)
+    console().print(f"\nReport: {result.folder.report / 'index.html'}", soft_wrap=True)
     if latex or forms.formats:
         told = ["tables/*.tex and report.tex"] * latex + [f"figures/*_{size}.{form}" for form in forms.formats]
         console().print(f"For print, beside it: {', '.join(told)}", soft_wrap=True)
