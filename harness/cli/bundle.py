@@ -82,9 +82,7 @@ def _whole_files(result: RunResult) -> list[str]:
     return [name for name in checked.whole if not name.startswith("report/")]
 
 
-def _pack(
-    result: RunResult, files: list[str], place: Path, target: Path, *, examples: bool, allow_paths: bool
-) -> int:
+def _pack(result: RunResult, files: list[str], place: Path, target: Path, *, examples: bool, allow_paths: bool) -> int:
     """Copy, report and pack a run; returns the number of files."""
     from harness.engine.bundle import README, pack
     from harness.engine.placeless import copy_without_places, refuse_places, settle_times

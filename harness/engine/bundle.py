@@ -75,7 +75,9 @@ def run_folder_at(path: Path) -> Path:
     if not path.is_file():
         return path
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{path}: a file, and no bundle, or part of one. Give a run folder, or what 'robustiqa bundle' wrote.")
+        raise UserError(
+            f"{path}: a file, and no bundle, or part of one. Give a run folder, or what 'robustiqa bundle' wrote."
+        )
     place = cache_dir() / "bundles" / sha256_of(path)[:16]
     if not place.is_dir():
         unpack(path, place)

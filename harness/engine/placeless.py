@@ -30,7 +30,9 @@ _FILE_KEYS, _FOLDER_KEY = ("file", "weights"), "root"
 """Of an entry of a suite, those that name files, and the one that names a data set's folder."""
 _LISTS = ("datasets", "metrics", "defenses", "attacks")
 _PART = r"[^\s/\\:*?\"'<>|,;()\[\]{}]+"
-_ABSOLUTE = re.compile(rf"(?:(?<=^)|(?<=[\s\"'=(,;\[{{<>]))(?:/{_PART}){{2,}}/?|\b[A-Za-z]:[\\/]{_PART}(?:[\\/]{_PART})*")
+_ABSOLUTE = re.compile(
+    rf"(?:(?<=^)|(?<=[\s\"'=(,;\[{{<>]))(?:/{_PART}){{2,}}/?|\b[A-Za-z]:[\\/]{_PART}(?:[\\/]{_PART})*"
+)
 """An absolute path in a text, of two parts or more."""
 _ROOTS = re.compile(
     rf"(?<![\w.:/<-])/(?:home|Users|root|tmp|var|mnt|media|opt|srv|data|scratch|private|work|gpfs|lustre|nfs)/{_PART}"
