@@ -13,18 +13,18 @@ from harness.cli.common import PluginFiles, console, registry_of
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.engine.run_folder import RunFolder
     from harness.flow import RunResult
 
-_READ_ME = """This is the run '{name}' of robustiqa {version}, which measures how robust image-quality metrics are to attack.
+_READ_ME = """This is the run '{name}' of robustiqa {version}, which measures how robust image-quality metrics
+are to adversarial attack.
 
-report/index.html is its report: open it in any browser. With robustiqa installed (pip install robustiqa), the file that
-you were sent opens as it is, and so does the folder that it unpacks to; neither data nor weights nor plugins are needed:
+report/index.html is its report: open it in any browser. Where robustiqa is installed, the file that you were sent opens
+as it is, and so does the folder that it unpacks to; neither data nor weights nor plugins are needed:
 
     robustiqa report {name}.zip
     robustiqa check {name}.zip
 
-docs/sharing.md of robustiqa says what is in it. {left_out}
+{left_out}
 """
 
 
@@ -76,8 +76,8 @@ def _whole_files(result: RunResult) -> list[str]:
     if damaged := [name for name in checked.damaged if not name.startswith("report/")]:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         raise UserError(
-            f"{store.path}: {damaged[0]}{more} damaged ({checked.damaged[damaged[0]]}). Run the suite again, which makes "
-            f"it anew; 'robustiqa check {store.path}' says more."
+            f"{store.path}: {damaged[0]}{more} damaged ({checked.damaged[damaged[0]]}). Run the suite again, which "
+            f"makes it anew; 'robustiqa check {store.path}' says more."
         )
     return [name for name in checked.whole if not name.startswith("report/")]
 

@@ -32,7 +32,8 @@ _LEVEL = 6
 _TOLD = (SUITE, PLAN, README)
 _OF_PACKERS = ("__MACOSX",)
 """Folders that programs add to zip files of their own accord."""
-_DOS_NAMES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_STRANGE = re.compile(r"(?i)[\\:]|[ .]$|^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+"""What no part of a name has: what leads elsewhere on some system, or means a device there."""
 
 
 def pack(folder: Path, name: str, target: Path, files: Iterable[str]) -> None:
@@ -139,7 +140,7 @@ def _members(path: Path, packed: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo,
 
 
 def _of_a_run(parts: tuple[str, ...]) -> bool:
-    return len(parts) == 1 and parts[0] in _TOLD or len(parts) > 1 and parts[0] in (*RESULT_FOLDERS, "report")
+    return (len(parts) == 1 and parts[0] in _TOLD) or (len(parts) > 1 and parts[0] in (*RESULT_FOLDERS, "report"))
 
 
 def _safe_parts(path: Path, info: zipfile.ZipInfo) -> tuple[str, ...]:
@@ -152,9 +153,8 @@ def _safe_parts(path: Path, info: zipfile.ZipInfo) -> tuple[str, ...]:
     parts = PurePosixPath(name.rstrip("/")).parts
     mode = info.external_attr >> 16
     wrong = ""
-    if not parts or name.startswith("/") or "\\" in name or ":" in name or not name.isprintable():
-        wrong = "has a name that leads out of the folder or cannot be written everywhere"
-    elif ".." in parts or any(_DOS_NAMES.fullmatch(part) or part != part.rstrip(" .") for part in parts):
+    strange = any(_STRANGE.search(part) for part in parts) or not name.isprintable()
+    if not parts or name.startswith("/") or ".." in parts or strange:
         wrong = "has a name that leads out of the folder or cannot be written everywhere"
     elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         wrong = "is a link or no plain file"

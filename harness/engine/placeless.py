@@ -81,9 +81,8 @@ def copy_without_places(store: RunFolder, files: Iterable[str], target: Path, *,
     if not examples:
         suite, page = _keeping_none(suite), _plan_keeping_none(page)
     text, planned = yaml.safe_dump(suite, sort_keys=False), json.dumps(page)
-    first = (store.path / SUITE).read_bytes().partition(b"\n")[0]
     contents = {
-        SUITE: seal.sealed_text(text, SUITE, ALL_SEALED if first.rstrip().endswith(ALL_SEALED.encode()) else ""),
+        SUITE: seal.sealed_text(text, SUITE, ALL_SEALED if store.all_sealed else ""),
         PLAN: plan_content(suite["name"], text, planned),
     }
     for name in files:

@@ -1,0 +1,246 @@
+"""The files of several run folders as those of one: what is the same counts once, and what contradicts is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from harness.engine import seal
+from harness.engine.costs import Cost, merged
+from harness.engine.run_folder import RunFolder
+from harness.errors import UserError
+from harness.suite.pixels import FileSeen, ledger_text, merged_ledgers
+
+HOW = ("seconds", "batch", "torch", "device")
+"""Columns of records that say how they were computed: two that differ in these alone are the same."""
+MERGED = "merged"
+"""The page of provenance that says what a folder was merged of."""
+_TOLD = 5
+_COUNTED, _CITED = "costs", "cited"
+
+
+@dataclass
+class Merging:
+    """What is put together.
+
+    Attributes:
+        conflicts: File -> in what two runs contradict each other there.
+        taken: Run -> number of slices of records taken from it.
+        shared: Slices of records that several runs have alike.
+    """
+
+    conflicts: dict[str, str] = field(default_factory=dict)
+    taken: dict[str, int] = field(default_factory=dict)
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run folder that is merged.
+
+    Attributes:
+        name: What messages call it.
+        store: It.
+        files: Its files in which nothing is wrong, but for its suite, its plan and its report.
+    """
+
+    name: str
+    store: RunFolder
+    files: Sequence[str]
+
+
+def merge_files(
+    sources: Sequence[Source], target: Path, named: Callable[[str], str], *, first_wins: bool = False
+) -> Merging:
+    """Copy the files of several run folders into one.
+
+    Args:
+        sources: The run folders; where it does not matter, the first that has a file gives it.
+        target: The new folder.
+        named: Id of a cell or fact -> what people call it.
+        first_wins: Whether the first run's file is taken where two contradict each other.
+
+    Raises:
+        UserError: Two contradict each other; the message says where and in what.
+    """
+    found = Merging(taken={source.name: 0 for source in sources})
+    whose: dict[str, Source] = {}
+    groups: dict[str, str] = {}
+    for source in sources:
+        for name in source.files:
+            part = name.split("/")[0]
+            if part in ("provenance", "pixels"):
+                continue
+            if name in whose:
+                found.shared += part == "records"
+                if wrong := _contradiction(name, whose[name], source):
+                    found.conflicts[name] = f"{_called(name, named)}: {wrong}"
+                continue
+            if part == "examples" and groups.setdefault(_group(name), source.name) != source.name:
+                continue
+            whose[name] = source
+            found.taken[source.name] += part == "records"
+    if found.conflicts and not first_wins:
+        raise _refusal(found.conflicts, sources)
+    results = {name.rpartition(".")[0] for name in whose}
+    for name, source in whose.items():
+        if not (name.startswith("failures/") and _done(name, results)):
+            _put(target / name, (source.store.path / name).read_bytes())
+    _merge_pixels(sources, target)
+    return found
+
+
+def _refusal(conflicts: Mapping[str, str], sources: Sequence[Source]) -> UserError:
+    lines = [f"  {text}" for text in list(conflicts.values())[:_TOLD]]
+    lines += [f"  ... and {len(conflicts) - _TOLD} more"] if len(conflicts) > _TOLD else []
+    names = ", ".join(source.name for source in sources)
+    return UserError(
+        "\n".join(
+            [
+                f"Not merged: {names} contradict each other in {len(conflicts)} places, where the same condition was "
+                "computed on the same images:",
+                *lines,
+                "Nothing is wrong with either where other versions or processors round otherwise; --first-wins then "
+                "takes those of the run that is named first, and the merged run says so.",
+            ]
+        )
+    )
+
+
+def _group(name: str) -> str:
+    """What of the kept images belongs together: those of one cell and slice."""
+    return "/".join(name.split("/")[:3])
+
+
+def _done(name: str, whose: Mapping[str, Source]) -> bool:
+    """Whether what failed in one run was done in another."""
+    cell, _, index = Path(name).stem.rpartition("-")
+    results = (
+        f"records/{cell}/{index}.parquet",
+        f"facts/{cell}.json",
+        f"fits/{cell}.safetensors",
+        f"probes/{cell}.json",
+    )
+    return any(result in whose for result in results)
+
+
+def _called(name: str, named: Callable[[str], str]) -> str:
+    part, identity, *rest = Path(name).with_suffix("").parts
+    return f"{named(identity) or identity}{f', slice {int(rest[0])}' if part == 'records' else ''}"
+
+
+def _contradiction(name: str, one: Source, other: Source) -> str:
+    """In what two runs' files of one name contradict each other; empty where they do not."""
+    paths = [source.store.path / name for source in (one, other)]
+    match name.split("/"):
+        case ["records", cell, file]:
+            index = int(Path(file).stem)
+            tables = [source.store.read_records(cell, index) for source in (one, other)]
+            return _rows_differ(*tables)
+        case ["facts", _]:
+            return _pages_differ(*map(_page, paths))
+        case ["probes", _]:
+            faults = [_page(path).get("faults") for path in paths]
+            return "" if faults[0] == faults[1] else "its probes found other faults"
+        case ["fits", _]:
+            return "" if paths[0].read_bytes() == paths[1].read_bytes() else "what the attack learnt"
+    return ""
+
+
+def _page(path: Path) -> Any:
+    return seal.without_seal(json.loads(path.read_bytes()))
+
+
+def _rows_differ(one: pa.Table, other: pa.Table) -> str:
+    names = [name for name in one.column_names if name not in HOW]
+    others = [name for name in other.column_names if name not in HOW]
+    if sorted(names) != sorted(others) or len(one) != len(other):
+        return f"{len(one)} rows of {len(names)} columns, and {len(other)} of {len(others)}"
+    told = [text for name in names if (text := _values_differ(name, one[name].to_pylist(), other[name].to_pylist()))]
+    if not told:
+        return ""
+    made = [f"torch {table['torch'][0].as_py()} on {table['device'][0].as_py()}" for table in (one, other)]
+    return f"{'; '.join(told[:3])} ({made[0]}, and {made[1]})" if made[0] != made[1] else "; ".join(told[:3])
+
+
+def _values_differ(name: str, one: Sequence[Any], other: Sequence[Any]) -> str:
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if not _equal(a, b)]
+    if not pairs:
+        return ""
+    numbers = [abs(a - b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
+    size = f" by up to {max(numbers):.2g}" if numbers and not any(map(math.isnan, numbers)) else ""
+    return f"{name} differs{size} in {len(pairs)} of {len(one)} rows"
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return bool(a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)))
+
+
+def _pages_differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return f"{', '.join(keys)} of its clean scores on the calibration samples" if keys else ""
+
+
+def _merge_pixels(sources: Sequence[Source], target: Path) -> None:
+    """What was recorded of image files: what the first run recorded first stays first."""
+    pages: dict[str, Any] = {}
+    for source in sources:
+        for name in source.files:
+            if not name.startswith("pixels/"):
+                continue
+            page = _page(source.store.path / name)
+            files = {key: FileSeen(*map(str, row)) for key, row in page["files"].items()}
+            if name in pages:
+                known, label = pages[name]
+                files = merged_ledgers(known, {key: one for key, one in files.items() if key not in known})
+                pages[name] = files, label
+            else:
+                pages[name] = files, page["split"]
+    for name, (files, label) in pages.items():
+        _put(target / name, seal.sealed_json(ledger_text(label, files), name))
+
+
+def merged_provenance(sources: Sequence[Source], of_merge: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The pages of provenance of several runs, but for what to cite.
+
+    Args:
+        sources: The runs.
+        of_merge: What is said of each of them.
+    """
+    pages: dict[str, list[Any]] = {}
+    for source in sources:
+        for name in source.files:
+            if name.startswith("provenance/"):
+                page = Path(name).stem
+                known = pages.setdefault(page, [])
+                known += [one for one in source.store.read_provenance(page) if one not in known]
+    pages.pop(_CITED, None)
+    if _COUNTED in pages:
+        pages[_COUNTED] = [asdict(cost) for cost in merged(Cost(**one) for one in pages[_COUNTED]).values()]
+    return {**pages, MERGED: [*pages.get(MERGED, []), *of_merge]}
+
+
+def write_pages(pages: Mapping[str, Any], target: Path) -> None:
+    """Write pages of provenance into a folder that is not read yet."""
+    for page, value in pages.items():
+        name = f"provenance/{page}.json"
+        _put(target / name, seal.sealed_json(json.dumps(value, indent=1, default=str), name))
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def stored_cited(sources: Sequence[Source]) -> Iterator[Mapping[str, Any]]:
+    """What each run kept of what to cite."""
+    for source in sources:
+        stored = source.store.read_plan()
+        pages = source.store.read_provenance(_CITED)
+        yield from (page for page in pages[-1:] if stored is not None and page.get("planned") == stored.sha256)
