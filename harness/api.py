@@ -148,7 +148,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """For notebooks: what the tables say in short, and the first of them."""
-        told = "".join(f"<li>{for_html(line)}</li>" for line in sentences(self._result.tables))
+        told = "".join(f"<li>{for_html(line)}</li>" for line in sentences(self._result.headlines))
         first = self._result.tables[:1]
         shown = "".join(f"<p><b>{for_html(t.title)}</b></p>{as_html(t.compact)}" for t in first)
         return f"<p>{for_html(repr(self))}</p><ul>{told}</ul>{shown}"

@@ -25,7 +25,7 @@ RESULT_FOLDERS = ("records", "facts", "fits", "probes", "examples", "failures", 
 """What a run folder keeps beside its suite and its report."""
 OWN_PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses", "robustiqa")
 """Top-level packages that this distribution installs."""
-TERMINAL = "terminal.txt"
+TERMINAL = "terminal.json"
 """In the folder of a report: what a run prints in the end."""
 _WITHOUT_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 """What file systems say that know no flock."""

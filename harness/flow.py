@@ -27,17 +27,21 @@ from harness.engine.scorer import device_named
 from harness.engine.soundness import damage_text
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
-from harness.files import PLAN, RUNS, SUITE, locked
+from harness.files import PLAN, RUNS, SUITE, TERMINAL, locked
 from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
+from harness.report.arrays import Evaluated, lay_out
 from harness.report.build import build_tables
 from harness.report.collect import collect
 from harness.report.data import RunData
+from harness.report.first_screen import first_screen
+from harness.report.headline import Headline, headlines
 from harness.report.layouts import cells
 from harness.report.layouts import files as layouts
 from harness.report.layouts.cells import Cell
 from harness.report.planned import Planned, describe_split, planned_text, read_planned, registered
 from harness.report.render import PrintForms, write_report
+from harness.report.screen import Screen, read_screen
 from harness.report.table import Table
 from harness.suite.cited import cited, page_of
 from harness.suite.compose import read
@@ -115,9 +119,27 @@ class RunResult:
         return collect(self.planned, self.folder)
 
     @functools.cached_property
+    def evaluated(self) -> Sequence[Evaluated]:
+        """The data sets, laid out as arrays; tables and headlines share their figures."""
+        return lay_out(self.data)
+
+    @functools.cached_property
     def tables(self) -> Sequence[Table]:
         """The tables."""
-        return build_tables(self.data)
+        return build_tables(self.data, self.evaluated)
+
+    @functools.cached_property
+    def headlines(self) -> Sequence[Headline]:
+        """What each data set's report begins with."""
+        return headlines(self.data, self.evaluated)
+
+    @property
+    def screen(self) -> Screen:
+        """What is printed of it: as it is stored beside its report, or made now where it is not."""
+        try:
+            return read_screen(self.folder.report / TERMINAL)
+        except (OSError, ValueError):
+            return first_screen(self.data, self.tables, self.headlines)
 
     @property
     def finished(self) -> bool:
@@ -232,7 +254,7 @@ def _report(result: RunResult, forms: PrintForms | None = None) -> None:
     try:
         with locked(store.report):
             state = _state(result.planned, store)
-            write_report(result.data, result.tables, store.report, forms)
+            write_report(result.data, result.tables, store.report, forms, result.evaluated)
             _lay_out(result)
             store.note_report(state)
     except OSError as error:

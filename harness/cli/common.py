@@ -18,6 +18,7 @@ from harness.wording import for_one_line, plain_console, tell
 if TYPE_CHECKING:
     from harness.engine.run_folder import FailureRecord
     from harness.plugins.registry import Registry
+    from harness.report.screen import Screen
     from harness.suite.compose import Overrides
     from harness.suite.model import Suite
 
@@ -101,6 +102,27 @@ def checked_suite(path: Path, registry: Registry, overrides: Overrides) -> Suite
 
         check_layouts(suite, registered(registry))
     return suite
+
+
+Full = Annotated[bool, typer.Option("--full", help="Every table, not the first one alone.")]
+
+
+def print_report(screen: Screen, folder: Path, full: bool, did: str = "") -> None:
+    """Print what a report says, what was done, and where everything is.
+
+    Args:
+        screen: What it says.
+        folder: The run folder.
+        full: Whether every table is printed.
+        did: What was done.
+    """
+    from harness.report.screen import print_screen
+
+    out = console()
+    print_screen(screen, out, full)
+    out.print(f"\n{did}Report: {folder / 'report' / 'index.html'}", soft_wrap=True)
+    if not full:
+        out.print(f"Every table: robustiqa report {folder} --full", soft_wrap=True)
 
 
 def console(*, stderr: bool = False) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import FigureForms, FigureSize, PluginFiles, console, end, registry_of
+from harness.cli.common import FigureForms, FigureSize, Full, PluginFiles, console, end, print_report, registry_of
 
 
 @verb("Look", 4)
@@ -19,6 +19,7 @@ def _report(
     ] = False,
     figures: FigureForms = None,
     size: FigureSize = "page",
+    full: Full = False,
     plugin: PluginFiles = None,
 ) -> None:
     """Make the tables and the page of a run again from its records, running nothing.
@@ -30,13 +31,12 @@ def _report(
     """
     from harness.engine.drawing import figure_width, formats_named
     from harness.flow import report_run
-    from harness.report.render import PrintForms, print_tables
+    from harness.report.render import PrintForms
 
     forms = PrintForms(latex, formats_named(figures) if figures is not None else (), size)
     figure_width(size)
     result = report_run(folder, registry_of(plugin), forms)
-    print_tables(result.tables, console())
-    console().print(f"\nReport: {result.folder.report / 'index.html'}", soft_wrap=True)
+    print_report(result.screen, result.folder.path, full)
     if latex or forms.formats:
         told = ["tables/*.tex and report.tex"] * latex + [f"figures/*_{size}.{form}" for form in forms.formats]
         console().print(f"For print, beside it: {', '.join(told)}", soft_wrap=True)

@@ -14,6 +14,7 @@ import typer
 from harness.cli.app import verb
 from harness.cli.common import (
     Device,
+    Full,
     Limit,
     MaxPixels,
     Only,
@@ -26,12 +27,11 @@ from harness.cli.common import (
     checked_suite,
     console,
     end,
+    print_report,
     registry_of,
 )
-from harness.cli.output import report_stream
 from harness.engine.priority import NICE
 from harness.errors import UserError
-from harness.wording import for_screen
 
 
 class ExecutorName(StrEnum):
@@ -69,9 +69,10 @@ def _run(
     ] = NICE,
     max_pixels: MaxPixels = None,
     plugin: PluginFiles = None,
+    full: Full = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
-    """Run a suite, resume it, or extend it; ends with the tables and writes the report.
+    """Run a suite, resume it, or extend it; ends with the answer on one screen and writes the report.
 
     The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
     is new. Example: robustiqa run suites/quickstart.yaml --limit 16
@@ -81,20 +82,17 @@ def _run(
         **{"suite": suite, "out": out, "sets": sets, "only": only, "limit": limit, "seed": seed, "device": device},
         **{"shard": shard, "probes": probes, "plugins": plugin},
     }
-    if _told_again(suite, out, call, quiet):
+    if _told_again(suite, out, call, quiet, full):
         return
     from harness.engine.memory import keep_freed_memory
     from harness.engine.memory_cap import size_in_mib
     from harness.engine.progress import ConsoleProgress, Progress
-    from harness.files import TERMINAL
     from harness.flow import Options, note_finished, run_suite
-    from harness.report.render import print_tables
     from harness.suite.compose import Overrides, files_of
 
     registry = registry_of(plugin)
     found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     check_device(device)
-    screen = console()
     keep_freed_memory()
     allowed = None if memory is None else size_in_mib(memory, "--memory")
     place = (out, executor.value if executor else None, workers, device, shard_named(shard))
@@ -102,25 +100,22 @@ def _run(
     with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if not quiet:
-        if result.unchanged:
-            print((result.folder.report / TERMINAL).read_text(encoding="utf-8"), end="", file=report_stream())
-        else:
-            print_tables(result.tables, screen)
         blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
         did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
-        screen.print(f"\n{found.name}: {did}. Report: {result.folder.report / 'index.html'}", soft_wrap=True)
+        print_report(result.screen, result.folder.path, full, f"{found.name}: {did}. ")
     if suite.is_file():
         note_finished(result, call, files_of(suite), began_ns)
     end(result.failures)
 
 
-def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: bool) -> bool:
+def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: bool, full: bool) -> bool:
     """Whether this call has nothing left to do and nothing has changed since; then its report is printed as it is.
 
     Nothing heavy is imported for this. Wherever it is not certain, the answer is no and everything is looked at.
     """
     from harness.engine.stamp import recall
     from harness.files import RUNS, TERMINAL, expanded
+    from harness.report.screen import read_screen
 
     if not suite.is_file():  # a pipe can be read once
         return False
@@ -129,9 +124,7 @@ def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: b
     if name is None:
         return False
     if not quiet:
-        print((folder / "report" / TERMINAL).read_text(encoding="utf-8"), end="", file=report_stream())
-        ended = f"{name}: nothing left to run. Report: {folder / 'report' / 'index.html'}"
-        print(for_screen(f"\n{ended}"), file=report_stream())
+        print_report(read_screen(folder / "report" / TERMINAL), folder, full, f"{name}: nothing left to run. ")
     return True
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.report.arrays import lay_out
+from harness.report.arrays import Evaluated, lay_out
 from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.over_splits import over_splits
@@ -19,10 +19,14 @@ NOT_MADE = "not_made"
 """The table of tables that were asked for in vain."""
 
 
-def build_tables(data: RunData) -> list[Table]:
+def build_tables(data: RunData, evaluated: Sequence[Evaluated] | None = None) -> list[Table]:
     """The tables a run asked for (those made by default when it asked for none), then what could not be made.
 
     That is the tables that were asked for by name and none of the data sets has, and the failures.
+
+    Args:
+        data: The run.
+        evaluated: Its data sets, where they are laid out already: figures that others need, too, are then made once.
 
     Raises:
         ValueError: A table is asked for that does not exist.
@@ -31,7 +35,7 @@ def build_tables(data: RunData) -> list[Table]:
     unknown = sorted(set(data.tables) - set(known))
     if unknown:
         raise ValueError(f"unknown table {', '.join(unknown)}; tables are {', '.join(known)}")
-    evaluated = lay_out(data)
+    evaluated = lay_out(data) if evaluated is None else evaluated
     tables = []
     usual = [source.name for source in known.values() if source.default]
     for name in data.tables or usual:

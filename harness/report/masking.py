@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from harness.report import evidence
-from harness.report.arrays import Evaluated, Finished, ScorerGrid
+from harness.report.arrays import Evaluated, Finished, ScorerGrid, lay_out
 from harness.report.data import RunData
 from harness.report.evidence import Evidence, View
 from harness.report.layout import scorer_of
-from harness.report.rows import Row, start_row
+from harness.report.rows import Row, once, start_row
 from harness.report.table import Table
 from harness.wording import joined
 
@@ -139,6 +141,41 @@ def verdict_rows(data: RunData, one: Evaluated, few: Evaluated | None = None) ->
             views += [View(data, few, other, clean) for other in own]
         for claim in CLAIMS:
             yield _row(data, one, scorer, claim, views)
+
+
+def verdicts_of(data: RunData, one: Evaluated) -> list[Row]:
+    """`verdict_rows` of a data set, made once; none where nothing was attacked or none are wanted."""
+    found: list[Row] = once(one, ("verdicts",), lambda: _verdicts_of(data, one))
+    return found
+
+
+def _verdicts_of(data: RunData, one: Evaluated) -> list[Row]:
+    if not data.verdicts:
+        return []
+    few = few_samples(data, one)
+    attacked = any(not setting.control for scorer in one.scorers for setting in scorer.settings)
+    return list(verdict_rows(data, one, few)) if attacked or few else []
+
+
+def few_samples(data: RunData, one: Evaluated) -> Evaluated | None:
+    """The first samples of a data set, with the cells added for verdicts beside the suite's own; None without any."""
+    found: Evaluated | None = once(one, ("few samples",), lambda: _few_samples(data, one.name))
+    return found
+
+
+def _few_samples(data: RunData, dataset: str) -> Evaluated | None:
+    """The first samples of a data set, with the cells added for verdicts beside the suite's own; None without any."""
+    if not data.verdict_samples:
+        return None
+    wanted = set(data.verdict_items.get(dataset, ()))
+    own = data.records
+    kept = own[(own["dataset"] == dataset) & own["sample"].isin(wanted)]
+    added = data.verdict_records
+    parts = [part for part in (kept, added[added["dataset"] == dataset] if len(added) else added) if len(part)]
+    if not parts:
+        return None
+    found = lay_out(dataclasses.replace(data, records=pd.concat(parts, ignore_index=True)))
+    return found[0] if found else None
 
 
 def _row(data: RunData, one: Evaluated, scorer: ScorerGrid, claim: _Claim, views: Sequence[View]) -> Row:

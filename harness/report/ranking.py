@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -127,10 +127,8 @@ def _rows(
     ranked = sorted(contestants, key=lambda one: -one.mean[0] if one.known else np.inf)
     known = {one.name: one for one in ranked if one.known}
     family = [pair for pair in contrasts or combinations([one.name for one in contestants], 2) if {*pair} <= {*known}]
-    found = {(a, b): _difference(known[a], known[b], present) for a, b in family}
-    adjusted = dict(zip(found, ADJUSTMENTS[adjust]([one.p for one in found.values()]).tolist(), strict=True))
-    claims = int(present.sum()) >= DESCRIPTIVE_BELOW
-    verdicts = {pair: verdict(p, claims) for pair, p in adjusted.items()}
+    found, adjusted, verdicts = _compared({name: one.mean for name, one in known.items()}, family, present, adjust)
+    claims = _claims(present)
     apart = [pair for pair, told in verdicts.items() if told == APART]
     groups = {} if contrasts or not claims else _groups(list(known), apart)
     for one in ranked:
@@ -161,8 +159,43 @@ def _start(data: Evaluated, condition: _Condition, kind: str, name: str, scorer:
     return row | {"attack": row["attack"] or CLEAN, "name": name, "against": ""}
 
 
-def _difference(a: _Contestant, b: _Contestant, present: Bools) -> Difference:
-    (value, spread), (other, other_spread) = a.mean, b.mean
+def _compared(
+    figures: Mapping[str, Measured], family: Sequence[tuple[str, str]], present: Bools, adjust: Adjustment
+) -> tuple[dict[tuple[str, str], Difference], dict[tuple[str, str], float], dict[tuple[str, str], str]]:
+    """Of each contrast: the difference, its adjusted p-value, and what is said of it."""
+    found = {(a, b): _difference(figures[a], figures[b], present) for a, b in family}
+    adjusted = dict(zip(found, ADJUSTMENTS[adjust]([one.p for one in found.values()]).tolist(), strict=True))
+    return found, adjusted, {pair: verdict(p, _claims(present)) for pair, p in adjusted.items()}
+
+
+def _claims(present: Bools) -> bool:
+    """Whether there are clusters enough to claim anything."""
+    return int(present.sum()) >= DESCRIPTIVE_BELOW
+
+
+def rank_ranges(figures: Mapping[str, Measured], present: Bools, adjust: Adjustment) -> dict[str, tuple[int, int]]:
+    """First and last rank that each of some metrics may have, from their paired differences.
+
+    As many ranks are before it as metrics that are told apart from it and better, and as many after it as are worse.
+
+    Args:
+        figures: Name -> its figure, the higher the better.
+        present: Which clusters have a part in them, shape [C].
+        adjust: How p-values are adjusted for the number of pairs.
+
+    Returns:
+        Name -> (first, last), 1 being the best; empty where the clusters are too few to claim anything.
+    """
+    if not _claims(present):
+        return {}
+    found, _, verdicts = _compared(figures, list(combinations(figures, 2)), present, adjust)
+    apart = [(a, b) if found[a, b].value > 0 else (b, a) for (a, b), told in verdicts.items() if told == APART]
+    better, worse = [one for one, _ in apart], [other for _, other in apart]
+    return {name: (1 + worse.count(name), len(figures) - better.count(name)) for name in figures}
+
+
+def _difference(a: Measured, b: Measured, present: Bools) -> Difference:
+    (value, spread), (other, other_spread) = a, b
     apart: Floats = spread - other_spread
     return difference(value - other, apart, len(present), present)
 

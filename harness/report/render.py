@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,20 +12,23 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.files import TERMINAL, csv_of, write_whole
+from harness.report.arrays import Evaluated, lay_out
 from harness.report.build import NOT_MADE
 from harness.report.data import RunData
+from harness.report.first_screen import first_screen
+from harness.report.headline import Headline, headlines
 from harness.report.layout import Layout
 from harness.report.summary import sentences
 from harness.report.table import Table
 from harness.suite.tables import table_names
-from harness.wording import for_markdown, html_environment, plain_console, rich_text
+from harness.wording import for_markdown, html_environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console
 
 
-_WIDTH = 110
+_OLDER = "terminal.txt"
+"""What an older version kept of what it printed."""
 _BY_SPLIT = "_by_split"
 """What follows a table's name in the file that has the rows of each split."""
 
@@ -46,8 +48,14 @@ class PrintForms:
     size: str = "page"
 
 
-def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: PrintForms | None = None) -> None:
-    """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.txt``.
+def write_report(
+    data: RunData,
+    tables: Sequence[Table],
+    folder: Path,
+    forms: PrintForms | None = None,
+    evaluated: Sequence[Evaluated] | None = None,
+) -> None:
+    """Write ``tables/<name>.csv`` and ``.md``, ``figures/<data set>.png``, ``index.html`` and ``terminal.json``.
 
     A frontier has a picture of its own, ``figures/<data set>_frontier.png``. Verdicts are also in
     ``tables/verdicts.json``.
@@ -61,6 +69,7 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
         folder: Where to write; made if need be.
         forms: What is written for print besides. What an earlier call wrote for print is removed where it is no longer
             what the tables say.
+        evaluated: The data sets of the run, where they are laid out already.
     """
     from harness.report.figures import draw_figures, frontier_name
 
@@ -74,8 +83,8 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
         if name == "verdicts":
             pages[folder / "tables" / f"{name}.json"] = json_text(mine).encode()
     frontiers = [frontier_name(table.dataset) for table in tables if table.name == "frontier"]
-    evaluated = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
-    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*evaluated, *frontiers)}
+    names = dict.fromkeys(data.splits.get(name, name) for name in data.datasets)
+    drawn = {name: folder / "figures" / f"{file_name(name)}.png" for name in (*names, *frontiers)}
     same = all(path.is_file() and path.read_bytes() == page for path, page in pages.items())
     if same and all(path.is_file() for path in drawn.values()):
         figures = {dataset: path.read_bytes() for dataset, path in drawn.items() if path.is_file()}
@@ -90,8 +99,10 @@ def write_report(data: RunData, tables: Sequence[Table], folder: Path, forms: Pr
     if not same:
         for path in set(_print_files(folder)) - set(printed):
             path.unlink()
-    write_whole(folder / "index.html", html(data, tables, figures).encode())
-    write_whole(folder / TERMINAL, _printed(tables).encode())
+    heads = headlines(data, lay_out(data) if evaluated is None else evaluated)
+    write_whole(folder / "index.html", html(data, tables, figures, heads).encode())
+    (folder / _OLDER).unlink(missing_ok=True)
+    write_whole(folder / TERMINAL, first_screen(data, tables, heads).text().encode())
     for name in {*table_names(), NOT_MADE} - {table.name for table in tables}:  # of a report that had it
         for suffix in (".csv", f"{_BY_SPLIT}.csv", ".md"):
             (folder / "tables" / f"{name}{suffix}").unlink(missing_ok=True)
@@ -136,12 +147,6 @@ def _print_files(folder: Path) -> Iterator[Path]:
             yield from (folder / "figures").glob(f"*_{size}.{form}")
 
 
-def _printed(tables: Sequence[Table]) -> str:
-    text = io.StringIO()
-    print_tables(tables, plain_console(file=text, width=_WIDTH, force_jupyter=False))
-    return text.getvalue()
-
-
 def csv_text(tables: Sequence[Table]) -> str:
     """Every figure of the tables of one name as CSV, all data sets one under the other."""
     return _csv([table.frame for table in tables])
@@ -174,7 +179,7 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes]) -> str:
+def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes], heads: Sequence[Headline]) -> str:
     """The whole report as one page that needs no other file."""
     source = resources.files("harness.report").joinpath("templates", "report.html").read_text(encoding="utf-8")
     return (
@@ -186,48 +191,11 @@ def html(data: RunData, tables: Sequence[Table], figures: dict[str, bytes]) -> s
             failures=data.failures,
             failed=next((table for table in tables if table.name == "failures"), None),
             figures={name: (base64.b64encode(png).decode(), _png_width(png)) for name, png in figures.items()},
-            summary=sentences(tables),
+            summary=sentences(heads),
             starts=_starts,
             file_name=file_name,
         )
     )
-
-
-def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print the compact form of every table, its protocol line, and a summary in plain words at the end."""
-    from rich import box
-    from rich.table import Table as Grid
-
-    for table in tables:
-        layout = table.compact
-        console.print()
-        console.print(rich_text(table.title, style="bold"))
-        if not layout.rows:
-            console.print(rich_text(layout.note))
-            continue
-        console.print(rich_text(table.explanation))
-        grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-        for place, name in enumerate(layout.header):
-            right = place >= layout.labels
-            grid.add_column(
-                rich_text(name), justify="right" if right else "left", no_wrap=right, overflow="fold", ratio=None
-            )
-        starts = _starts(layout)
-        for place, row in enumerate(layout.rows):
-            if starts[place] and place and layout.labels > 1:
-                grid.add_section()
-            first = row[0] if starts[place] or table.name == "failures" else ""
-            grid.add_row(*(rich_text(cell) for cell in (first, *row[1:])))
-        console.print(grid)
-        for line in (layout.note, *table.notes, table.protocol):
-            if line:
-                console.print(rich_text(line, style="dim"))
-    summary = sentences(tables)
-    if summary:
-        console.print()
-        console.print(rich_text("In short", style="bold"))
-        for sentence in summary:
-            console.print(rich_text(f"• {sentence}"))
 
 
 def file_name(name: str) -> str:

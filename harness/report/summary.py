@@ -1,199 +1,145 @@
-"""A few sentences a stranger understands, made from the tables' own figures."""
+"""A few sentences a stranger understands, made from the figures of the headline."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
-import pandas as pd
+from harness.report.headline import EVERY_DIRECTION, NOT_FLAGGED, Ball, Headline, HeadlineRow, Reading, UnderAttack
+from harness.wording import budget_text, counted, joined, number, with_interval
 
-from harness.report.arrays import OVER_ALL
-from harness.report.layout import usual_of
-from harness.report.masking import failed_verdicts
-from harness.report.ranking import COMPARED, METRIC, lowest_conditions
-from harness.report.rows import CONTROL
-from harness.report.table import Table
-from harness.report.triplets import overall_accuracy
-from harness.statistics.directions import TRIPLETS
-from harness.statistics.ranking import APART
-from harness.suite.cell_names import CLEAN
-from harness.wording import attack_text, base_name, budget_text, counted, joined, marked, number, scorer_text
-
-_TOLD = ("attacks", "srocc", "ranks", "shift", "two_afc")
-_SCORERS = 3
-"""Scorers that get a sentence of their own."""
+_NAMED = 6
+"""So many scorers are named one by one; of more the first are, and the others counted."""
 
 
-def sentences(tables: Sequence[Table]) -> list[str]:
-    """At most eight sentences: shifts, ranks, which metric, two-alternative choices, failures."""
-    out: list[str] = []
-    by_name = {name: [table for table in tables if table.name == name] for name in _TOLD}
-    for name in ("srocc", "shift"):
-        by_name[name] = by_name[name] or by_name["attacks"]
-    pairs = [table for table in by_name["shift"] if not set(TRIPLETS.values()) & set(table.frame["direction"])]
-    for table in pairs[:1]:
-        out += _shifts(table.frame)
-    for table in by_name["srocc"][:1]:
-        out += _ranks(table)
-    for table in by_name["ranks"][:1]:
-        out.append(_which_metric(table))
-    for table in by_name["two_afc"][:1]:
-        out += _choices(table)
-    out = out[:7]
-    failed = failed_verdicts([table for table in tables if table.name == "verdicts"])
-    out = [*out[:6], failed] if failed else out
-    out += [f"{len(t.frame)} failure(s): see the list of failures." for t in tables if t.name == "failures"]
-    return out
+def sentences(heads: Sequence[Headline]) -> list[str]:
+    """Three sentences: the most robust and whom it ties with, the least robust, and what the controls alone do.
 
+    They tell of the data set that `told_of` picks, at the budget that is told of first. Of a single scorer there are
+    two, and without attacks there is one, about clean figures.
 
-def _shifts(frame: pd.DataFrame) -> list[str]:
-    """For each scorer, what raising its scores achieved and the strongest of the other directions."""
-    rows = [row for row in _strongest_threat(_at_usual_budget(_attacked(frame))) if pd.notna(row["shift_over_sigma"])]
-    names = list(dict.fromkeys(_name(row) for row in sorted(rows, key=lambda row: row["defense"] != "base")))
-    told = []
-    for name in names[:_SCORERS]:
-        own = [row for row in rows if _name(row) == name]
-        up = [row for row in own if row["direction"] == "up"]
-        other = [row for row in own if row["direction"] != "up"]
-        strongest = [max(part, key=lambda row: row["shift_over_sigma"]) for part in (up, other) if part]
-        told.append(f"{name} at {_budget(strongest[0])}: " + "; ".join(_moved(row) for row in strongest) + ".")
-    if len(names) > _SCORERS:
-        more = len(names) - _SCORERS
-        told.append(f"{more} more scorer{'s are' if more > 1 else ' is'} in the tables.")
-    return told
-
-
-def _moved(row: dict[str, Any]) -> str:
-    """'pgd up moves it 0.57σ, 0.13σ less than the honest control (restoring the reference)'."""
-    text = f"{_attack(row)} {row['direction']} moves it {number(row['shift_over_sigma'])}σ"
-    excess = row["excess_over_own_control"]
-    if pd.isna(excess):
-        return text + " (no control was run beside it: add noise and restore)"
-    controls = {
-        "up": "restoring the reference inside the same budget does",
-        "down": "random noise of the same size does",
-    }
-    control = controls.get(row["direction"], "restoring and random noise do")
-    if abs(excess) < 0.005:
-        return f"{text}, as far as {control}"
-    return f"{text}, {number(abs(excess))}σ {'more' if excess > 0 else 'less'} than {control}"
-
-
-def _ranks(table: Table) -> list[str]:
-    rows = [row for row in _at_usual_budget(_attacked(table.frame)) if pd.notna(row["srocc"])]
+    Args:
+        heads: The headlines of a run.
+    """
+    head = told_of(heads)
+    if head is None:
+        return []
+    if head.first is None:
+        known = [f"{row.label} {number(row.clean.value)}" for row in head.rows if row.clean.known]
+        return [f"Nothing was attacked; clean {_what(head)} on {head.dataset}: {_named(known)}."] if known else []
+    rows = [row for row in head.rows if row.threat != "oblivious" and _figure(_worst(head, row)).known]
     if not rows:
-        clean = table.frame.drop_duplicates(["metric", "defense", "threat", "source"]).to_dict("records")
-        known = [f"{_name(row)} {number(row['clean_srocc'])}" for row in clean if pd.notna(row["clean_srocc"])]
-        return [f"Clean SROCC on {table.dataset}: {', '.join(known[:6])}."] if known else []
-    lowest: dict[str, dict[str, Any]] = {}
-    for row in _strongest_threat(rows):
-        name = _name(row)
-        if name not in lowest or row["srocc"] < lowest[name]["srocc"]:
-            lowest[name] = row
-    ordered = sorted(lowest.values(), key=lambda row: (row["defense"] != "base", -row["srocc"]))
-    parts = [
-        f"{_name(row)} {number(row['clean_srocc'])} → {number(row['srocc'])} ({_attack(row)} {row['direction']})"
-        for row in ordered[: _SCORERS + 1]
-    ]
-    what = "SROCC with proxy quality" if "proxy" in table.title else "SROCC with opinions"
-    more = f"; {len(ordered) - len(parts)} more in the table" if len(ordered) > len(parts) else ""
-    return [f"{what} on {table.dataset} at {_budget(ordered[0])}, clean → worst attack: {'; '.join(parts)}{more}."]
+        return []
+    told = [_most(head, head.first, rows), *([_least(head, rows)] if len(rows) > 1 else [])]
+    return [*told, _controls(head, rows)]
 
 
-def _which_metric(table: Table) -> str:
-    """The metrics that none is better than, clean and under attack in the direction that breaks most."""
-    rows = _records(table.frame[table.frame["kind"] == METRIC])
-    first = rows[0]
-    labels = "proxy quality" if first["labels"] == "proxy" else "opinions"
-    what = f"Which metric, by SROCC with {labels} on {table.dataset} ({first['images']} images, "
-    what += f"{first['clusters']} independent)"
-    if first["interval"] != "95 % studentised":
-        return f"{what}: too few to tell metrics apart."
-    conditions = {name: [row for row in rows if row["condition"] == name] for name in lowest_conditions(rows)}
-    attacked = [part for part in conditions.values() if any(pd.notna(row["srocc"]) for row in part)]
-    worst = min(attacked, key=lambda part: float(pd.Series([row["srocc"] for row in part]).mean()), default=[])
-    every_two = any(row["group"] for row in rows)
-    contrasts = _records(table.frame[table.frame["kind"] == COMPARED])
-
-    def told(part: list[dict[Any, Any]]) -> str:
-        mine = [row for row in contrasts if row["condition"] == part[0]["condition"]]
-        return _unbeaten(part) if every_two else _decided(mine)
-
-    parts = [f"clean, {told([row for row in rows if row['condition'] == CLEAN])}"]
-    parts += [f"at {_budget(worst[0])} ({worst[0]['condition']}), {told(worst)}"] if worst else []
-    return f"{what}: {'; '.join(parts)}."
+def told_of(heads: Sequence[Headline]) -> Headline | None:
+    """The data set that is told of: the first with people's labels, otherwise with labels, otherwise the first."""
+    return min(heads, key=lambda one: (one.statistic == "", one.labels_kind != "human"), default=None)
 
 
-def _unbeaten(rows: Sequence[dict[Any, Any]]) -> str:
-    """'ssim and psnr are beaten by none of the 5', of metrics under one condition."""
-    known = [row for row in rows if pd.notna(row["srocc"])]
-    names = [marked(row["name"], row["broken"]) for row in known if not row["beaten_by"]]
+def _what(head: Headline) -> str:
+    """'proxy SROCC'; what scorers are judged by."""
+    return f"proxy {head.statistic}" if head.labels_kind == "proxy" else head.statistic
+
+
+def _worst(head: Headline, row: HeadlineRow) -> UnderAttack:
+    return row.at[head.first, EVERY_DIRECTION] if head.first else UnderAttack("missing", "")
+
+
+def _figure(under: UnderAttack) -> Reading:
+    """What is left of a figure, or without labels how far scores move."""
+    return under.left if under.left.known else under.shift
+
+
+def _most(head: Headline, ball: Ball, rows: Sequence[HeadlineRow]) -> str:
+    first, under = rows[0], _worst(head, rows[0])
+    where = f"on {head.dataset} at ε {budget_text(*ball)}"
+    ranked = len(rows) > 1 and under.rank is not None
+    opening = f"Most robust {where}" if ranked else where[0].upper() + where[1:]
+    kept = (
+        f"keeps a {_what(head)} of {number(under.left.value)} out of {number(first.clean.value)} under the worst attack"
+    )
+    moved = f"moves by {_sigma(under.shift)} at most under attack"
+    parts = [f"{first.label}{_flag(first, rows)} {kept if under.left.known else moved}", _pushed(under)]
+    return f"{opening}: {'; '.join([part for part in (*parts, _tie(head, rows), _alike(rows)) if part])}."
+
+
+def _pushed(under: UnderAttack) -> str:
+    """'attacks push it 0.39σ [0.29, 0.45] beyond the honest control'."""
+    if not under.excess.known:
+        return ""
+    return f"attacks push it {_beyond(under.excess)} the honest control"
+
+
+def _beyond(excess: Reading) -> str:
+    """'0.39σ [0.29, 0.45] beyond', or '0.31σ [−0.07, 0.89] short of'."""
+    if excess.value >= 0:
+        return f"{_sigma(excess)} beyond"
+    return f"{_sigma(Reading(-excess.value, -excess.high, -excess.low))} short of"
+
+
+def _sigma(reading: Reading) -> str:
+    value, _, interval = with_interval(reading.value, reading.low, reading.high).partition(" ")
+    return f"{value}σ {interval}" if not math.isnan(reading.low) else f"{value}σ"
+
+
+def _tie(head: Headline, rows: Sequence[HeadlineRow]) -> str:
+    units = counted(head.clusters, head.noun)
+    if len(rows) == 1:
+        return ""
+    if head.descriptive:
+        return f"descriptive: {units} are too few to rank metrics, and it leads here alone"
+    if _worst(head, rows[0]).rank is None:
+        return "without labels nothing is ranked, and it moves least"
+    tied = [one.label + _flag(one, rows) for one in rows[1:] if _unbeaten(head, one)]
+    return f"{units} cannot tell it from {_named(tied)}" if tied else "it is told apart from all others"
+
+
+def _unbeaten(head: Headline, row: HeadlineRow) -> bool:
+    """Whether none is shown to be better."""
+    rank = _worst(head, row).rank
+    return rank is None or rank[0] == 1
+
+
+def _least(head: Headline, rows: Sequence[HeadlineRow]) -> str:
+    last, under = rows[-1], _worst(head, rows[-1])
+    opening = "Last, though not told apart" if _unbeaten(head, last) else "Least robust"
+    kept = f"{number(under.left.value)} out of {number(last.clean.value)}" if under.left.known else _sigma(under.shift)
+    parts = [f"{last.label}{_flag(last, rows)} {'keeps' if under.left.known else 'moves by'} {kept}", _pushed(under)]
+    between = [f"{row.label} {number(_figure(_worst(head, row)).value)}{_flag(row, rows)}" for row in rows[1:-1]]
+    parts += [f"in between {_named(between)}"] if between else []
+    return f"{opening}: {'; '.join(part for part in parts if part)}."
+
+
+def _controls(head: Headline, rows: Sequence[HeadlineRow]) -> str:
+    """What restoring and random noise do in the direction of the worst attack."""
+    known = [f"{row.label} {number(under.honest.value)}" for row in rows if (under := _worst(head, row)).honest.known]
     if not known:
-        return "no metric has a figure"
-    if len(names) == len(known) > 1:
-        return f"no two of {joined(names)} can be told apart"
-    return f"{joined(names)} {'is' if len(names) == 1 else 'are'} shown to be beaten by none of the {len(known)}"
+        return _APART if any(_worst(head, row).excess.known for row in rows) else _NO_CONTROL
+    return f"The honest controls alone (restoring the reference, random noise) leave {_named(known)}."
 
 
-def _decided(contrasts: Sequence[dict[Any, Any]]) -> str:
-    """'of 5 contrasts declared ssim beats psnr', of those that a suite declares under one condition."""
-    apart = [row for row in contrasts if row["verdict"] == APART]
-    pairs = [(row["name"], row["against"]) if row["difference"] > 0 else (row["against"], row["name"]) for row in apart]
-    found = joined([f"{better} beats {worse}" for better, worse in pairs]) if pairs else "none is decided"
-    return f"of {counted(len(contrasts), 'contrast')} declared {found}"
+_APART = "What an honest control alone does (restoring the reference, random noise) is taken off these figures."
+_NO_CONTROL = "No honest control was run beside the attacks: with noise and restore it would show what an attack adds."
 
 
-def _strongest_threat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without the oblivious ones of defenses that were attacked adaptively, too: what the latter leave holds."""
-    adaptive = {(row["metric"], row["defense"]) for row in rows if row["threat"] == "adaptive"}
-    return [row for row in rows if row["threat"] != "oblivious" or (row["metric"], row["defense"]) not in adaptive]
+def _flag(row: HeadlineRow, rows: Sequence[HeadlineRow]) -> str:
+    """The verdict on masking that is not clean, unless all have the same."""
+    if row.masking.verdict == NOT_FLAGGED or len({one.masking.verdict for one in rows}) == 1:
+        return ""
+    return f" (masking: {row.masking.verdict})"
 
 
-def _choices(table: Table) -> list[str]:
-    frame = table.frame
-    rows = _attacked(frame[overall_accuracy(frame) & ~frame["attacked"].isin(["", CONTROL])])
-    lowest: dict[str, dict[str, Any]] = {}
-    for row in _strongest_threat(_at_usual_budget(rows)):
-        name = _name(row)
-        if pd.notna(row["accuracy"]) and (name not in lowest or row["accuracy"] < lowest[name]["accuracy"]):
-            lowest[name] = row
-    parts = [
-        f"{_name(row)} {number(row['clean_accuracy'])} → {number(row['accuracy'])} ({_attack(row)})"
-        for row in sorted(lowest.values(), key=lambda row: (row["defense"] != "base", -row["accuracy"]))[: _SCORERS + 1]
-    ]
-    parts += [f"{len(lowest) - len(parts)} more in the table"] if len(lowest) > len(parts) else []
-    if not parts:
-        return []
-    budget = _budget(next(iter(lowest.values())))
-    proxy = "proxy " if "proxy" in table.title else ""
-    return [f"2AFC {proxy}accuracy on {table.dataset} at {budget}, clean → worst attack: {'; '.join(parts)}."]
+def _alike(rows: Sequence[HeadlineRow]) -> str:
+    """The verdict on masking that is not clean and is that of all."""
+    flags = {one.masking.verdict for one in rows}
+    return "" if len(flags) > 1 or flags == {NOT_FLAGGED} else f"masking: {flags.pop()}{' for all' * (len(rows) > 1)}"
 
 
-def _attacked(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    own = (frame["state"] == "ok") & (frame["threat"] != "transfer")
-    kept = frame[own & ~frame["attack"].isin(["", CLEAN, *OVER_ALL]) & (frame["direction"] != CONTROL)]
-    return _records(kept)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _at_usual_budget(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not rows:
-        return []
-    linf = [row for row in rows if row["norm"] == "linf"] or rows
-    chosen = usual_of(row["eps"] for row in linf)
-    return [row for row in linf if row["eps"] == chosen]
-
-
-def _name(row: dict[Any, Any]) -> str:
-    return marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
-
-
-def _attack(row: dict[str, Any]) -> str:
-    return attack_text(base_name(row["attack"]), row["norm"])
-
-
-def _budget(row: dict[str, Any]) -> str:
-    return budget_text(row["norm"], row["eps"])
+def _named(names: Sequence[str]) -> str:
+    """The names in words; of many the first, and how many more."""
+    if len(names) <= _NAMED:
+        return joined(list(names))
+    return f"{', '.join(names[: _NAMED - 1])} and {len(names) - _NAMED + 1} more"

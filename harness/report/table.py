@@ -127,12 +127,13 @@ def make_table(
         pd.DataFrame(list(rows)),
         full,
         compact,
-        _protocol(data, one, rows, directions),
+        protocol_of(data, one, rows, directions),
         (*notes, *extra, *data.notices),
     )
 
 
-def _protocol(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Sequence[str]) -> str:
+def protocol_of(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Sequence[str]) -> str:
+    """How some rows of a data set were made: parts between semicolons, after "Protocol: " and with a full stop."""
     facts = one.facts
     triplets = facts.kind == "triplets"
     count = len(set(one.samples)) if triplets else len(one.items)

@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from harness.report.arrays import Chosen, Evaluated, ScorerGrid, Setting
+from harness.report.measure import Correlated
 from harness.report.rows import (
     CONTROL,
+    Bools,
     Measured,
     Row,
     choose,
     clusters_of,
     figure,
+    in_order,
     mean_of_known,
     start_row,
 )
@@ -85,6 +88,39 @@ def two_afc_rows(data: Evaluated, direction: str = "pair", honest: bool = False)
                     row |= figure("clean_accuracy", known if scorer.state == "ok" else [], present, "share")
                     attacked_figures = after.get((kind, subset), []) if setting else []
                     yield row | figure("accuracy", attacked_figures, present, "share", worst.get((kind, subset), []))
+
+
+def clean_accuracies(data: Evaluated, scorer: ScorerGrid) -> list[Measured]:
+    """Hard 2AFC accuracy over all triplets without an attack, of each draw; none where the scorer failed."""
+    return _hard(data, scorer.clean) if scorer.state == "ok" else []
+
+
+def attacked_accuracies(data: Evaluated, scorer: ScorerGrid, direction: str) -> Iterator[Correlated]:
+    """Hard 2AFC accuracy over all triplets under every attack and control, `overall_accuracy_of` rows; none is of all.
+
+    Args:
+        data: The data set.
+        scorer: Whose quality.
+        direction: Names the patches attacked.
+    """
+    for setting, way in in_order(scorer, [direction], (*scorer.furthest, *scorer.honest)):
+        chosen = choose(data, scorer, setting, way)
+        whole = np.where(chosen.sign == 0, scorer.clean, chosen.outcome.attacked)
+        attacked = chosen.outcome.attacked if setting.control else whole
+        yield Correlated(setting, way, chosen.state, _hard(data, attacked) if chosen.state == "ok" else [], [])
+
+
+def judged_clusters(data: Evaluated) -> Bools:
+    """Which clusters have triplets that are not evenly split, shape [C]."""
+    first, _ = _patches(data)
+    return clusters_of(data, data.codes[first][data.judge[first] != 0.5])
+
+
+def _hard(data: Evaluated, draws: Floats) -> list[Measured]:
+    first, second = _patches(data)
+    judge = data.judge[first]
+    credits = (two_afc.hard_credits(quality[first], quality[second], judge) for quality in draws)
+    return [mean_of_known(one, data.codes[first], data.multiplicities) for one in credits]
 
 
 def overall_accuracy(frame: pd.DataFrame) -> pd.Series[bool]:

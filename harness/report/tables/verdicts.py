@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
-import pandas as pd
-
-from harness.report.arrays import Evaluated, lay_out
+from harness.report.arrays import Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, scorer_of
-from harness.report.masking import CLAIMS, INCONCLUSIVE, NOT_MEASURED, verdict_rows
+from harness.report.masking import CLAIMS, INCONCLUSIVE, NOT_MEASURED, few_samples, verdicts_of
 from harness.report.rows import Row
 from harness.report.table import Table, make_table, table
 from harness.statistics.masking import EDGES, FORETOLD, GRID_SHARE, MISLED, REACHED, SHARE, SLOPED, TOLERANCE
@@ -25,11 +22,9 @@ from harness.wording import MISSING, attack_text, budget_text, number, scorer_te
 )
 def verdicts_table(data: RunData, one: Evaluated) -> Table | None:
     """The verdicts of one data set, or None where nothing was attacked or none are wanted."""
-    few = _few_samples(data, one.name)
-    attacked = any(not setting.control for scorer in one.scorers for setting in scorer.settings)
-    if not data.verdicts or not (attacked or few):
+    rows = verdicts_of(data, one)
+    if not rows:
         return None
-    rows = list(verdict_rows(data, one, few))
     header = ("metric", "verdict", "", "figure that decided", "least allowed", "of", "images")
     full = Layout(
         header,
@@ -68,7 +63,7 @@ def verdicts_table(data: RunData, one: Evaluated) -> Table | None:
         1,
         _legend(rows, [claim.short for claim in CLAIMS if claim.name not in known]),
     )
-    added = [f"Cells added for verdicts: first {data.verdict_samples} samples."] if few else []
+    added = [f"Cells added for verdicts: first {data.verdict_samples} samples."] if few_samples(data, one) else []
     return make_table(
         "verdicts",
         one,
@@ -128,18 +123,3 @@ def _figure_texts(row: Row) -> tuple[str, str]:
 def _pair(row: Row) -> str:
     attack = f"{attack_text(row['attack'], row['norm'])} {row['direction']} {budget_text(row['norm'], row['eps'])}"
     return f"{attack} against {row['against']}"
-
-
-def _few_samples(data: RunData, dataset: str) -> Evaluated | None:
-    """The first samples of a data set, with the cells added for verdicts beside the suite's own; None without any."""
-    if not data.verdict_samples:
-        return None
-    wanted = set(data.verdict_items.get(dataset, ()))
-    own = data.records
-    kept = own[(own["dataset"] == dataset) & own["sample"].isin(wanted)]
-    added = data.verdict_records
-    parts = [part for part in (kept, added[added["dataset"] == dataset] if len(added) else added) if len(part)]
-    if not parts:
-        return None
-    found = lay_out(dataclasses.replace(data, records=pd.concat(parts, ignore_index=True)))
-    return found[0] if found else None

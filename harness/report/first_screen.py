@@ -1,0 +1,219 @@
+"""What is printed of a report: the answer on one screen, and every table besides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from harness.report.build import NOT_MADE
+from harness.report.data import RunData
+from harness.report.headline import EVERY_DIRECTION, NOT_JUDGED, SUSPECT, UNDECIDED, Headline, HeadlineRow, Reading
+from harness.report.layout import Layout
+from harness.report.screen import Block, Line, Part, Screen
+from harness.report.summary import sentences, told_of
+from harness.report.table import ASSUMPTION, Table
+from harness.statistics.intervals import DESCRIPTIVE_BELOW
+from harness.wording import BROKEN, FAILED, MISSING, budget_text, counted, joined, number, with_interval
+
+MOST_ROWS = 8
+"""Scorers of a data set that the first table shows."""
+MOST_LINES = 24
+"""Lines that the first table has at most, of names that fit in `_NAME` columns each."""
+_NAME = 17
+_AROUND = 4
+"""Lines of the first table beside its data sets: what it is, its head with a rule, and what is left out."""
+_MIXED = "mixed"
+_WAYS = {"up": "up", "down": "down", "rejected_up": "up", "preferred_down": "down"}
+"""Direction -> column; what raises some images and lowers others is mixed."""
+_PROTOCOL = "Protocol: "
+_UNSEEN = "bias from "
+"""How a part of a protocol begins that says nothing of the first screen."""
+_FLAGS = {
+    UNDECIDED: f"{UNDECIDED} = too few images to tell",
+    SUSPECT: f"{SUSPECT} = gradients mislead attacks, so figures may be too good",
+    NOT_JUDGED: f"{NOT_JUDGED} = no verdict could be measured",
+}
+
+
+def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headline]) -> Screen:
+    """All that a report prints.
+
+    Args:
+        data: The run.
+        tables: Its tables.
+        heads: Its headlines, one for each data set.
+    """
+    told = sentences(heads)
+    said = [Line("\nIn short", "bold"), *(Line(f"• {sentence}") for sentence in told)] if told else []
+    below = [*_legend(heads), *_notes(data, tables, heads)]
+    protocol = [part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)]
+    lines = [Line(f"\n{' '.join(below)}", "dim")] if below else []
+    lines += [Line(f"{_PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
+    return Screen([*_first_table(heads), *said, *lines], list(_every_table(tables, heads)))
+
+
+def _first_table(heads: Sequence[Headline]) -> Iterator[Line | Block]:
+    """The data set that is told of, and of the others as many as there is room for."""
+    shown: list[Headline] = []
+    for head in sorted(heads, key=lambda one: one is not told_of(heads)):
+        if not shown or sum(map(_lines, (*shown, head))) + _AROUND <= MOST_LINES:
+            shown.append(head)
+    alike = [[head for head in shown if bool(head.statistic) == labelled and head.rows] for labelled in (True, False)]
+    for group in alike:
+        if group:
+            yield Line(_heading(group), "bold")
+            yield _grid(group)
+    hidden = [row for head in shown for row in head.rows[MOST_ROWS:]]
+    noun = "metric" if all(row.defense == "base" for row in hidden) else "scorer"
+    left = [counted(n, f"more {what}") for n, what in ((len(hidden), noun), (len(heads) - len(shown), "data set")) if n]
+    if left:
+        yield Line(f"... and {joined(left)}: --full prints all.")
+
+
+def _lines(head: Headline) -> int:
+    return 1 + sum(math.ceil(len(row.label) / _NAME) for row in head.rows[:MOST_ROWS])
+
+
+def _heading(group: Sequence[Headline]) -> str:
+    balls = {head.first for head in group if head.first is not None}
+    if not balls:
+        return "\nWithout an attack"
+    at = f" at ε {budget_text(*balls.pop())}" if len(balls) == 1 else ""
+    what = "What the worst attack leaves" if group[0].statistic else "How far attacks push scores, in σ of clean scores"
+    return f"\n{what}{at}, {'highest' if _descriptive(group) else 'most robust'} first"
+
+
+def _descriptive(group: Sequence[Headline]) -> bool:
+    return any(head.descriptive or not head.statistic for head in group)
+
+
+def _grid(group: Sequence[Headline]) -> Block:
+    """The rows of some data sets that are judged alike: by labels, or by shifts where there are none."""
+    labelled = bool(group[0].statistic)
+    arrow = "↑" if labelled else "↓"
+    columns: dict[str, Callable[[Headline, HeadlineRow], str]] = {}
+    if labelled:
+        columns["clean ↑"] = lambda head, row: _value(row.clean, row.state)
+    for name in ("up", "down", _MIXED):
+        if any(_ways(head, name) for head in group):
+            columns[f"{name} {arrow}"] = lambda head, row, name=name: _worst(head, row, name)  # type: ignore[misc]
+    if any(_excess(head, row).known for head in group for row in head.rows):
+        columns["excess, σ ↓"] = lambda head, row: _with_interval(_excess(head, row))
+    if any(head.first for head in group):
+        columns["masking"] = lambda head, row: MISSING if row.masking.verdict == NOT_JUDGED else row.masking.verdict
+    parts = []
+    for head in group:
+        rows = head.rows[:MOST_ROWS]
+        cells = [(row.label, *(column(head, row) for column in columns.values())) for row in rows]
+        parts.append(Part(_title(head, group), cells, [True] * len(rows)))
+    return Block(("metric", *columns), 1, parts)
+
+
+def _title(head: Headline, group: Sequence[Headline]) -> str:
+    """'mini: SROCC with proxy quality (not human opinions), 96 images of 8 photographs'."""
+    what = f"{head.statistic} with {head.labels}" if head.statistic else head.labels
+    apart = head.first is not None and len({one.first for one in group}) > 1
+    at = f", ε {budget_text(*head.first)}" if apart and head.first else ""
+    units = f"{counted(head.images, head.kind)} of {counted(head.clusters, head.noun)}"
+    return f"{head.dataset}: {what}, {units}{at}{' (descriptive)' if head.descriptive else ''}"
+
+
+def _ways(head: Headline, column: str) -> list[str]:
+    """The directions of a data set that stand in a column."""
+    return [way for way in head.directions if _WAYS.get(way, _MIXED) == column]
+
+
+def _worst(head: Headline, row: HeadlineRow, column: str) -> str:
+    """The figure of a column: of several directions the worst."""
+    found = [row.at[head.first, way] for way in _ways(head, column)] if head.first else []
+    if any(one.state == "failed" for one in found):
+        return FAILED
+    if not head.statistic:
+        shifts = [one.shift.value for one in found if one.shift.known]
+        return f"{number(max(shifts), 2, True)}σ" if shifts else MISSING
+    known = [one.left for one in found if one.left.known]
+    return _value(min(known, key=lambda one: one.value), "ok") if known else MISSING
+
+
+def _value(reading: Reading, state: str) -> str:
+    return number(reading.value) if reading.known else FAILED if state == "failed" else MISSING
+
+
+def _excess(head: Headline, row: HeadlineRow) -> Reading:
+    return row.at[head.first, EVERY_DIRECTION].excess if head.first else Reading()
+
+
+def _with_interval(reading: Reading) -> str:
+    return with_interval(reading.value, reading.low, reading.high, 2, True) if reading.known else MISSING
+
+
+def _legend(heads: Sequence[Headline]) -> Iterator[str]:
+    """How the first table is read."""
+    attacked = [head for head in heads if head.first is not None]
+    if not attacked:
+        return
+    mixed = list(dict.fromkeys(way for head in attacked for way in _ways(head, _MIXED)))
+    has = [name for name in ("up", "down") if any(_ways(head, name) for head in attacked)]
+    says = {"up": "quality raised", "down": "quality lowered"}
+    told = [f"{name}: {says[name]}" for name in has]
+    told += [f"{_MIXED}: some raised, some lowered ({joined(mixed)})"] if mixed else []
+    yield f"Under the worst attack each: {'; '.join(told)}. ↑ more is better, ↓ less. Rows by {_order(attacked)}."
+    rows = [row for head in attacked for row in head.rows]
+    if any(_excess(head, row).known for head in attacked for row in head.rows):
+        yield (
+            "Excess: the most that an attack pushes scores beyond an honest control in the same ball (restoring the "
+            "reference, random noise), in σ of clean scores [95 % interval]."
+        )
+    flags = [_FLAGS[flag] for flag in _FLAGS if any(row.masking.verdict == flag for row in rows)]
+    yield f"Masking: {', '.join(flags)}." if flags else "Masking: nothing speaks for it."
+
+
+def _order(heads: Sequence[Headline]) -> str:
+    """What rows are sorted by."""
+    by = ["the lowest figure under attack"] if any(head.statistic for head in heads) else []
+    return joined(by + (["the largest push, smallest first"] if not all(head.statistic for head in heads) else []))
+
+
+def _notes(data: RunData, tables: Sequence[Table], heads: Sequence[Headline]) -> Iterator[str]:
+    """What must be known of the figures."""
+    if any(head.first and head.statistic for head in heads):
+        yield ASSUMPTION
+    for noun in dict.fromkeys(head.noun for head in heads if head.descriptive):
+        yield f"Fewer than {DESCRIPTIVE_BELOW} {noun}s: intervals are descriptive, and nothing is ranked."
+    for rules in dict.fromkeys(row.broken for head in heads for row in head.rows if row.broken):
+        yield f"{BROKEN} broke its contract when probed ({rules}), so its figures may not mean what they say."
+    yield from data.notices
+    if data.failures:
+        yield f"{counted(len(data.failures), 'failure')}: --full and the page list them."
+    yield from (f"{table.title}." for table in tables if table.name == NOT_MADE)
+
+
+def _united(protocols: Sequence[str]) -> list[str]:
+    """The parts of protocol lines, each once."""
+    parts = (part for one in protocols for part in one.removeprefix(_PROTOCOL).removesuffix(".").split("; "))
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+def _every_table(tables: Sequence[Table], heads: Sequence[Headline]) -> Iterator[Line | Block]:
+    """The compact form of every table; of its protocol what is not said above for all tables."""
+    said = {part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)}
+    for table in tables:
+        yield Line(f"\n{table.title}", "bold")
+        layout = table.compact
+        if not layout.rows:
+            yield Line(layout.note)
+            continue
+        yield Line(table.explanation)
+        yield _block(layout, each=table.name == "failures")
+        yield from (Line(line, "dim") for line in (layout.note, *table.notes) if line)
+        more = [part for part in _united([table.protocol]) if part not in said]
+        said |= {part for part in more if (" = " in part and ":" not in part) or part.startswith(_UNSEEN)}
+        if table.protocol:
+            yield Line(f"{_PROTOCOL}as above{'; ' if more else ''}{'; '.join(more)}.", "dim")
+
+
+def _block(layout: Layout, each: bool) -> Block:
+    """A table as it is printed; names of scorers stand where they begin."""
+    before = [None, *(row[0] for row in layout.rows)]
+    starts = [each or row[0] != previous for row, previous in zip(layout.rows, before, strict=False)]
+    return Block(layout.header, layout.labels, [Part("", layout.rows, starts)])
