@@ -21,7 +21,7 @@ RUNS = Path("results/runs")
 """Where run folders are kept, each under the name of its suite."""
 SUITE, PLAN = "suite.yaml", "plan.json"
 """In a run folder: the suite, and what the last run planned of it."""
-RESULT_FOLDERS = ("records", "facts", "fits", "probes", "examples", "failures", "provenance", "pixels")
+RESULT_FOLDERS = ("records", "facts", "fits", "probes", "examples", "gallery", "failures", "provenance", "pixels")
 """What a run folder keeps beside its suite and its report."""
 OWN_PACKAGES = ("harness", "metrics_zoo", "attacks", "defenses", "robustiqa")
 """Top-level packages that this distribution installs."""

@@ -17,6 +17,8 @@ from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
 from harness.engine.costs import Cost, keep_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
+from harness.engine.gallery import gallery_job
+from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.priority import NICE
@@ -155,8 +157,7 @@ class RunResult:
         for cell in self.plan.cells:
             higher = cell.scorer.metric.label not in self.planned.facts.lower_is_better
             for folder in self.folder.example_folders(cell.id):
-                about, images, _ = self.folder.read_example(folder)
-                yield kept_example(cell, about, images, higher_is_better=higher)
+                yield kept_example(cell, self.folder.read_example(folder), higher_is_better=higher)
 
     @property
     def verdicts(self) -> Sequence[Mapping[str, Any]]:
@@ -192,7 +193,7 @@ def run_suite(
     if damage := damage_text(_needed(store.soundness.met | store.soundness.damaged(), plan)):
         progress.tell(f"{store.path}: {damage}; what of it the suite needs is computed again.")
     _record_pixels(plan, store)
-    if any(pending.values()):
+    if any(pending.values()) or store.has_pool():
         device = options.device or default_device()
         store.add_provenance("versions", [versions(device)])
         plugins = [str(file) for file in registry.files]
@@ -511,6 +512,11 @@ class _Tally:
         self.costs += result.costs
         self.progress.done(result)
 
+    def chose(self, result: Done) -> None:
+        """Pictures are no results: without them nothing is missing but they."""
+        self.failed += result.failed
+        self.notices.update(dict.fromkeys(result.notices))
+
 
 def execute(
     pending: Mapping[str, Sequence[Job]],
@@ -530,7 +536,7 @@ def execute(
     code = {file: sha256 for plugin in _plugins_used(plan, registry) for file, sha256 in plugin.files.items()}
     suite = plan.suite
     context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code)
-    context = replace(context, memory=options.memory, nice=options.nice)
+    context = replace(context, memory=options.memory, nice=options.nice, exact=suite.exact, pool=pool_of(plan))
     executor = make_executor(context, options)
     try:
         with _Interrupt() as interrupt:
@@ -540,6 +546,9 @@ def execute(
                     progress.stage(stage, len(jobs), worker_count(device, options))
                     for result in executor.run(jobs, asked, progress.began, progress.at):
                         tally.add(result, stage)
+            choosing = None if interrupt.asked else gallery_job(plan, store)
+            for result in executor.run([choosing] if choosing else [], asked, progress.began, progress.at):
+                tally.chose(result)
         if interrupt.asked:
             raise KeyboardInterrupt
     finally:

@@ -11,6 +11,7 @@ from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of
 
 _EXAMPLES_SHOWN = 20
+_NOT_KEPT = "—"
 
 
 @verb("Upkeep", 3)
@@ -20,7 +21,7 @@ def _rescore(
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score the attacked images that a run kept once more, as floats and as 8-bit PNG; exit 1 if any disagrees.
+    """Score the attacked images that a run kept once more, as 8-bit PNG and as floats; exit 1 if any disagrees.
 
     Example: robustiqa rescore results/runs/quickstart
     """
@@ -44,7 +45,8 @@ def _rescore(
             "cell", "item", "clean", "attacked", "attacked, 8-bit", "", title=str(folder), title_justify="left"
         )
         for row in wrong or rows[:_EXAMPLES_SHOWN]:
-            scores = (significant(now) for _, now in (row.clean, row.attacked, row.attacked_8bit))
+            pairs = (row.clean, row.attacked, row.attacked_8bit)
+            scores = (significant(pair[1]) if pair else _NOT_KEPT for pair in pairs)
             table.add_row(row.cell, row.item, *scores, row.complaint or "agrees")
         console().print(table)
         more = f" ({_EXAMPLES_SHOWN} shown)" if not wrong and len(rows) > _EXAMPLES_SHOWN else ""
@@ -52,5 +54,11 @@ def _rescore(
             f"{len(rows) - len(wrong)} of {len(rows)} stored examples{more} score again what was recorded, within "
             f"{AGREES_WITHIN:g} of the score."
         )
+        rounded = sum(row.attacked is None for row in rows)
+        if rounded:
+            console().print(
+                f"{_NOT_KEPT}: of {rounded} the attacked image is kept in 8 bits alone: what it was scored before "
+                "rounding cannot be had again. 'exact: true' in the suite, or --set exact=true, keeps it."
+            )
     if wrong:
         raise typer.Exit(1)

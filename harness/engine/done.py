@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.engine.example_names import id_in
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Cell, Fact, Fit, Plan, Probe
@@ -27,7 +28,8 @@ def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
         if wanted and cell.attack is not None:
             last = min(wanted, len(plan.entries_of(cell)))
             asked = {i: min(size, last - i * size) for i in range(math.ceil(last / size))}
-            done -= {i for i, count in asked.items() if store.examples_kept(cell.id, i) < count}
+            exact = plan.suite.exact
+            done -= {i for i, count in asked.items() if store.examples_kept(cell.id, i, exact=exact) < count}
         found[cell.id] = done
     return found
 
@@ -81,7 +83,7 @@ def asked_for(plan: Plan) -> Callable[[str], bool]:
         part, *rest = Path(name).with_suffix("").parts
         if part in ("records", "examples"):
             index = rest[1] if len(rest) > 1 and rest[1].isdecimal() else "0"
-            return int(index) < last.get(rest[0], 0)
+            return int(index) < last.get(id_in(rest[0]), 0)
         return part not in ids or rest[0] in ids[part]
 
     return asked

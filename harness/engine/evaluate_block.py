@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from harness.engine.batches import (
     too_large,
 )
 from harness.engine.costs import Cost, Key, attack_key, measured, score_key
-from harness.engine.examples import Example
+from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
 from harness.engine.provenance import device_name
@@ -51,7 +51,7 @@ class BlockRun:
         batches: Its images.
         tools: What the worker provides.
         store: Where records are kept.
-        keep: Sample id -> place in its split, of the samples whose attacked images are kept.
+        keeping: What is kept of its attacked images.
         most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
             has not.
         cap: What the worker may take, where that is limited.
@@ -63,14 +63,14 @@ class BlockRun:
         batches: Sequence[Batch],
         tools: Tools,
         store: RunFolder,
-        keep: Mapping[str, int],
+        keeping: Keeping,
         most: int | None = None,
         cap: MemoryCap | None = None,
     ) -> None:
         self._block = block
         self._tools = tools
         self._store = store
-        self._keep = keep
+        self._keeping = keeping
         self._cap = cap
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
         self.costs: list[Cost] = []
@@ -130,13 +130,10 @@ class BlockRun:
         for cell in list(left):
             began = time.perf_counter()
             results = attacked[cell.eps]
-            examples: list[Example] = []
             try:
-                columns = self._records(cell, results, examples)
+                columns = self._records(cell, results)
                 self._check_cap()
-                if self._keep and cell.attack is not None:
-                    kept = (self._block.slice, len(self._keep), examples)
-                    self._store.write_examples(cell.id, cell.label, *kept)
+                self._keeping.keep(cell, self._block.slice, results, columns, self._store)
                 self._store.write_records(cell.id, self._block.slice, columns)
                 self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, began)
             except StoreError:
@@ -208,29 +205,14 @@ class BlockRun:
     def _samples(self) -> list[str]:
         return [item.id for batch in self._seen.batches for item in batch.items]
 
-    def _records(self, cell: Cell, attacked: Sequence[AttackedBatch], examples: list[Example]) -> dict[str, list[Any]]:
-        """The columns of a cell's records; the attacked images to keep are added to `examples`."""
+    def _records(self, cell: Cell, attacked: Sequence[AttackedBatch]) -> dict[str, list[Any]]:
+        """The columns of a cell's records."""
         columns: dict[str, list[Any]] = {name: [] for name in NAMES}
         scorer = self._tools.scorer(cell.scorer)
         for result in attacked:
             for draw in range(cell.draws):
                 self._score(cell, scorer, result, draw, columns)
-            if self._keep and cell.attack is not None:
-                examples += self._examples(cell, result, columns)
         return columns
-
-    def _examples(self, cell: Cell, result: AttackedBatch, columns: Mapping[str, list[Any]]) -> Iterator[Example]:
-        """The attacked images to keep of one batch, with the scores of the first draw."""
-        rows = len(columns["item"]) - len(result.batch.items) * cell.draws  # where this batch's first draw begins
-        for i, item in enumerate(result.batch.items):
-            if item.entry.id not in self._keep:
-                continue
-            images = {"reference": result.batch.ref[i], "distorted": result.batch.dist[i], "attacked": result.images[i]}
-            kept = ("clean", "attacked", "attacked_8bit", "linf", "l2", "sign", "norm", "eps", "status")
-            about = {"sample": item.entry.id, "cell": cell.label, **{name: columns[name][rows + i] for name in kept}}
-            scale = cell.eps if cell.norm == "linf" else about["linf"]
-            floats = {name: image.detach().cpu() for name, image in images.items()}
-            yield Example(self._keep[item.entry.id], item.id, floats, about, scale)
 
     def _score(
         self, cell: Cell, scorer: Scorer, result: AttackedBatch, draw: int, columns: dict[str, list[Any]]

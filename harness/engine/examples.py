@@ -1,4 +1,4 @@
-"""Attacked images kept for people and for `rescore`: exact as floats, rounded as PNG, and the perturbation as a map."""
+"""Attacked images kept for people and for `rescore`: as PNG, exact where asked for, and the perturbation as a map."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 IMAGES = ("reference", "distorted", "attacked")
 FLOATS = "images.safetensors"
 CHANGE = "perturbation.png"
-FILES = (FLOATS, *(f"{name}.png" for name in IMAGES), CHANGE)
-"""Of an example, beside its scores."""
+PICTURES = (*(f"{name}.png" for name in IMAGES), CHANGE)
+"""Files of an example, beside its scores and `FLOATS`, which is there where exact images were asked for."""
 SCORES = "scores.json"
 
 
@@ -39,6 +39,8 @@ class Example:
     images: Mapping[str, Tensor]
     about: Mapping[str, Any]
     full_scale: float
+    exact: bool = False
+    """Whether the images are kept as floats too."""
 
     @property
     def name(self) -> str:
@@ -46,14 +48,17 @@ class Example:
         return f"{self.rank:05d}-{re.sub(r'[^A-Za-z0-9_.#-]+', '-', self.item)[-80:]}"
 
     def files(self) -> dict[str, bytes]:
-        """Name -> content of its files; the scores come last."""
+        """Name -> content of its files; the scores come last, and say which images their PNG holds exactly."""
         from safetensors.torch import save
 
-        found = {FLOATS: save({name: self.images[name].contiguous() for name in IMAGES})}
-        found |= {f"{name}.png": png(self.images[name]) for name in IMAGES}
+        floats = {name: self.images[name].contiguous() for name in IMAGES}
+        rounded = {name: eight_bit(image) for name, image in floats.items()}
+        found = {FLOATS: save(floats)} if self.exact else {}
+        found |= {f"{name}.png": png_of(pixels) for name, pixels in rounded.items()}
         change = (self.images["attacked"] - self.images["distorted"]) / max(self.full_scale, 1e-12)
         found[CHANGE] = png((0.5 + 0.5 * change).clamp(0, 1))
-        about = {"item": self.item, **self.about, "perturbation_full_scale": self.full_scale}
+        whole = [name for name, image in floats.items() if torch.equal(rounded[name].to(image) / 255, image)]
+        about = {"item": self.item, **self.about, "perturbation_full_scale": self.full_scale, "exact_as_png": whole}
         found[SCORES] = json.dumps(about, indent=1).encode()
         return found
 
@@ -68,11 +73,21 @@ def misfit(images: Mapping[str, Tensor]) -> str:
     return "" if len({image.shape for image in images.values()}) == 1 else "its images differ in size"
 
 
+def eight_bit(image: Tensor) -> Tensor:
+    """An image in [0, 1] rounded to 8 bits, uint8 on the CPU."""
+    return torch.round(image.detach() * 255).to(torch.uint8).cpu()
+
+
 def png(image: Tensor) -> bytes:
     """An image (3 x H x W in [0, 1]) rounded to 8 bits, as a PNG file."""
-    pixels = torch.round(image * 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return png_of(eight_bit(image))
+
+
+def png_of(pixels: Tensor, *, smallest: bool = False) -> bytes:
+    """An image (uint8, 3 x H x W) as a PNG file; the smallest takes longer."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    rows = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+    Image.fromarray(rows).save(buffer, format="PNG", optimize=smallest)
     return buffer.getvalue()
 
 

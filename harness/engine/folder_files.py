@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.engine import seal
 from harness.engine.soundness import SOUND, Soundness, StoreError
 from harness.files import SUITE, expanded, stamp_of, write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ALL_SEALED = " so is every file beside it"
 """Said by the seal of a suite where a file without one cannot be of this run."""
@@ -92,6 +95,21 @@ class FolderFiles:
         if value is None:
             raise damaged(path, self.soundness.state(path) or "there is none")
         return value
+
+    def _tensors(self, path: Path) -> dict[str, Tensor] | None:
+        """The tensors of a file; None where there is none or it is damaged, which is noted."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        content = self.soundness.read(path)
+        if content is None:
+            return None
+        try:
+            tensors: dict[str, Tensor] = load(content)
+        except SafetensorError as error:
+            self.soundness.note(path, str(error))
+            return None
+        return tensors
 
     def _refuse(self, path: Path, wrong: str) -> None:
         if wrong:

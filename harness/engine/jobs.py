@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.engine.batches import SampleError
 from harness.engine.calibrate import compute_fact, run_fit
 from harness.engine.evaluate_block import BlockRun
+from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release, went_on
 from harness.engine.memory_cap import MemoryCap, slice_under
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
@@ -142,10 +143,11 @@ class BlockJob(Job):
         except SampleError as error:
             return self.fail(worker.store, str(error), error.sample, bad_input=error.bad_input)
         ranks = {entry.id: block.slice * size + i for i, entry in enumerate(entries)}
-        kept = {sample: rank for sample, rank in ranks.items() if rank < worker.context.save_examples}
+        context = worker.context
+        keeping = Keeping(ranks, context.save_examples, context.exact, context.pool)
         most = worker.most_images.get(block.source.key)
         cap = cap_of(worker)
-        run = BlockRun(block, batches, worker, worker.store, kept, most, cap)
+        run = BlockRun(block, batches, worker, worker.store, keeping, most, cap)
         done, failed = run.run()
         if run.most is not None and run.most != most:
             worker.most_images[block.source.key] = run.most

@@ -18,6 +18,7 @@ from harness.contracts import Attack, Entry, Metric, Norm, Panel
 from harness.datasets.images import image_head, read_image
 from harness.engine.attack_batch import Seen, attack_batch
 from harness.engine.batches import Batch, Item, SampleError
+from harness.engine.example_store import KeptExample
 from harness.engine.examples import png
 from harness.engine.scorer import Scorer, device_named, in_messages, load_metric
 from harness.errors import DataError, PluginFaultError, UserError
@@ -289,18 +290,15 @@ def attack_pair(
     )
 
 
-def kept_example(
-    cell: Cell, about: Mapping[str, Any], images: Mapping[str, Tensor], *, higher_is_better: bool
-) -> Attacked:
+def kept_example(cell: Cell, kept: KeptExample, *, higher_is_better: bool) -> Attacked:
     """An attacked image that a run kept.
 
     Args:
         cell: Its cell.
-        about: What is kept beside the images; qualities there are higher-is-better.
-        images: Reference, distorted and attacked image.
+        kept: What is kept of it; qualities there are higher-is-better.
         higher_is_better: Of the metric, whose units the scores are in.
     """
-    sign = 1.0 if higher_is_better else -1.0
+    sign, about, images = 1.0 if higher_is_better else -1.0, kept.about, kept.images
     clean, score, rounded = (sign * float(about[name]) for name in ("clean", "attacked", "attacked_8bit"))
     attack = cell.attack.label if cell.attack else CLEAN
     pixels = (images["reference"], images["distorted"], images["attacked"])

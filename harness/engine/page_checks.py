@@ -50,6 +50,25 @@ def example(value: Any) -> str:
     return "" if named else "no list 'files'"
 
 
+def gallery(value: Any) -> str:
+    """The attacked images that a report shows."""
+    keys = {"limit": int, "left_out": list, "competed": dict, "cases": list}
+    if not isinstance(value, dict) or any(not isinstance(value.get(key), kind) for key, kind in keys.items()):
+        return f"no mapping with the keys {', '.join(keys)}"
+    texts, numbers = (
+        ("case", "metric", "item", "sample", "cell", "folder"),
+        ("clean", "attacked", "attacked_8bit", "excess"),
+    )
+    for one in value["cases"]:
+        if not isinstance(one, dict) or not all(isinstance(one.get(name), str) for name in texts):
+            return f"a case without the texts {', '.join(texts)}"
+        if not all(_number(one.get(name)) for name in numbers):
+            return f"a case without the numbers {', '.join(numbers)}"
+        if not isinstance(one.get("files"), dict) or "/" in one["folder"] or one["folder"].startswith("."):
+            return "a case without its files"
+    return ""
+
+
 def cost(value: Any) -> str:
     """What images of one kind took."""
     texts = ("kind", "split", "scorer", "attack", "device")
@@ -97,6 +116,8 @@ def of_file(parts: Sequence[str]) -> Callable[[Any], str] | None:
             return samples
         case ("examples", _, _, _, "scores.json"):
             return example
+        case ("gallery", "gallery.json"):
+            return gallery
         case ("provenance", name) if name.endswith(".json"):
             return provenance(name.removesuffix(".json"))
         case (kind, name) if name.endswith(".json"):

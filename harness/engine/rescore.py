@@ -29,17 +29,18 @@ class Rescored:
     Attributes:
         cell: Its cell's name.
         item: Its item.
-        clean: (recorded, found) quality of the distorted image.
-        attacked: The same of the attacked image as floats.
-        attacked_8bit: The same of the attacked image as PNG.
+        clean: (recorded, found) quality of the distorted image; None where it or its reference is kept as PNG alone
+            and has more than 8 bits.
+        attacked: The same of the attacked image as floats; None where it is kept as PNG alone (`exact: true` keeps it).
+        attacked_8bit: The same of the attacked image as PNG; None where its reference is not kept exactly.
         complaint: What disagrees, empty if nothing does.
     """
 
     cell: str
     item: str
-    clean: tuple[float, float]
-    attacked: tuple[float, float]
-    attacked_8bit: tuple[float, float]
+    clean: tuple[float, float] | None
+    attacked: tuple[float, float] | None
+    attacked_8bit: tuple[float, float] | None
     complaint: str
 
 
@@ -58,8 +59,8 @@ def rescore(plan: Plan, store: RunFolder, registry: Registry, device: str) -> It
     found = [(cell, folder) for cell in plan.cells for folder in store.example_folders(cell.id)]
     if not found:
         raise UserError(
-            f"{store.path}: it keeps no attacked images. Run its suite again with 'save_examples: 4', "
-            "or --set save_examples=4."
+            f"{store.path}: it keeps no attacked images. Run its suite again with 'save_examples: 4' "
+            "and 'exact: true', or --set save_examples=4 --set exact=true."
         )
     scorers: dict[str, Scorer] = {}
     for cell, folder in found:
@@ -70,25 +71,29 @@ def rescore(plan: Plan, store: RunFolder, registry: Registry, device: str) -> It
 
 
 def _again(cell: Cell, folder: Path, store: RunFolder, scorer: Scorer, seed: int, device: torch.device) -> Rescored:
-    about, images, rounded = store.read_example(folder)
-    ref, dist, attacked, png = (
-        image[None].to(device) for image in (images["reference"], images["distorted"], images["attacked"], rounded)
-    )
-    item = str(about["item"])
-    with torch.no_grad():
-        rng = SampleRng.for_samples(seed, [str(about["sample"])], "defense/score/0", device)
-        encoded = scorer.encode(ref, rng)
-        pairs = {
-            name: (float(about[name]), float(scorer.quality(encoded, image)))
-            for name, image in (("clean", dist), ("attacked", attacked), ("attacked_8bit", png))
-        }
+    kept = store.read_example(folder)
+    about, exact = kept.about, {name: image[None].to(device) for name, image in kept.exact.items()}
+    png = kept.rounded["attacked"][None].to(device)
+    scored = {"clean": exact.get("distorted"), "attacked": exact.get("attacked"), "attacked_8bit": png}
+    pairs: dict[str, tuple[float, float]] = {}
+    if "reference" in exact:
+        with torch.no_grad():
+            rng = SampleRng.for_samples(seed, [str(about["sample"])], "defense/score/0", device)
+            encoded = scorer.encode(exact["reference"], rng)
+            pairs = {
+                name: (float(about[name]), float(scorer.quality(encoded, image)))
+                for name, image in scored.items()
+                if image is not None
+            }
     complaints = [
         f"{name} was {recorded:.6g} and is {now:.6g}"
         for name, (recorded, now) in pairs.items()
         if abs(recorded - now) > AGREES_WITHIN * max(abs(recorded), abs(now), 1e-2)
     ]
-    complaints += list(_broken(cell, dist, attacked, png))
-    return Rescored(cell.label, item, pairs["clean"], pairs["attacked"], pairs["attacked_8bit"], "; ".join(complaints))
+    if {"distorted", "attacked"} <= exact.keys():
+        complaints += list(_broken(cell, exact["distorted"], exact["attacked"], png))
+    found = (pairs.get("clean"), pairs.get("attacked"), pairs.get("attacked_8bit"))
+    return Rescored(cell.label, str(about["item"]), *found, "; ".join(complaints))
 
 
 def _broken(cell: Cell, dist: Tensor, attacked: Tensor, png: Tensor) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The run folder: the state of a run, and with its four parts all that reads or writes it.
+"""The run folder: the state of a run, and with its five parts all that reads or writes it.
 
 Every file is written to a temporary name, fsynced and renamed, so it is there whole or not at all, and carries its seal
 (`harness.engine.seal`). One whose seal or content does not fit is *damaged*: it counts as not there, so that what it
@@ -23,6 +23,7 @@ from harness.engine import page_checks, seal
 from harness.engine.example_store import ExampleStore
 from harness.engine.examples import SCORES
 from harness.engine.folder_files import ALL_SEALED, damaged, digest
+from harness.engine.gallery_store import GalleryStore
 from harness.engine.plan_file import PlanFile
 from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
 from harness.engine.report_note import MADE_FROM, ReportNote
@@ -61,7 +62,7 @@ class FailureRecord:
     """True: an image or label the user can mend (exit code 2), not a fault of a metric or an attack (exit code 1)."""
 
 
-class RunFolder(ExampleStore, ReportNote, PlanFile):
+class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
     """A run folder; `open` creates it."""
 
     def open(self, suite: Suite) -> None:
@@ -91,6 +92,7 @@ class RunFolder(ExampleStore, ReportNote, PlanFile):
         self._write_suite(self._suite_text(suite), all_sealed=new or self._all_sealed())
         for path in sorted((self.path / "provenance").glob("*.json")):  # looked at before they are begun anew
             self.read_provenance(path.stem)
+        self.tidy_gallery()
         for path in self._damaged_failures():  # what failed is tried again, noted or not
             path.unlink(missing_ok=True)
 
@@ -344,21 +346,6 @@ class RunFolder(ExampleStore, ReportNote, PlanFile):
             raise damaged(path, self.soundness.state(path) or "there is none")
         return tensors
 
-    def _tensors(self, path: Path) -> dict[str, Tensor] | None:
-        """The tensors of a file; None where there is none or it is damaged, which is noted."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        content = self.soundness.read(path)
-        if content is None:
-            return None
-        try:
-            tensors: dict[str, Tensor] = load(content)
-        except SafetensorError as error:
-            self.soundness.note(path, str(error))
-            return None
-        return tensors
-
     def write_provenance(self, name: str, value: Any) -> None:
         """Store one page of provenance."""
         self._write_page(self.path / "provenance" / f"{name}.json", json.dumps(value, indent=1, default=str))
@@ -426,7 +413,7 @@ class RunFolder(ExampleStore, ReportNote, PlanFile):
     def stamps(self) -> list[str]:
         """Name, size and time of every stored result: what a report depends on."""
         found, above = [], len(str(self.path)) + 1
-        for part in ("records", "facts", "probes", "failures", "provenance"):
+        for part in ("records", "facts", "probes", "failures", "provenance", "gallery"):
             for folder, _, names in os.walk(self.path / part):
                 for name in names:
                     if not name.startswith("."):
@@ -448,6 +435,10 @@ class RunFolder(ExampleStore, ReportNote, PlanFile):
                 self.records(cell, int(path.stem), misfits(cell))
             case ("fits", _) if path.suffix == ".safetensors":
                 self._tensors(path)
+            case ("gallery", "pool", _, _):
+                self._tensors(path)
+            case ("gallery", _, _):
+                self.read_picture(path, self.picture_about(path))
             case ("examples", _, _, _, name) if name != SCORES:
                 about = self._page(path.with_name(SCORES), page_checks.example)
                 self.read_example_file(path, about or {"files": {}})

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from harness.contracts import Attack, Dataset, Entry, Metric
 from harness.engine.batches import Batch, SampleError, load_batches
 from harness.engine.costs import Cost
+from harness.engine.gallery_pool import Pool
 from harness.engine.planned_code import PlannedCode
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import Scorer, build_scorer, in_messages
@@ -42,12 +43,16 @@ class Context:
     slice_size: int
     device: str
     save_examples: int = 0
+    exact: bool = False
+    """Whether examples are kept as floats too."""
     code: Mapping[Path, str] = field(default_factory=dict)
     """Files of the plan's plugins that no version stands for -> the sha256 that its identities hold."""
     memory: int | None = None
     """MiB that a worker may take; None for as many as there are."""
     nice: int = 0
     """Niceness of worker processes."""
+    pool: Pool | None = None
+    """What competes for the gallery."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.engine.done import asked_for, done_slices, record_misfit, relevant_failures
+from harness.engine.gallery_store import GalleryKept
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.report.data import Failure, RunData
@@ -79,7 +81,16 @@ def collect(planned: Planned, store: RunFolder) -> RunData:
         trained_on=facts.trained_on,
         training_times=dict(facts.training_times),
         made=facts.made,
+        gallery=_gallery(plan, store),
     )
+
+
+def _gallery(plan: Plan, store: RunFolder) -> GalleryKept:
+    """The attacked images that are kept for the page, of what the suite asks for now."""
+    kept = store.read_gallery()
+    samples = {cell.id: {entry.id for entry in plan.entries_of(cell)} for cell in plan.cells} if kept.cases else {}
+    asked = [case for case in kept.cases if case.about["sample"] in samples.get(case.about["cell"], ())]
+    return replace(kept, cases=asked)
 
 
 def _parts(use: DefenseUse) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from harness.engine.gallery_store import GalleryKept
 from harness.report.training_time import TrainingTime
 from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
@@ -127,6 +128,8 @@ class RunData:
     """Metric, or METRIC@TRAINING -> the data set that its weights were trained on, where their manifest says so."""
     training_times: Mapping[tuple[str, str], TrainingTime] = field(default_factory=dict)
     """(metric, training) -> how long its weights were trained; "base" is the training of its own weights."""
+    gallery: GalleryKept = field(default_factory=GalleryKept)
+    """Attacked images that its page shows."""
     made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """dataset, metric, attack or defense -> label -> registered name with the parameters that are no defaults."""
 

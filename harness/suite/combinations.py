@@ -50,6 +50,13 @@ def doubled_budgets(file: SuiteFile) -> Iterator[Problem]:
                 yield Problem(("budgets", norm, i), f"the budget {255 * eps:.4g}/255 is listed twice. Remove one.")
 
 
+def exact_of_nothing(file: SuiteFile) -> Iterator[Problem]:
+    """Exact examples asked for where no examples are."""
+    if file.exact and not file.save_examples:
+        message = "true says how examples are kept, and none are. Add 'save_examples: 4', or remove it."
+        yield Problem(("exact",), message)
+
+
 def unknown_transfers(file: SuiteFile, labels: Sequence[str]) -> Iterator[Problem]:
     """Transfers from or to a metric that is not there, or to the same one."""
     for i, pair in enumerate(file.transfer):

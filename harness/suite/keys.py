@@ -320,8 +320,14 @@ class SuiteFile(pydantic.BaseModel):
     )
     save_examples: Annotated[int, pydantic.Field(ge=0)] = pydantic.Field(
         default=0,
-        description="Keep reference, distorted and attacked image of the first n samples of each split: as exact "
-        "floats and as 8-bit PNG, with their scores and a map of the perturbation. `robustiqa rescore` checks them.",
+        description="Keep reference, distorted and attacked image of the first n samples of each split, for every "
+        "attacked cell: as lossless 8-bit PNG, with their scores and a map of the perturbation. `robustiqa examples "
+        "RUN` lists them. The few that a report's page shows are kept whatever this says.",
+    )
+    exact: bool = pydantic.Field(
+        default=False,
+        description="Of `save_examples`: keep the images as floats too, which `robustiqa rescore` needs to score the "
+        "attacked ones as they were scored. Four times the room and more.",
     )
     slice: Annotated[int, pydantic.Field(ge=1, le=4096)] = pydantic.Field(
         default=8,

@@ -223,6 +223,8 @@ class Suite:
     exclude: tuple[Exclusion, ...] = ()
     save_examples: int = 0
     """Samples, first in hash order, whose attacked images are kept."""
+    exact: bool = False
+    """Whether they are kept as floats too."""
     which: Literal["both", "preferred_down", "rejected_up", "p0"] = "both"
     """Of a triplet's patches, those that are attacked."""
     precision: Precision = "fp32"
@@ -309,6 +311,7 @@ class Suite:
             "limit": self.limit,
             "slice": self.slice_size,
             "save_examples": self.save_examples,
+            "exact": self.exact,
             **self._layouts_written(),
             **({"ir_score": asdict(self.ir_score)} if self.ir_score != IrScore() else {}),
         }

@@ -20,6 +20,7 @@ from harness.suite.combinations import (
     doubled_budgets,
     doubled_uses,
     empty_exclusions,
+    exact_of_nothing,
     unknown_transfers,
 )
 from harness.suite.compose import Overrides, expand, override, read, read_mapping, replace_keys
@@ -184,7 +185,7 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
     tables = _choices(value, "tables", table_names(), context)
     if file is None:
         return None
-    context.problems.extend(doubled_budgets(file))
+    context.problems.extend([*doubled_budgets(file), *exact_of_nothing(file)])
     labels = [use.label for _, use in placed["metrics"]]
     unread = any(problem.path[:1] in (("metrics",), ("defenses",)) for problem in context.problems)
     context.problems.extend([] if unread else unknown_transfers(file, labels))
@@ -212,6 +213,7 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         limit=file.limit,
         slice_size=file.slice,
         save_examples=file.save_examples,
+        exact=file.exact,
         exclude=tuple(Exclusion(**pattern.model_dump()) for pattern in file.exclude),
         ir_score=IrScore(**file.ir_score.model_dump()),
     )

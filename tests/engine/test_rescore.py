@@ -24,11 +24,12 @@ attacks: [fgsm, noise]
 budgets: {{linf: [4/255]}}
 directions: [up]
 save_examples: {count}
+exact: {exact}
 """
 
 
-def suite(count=3, datasets="toy", defenses="base"):
-    return SUITE.format(count=count, datasets=datasets, defenses=defenses)
+def suite(count=3, datasets="toy", defenses="base", exact=True):
+    return SUITE.format(count=count, datasets=datasets, defenses=defenses, exact=str(exact and count > 0).lower())
 
 
 def kept(folder):
@@ -60,6 +61,33 @@ def test_the_first_samples_of_every_attacked_cell_are_kept(run_toy, tmp_path):
         assert about["attacked"] == pytest.approx(mse, rel=1e-5)
         middle = np.asarray(Image.open(path.with_name("perturbation.png"))).transpose(2, 0, 1).astype(float) / 255
         assert np.allclose(middle, 0.5 + 0.5 * delta.numpy() / (4 / 255), atol=0.5 / 255 + 1e-6)
+
+
+def test_examples_are_pictures_in_folders_that_say_of_what(run_toy, registry, tmp_path):
+    result = run_toy(suite(exact=False), tmp_path)
+    folders = {path.name.rpartition("_")[0]: path for path in (tmp_path / "examples").iterdir()}
+    assert set(folders) == {"negative-mse_fgsm_up_linf-4-255_toy", "negative-mse_noise_control_linf-4-255_toy"}
+    assert {path.name.rpartition("_")[2] for path in folders.values()} < {cell.id for cell in result.plan.cells}
+    assert not list(tmp_path.rglob("examples/**/*.safetensors"))
+    rows = again(tmp_path, registry)
+    # The toy's images have more than 8 bits, so that no PNG holds them as they are and nothing can be scored again.
+    assert {(row.clean, row.attacked, row.attacked_8bit) for row in rows} == {(None, None, None)}
+    with_floats = run_toy(suite(), tmp_path)
+    assert with_floats.blocks == 1, "what is kept is not exact"
+    assert [row.attacked for row in again(tmp_path, registry)].count(None) == 0
+    assert run_toy(suite(exact=False), tmp_path).jobs == 0, "exact ones will do"
+
+
+def test_what_is_exact_as_png_is_scored_again(run_toy, registry, tmp_path):
+    run_toy(suite(2, "{name: mini, split: test}", exact=False).replace("save", "limit: 8\nsave"), tmp_path)
+    rows = again(tmp_path, registry)
+    assert len(rows) == 2 * 2 and not [row.complaint for row in rows if row.complaint]
+    assert all(row.clean and row.attacked_8bit and row.attacked is None for row in rows)
+    example = kept(tmp_path)[0]
+    mse = np.square(
+        np.float64(Image.open(example.with_name("attacked.png"))) - Image.open(example.with_name("reference.png"))
+    )
+    assert rows[0].attacked_8bit[1] == pytest.approx(-mse.mean() / 255**2, rel=1e-4)
 
 
 def test_asking_for_examples_later_changes_no_record(run_toy, tmp_path):

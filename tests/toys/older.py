@@ -1,20 +1,25 @@
 """A run folder as versions wrote it that knew no seals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 
 from harness.engine import seal
+from harness.engine.example_names import id_in
 from harness.files import RESULT_FOLDERS
 
 
 def as_older(folder):
-    """Take the seals off every file of a run folder, and its plan away."""
+    """Take the seals off every file of a run folder, its plan and its gallery away; examples are called by ids alone."""
     folder = Path(folder)
     for name in (".checked.json", "plan.json"):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "gallery", ignore_errors=True)
+    for path in folder.glob("examples/*"):
+        path.rename(path.with_name(id_in(path.name)))
     for path in (folder / "suite.yaml", *folder.glob("examples/*/cell.txt")):
         path.write_text(seal.without_comment(path.read_text()))
     made_from = folder / "report" / "made-from.txt"
@@ -25,7 +30,9 @@ def as_older(folder):
         if path.suffix == ".json":
             value = seal.without_seal(json.loads(path.read_text()))
             if path.name in ("scores.json", "samples.json"):
-                value = {key: one for key, one in value.items() if key not in ("files", "examples")}
+                value = {
+                    key: one for key, one in value.items() if key not in ("files", "examples", "exact", "exact_as_png")
+                }
             path.write_text(json.dumps(value))
         elif path.suffix == ".parquet":
             pq.write_table(pq.ParquetFile(path).read().replace_schema_metadata(None), path)

@@ -1,0 +1,66 @@
+"""How the figures of a report were made: the protocol, once for each data set, and what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.report.data import RunData
+from harness.report.page.section import PageInput, Section
+from harness.report.page.tables_html import words_table
+from harness.report.table import Table
+from harness.wording import for_html, joined
+
+_START = "Protocol: "
+
+
+def protocol(page: PageInput) -> Section:
+    """The protocol of each data set, then data sets, weights and versions."""
+    named = {table.dataset: [one for one in page.tables if one.dataset == table.dataset] for table in page.tables}
+    parts = [
+        f'<h3 id="{protocol_id(dataset)}">{for_html(dataset)}</h3><ul class="protocol">{"".join(_lines(tables))}</ul>'
+        for dataset, tables in named.items()
+        if dataset
+    ]
+    return Section("protocol", "Protocol", "".join(parts) + _setup(page.data))
+
+
+def protocol_id(dataset: str) -> str:
+    """Id of a data set's protocol in the page."""
+    return "protocol-" + "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in dataset)
+
+
+def _lines(tables: Sequence[Table]) -> Iterator[str]:
+    """What the tables of a data set say of how they were made, each once; with their names where not all say it."""
+    told: dict[str, list[str]] = {}
+    with_protocol = [table for table in tables if table.protocol]
+    for table in with_protocol:
+        for part in table.protocol.removeprefix(_START).rstrip(".").split("; "):
+            told.setdefault(part, []).append(table.name)
+    names = {table.name for table in with_protocol}
+    for part, whose in told.items():
+        own = "" if {*whose} == names else f"{joined(list(dict.fromkeys(whose)))}: "
+        yield f"<li>{f'<em>{for_html(own)}</em>' if own else ''}{for_html(part)}</li>"
+
+
+def _setup(data: RunData) -> str:
+    """What was run."""
+    sets = [
+        (
+            label,
+            facts.split,
+            f"{facts.labels} labels" if facts.labels != "none" else "no labels",
+            facts.items,
+            facts.references,
+        )
+        for label, facts in data.datasets.items()
+    ]
+    html = words_table(
+        "Data sets", ("data set", "split", "labels", "items in the split", "references in the split"), sets
+    )
+    if data.weights:
+        html += words_table("Weights", ("metric", "weights"), list(data.weights.items()))
+    limit = "none" if data.limit is None else data.limit
+    versions = ", ".join(f"{name} {version}" for name, version in data.versions.items())
+    return (
+        f"{html}<p>Limit: {limit}. Slices of {data.slice_size}. Seed {data.seed}. Versions: {for_html(versions)}.</p>"
+    )

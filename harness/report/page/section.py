@@ -1,0 +1,49 @@
+"""A section of a report's page, and what all of them are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.report.arrays import Evaluated
+    from harness.report.data import RunData
+    from harness.report.headline import Headline
+    from harness.report.table import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section.
+
+    Attributes:
+        name: Its id in the page and in the address; letters, digits and dashes.
+        title: What stands over it.
+        html: Its markup; everything that comes from suites, plugins and records is escaped in it.
+        data: What its script reads, as JSON under its name; empty for none.
+    """
+
+    name: str
+    title: str
+    html: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PageInput:
+    """What sections are made from.
+
+    Attributes:
+        data: The run.
+        tables: Its tables.
+        evaluated: Its data sets, laid out as arrays, in the order of the page.
+        headlines: One for each data set, in the same order.
+        examples: Kept attacked images, as `harness.report.page.gallery` reads them.
+    """
+
+    data: RunData
+    tables: Sequence[Table]
+    evaluated: Sequence[Evaluated]
+    headlines: Sequence[Headline]
+    examples: Sequence[Any] = ()
