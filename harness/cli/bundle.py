@@ -70,6 +70,7 @@ def _whole_files(result: RunResult) -> list[str]:
         UserError: One is damaged.
     """
     from harness.engine.checking import check_folder
+    from harness.engine.gallery_store import GALLERY, POOL
 
     store = result.folder
     checked = check_folder(store, result.plan)
@@ -79,7 +80,7 @@ def _whole_files(result: RunResult) -> list[str]:
             f"{store.path}: {damaged[0]}{more} damaged ({checked.damaged[damaged[0]]}). Run the suite again, which "
             f"makes it anew; 'robustiqa check {store.path}' says more."
         )
-    return [name for name in checked.whole if not name.startswith("report/")]
+    return [name for name in checked.whole if not name.startswith(("report/", f"{GALLERY}/{POOL}/"))]
 
 
 def _pack(result: RunResult, files: list[str], place: Path, target: Path, *, examples: bool, allow_paths: bool) -> int:

@@ -81,7 +81,8 @@ def _put_together(
     names: Sequence[str], opened: Sequence[RunResult], target: Path, out: Path, name: str | None, first_wins: bool
 ) -> tuple[Joined, Merging]:
     """Write the merged run into a folder that is not there for anybody yet."""
-    from harness.engine.merging import merge_files, merged_provenance, write_pages
+    from harness.engine.merging import merge_files, merge_gallery, merged_provenance, write_pages
+    from harness.engine.run_folder import RunFolder
     from harness.suite.joined import Part, join
 
     documents = [_document(one.folder.path, out) for one in opened]
@@ -106,6 +107,7 @@ def _put_together(
         joined.told.append(f"{count} contradicted each other, the first of {counted(len(names), 'run')} counts.")
     _write(joined, opened, sources, pages, target)
     write_pages(pages, target)
+    merge_gallery(sources, RunFolder(target))
     return joined, merging
 
 

@@ -13,9 +13,12 @@ import pyarrow as pa
 
 from harness.engine import seal
 from harness.engine.costs import Cost, merged
+from harness.engine.gallery_choice import fitting, page_limit
+from harness.engine.gallery_store import GALLERY, GalleryCase, GalleryKept
 from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
 from harness.suite.pixels import FileSeen, ledger_text, merged_ledgers
+from harness.wording import counted, joined
 
 HOW = ("seconds", "batch", "torch", "device")
 """Columns of records that say how they were computed: two that differ in these alone are the same."""
@@ -75,7 +78,7 @@ def merge_files(
     for source in sources:
         for name in source.files:
             part = name.split("/")[0]
-            if part in ("provenance", "pixels"):
+            if part in ("provenance", "pixels", GALLERY):
                 continue
             if name in whose:
                 found.shared += part == "records"
@@ -97,19 +100,12 @@ def merge_files(
 
 
 def _refusal(conflicts: Mapping[str, str], sources: Sequence[Source]) -> UserError:
-    lines = [f"  {text}" for text in list(conflicts.values())[:_TOLD]]
-    lines += [f"  ... and {len(conflicts) - _TOLD} more"] if len(conflicts) > _TOLD else []
-    names = ", ".join(source.name for source in sources)
+    more = f"; and {len(conflicts) - _TOLD} more" if len(conflicts) > _TOLD else ""
     return UserError(
-        "\n".join(
-            [
-                f"Not merged: {names} contradict each other in {len(conflicts)} places, where the same condition was "
-                "computed on the same images:",
-                *lines,
-                "Nothing is wrong with either where other versions or processors round otherwise; --first-wins then "
-                "takes those of the run that is named first, and the merged run says so.",
-            ]
-        )
+        f"Not merged: {joined([source.name for source in sources])} contradict each other where they computed the same "
+        f"condition on the same images, in {counted(len(conflicts), 'file')}: "
+        f"{'; '.join(list(conflicts.values())[:_TOLD])}{more}. Where other versions or processors round otherwise, nothing is wrong with either: --first-wins takes "
+        "those of the run that is named first, and the merged run says so."
     )
 
 
@@ -185,6 +181,29 @@ def _equal(a: Any, b: Any) -> bool:
 def _pages_differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
     return f"{', '.join(keys)} of its clean scores on the calibration samples" if keys else ""
+
+
+def merge_gallery(sources: Sequence[Source], store: RunFolder) -> None:
+    """The attacked images that the page shows: of each metric those of the first run that has any, as far as fits.
+
+    Args:
+        sources: The runs.
+        store: The merged run folder, with its suite.
+    """
+    kept = [source.store.read_gallery() for source in sources]
+    cases: dict[tuple[str, str], GalleryCase] = {}
+    for one in kept:
+        known = {metric for metric, _ in cases}
+        cases |= {(c.about["metric"], c.about["case"]): c for c in one.cases if c.about["metric"] not in known}
+    if not cases:
+        return
+    limit = page_limit(len({metric for metric, _ in cases}))
+    stays = fitting([(*key, list(case.pictures.values())) for key, case in cases.items()], limit)
+    out = [f"{metric}: {case}" for (metric, case), stay in zip(cases, stays, strict=True) if not stay]
+    out = list(dict.fromkeys([*(text for one in kept for text in one.left_out), *out]))
+    competed = {metric: count for one in reversed(kept) for metric, count in one.competed.items()}
+    shown = [case for case, stay in zip(cases.values(), stays, strict=True) if stay]
+    store.write_gallery(GalleryKept(shown, out, limit, competed))
 
 
 def _merge_pixels(sources: Sequence[Source], target: Path) -> None:

@@ -249,6 +249,7 @@ def _scalars(suites: Sequence[Suite]) -> dict[str, Any]:
     return {
         "limit": max(limits) if len(limits) == len(suites) else None,
         "save_examples": min(suite.save_examples for suite in suites),
+        "exact": all(suite.exact for suite in suites),
         "verdicts": max(counts, default=0) or any(suite.verdicts for suite in suites),
     }
 
