@@ -105,8 +105,7 @@ def _refusal(conflicts: Mapping[str, str], sources: Sequence[Source]) -> UserErr
         f"Not merged: {joined([source.name for source in sources])} contradict each other where they computed the same "
         f"condition on the same images, in {counted(len(conflicts), 'file')}: "
         f"{'; '.join(list(conflicts.values())[:_TOLD])}{more}. Where other versions or processors round otherwise, "
-        "nothing is wrong with either: --first-wins takes those of the run that is named first, and the merged run says "
-        "so."
+        "nothing is wrong with either: --first-wins takes those of the run named first, and the merged run says so."
     )
 
 
