@@ -114,16 +114,11 @@ def _group(name: str) -> str:
     return "/".join(name.split("/")[:3])
 
 
-def _done(name: str, whose: Mapping[str, Source]) -> bool:
-    """Whether what failed in one run was done in another."""
+def _done(name: str, results: Collection[str]) -> bool:
+    """Whether what failed in one run was done in another, whose files are given without their endings."""
     cell, _, index = Path(name).stem.rpartition("-")
-    results = (
-        f"records/{cell}/{index}.parquet",
-        f"facts/{cell}.json",
-        f"fits/{cell}.safetensors",
-        f"probes/{cell}.json",
-    )
-    return any(result in whose for result in results)
+    alone = [f"{part}/{cell}" for part in ("facts", "fits", "probes")]
+    return any(one in results for one in (*alone, f"records/{cell}/{index}"))
 
 
 def _called(name: str, named: Callable[[str], str]) -> str:
@@ -215,12 +210,9 @@ def _merge_pixels(sources: Sequence[Source], target: Path) -> None:
                 continue
             page = _page(source.store.path / name)
             files = {key: FileSeen(*map(str, row)) for key, row in page["files"].items()}
-            if name in pages:
-                known, label = pages[name]
-                files = merged_ledgers(known, {key: one for key, one in files.items() if key not in known})
-                pages[name] = files, label
-            else:
-                pages[name] = files, page["split"]
+            known, label = pages.get(name, ({}, page["split"]))
+            new = {key: one for key, one in files.items() if key not in known}
+            pages[name] = merged_ledgers(known, new), label
     for name, (files, label) in pages.items():
         _put(target / name, seal.sealed_json(ledger_text(label, files), name))
 

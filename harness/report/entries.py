@@ -31,7 +31,7 @@ REVIEWED = ("reviewed_by", "paper", "code", "note")
 _EPS_DIGITS = 9
 EVALUATIONS = 10
 """Evaluations per image that one attack at least has to take for a figure to be one of robustness."""
-ALL_DIRECTIONS = "worst of all"
+ALL_DIRECTIONS = "worst direction"
 """What an entry calls the worst of all directions."""
 
 RULES: Mapping[str, str] = {
@@ -185,9 +185,12 @@ def _evaluations(data: RunData, dataset: str, row: HeadlineRow) -> dict[tuple[st
     records = data.records_of(dataset)
     own = (records["metric"] == row.metric) & (records["defense"] == row.defense) & (records["threat"] == row.threat)
     attacks = records[own & ~records["control"].astype(bool) & (records["attack"] != CLEAN)]
-    counts = attacks[["forwards", "queries"]].max(axis=1)
-    most = counts.groupby([attacks["attack"], attacks["norm"], attacks["eps"]]).mean().groupby(level=[1, 2]).max()
-    return {(str(norm), round(float(eps), _EPS_DIGITS)): float(count) for (norm, eps), count in most.items()}
+    found: dict[tuple[str, float], float] = {}
+    for key, part in attacks.groupby(["norm", "eps", "attack"]):
+        norm, eps, _ = key if isinstance(key, tuple) else (key, math.nan, "")
+        place = str(norm), round(float(str(eps)), _EPS_DIGITS)
+        found[place] = max(found.get(place, 0.0), float(part[["forwards", "queries"]].max(axis=1).mean()))
+    return found
 
 
 def _rules(

@@ -176,7 +176,7 @@ def _title(board: Board) -> str:
 
 def _overview(boards: Sequence[Board]) -> tuple[list[Board], list[tuple[str, list[str]]]]:
     """Columns of the boards told of first, and a row for each metric with what is left in each of them."""
-    columns = [board for _, board, _ in _sections(boards)]
+    columns = [board for _, board, _ in _sections(boards) if board.lines]
     names = dict.fromkeys(line.entry["metric"]["label"] for board in columns for line in board.lines)
     cells = [{line.entry["metric"]["label"]: number(line.left) for line in reversed(board.lines)} for board in columns]
     return columns, [(name, [cell.get(name, MISSING) for cell in cells]) for name in names]

@@ -89,10 +89,10 @@ def _parameters(data: RunData, there: Sequence[str]) -> dict[str, dict[str, Any]
 
 
 def _noted(data: RunData, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Column -> its different values, by their place."""
+    """Column -> its different values, by themselves as text."""
     frames = [frame for frame in (data.records, data.verdict_records, data.map_records) if len(frame)]
     return {
-        name: dict(enumerate(one for frame in frames if name in frame for one in frame[name].dropna().unique()))
+        name: {str(one): one for frame in frames if name in frame for one in frame[name].dropna().unique()}
         for name in names
     }
 
@@ -111,9 +111,9 @@ def _type_of(values: Any) -> ColumnType:
 
 def _typed(values: pd.Series[Any], column: Column) -> pd.Series[Any]:
     """A column in its type; in one of text lists and mappings are JSON."""
-    if column.type != "text":
-        return values.astype(_PANDAS[column.type])
-    return values.map(_as_text).astype(object)
+    if column.type == "text":
+        return pd.Series([_as_text(value) for value in values], values.index, dtype=object)
+    return pd.Series(values, dtype=_PANDAS[column.type])
 
 
 def _as_text(value: Any) -> str | None:

@@ -225,8 +225,8 @@ def _suite(parts: Sequence[Part], labels: _Labels) -> tuple[Suite, dict[str, Any
     }
     layouts = {one["name"]: one for part in reversed(parts) for one in part.document.get("layouts", ())}
     document |= {"layouts": list(layouts.values())} if layouts else {}
-    uses = {kind: tuple(found) for kind, found in every.items()}
-    return replace(first, **uses, **values, exclude=()), document
+    values |= {kind: tuple(found) for kind, found in every.items()}
+    return replace(first, **values, exclude=()), document
 
 
 def _lists(suites: Sequence[Suite]) -> dict[str, Any]:
