@@ -24,7 +24,7 @@ as it is, and so does the folder that it unpacks to; neither data nor weights no
     robustiqa report {name}.zip
     robustiqa check {name}.zip
 
-{left_out}
+Attacked images that the suite had kept are in it where it was bundled with --examples.
 """
 
 
@@ -96,8 +96,7 @@ def _pack(result: RunResult, files: list[str], place: Path, target: Path, *, exa
     copy = place / name
     copy_without_places(result.folder, files, copy, examples=examples)
     report_run(copy, result.registry)
-    left_out = "" if examples or not result.plan.suite.save_examples else "Attacked images that it kept are left out."
-    write_whole(copy / README, _READ_ME.format(name=name, version=own_version(), left_out=left_out).encode())
+    write_whole(copy / README, _READ_ME.format(name=name, version=own_version()).encode())
     settle_times(copy)
     packed = _packed_files(copy)
     if not allow_paths:

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from harness.errors import UserError
 from harness.files import PLAN, RESULT_FOLDERS, SUITE, cache_dir, sha256_of
@@ -197,6 +198,6 @@ def _extract(path: Path, packed: zipfile.ZipFile, info: zipfile.ZipInfo, target:
     os.utime(target, (WRITTEN_AT, WRITTEN_AT))
 
 
-def _pieces(source: zipfile.ZipExtFile) -> Iterator[bytes]:
+def _pieces(source: IO[bytes]) -> Iterator[bytes]:
     while piece := source.read(_PIECE):
         yield piece

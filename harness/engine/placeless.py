@@ -214,7 +214,7 @@ def refuse_places(folder: Path, files: Iterable[str], known: Iterable[Path]) -> 
     found: dict[str, str] = {}
     for name in files:
         content = (folder / name).read_bytes()
-        told = [one.decode(errors="replace") for one in places if one in content] or list(_paths_in(name, content))
+        told = [*_paths_in(name, content), *(one.decode(errors="replace") for one in places if one in content)]
         if told:
             found[name] = told[0]
     if found:

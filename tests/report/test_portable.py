@@ -93,7 +93,12 @@ def files_of_report(run: Path) -> dict[str, bytes]:
     return {str(name): content for name, content in own.items() if name.name not in ("inputs.json", "made-from.txt")}
 
 
-READERS = (("status", "run"), ("compare", "run", "run"), ("tables", "run", "--layout", "own.yaml"))
+READERS = (
+    ("status", "run"),
+    ("compare", "run", "run"),
+    ("tables", "run", "--layout", "own.yaml"),
+    ("check", "run"),
+)
 
 
 @pytest.fixture
@@ -107,7 +112,9 @@ def project(tmp_path, monkeypatch):
 def test_a_moved_run_folder_is_read_alone(project, capsys, monkeypatch):
     there, here = project / "there", project / "elsewhere"
     run = ("run", "suites/own.yaml", "--plugin", "plugin.py", "--out", "run", "--executor", "serial", "-q")
-    said(capsys, *run)
+    absolute = f"metrics.weighed.weights={there / 'suites/weights/own.safetensors'}"
+    said(capsys, *run, "--set", absolute)
+    assert str(there) in (there / "run/suite.yaml").read_text()
     here.mkdir()
     for folder in (there, here):
         (folder / "own.yaml").write_text(f"name: both\n{LAYOUT}")
