@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.wording import counted, tell
 
 if TYPE_CHECKING:
-    from harness.engine.merging import Merging, Source
+    from harness.engine.merging import Merging, MergedRun
     from harness.flow import RunResult
     from harness.suite.joined import Joined
 
@@ -83,10 +83,10 @@ def _put_together(
     """Write the merged run into a folder that is not there for anybody yet."""
     from harness.engine.merging import merge_files, merge_gallery, merged_provenance, write_pages
     from harness.engine.run_folder import RunFolder
-    from harness.suite.joined import Part, join
+    from harness.suite.joined import RunPlan, join
 
     documents = [_document(one.folder.path, out) for one in opened]
-    parts = [Part(*these) for these in zip(names, (one.plan for one in opened), documents, strict=True)]
+    parts = [RunPlan(*these) for these in zip(names, (one.plan for one in opened), documents, strict=True)]
     joined = join(parts, name)
     sources = [_source(*these) for these in zip(names, opened, strict=True)]
     labels = {cell.id: cell.label for cell in joined.plan.cells}
@@ -112,7 +112,7 @@ def _put_together(
 
 
 def _write(
-    joined: Joined, opened: Sequence[RunResult], sources: Sequence[Source], pages: dict[str, Any], target: Path
+    joined: Joined, opened: Sequence[RunResult], sources: Sequence[MergedRun], pages: dict[str, Any], target: Path
 ) -> None:
     """Write suite and plan, and what to cite for them."""
     import yaml
@@ -137,10 +137,10 @@ def _write(
         pages["cited"] = [page_of(found, digest(planned.encode()))]
 
 
-def _source(name: str, opened: RunResult) -> Source:
+def _source(name: str, opened: RunResult) -> MergedRun:
     """A run's whole files; damaged ones are told of and left out."""
     from harness.engine.checking import check_folder
-    from harness.engine.merging import Source
+    from harness.engine.merging import MergedRun
     from harness.files import PLAN, SUITE
 
     checked = check_folder(opened.folder, opened.plan)
@@ -148,7 +148,7 @@ def _source(name: str, opened: RunResult) -> Source:
         if not damaged.startswith("report/"):
             tell(f"note: {name}: {damaged} is damaged and left out: {checked.damaged[damaged]}")
     mine = (one for one in checked.whole if one not in (SUITE, PLAN) and not one.startswith("report/"))
-    return Source(name, opened.folder, list(mine))
+    return MergedRun(name, opened.folder, list(mine))
 
 
 def _document(folder: Path, out: Path) -> Mapping[str, Any]:

@@ -37,14 +37,14 @@ def _publish(
     """
     from harness.files import write_whole
     from harness.flow import open_folder
-    from harness.report.entries import entries_of, entry_text, read_entry
+    from harness.report.entries import entries_of, entry_text, entry_in
     from harness.report.leaderboard import leaderboard_page
 
     refuse_file(out, "-o")
     registry = registry_of(plugin)
     published = [_published(run, open_folder(run, registry)) for run in runs or ()]
     there = {path.stem: path for path in sorted((out / _ENTRIES).glob("*.json"))}
-    entries = {name: read_entry(path.read_text(encoding="utf-8"), str(path)) for name, path in there.items()}
+    entries = {name: entry_in(path.read_text(encoding="utf-8"), str(path)) for name, path in there.items()}
     written: dict[str, dict[str, Any]] = {}
     for run in published:
         for entry in entries_of(run):

@@ -25,8 +25,8 @@ README = "README.txt"
 """In a bundle: what it is and how it is opened."""
 WRITTEN_AT = 315_532_800
 """1 January 1980, when every file of a bundle was last written, in seconds: the earliest that a zip file can say."""
-MOST_FILES = 1_000_000
-MOST_BYTES = 16 * 2**30
+MOST_PACKED = 1_000_000
+MOST_UNPACKED = 16 * 2**30
 """What a bundle may hold unpacked."""
 _PIECE = 1 << 20
 _LEVEL = 6
@@ -119,8 +119,8 @@ def _members(path: Path, packed: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo,
         UserError: A name leads out of the folder, or it is a link, encrypted, twice there, or of no run.
     """
     infos = packed.infolist()
-    if len(infos) > MOST_FILES:
-        raise UserError(f"{path}: {len(infos):,} files, more than {MOST_FILES:,}. It is not opened.")
+    if len(infos) > MOST_PACKED:
+        raise UserError(f"{path}: {len(infos):,} files, more than {MOST_PACKED:,}. It is not opened.")
     found: dict[tuple[str, ...], zipfile.ZipInfo] = {}
     seen: set[str] = set()
     for info in infos:
@@ -174,9 +174,9 @@ def _quoted(info: zipfile.ZipInfo) -> str:
 
 def _refuse_too_large(path: Path, wanted: list[tuple[zipfile.ZipInfo, tuple[str, ...]]], place: Path) -> None:
     size = sum(info.file_size for info, _ in wanted)
-    if size > MOST_BYTES:
+    if size > MOST_UNPACKED:
         raise UserError(
-            f"{path}: {size / 2**30:.0f} GiB unpacked, more than {MOST_BYTES / 2**30:.0f}. Where that is right, unpack "
+            f"{path}: {size / 2**30:.0f} GiB unpacked, more than {MOST_UNPACKED / 2**30:.0f}. Where that is right, unpack "
             "it with another program and give the folder."
         )
     if size > shutil.disk_usage(place).free:

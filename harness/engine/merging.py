@@ -44,7 +44,7 @@ class Merging:
 
 
 @dataclass(frozen=True)
-class Source:
+class MergedRun:
     """A run folder that is merged.
 
     Attributes:
@@ -59,7 +59,7 @@ class Source:
 
 
 def merge_files(
-    sources: Sequence[Source], target: Path, named: Callable[[str], str], *, first_wins: bool = False
+    sources: Sequence[MergedRun], target: Path, named: Callable[[str], str], *, first_wins: bool = False
 ) -> Merging:
     """Copy the files of several run folders into one.
 
@@ -73,7 +73,7 @@ def merge_files(
         UserError: Two contradict each other; the message says where and in what.
     """
     found = Merging(taken={source.name: 0 for source in sources})
-    whose: dict[str, Source] = {}
+    whose: dict[str, MergedRun] = {}
     groups: dict[str, str] = {}
     for source in sources:
         for name in source.files:
@@ -99,7 +99,7 @@ def merge_files(
     return found
 
 
-def _refusal(conflicts: Mapping[str, str], sources: Sequence[Source]) -> UserError:
+def _refusal(conflicts: Mapping[str, str], sources: Sequence[MergedRun]) -> UserError:
     more = f"; and {len(conflicts) - _TOLD} more" if len(conflicts) > _TOLD else ""
     return UserError(
         f"Not merged: {joined([source.name for source in sources])} contradict each other where they computed the same "
@@ -126,7 +126,7 @@ def _called(name: str, named: Callable[[str], str]) -> str:
     return f"{named(identity) or identity}{f', slice {int(rest[0])}' if part == 'records' else ''}"
 
 
-def _contradiction(name: str, one: Source, other: Source) -> str:
+def _contradiction(name: str, one: MergedRun, other: MergedRun) -> str:
     """In what two runs' files of one name contradict each other; empty where they do not."""
     paths = [source.store.path / name for source in (one, other)]
     match name.split("/"):
@@ -178,7 +178,7 @@ def _pages_differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return f"{', '.join(keys)} of its clean scores on the calibration samples" if keys else ""
 
 
-def merge_gallery(sources: Sequence[Source], store: RunFolder) -> None:
+def merge_gallery(sources: Sequence[MergedRun], store: RunFolder) -> None:
     """The attacked images that the page shows: of each metric those of the first run that has any, as far as fits.
 
     Args:
@@ -201,7 +201,7 @@ def merge_gallery(sources: Sequence[Source], store: RunFolder) -> None:
     store.write_gallery(GalleryKept(shown, out, limit, competed))
 
 
-def _merge_pixels(sources: Sequence[Source], target: Path) -> None:
+def _merge_pixels(sources: Sequence[MergedRun], target: Path) -> None:
     """What was recorded of image files: what the first run recorded first stays first."""
     pages: dict[str, Any] = {}
     for source in sources:
@@ -217,7 +217,7 @@ def _merge_pixels(sources: Sequence[Source], target: Path) -> None:
         _put(target / name, seal.sealed_json(ledger_text(label, files), name))
 
 
-def merged_provenance(sources: Sequence[Source], of_merge: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def merged_provenance(sources: Sequence[MergedRun], of_merge: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The pages of provenance of several runs, but for what to cite.
 
     Args:
@@ -249,7 +249,7 @@ def _put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def stored_cited(sources: Sequence[Source]) -> Iterator[Mapping[str, Any]]:
+def stored_cited(sources: Sequence[MergedRun]) -> Iterator[Mapping[str, Any]]:
     """What each run kept of what to cite."""
     for source in sources:
         stored = source.store.read_plan()

@@ -228,7 +228,7 @@ def changed_since(entry: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return any(before.get(key) != value for key, value in entry.items())
 
 
-def read_entry(text: str, name: str) -> dict[str, Any]:
+def entry_in(text: str, name: str) -> dict[str, Any]:
     """An entry of a file.
 
     Raises:

@@ -12,7 +12,7 @@ from harness.report.headline import NOT_FLAGGED, NOT_JUDGED, SUSPECT, UNDECIDED
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.wording import MISSING, UNDEFINED, budget_text, counted, html_environment, number
 
-Entry = Mapping[str, Any]
+PublishedEntry = Mapping[str, Any]
 _FLAGS = {
     NOT_FLAGGED: "no sign",
     UNDECIDED: "open",
@@ -24,7 +24,7 @@ _LABELS = {"human": "people's opinions", "proxy": "PROXY labels, not people's op
 
 
 @dataclass(frozen=True)
-class Line:
+class BoardLine:
     """An entry in a board.
 
     Attributes:
@@ -33,7 +33,7 @@ class Line:
         rank: First and last rank that intervals allow; None where nothing is ranked.
     """
 
-    entry: Entry
+    entry: PublishedEntry
     at: Mapping[str, Any]
     rank: tuple[int, int] | None
 
@@ -44,7 +44,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Board:
+class EntryBoard:
     """Entries of one data set under one threat model.
 
     Attributes:
@@ -63,8 +63,8 @@ class Board:
     norm: str
     eps: float
     direction: str
-    lines: Sequence[Line]
-    others: Sequence[Line]
+    lines: Sequence[BoardLine]
+    others: Sequence[BoardLine]
     one_run: bool
 
     @property
@@ -80,9 +80,9 @@ class Board:
         return f"{self.norm} {budget_text(self.norm, self.eps)}, {self.direction}"
 
 
-def boards_of(entries: Sequence[Entry]) -> list[Board]:
+def boards_of(entries: Sequence[PublishedEntry]) -> list[EntryBoard]:
     """The boards of entries: people's opinions first, then by data set and threat model, in a fixed order."""
-    groups: dict[tuple[Any, ...], list[tuple[Entry, Mapping[str, Any]]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[PublishedEntry, Mapping[str, Any]]]] = {}
     for entry in sorted(entries, key=lambda one: str(one["entry"])):
         for at in entry["attacked"]:
             if at["left"]["value"] is not None:
@@ -90,7 +90,7 @@ def boards_of(entries: Sequence[Entry]) -> list[Board]:
     return [_board(groups[key]) for key in sorted(groups)]
 
 
-def _key(entry: Entry, at: Mapping[str, Any]) -> tuple[Any, ...]:
+def _key(entry: PublishedEntry, at: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes figures comparable: the same labels of the same images, attacked within the same ball."""
     data = entry["data"]
     first = at["direction"] != ALL_DIRECTIONS, at["direction"]
@@ -99,25 +99,27 @@ def _key(entry: Entry, at: Mapping[str, Any]) -> tuple[Any, ...]:
     return (whose, *same, at["norm"] != "linf", at["norm"], abs(at["eps"] - _USUAL) > 1e-6, at["eps"], *first)
 
 
-def _board(found: Sequence[tuple[Entry, Mapping[str, Any]]]) -> Board:
+def _board(found: Sequence[tuple[PublishedEntry, Mapping[str, Any]]]) -> EntryBoard:
     entry, at = found[0]
     admitted = sorted((one for one in found if one[0]["admissible"]), key=_best_first)
     one_run = len({(e["run"]["suite_digest"], e["run"]["suite"]) for e, _ in found}) == 1 and len(admitted) == len(
         found
     )
     descriptive = any(one["data"]["descriptive"] for one, _ in admitted)
-    lines = [Line(*one, None if descriptive else _rank(one, admitted, one_run)) for one in admitted]
-    others = [Line(*one, None) for one in sorted((o for o in found if not o[0]["admissible"]), key=_best_first)]
+    lines = [BoardLine(*one, None if descriptive else _rank(one, admitted, one_run)) for one in admitted]
+    others = [BoardLine(*one, None) for one in sorted((o for o in found if not o[0]["admissible"]), key=_best_first)]
     threat = at["norm"], float(at["eps"]), str(at["direction"])
-    return Board(entry["data"], entry["statistic"], *threat, lines, others, one_run)
+    return EntryBoard(entry["data"], entry["statistic"], *threat, lines, others, one_run)
 
 
-def _best_first(one: tuple[Entry, Mapping[str, Any]]) -> tuple[float, str]:
+def _best_first(one: tuple[PublishedEntry, Mapping[str, Any]]) -> tuple[float, str]:
     return -one[1]["left"]["value"], str(one[0]["entry"])
 
 
 def _rank(
-    one: tuple[Entry, Mapping[str, Any]], among: Sequence[tuple[Entry, Mapping[str, Any]]], one_run: bool
+    one: tuple[PublishedEntry, Mapping[str, Any]],
+    among: Sequence[tuple[PublishedEntry, Mapping[str, Any]]],
+    one_run: bool,
 ) -> tuple[int, int] | None:
     """First and last rank: by the run's paired differences, or of several runs by intervals that do not overlap."""
     if one_run:
@@ -132,7 +134,7 @@ def _rank(
     return above + 1, len(intervals) - below
 
 
-def leaderboard_page(entries: Sequence[Entry], title: str) -> str:
+def leaderboard_page(entries: Sequence[PublishedEntry], title: str) -> str:
     """The page: one HTML file that needs no other but, for those who follow its links, the entries beside it."""
     boards = boards_of(entries)
     place = resources.files("harness.report")
@@ -157,9 +159,9 @@ def leaderboard_page(entries: Sequence[Entry], title: str) -> str:
     )
 
 
-def _sections(boards: Sequence[Board]) -> list[tuple[str, Board, Sequence[Board]]]:
+def _sections(boards: Sequence[EntryBoard]) -> list[tuple[str, EntryBoard, Sequence[EntryBoard]]]:
     """Title of a data set -> the board that is told of first, and the others."""
-    found: dict[tuple[Any, ...], list[Board]] = {}
+    found: dict[tuple[Any, ...], list[EntryBoard]] = {}
     for board in boards:
         data = board.data
         found.setdefault((data["dataset"], data["split_key"], data["n"], data["clusters"], board.statistic), []).append(
@@ -168,13 +170,13 @@ def _sections(boards: Sequence[Board]) -> list[tuple[str, Board, Sequence[Board]
     return [(_title(own[0]), own[0], own[1:]) for own in found.values()]
 
 
-def _title(board: Board) -> str:
+def _title(board: EntryBoard) -> str:
     data = board.data
     size = f"{counted(data['n'], data['kind'])} of {counted(data['clusters'], data['cluster_noun'])}"
     return f"{data['dataset']} {data['split']}: {size}, {_LABELS[data['labels']]}"
 
 
-def _overview(boards: Sequence[Board]) -> tuple[list[Board], list[tuple[str, list[str]]]]:
+def _overview(boards: Sequence[EntryBoard]) -> tuple[list[EntryBoard], list[tuple[str, list[str]]]]:
     """Columns of the boards told of first, and a row for each metric with what is left in each of them."""
     columns = [board for _, board, _ in _sections(boards) if board.lines]
     names = dict.fromkeys(line.entry["metric"]["label"] for board in columns for line in board.lines)
@@ -182,7 +184,7 @@ def _overview(boards: Sequence[Board]) -> tuple[list[Board], list[tuple[str, lis
     return columns, [(name, [cell.get(name, MISSING) for cell in cells]) for name in names]
 
 
-def _how_ranked(board: Board) -> str:
+def _how_ranked(board: EntryBoard) -> str:
     """How the ranks of a board came about, in one sentence."""
     data = board.data
     if data["descriptive"]:
@@ -193,7 +195,7 @@ def _how_ranked(board: Board) -> str:
     return "Entries are of several runs: two whose 95 % intervals overlap share ranks."
 
 
-def _told(line: Line) -> dict[str, str]:
+def _told(line: BoardLine) -> dict[str, str]:
     """The cells of a line, as text."""
     entry, at = line.entry, line.at
     metric = entry["metric"]

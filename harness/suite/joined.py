@@ -29,7 +29,7 @@ _ACCOUNTS = ("adjust", "margin", "ir_score")
 
 
 @dataclass(frozen=True)
-class Part:
+class RunPlan:
     """One of the runs.
 
     Attributes:
@@ -58,7 +58,7 @@ class Joined:
     told: list[str] = field(default_factory=list)
 
 
-def join(parts: Sequence[Part], name: str | None = None) -> Joined:
+def join(parts: Sequence[RunPlan], name: str | None = None) -> Joined:
     """Several runs as one.
 
     Args:
@@ -102,7 +102,7 @@ def join(parts: Sequence[Part], name: str | None = None) -> Joined:
     return Joined(plan, {**document, **own}, told)
 
 
-def _refuse_different(parts: Sequence[Part]) -> list[str]:
+def _refuse_different(parts: Sequence[RunPlan]) -> list[str]:
     """Say what of the suites differs and is taken from one of them.
 
     Raises:
@@ -141,18 +141,18 @@ def _refuse_different(parts: Sequence[Part]) -> list[str]:
 class _Labels:
     """Labels of one run that stand for what another run calls otherwise."""
 
-    def __init__(self, parts: Sequence[Part], told: list[str]) -> None:
+    def __init__(self, parts: Sequence[RunPlan], told: list[str]) -> None:
         self._told = told
         self._new: dict[tuple[str, str, str], str] = {}
         for kind in ("datasets", "metrics", "attacks", "defenses"):
             self._look(kind, parts)
 
-    def of(self, part: Part, kind: str, label: str) -> str:
+    def of(self, part: RunPlan, kind: str, label: str) -> str:
         """What an entry of a run is called in the joined suite."""
         return self._new.get((part.name, kind, label), label)
 
-    def _look(self, kind: str, parts: Sequence[Part]) -> None:
-        known: dict[str, tuple[str, Part]] = {}
+    def _look(self, kind: str, parts: Sequence[RunPlan]) -> None:
+        known: dict[str, tuple[str, RunPlan]] = {}
         for part in parts:
             for use in getattr(part.plan.suite, kind):
                 same = _sameness(part, kind, use)
@@ -167,7 +167,7 @@ class _Labels:
                     self._told.append(f"'{use.label}' of {part.name} is the '{twin}' of {known[twin][1].name}.")
 
     @staticmethod
-    def _refuse_other(kind: str, use: Any, same: str, known: tuple[str, Part], part: Part) -> None:
+    def _refuse_other(kind: str, use: Any, same: str, known: tuple[str, RunPlan], part: RunPlan) -> None:
         if known[0] == same:
             return
         what = {"datasets": "data", "metrics": "metric", "attacks": "attack", "defenses": "defense"}[kind]
@@ -182,7 +182,7 @@ class _Labels:
         )
 
 
-def _sameness(part: Part, kind: str, use: Any) -> str:
+def _sameness(part: RunPlan, kind: str, use: Any) -> str:
     """What decides whether two entries are the same."""
     if kind == "datasets":
         return _evaluated(part.plan, use.label, use.split).key
@@ -205,7 +205,7 @@ def _evaluated(plan: Plan, label: str, split: str) -> SplitSpec:
     return found if found is not None else specs[0]
 
 
-def _suite(parts: Sequence[Part], labels: _Labels) -> tuple[Suite, dict[str, Any]]:
+def _suite(parts: Sequence[RunPlan], labels: _Labels) -> tuple[Suite, dict[str, Any]]:
     """The suites and their files joined, without exclusions."""
     first, document = parts[0].plan.suite, dict(parts[0].document)
     every: dict[str, Any] = {}
@@ -254,7 +254,7 @@ def _scalars(suites: Sequence[Suite]) -> dict[str, Any]:
     }
 
 
-def _pairs_of(parts: Sequence[Part], key: str, labels: _Labels) -> tuple[tuple[str, str], ...]:
+def _pairs_of(parts: Sequence[RunPlan], key: str, labels: _Labels) -> tuple[tuple[str, str], ...]:
     """Pairs of metrics of all suites, in the joined one's labels."""
     found = [(part, pair) for part in parts for pair in getattr(part.plan.suite, key)]
     return tuple(
@@ -264,7 +264,7 @@ def _pairs_of(parts: Sequence[Part], key: str, labels: _Labels) -> tuple[tuple[s
     )
 
 
-def _listed(parts: Sequence[Part], kind: str, labels: _Labels) -> tuple[list[Any], list[Any]]:
+def _listed(parts: Sequence[RunPlan], kind: str, labels: _Labels) -> tuple[list[Any], list[Any]]:
     """The entries of one kind, each once, as the plans and as the files have them."""
     uses: dict[str, Any] = {}
     entries: dict[str, Any] = {}
@@ -280,7 +280,7 @@ def _listed(parts: Sequence[Part], kind: str, labels: _Labels) -> tuple[list[Any
     return list(uses.values()), list(entries.values())
 
 
-def _with_trained(one: DefenseUse, other: DefenseUse, part: Part) -> DefenseUse:
+def _with_trained(one: DefenseUse, other: DefenseUse, part: RunPlan) -> DefenseUse:
     """A trained defense with the weights that another run has of further metrics.
 
     Raises:
@@ -308,7 +308,7 @@ def _with_weights(one: Any, other: Any) -> Any:
     return one
 
 
-def _splits(parts: Sequence[Part], suite: Suite) -> dict[str, tuple[SplitSpec, SplitSpec]]:
+def _splits(parts: Sequence[RunPlan], suite: Suite) -> dict[str, tuple[SplitSpec, SplitSpec]]:
     """Label of a data set -> its evaluated split, and the one that facts come from."""
     found = {}
     for use in suite.datasets:
@@ -324,7 +324,7 @@ def _splits(parts: Sequence[Part], suite: Suite) -> dict[str, tuple[SplitSpec, S
     return found
 
 
-def _condition_of(part: Part, cell: Cell, labels: _Labels) -> Condition:
+def _condition_of(part: RunPlan, cell: Cell, labels: _Labels) -> Condition:
     """A cell in the joined suite's labels."""
     return Condition(
         labels.of(part, "datasets", cell.split.dataset.label),
@@ -337,7 +337,7 @@ def _condition_of(part: Part, cell: Cell, labels: _Labels) -> Condition:
     )
 
 
-def _plan(suite: Suite, parts: Sequence[Part], splits: Mapping[str, tuple[SplitSpec, SplitSpec]]) -> Plan:
+def _plan(suite: Suite, parts: Sequence[RunPlan], splits: Mapping[str, tuple[SplitSpec, SplitSpec]]) -> Plan:
     """The plan of the joined suite, in the order in which `make_plan` has it."""
     cells: dict[str, Cell] = {}
     facts: dict[str, Fact] = {}
@@ -379,7 +379,7 @@ def _with_all(planned: Mapping[str, _J], stored: Any) -> dict[str, _J]:
     return {**planned, **{one.id: one for found in stored for one in found if one.id not in planned}}
 
 
-def _same_over_splits(parts: Sequence[Part], name: str | None, told: list[str]) -> Joined:
+def _same_over_splits(parts: Sequence[RunPlan], name: str | None, told: list[str]) -> Joined:
     """Runs of one suite over several splits, such as shards of it.
 
     Raises:

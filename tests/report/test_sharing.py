@@ -184,7 +184,7 @@ def test_what_leads_elsewhere_is_not_opened(here, kind):
 def test_bombs_and_broken_bundles_are_not_opened(runs, here, capsys, monkeypatch):
     said(capsys, "bundle", runs / "left", "-o", "left.zip")
     whole = (here / "left.zip").read_bytes()
-    monkeypatch.setattr(bundle, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(bundle, "MOST_UNPACKED", 10_000)
     assert "unpacked, more than" in said(capsys, "status", "left.zip", code=2)
     monkeypatch.undo()
     monkeypatch.setenv("ROBUSTIQA_CACHE_DIR", str(here / "cache"))
