@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.wording import counted, tell
 
 if TYPE_CHECKING:
-    from harness.engine.merging import Merging, MergedRun
+    from harness.engine.merging import MergedRun, Merging
     from harness.flow import RunResult
     from harness.suite.joined import Joined
 

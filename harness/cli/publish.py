@@ -37,7 +37,7 @@ def _publish(
     """
     from harness.files import write_whole
     from harness.flow import open_folder
-    from harness.report.entries import entries_of, entry_text, entry_in
+    from harness.report.entries import entries_of, entry_in, entry_text
     from harness.report.leaderboard import leaderboard_page
 
     refuse_file(out, "-o")

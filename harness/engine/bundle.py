@@ -176,8 +176,8 @@ def _refuse_too_large(path: Path, wanted: list[tuple[zipfile.ZipInfo, tuple[str,
     size = sum(info.file_size for info, _ in wanted)
     if size > MOST_UNPACKED:
         raise UserError(
-            f"{path}: {size / 2**30:.0f} GiB unpacked, more than {MOST_UNPACKED / 2**30:.0f}. Where that is right, unpack "
-            "it with another program and give the folder."
+            f"{path}: {size / 2**30:.0f} GiB unpacked, more than {MOST_UNPACKED / 2**30:.0f}. Where that is right, "
+            "unpack it with another program and give the folder."
         )
     if size > shutil.disk_usage(place).free:
         raise UserError(
