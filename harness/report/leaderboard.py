@@ -102,9 +102,8 @@ def _key(entry: PublishedEntry, at: Mapping[str, Any]) -> tuple[Any, ...]:
 def _board(found: Sequence[tuple[PublishedEntry, Mapping[str, Any]]]) -> EntryBoard:
     entry, at = found[0]
     admitted = sorted((one for one in found if one[0]["admissible"]), key=_best_first)
-    one_run = len({(e["run"]["suite_digest"], e["run"]["suite"]) for e, _ in found}) == 1 and len(admitted) == len(
-        found
-    )
+    runs = {(one["run"]["suite_digest"], one["run"]["suite"]) for one, _ in found}
+    one_run = len(runs) == 1 and all(one["admissible"] or at["rank_in_run"] is None for one, at in found)
     descriptive = any(one["data"]["descriptive"] for one, _ in admitted)
     lines = [BoardLine(*one, None if descriptive else _rank(one, admitted, one_run)) for one in admitted]
     others = [BoardLine(*one, None) for one in sorted((o for o in found if not o[0]["admissible"]), key=_best_first)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ def tidy(data: RunData) -> pd.DataFrame:
     rows["split"] = rows["dataset"].map({name: one.split if one else "" for name, one in facts.items()})
     rows["labels"] = rows["dataset"].map({name: one.labels if one else "none" for name, one in facts.items()})
     rows["higher_is_better"] = ~rows["metric"].isin(list(data.lower_is_better))
-    rows["weights"] = rows["metric"].map(lambda name: data.weights.get(name, ""))
+    rows["weights"] = list(map(functools.cache(data.weights_of), rows["metric"], rows["defense"]))
     for name, values in _parameters(data, list(rows.columns)).items():
         rows[name] = rows["attack"].map(values.get)
     columns = columns_of(data, list(rows.columns))

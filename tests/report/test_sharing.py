@@ -114,7 +114,7 @@ def test_a_bundle_names_no_place_and_opens_where_nothing_of_the_run_is(capsys, t
     monkeypatch.chdir(elsewhere)
     assert "2 of 2 blocks, 0 failures; finished" in said(capsys, "status", "a.zip")
     assert json.loads(said(capsys, "check", "a.zip", "--json"))["damaged"] == {}
-    assert "nobody2026weighed" in said(capsys, "cite", run_folder_at(elsewhere / "a.zip"))
+    assert "nobody2026weighed" in said(capsys, "cite", "a.zip")
     zipfile.ZipFile("a.zip").extractall("unpacked")
     assert "weighed" in said(capsys, "compare", "a.zip", "unpacked/moved")
     said(capsys, "report", "unpacked/moved")
