@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.engine.record import LABELS, STORED, Column, ColumnType
+from harness.report.attack_parameters import PREFIX, with_attack_parameters
 from harness.report.data import RunData
 from harness.wording import for_csv
 
-PARAMETER = "attack."
-"""Begins the names of columns that hold a parameter of the attack."""
 ExportForm = Literal["parquet", "csv"]
 _ARROW: Mapping[ColumnType, pa.DataType] = {
     "text": pa.string(),
@@ -36,7 +35,7 @@ _OF_RUN: Sequence[Column] = (
 )
 
 
-def tidy(data: RunData) -> pd.DataFrame:
+def _rows(data: RunData) -> pd.DataFrame:
     """A row per item, attack, direction, budget, scorer and draw: the run's records with what each row is of.
 
     Columns of the run first, then those of `harness.engine.record`, the attack's parameters as ``attack.<name>``, and
@@ -45,60 +44,37 @@ def tidy(data: RunData) -> pd.DataFrame:
     parts = {"suite": data.records, "verdicts": data.verdict_records, "maps": data.map_records}
     frames = [frame.assign(part=name) for name, frame in parts.items() if len(frame)]
     if not frames:
-        return pd.DataFrame(columns=[column.name for column in columns_of(data, [])])
-    rows = pd.concat(frames, ignore_index=True)
+        return pd.DataFrame(columns=[column.name for column in (*_OF_RUN, *LABELS, *STORED)])
+    rows = with_attack_parameters(pd.concat(frames, ignore_index=True), data.attacks)
     facts = {name: data.facts_of(name) for name in rows["dataset"].unique()}
-    rows["run"] = data.name
-    rows["split"] = rows["dataset"].map({name: one.split if one else "" for name, one in facts.items()})
-    rows["labels"] = rows["dataset"].map({name: one.labels if one else "none" for name, one in facts.items()})
-    rows["higher_is_better"] = ~rows["metric"].isin(list(data.lower_is_better))
-    rows["weights"] = list(map(functools.cache(data.weights_of), rows["metric"], rows["defense"]))
-    for name, values in _parameters(data, list(rows.columns)).items():
-        rows[name] = rows["attack"].map(values.get)
-    columns = columns_of(data, list(rows.columns))
-    return pd.DataFrame({column.name: _typed(rows[column.name], column) for column in columns})
+    return rows.assign(
+        run=data.name,
+        split=rows["dataset"].map({name: one.split if one else "" for name, one in facts.items()}),
+        labels=rows["dataset"].map({name: one.labels if one else "none" for name, one in facts.items()}),
+        higher_is_better=~rows["metric"].isin(list(data.lower_is_better)),
+        weights=list(map(functools.cache(data.weights_of), rows["metric"], rows["defense"])),
+    )
 
 
-def columns_of(data: RunData, there: Sequence[str]) -> list[Column]:
-    """What is known of the columns of `tidy`.
-
-    Args:
-        data: The run.
-        there: Names of all that there are.
-    """
+def _columns(data: RunData, rows: pd.DataFrame) -> list[Column]:
+    """What is known of the columns: of the run and of its records first, then what attacks bring."""
     known = [*_OF_RUN, *LABELS, *STORED]
-    others = [name for name in there if name not in {column.name for column in known}]
-    values = {**_noted(data, others), **_parameters(data, [])}
-    return [*known, *(_own_column(name, _type_of(values[name].values())) for name in others)]
+    others = [name for name in rows.columns if name not in {column.name for column in known}]
+    return [*known, *(_own_column(data, str(name), rows[name]) for name in sorted(others))]
 
 
-def _own_column(name: str, kind: ColumnType) -> Column:
-    """A column that an attack brings."""
-    if name.startswith(PARAMETER):
-        return Column(name, kind, "as suites write it", f"parameter `{name.removeprefix(PARAMETER)}` of the attack")
-    return Column(name, kind, "the attack's", "noted by the attack; its documentation says more")
+def _own_column(data: RunData, name: str, values: pd.Series[Any]) -> Column:
+    """A column that an attack brings: a parameter of it, or what it noted."""
+    parameter = name.removeprefix(PREFIX)
+    if parameter == name:
+        about = "noted by the attack; its documentation says more"
+        return Column(name, _type_of(values.dropna()), "the attack's", about)
+    given = [one.parameters[parameter] for one in data.attacks.values() if parameter in one.parameters]
+    kind = _type_of(given or values.dropna())
+    return Column(name, kind, "as suites write it", f"parameter `{parameter}` of the attack")
 
 
-def _parameters(data: RunData, there: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Column -> attack's label -> value, of parameters that are not among the columns yet."""
-    found: dict[str, dict[str, Any]] = {}
-    for label, facts in data.attacks.items():
-        for name, value in facts.parameters.items():
-            if f"{PARAMETER}{name}" not in there:
-                found.setdefault(f"{PARAMETER}{name}", {})[label] = value
-    return dict(sorted(found.items()))
-
-
-def _noted(data: RunData, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Column -> its different values, by themselves as text."""
-    frames = [frame for frame in (data.records, data.verdict_records, data.map_records) if len(frame)]
-    return {
-        name: {str(one): one for frame in frames if name in frame for one in frame[name].dropna().unique()}
-        for name in names
-    }
-
-
-def _type_of(values: Any) -> ColumnType:
+def _type_of(values: Iterable[Any]) -> ColumnType:
     """The one type that all values have; numbers of two kinds are real, and anything mixed is text."""
     found = [value.item() if hasattr(value, "item") else value for value in values if value is not None]
     if all(isinstance(value, bool) for value in found) and found:
@@ -147,8 +123,9 @@ def exported(data: RunData, form: ExportForm) -> Exported:
     Numbers are exact: what is read back is what was recorded. A Parquet file has unit and meaning in the metadata of
     its columns too.
     """
-    frame = tidy(data)
-    columns = columns_of(data, list(frame.columns))
+    rows = _rows(data)
+    columns = _columns(data, rows)
+    frame = pd.DataFrame({column.name: _typed(rows[column.name], column) for column in columns})
     table = _parquet(frame, columns, data) if form == "parquet" else _exact_csv(frame)
     return Exported(table, _exact_csv(dictionary(columns)), len(frame))
 
