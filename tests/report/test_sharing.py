@@ -23,6 +23,8 @@ from harness.flow import open_folder
 from harness.plugins.registry import Registry
 from harness.report.entries import RULES
 from harness.report.leaderboard import boards_of
+from harness.suite.joined import RunPlan, join
+from harness.suite.planning import make_plan
 from tests.report.test_portable import write_project
 
 SUITE = """
@@ -35,6 +37,7 @@ directions: [up, mos_split]
 tables: [srocc, shift, verdicts]
 slice: 10
 """
+QUIET = ("-q", "--executor", "serial", "--no-probes")
 PGD = "{name: pgd, steps: 10, label: pgd}"
 
 
@@ -92,7 +95,7 @@ def test_a_bundle_names_no_place_and_opens_where_nothing_of_the_run_is(capsys, t
     monkeypatch.chdir(there)
     monkeypatch.setenv("ROBUSTIQA_CACHE_DIR", str(tmp_path / "cache"))
     absolute = f"datasets.own.file={there / 'data/pairs.csv'}"
-    said(capsys, "run", "suites/own.yaml", "--plugin", there / "plugin.py", "--out", "run", "--set", absolute, "-q")
+    said(capsys, "run", "suites/own.yaml", "--plugin", there / "plugin.py", "--out", "run", "--set", absolute, *QUIET)
     record = sorted((there / "run/records").rglob("*.parquet"))[0]
     said(capsys, "bundle", "run", "-o", "a.zip")
     said(capsys, "bundle", "run", "-o", "b.zip")
@@ -143,7 +146,7 @@ def test_names_of_images_that_are_paths_are_told(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table = (tmp_path / "data/pairs.csv").read_text()
     (tmp_path / "data/pairs.csv").write_text(re.sub(r"(r\d(_\d)?\.png)", rf"{tmp_path}/data/\1", table))
-    said(capsys, "run", "suites/own.yaml", "--plugin", "plugin.py", "--out", "run", "--set", "metrics=[psnr]", "-q")
+    said(capsys, "run", "suites/own.yaml", "--plugin", "plugin.py", "--out", "run", "--set", "metrics=[psnr]", *QUIET)
     told = said(capsys, "bundle", "run", "-o", "a.zip", code=2)
     assert f"{tmp_path}/data/r" in told and "make them relative there" in told and not (tmp_path / "a.zip").exists()
     said(capsys, "bundle", "run", "-o", "a.zip", "--allow-paths")
@@ -259,7 +262,7 @@ def test_other_attacks_of_one_metric_are_joined_and_nothing_else_is_asked_for(ru
     pd.testing.assert_frame_equal(kept, whole)
 
 
-def test_what_contradicts_is_refused_with_what_differs(runs, here, capsys, registry, suite_of):
+def test_what_contradicts_is_refused_with_what_differs(runs, here, capsys):
     shutil.copytree(runs / "left", "changed")
     store, (cell, *_) = RunFolder(here / "changed"), sorted((here / "changed/records").iterdir())
     columns = {
@@ -275,24 +278,35 @@ def test_what_contradicts_is_refused_with_what_differs(runs, here, capsys, regis
     said(capsys, "merge", runs / "left", "changed", "-o", "both", "--first-wins")
     same_tables(tables(here / "both"), tables(runs / "left"))
     assert "MERGED: 1 file" in (here / "both/report/index.html").read_text()
-    refused = {"seed": "seed: 1", "slice": "slice: 5"}
-    for key, line in refused.items():
-        text = SUITE.format(name="left", metrics="linear", attacks="fgsm").replace("slice: 10", f"limit: 5\n{line}")
-        _run(text, registry, suite_of, here / key)
-        assert f"{key}: " in said(capsys, "merge", runs / "left", key, "-o", "no", code=2)
-    text = SUITE.format(name="left", metrics="linear", attacks="{name: pgd, steps: 3, label: pgd}") + "limit: 10\n"
-    _run(text, registry, suite_of, here / "pgd")
-    assert "'pgd' is one attack in" in said(capsys, "merge", runs / "left", "pgd", "-o", "no", code=2)
+
+
+def test_what_no_single_suite_can_ask_for_is_refused_and_the_rest_is_told(registry, suite_of):
+    def planned(name, text):
+        suite = suite_of(text)
+        return RunPlan(name, make_plan(suite, registry), suite.resolved())
+
+    text = SUITE.format(name="left", metrics="linear", attacks=PGD)
+    for key, other in (
+        ("seed", text + "seed: 1\n"),
+        ("slice", text.replace("slice: 10", "slice: 5")),
+        ("precision", text + "precision: bf16\n"),
+        ("'pgd' is one attack in mine and another in hers", text.replace("steps: 10", "steps: 3")),
+        ("'toy\\(size=8\\)' is one data", text.replace("name: toy, size: 8", "name: toy, size: 9, label: toy(size=8)")),
+    ):
+        with pytest.raises(UserError, match=key):
+            join([planned("mine", text), planned("hers", other)])
+    other = text.replace("label: pgd", "label: mine").replace("8/255", "4/255").replace("left", "other") + "limit: 5\n"
+    found = join([planned("mine", text), planned("hers", other)])
+    assert found.document["budgets"]["linf"] == pytest.approx([2 / 255, 4 / 255, 8 / 255])
+    assert [use.label for use in found.plan.suite.attacks] == ["noise", "restore", "pgd"]
+    assert found.document["exclude"] == [] and found.document["limit"] is None
+    told = " ".join(found.told)
+    assert "'mine' of hers is the 'pgd' of mine" in told and "limit: none in mine, 5 in hers" in told
+    assert "the merged one is 'left'" in told
 
 
 def _columns(table):
     return table.column_names, table.columns
-
-
-def _run(text, registry, suite_of, out):
-    from harness.flow import Options, run_suite
-
-    run_suite(suite_of(text), registry, Options(out=out, executor="serial", probe=False))
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
