@@ -289,23 +289,16 @@ def shots(*words):
 HUNTS = {
     "one worker": (
         ("--executor", "serial"),
-        shots("starting:group", "preparing:group", "between:group", "working:group", "writing:group")
-        + shots("working:parent", "working:group", "reporting:group"),
+        shots("starting:group", "between:group", "writing:group", "working:parent", "reporting:group"),
     ),
     "two workers": (
         ("--workers", "2"),
-        shots("starting:group", "preparing:parent", "between:parent", "working:worker", "writing:parent")
-        + shots("working:group", "working:worker", "working:parent"),
+        shots("preparing:parent", "working:worker", "working:group", "writing:parent"),
     ),
-    "shard 0": (
-        ("--shard", "0/2", "--executor", "serial"),
-        shots("starting:group", "working:group", "writing:group"),
-    ),
-    "shard 1": (
-        ("--shard", "1/2", "--workers", "1"),
-        shots("preparing:parent", "between:group", "working:worker", "working:parent"),
-    ),
+    "shard 0": (("--shard", "0/2", "--executor", "serial"), shots("working:group", "writing:group")),
+    "shard 1": (("--shard", "1/2", "--workers", "1"), shots("between:group", "working:worker", "working:parent")),
 }
+"""A few moments of every kind; `benchmarks/faults.py` kills at 100 random ones."""
 
 
 @pytest.fixture(scope="module")
@@ -334,8 +327,8 @@ def test_killed_and_resumed_equals_uninterrupted(whole, hunt, name):
 @needs_proc
 def test_the_kills_met_every_state_of_a_run(whole, hunt):
     hits = [hit for one in hunt.values() for hit in one.hits]
-    assert len(fatal(hits)) == 20 and len(hits) == 23
-    assert sum(0 < hit.files < len(whole.all) for hit in fatal(hits)) >= 12, hits
+    assert len(fatal(hits)) == 12 and len(hits) == 14
+    assert sum(0 < hit.files < len(whole.all) for hit in fatal(hits)) >= 7, hits
     assert not hunt["one worker"].hits[0].opened, "killed before there was a folder"
     assert any(hit.opened and not hit.files for hit in hits), "killed before the first block"
     assert any(hit.torn for hit in hits if hit.shot.moment == "writing"), "killed in the middle of a write"
