@@ -535,7 +535,7 @@ def execute(
     files = tuple(file.resolve() for file in registry.files)
     code = {file: sha256 for plugin in _plugins_used(plan, registry) for file, sha256 in plugin.files.items()}
     suite = plan.suite
-    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code)
+    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code=code)
     context = replace(context, memory=options.memory, nice=options.nice, exact=suite.exact, pool=pool_of(plan))
     executor = make_executor(context, options)
     try:
