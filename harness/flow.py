@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.engine import stamp
+from harness.engine.bundle import run_folder_at
 from harness.engine.costs import Cost, estimate, keep_costs, read_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.gallery import gallery_job
@@ -419,12 +420,12 @@ def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
 
 
 def _opened(folder: Path) -> RunFolder:
-    """The store of a run folder.
+    """The store of a run folder, or of the folder that a bundle is unpacked to.
 
     Raises:
         UserError: It is none, or all of its records are of an older protocol.
     """
-    store = RunFolder(folder)
+    store = RunFolder(run_folder_at(folder))
     if not (store.path / SUITE).is_file():
         raise UserError(f"{store.path}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")
     if older := store.older_protocol():
@@ -534,7 +535,7 @@ def execute(
     files = tuple(file.resolve() for file in registry.files)
     code = {file: sha256 for plugin in _plugins_used(plan, registry) for file, sha256 in plugin.files.items()}
     suite = plan.suite
-    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code)
+    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code=code)
     context = replace(context, memory=options.memory, nice=options.nice, exact=suite.exact, pool=pool_of(plan))
     executor = make_executor(context, options)
     try:

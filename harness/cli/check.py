@@ -32,10 +32,12 @@ def _check(
 
     Exit code 1 where a file is damaged. Example: robustiqa check results/runs/quickstart
     """
+    from harness.engine.bundle import run_folder_at
     from harness.engine.checking import check_folder, seal_folder
     from harness.engine.run_folder import RunFolder
     from harness.flow import pending_jobs, planned_in
 
+    folder = run_folder_at(folder)
     store = RunFolder(folder)
     plan, why = None, ""
     try:

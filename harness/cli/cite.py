@@ -29,10 +29,12 @@ def _cite(
 
     Example: robustiqa cite results/runs/quickstart > quickstart.bib
     """
+    from harness.engine.bundle import SUFFIX_OF_BUNDLES, run_folder_at
     from harness.engine.run_folder import RunFolder
     from harness.suite.cited import cited
 
     registry = registry_of(plugin)
+    path = run_folder_at(path) if path.suffix == SUFFIX_OF_BUNDLES else path
     if not path.is_dir():
         found = cited(path, registry)
     else:

@@ -36,7 +36,7 @@ def _report(
     forms = PrintForms(latex, formats_named(figures) if figures is not None else (), size)
     figure_width(size)
     result = report_run(folder, registry_of(plugin), forms)
-    print_report(result.screen, folder, full)
+    print_report(result.screen, result.folder.path, full)
     if latex or forms.formats:
         told = ["tables/*.tex and report.tex"] * latex + [f"figures/*_{size}.{form}" for form in forms.formats]
         console().print(f"For print, beside it: {', '.join(told)}", soft_wrap=True)

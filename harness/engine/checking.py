@@ -18,8 +18,10 @@ from harness.suite.plan import Plan
 class FolderChecked:
     """What was found in a run folder; names are paths within it."""
 
+    whole: Sequence[str]
+    """Files of the run in which nothing wrong is seen, with a seal or without."""
     sealed: int
-    """Files whose seal and content fit."""
+    """Those whose seal and content fit."""
     unsealed: Sequence[str]
     """Files that carry no seal, and in which nothing wrong is seen."""
     damaged: Mapping[str, str]
@@ -42,7 +44,8 @@ def check_folder(store: RunFolder, plan: Plan | None) -> FolderChecked:
     store.soundness.keep()
     damaged, unsealed = store.soundness.damaged(), store.soundness.unsealed()
     strange = [store.soundness.name(path) for path in files if path not in {*own, store.report / NOTE}]
-    return FolderChecked(len(own) - len(damaged.keys() | unsealed), unsealed, damaged, strange)
+    whole = [name for name in map(store.soundness.name, own) if name not in damaged]
+    return FolderChecked(whole, len(own) - len(damaged.keys() | unsealed), unsealed, damaged, strange)
 
 
 def seal_folder(store: RunFolder, plan: Plan, checked: FolderChecked) -> None:

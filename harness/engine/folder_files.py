@@ -55,6 +55,11 @@ class FolderFiles:
                 "more is written. Put it back, or run the suite again."
             )
 
+    @property
+    def all_sealed(self) -> bool:
+        """Whether every file of this folder was sealed when it was written."""
+        return self._all_sealed()
+
     def _all_sealed(self) -> bool:
         """Whether every file of this folder was sealed when it was written."""
         stamp = stamp_of(self.path / SUITE)

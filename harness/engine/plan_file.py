@@ -27,6 +27,18 @@ class StoredText(NamedTuple):
     sha256: str
 
 
+def plan_content(name: str, suite: str, planned: str) -> bytes:
+    """The file `plan.json`, sealed.
+
+    Args:
+        name: Of the suite.
+        suite: Its text, as ``suite.yaml`` has it without its seal.
+        planned: What a run planned, as one line of JSON.
+    """
+    head = {"schema": _SCHEMA, "name": name, "suite": digest(suite.encode())}
+    return seal.sealed_json(f"{json.dumps(head)[:-1]}, {_PLANNED}\n{planned}\n}}\n", PLAN)
+
+
 class PlanFile(FolderFiles):
     """The file `plan.json` of a run folder."""
 
@@ -36,10 +48,8 @@ class PlanFile(FolderFiles):
         Returns:
             What `read_plan` gives.
         """
-        head = {"schema": _SCHEMA, "name": suite.name, "suite": digest(self._suite_text(suite).encode())}
-        text = f"{json.dumps(head)[:-1]}, {_PLANNED}\n{planned}\n}}\n"
         path = self.path / PLAN
-        content = seal.sealed_json(text, PLAN)
+        content = plan_content(suite.name, self._suite_text(suite), planned)
         if not path.is_file() or path.read_bytes() != content:
             self._write(path, content)
         return StoredText(planned, digest(planned.encode()))

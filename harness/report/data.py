@@ -12,6 +12,7 @@ from harness.engine.gallery_store import GalleryKept
 from harness.report.training_time import TrainingTime
 from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
+from harness.wording import trained_name
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,11 @@ class RunData:
         parts = [part for part in (self.records, self.verdict_records) if len(part)]
         kept = [part[part["dataset"] == dataset] for part in parts]
         return pd.concat(kept, ignore_index=True) if kept else self.records
+
+    def weights_of(self, metric: str, defense: str) -> str:
+        """What a metric is and which weights it has under a defense, which may bring its own; empty without weights."""
+        training = self.trainings.get(defense, ("", ""))[0]
+        return self.weights.get(trained_name(metric, training), self.weights.get(metric, ""))
 
     def directions_of(self, facts: DatasetFacts) -> Sequence[str]:
         """The directions that tables of a data set have; triplets have one, named after the patches attacked."""

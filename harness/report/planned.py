@@ -7,7 +7,7 @@ plugin of the run is left.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.suite.model import AttackUse, DatasetUse, MetricUse, PurifierUse, S
 from harness.suite.plan import CALIBRATION_SAMPLES, Plan, SplitSpec
 from harness.suite.stored_plan import adapter, plan_read, plan_text, plan_written
 from harness.suite.uses import automatic_label
+from harness.wording import respelt_fractions
 
 _Pair = tuple[str, str]
 
@@ -74,8 +75,7 @@ class Planned:
 
 def planned_text(plan: Plan, registry: Registry) -> str:
     """What the run folder keeps of a plan, as JSON."""
-    facts = adapter(PlanFacts).dump_python(facts_of(plan, registry))
-    return plan_text({"plan": plan_written(plan), "facts": facts})
+    return written_plan(plan, facts_of(plan, registry))
 
 
 def read_planned(text: str, digest: str, layouts: Sequence[LayoutSpec] = ()) -> Planned:
@@ -89,7 +89,7 @@ def read_planned(text: str, digest: str, layouts: Sequence[LayoutSpec] = ()) -> 
     Raises:
         ValueError: It is none.
     """
-    page = json.loads(text)
+    page = json.loads(respelt_fractions(text))
     if not isinstance(page, dict) or page.keys() != {"plan", "facts"}:
         raise ValueError("no plan with its facts")
     plan = plan_read(page["plan"])
@@ -129,6 +129,58 @@ def facts_of(plan: Plan, registry: Registry) -> PlanFacts:
         made=_made(suite, registry),
         registered=registered(registry),
     )
+
+
+def facts_together(found: Sequence[PlanFacts]) -> PlanFacts:
+    """What several runs' plugins, weights and data sets say of themselves; of what two say, the first counts."""
+
+    def union(name: str) -> dict[str, Any]:
+        return {key: one for facts in reversed(found) for key, one in getattr(facts, name).items()}
+
+    def listed(name: str) -> list[str]:
+        return _once(getattr(facts, name) for facts in found)
+
+    def pairs(name: str) -> list[Any]:
+        return list(
+            {tuple(pair): (pair, one) for facts in reversed(found) for pair, one in getattr(facts, name)}.values()
+        )
+
+    def nested(name: str) -> dict[str, dict[str, str]]:
+        keys = dict.fromkeys(key for facts in found for key in getattr(facts, name))
+        return {
+            key: {label: one for facts in reversed(found) for label, one in getattr(facts, name).get(key, {}).items()}
+            for key in keys
+        }
+
+    names = dict.fromkeys(name for facts in found for name in facts.registered)
+    return PlanFacts(
+        datasets=union("datasets"),
+        weights=union("weights"),
+        networks=pairs("networks"),
+        group_names=nested("group_names"),
+        levels_not_strength=nested("levels_not_strength"),
+        label_sources=union("label_sources"),
+        attacks=union("attacks"),
+        blind=listed("blind"),
+        lower_is_better=listed("lower_is_better"),
+        trained_on=union("trained_on"),
+        training_times=pairs("training_times"),
+        made=nested("made"),
+        registered={
+            name: list(dict.fromkeys(one for facts in found for one in facts.registered.get(name, ())))
+            for name in names
+        },
+    )
+
+
+def _once(lists: Iterable[Sequence[str]]) -> list[str]:
+    """All texts of several lists, each once."""
+    return list(dict.fromkeys(one for each in lists for one in each))
+
+
+def written_plan(plan: Plan, facts: PlanFacts) -> str:
+    """What the run folder keeps of a plan and what is known of it, as JSON."""
+    return plan_text({"plan": plan_written(plan), "facts": adapter(PlanFacts).dump_python(facts)})
 
 
 def registered(registry: Registry) -> dict[str, list[str]]:

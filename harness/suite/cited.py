@@ -7,6 +7,7 @@ plugins of others); what cannot be had is said.
 from __future__ import annotations
 
 import contextlib
+import re
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -141,6 +142,33 @@ def cited_in(pages: Sequence[Mapping[str, Any]], planned: str, versions: Sequenc
     own = _harness(versions or [library_version(HARNESS)])
     entries = [(own if reference.key == HARNESS else reference, roles) for reference, roles in found.entries]
     return replace(found, entries=entries)
+
+
+_BETWEEN_ROLES = re.compile(r", (?![^()]*\))")
+
+
+def cited_together(found: Sequence[Cited], title: str) -> Cited:
+    """What to cite for several runs as for one.
+
+    Args:
+        found: Of each.
+        title: 'run both'.
+    """
+    entries: dict[str, tuple[Reference, str]] = {}
+    for one in found:
+        for reference, roles in one.entries:
+            known = entries.get(reference.key, (reference, ""))
+            entries[reference.key] = known[0], _roles_together([known[1], roles])
+    texts = {
+        name: _roles_together([getattr(one, name) for one in found]) for name in ("no_paper", "library_only", "silent")
+    }
+    unknown = list(dict.fromkeys(text for one in found for text in one.unknown))
+    return Cited(title, [entries[key] for key in sorted(entries)], **texts, unknown=unknown)
+
+
+def _roles_together(texts: Sequence[str]) -> str:
+    """Lists of roles as one, each role once."""
+    return ", ".join(dict.fromkeys(role for text in texts if text for role in _BETWEEN_ROLES.split(text)))
 
 
 def _suite_in(path: Path) -> SuiteFile:
@@ -299,7 +327,8 @@ class _Finder:
         else:
             files = []
             for folder in self._each(given):
-                listed = [file for file in (str(Path(folder) / name) + SUFFIX for name in names) if self._entry(file)]
+                named = (str(Path(folder) / name.replace("/", ":")) + SUFFIX for name in names)
+                listed = [file for file in named if self._entry(file)]
                 files += listed[:1]
         yield from ((label, file) for file in files)
 

@@ -85,19 +85,13 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
         files = None if files is None or looked_at is None else [*files, *looked_at]
         evaluated = len(entries[split.key]) if suite.limit is None else min(suite.limit, len(entries[split.key]))
         slices[split.key] = math.ceil(evaluated / suite.slice_size)
-        for source, scorer, defense in _pairs(suite):
-            if suite.excludes(_condition(split, source, scorer, defense)):
-                continue
-            for part in _cells(suite, split, calibration, source, scorer, defense):
-                if isinstance(part, Cell):
-                    cells.setdefault(part.id, part)
-                elif isinstance(part, Fact):
-                    facts.setdefault(part.id, part)
-                else:
-                    fits.setdefault(part.id, part)
-            if "self_split" in suite.directions and use.shape == "pairs":
-                fact = _fact(suite, split, scorer)
-                facts.setdefault(fact.id, fact)
+        for part in own_parts(suite, split, calibration):
+            if isinstance(part, Cell):
+                cells.setdefault(part.id, part)
+            elif isinstance(part, Fact):
+                facts.setdefault(part.id, part)
+            else:
+                fits.setdefault(part.id, part)
         own_cells = [cell for cell in cells.values() if cell.split.key == split.key]
         for scorer, defense in _to_map(suite, use, own_cells):
             cell = replace(_cell(suite, calibration, scorer, scorer, defense), for_maps=True)
@@ -126,6 +120,22 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
         None if files is None else tuple(files),
         images,
     )
+
+
+def own_parts(suite: Suite, split: SplitSpec, calibration: SplitSpec) -> Iterator[Fact | Fit | Cell]:
+    """The cells that a suite asks for itself on one split, in their order, after the facts and fits they need.
+
+    Args:
+        suite: The suite.
+        split: The evaluated split of one of its data sets.
+        calibration: The split that facts about scorers come from.
+    """
+    for source, scorer, defense in _pairs(suite):
+        if suite.excludes(_condition(split, source, scorer, defense)):
+            continue
+        yield from _cells(suite, split, calibration, source, scorer, defense)
+        if "self_split" in suite.directions and split.dataset.shape == "pairs":
+            yield _fact(suite, split, scorer)
 
 
 def many_cells(suite: Suite) -> bool:
