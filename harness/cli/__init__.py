@@ -30,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except SystemExit as error:  # of ours there is none inside of a command
-        _complain(f"a plugin ended the program{place_of(error)}. Mend the plugin, or leave it out.")
-        code = 2
+        if isinstance(error.__context__, BrokenPipeError):  # as typer ends where nobody reads on, such as `| head`
+            code = _nobody_reads()
+        else:
+            _complain(f"a plugin ended the program{place_of(error)}. Mend the plugin, or leave it out.")
+            code = 2
     except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
+        code = _nobody_reads()
     except Exception as error:
         if hasattr(error, "show"):
             code = _show_usage(error)
@@ -47,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if arguments is None:
         end_process(code or 0)
     sys.exit(code or 0)
+
+
+def _nobody_reads() -> int:
+    """What was to be printed is not wanted any more, which is no failure."""
+    sys.stderr.close()
+    return 0
 
 
 def _show_usage(error: Any) -> int:

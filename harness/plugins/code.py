@@ -77,6 +77,12 @@ def code_of(files: Iterable[Path] = (), modules: Iterable[str] = ()) -> Code:
     return _Reader(files, modules).code
 
 
+def file_of_module(module: str) -> Path | None:
+    """The file of a module, found without importing it; None where there is none."""
+    found = list(_specs(module))
+    return _file(found[-1]) if found and found[-1].name == module else None
+
+
 def sha256_or_missing(file: Path) -> str:
     """The sha256 of a file; 'missing' where it cannot be read."""
     try:
