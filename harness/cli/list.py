@@ -14,12 +14,10 @@ import typer
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, print_json, registry_of
 from harness.cli.output import report_stream
-from harness.plugins.about import About, about_plugin, missing_weights
-from harness.plugins.model import library_version
-from harness.suite.shipped import FOLDER, shipped_suites, suites_below
 from harness.wording import for_screen
 
 if TYPE_CHECKING:
+    from harness.plugins.about import About
     from harness.plugins.model import BridgeSource, Kind
     from harness.plugins.registry import Registry
 
@@ -98,6 +96,8 @@ def _print_row(row: Mapping[str, Any], width: int) -> None:
 
 def _row(name: str, origin: str, about: About | None = None, *, elsewhere: bool = False) -> dict[str, Any]:
     """What is listed of one thing."""
+    from harness.plugins.about import About
+
     about = about or About("")
     known = {"about": about.sentence, "ready": not about.lacks, "needs": about.lacks, "note": about.note}
     return {"name": name, "from": origin, "elsewhere": elsewhere, **known}
@@ -105,6 +105,9 @@ def _row(name: str, origin: str, about: About | None = None, *, elsewhere: bool 
 
 def _suites() -> list[dict[str, Any]]:
     """Those that come with robustiqa, and those in a folder `suites` here."""
+    from harness.plugins.about import About
+    from harness.suite.shipped import FOLDER, shipped_suites, suites_below
+
     shipped = list(shipped_suites())
     rows = [{**_row(one.name, "robustiqa", About(one.about)), "cost": one.cost} for one in shipped]
     ours = {one.file.resolve() for one in shipped}
@@ -115,6 +118,8 @@ def _suites() -> list[dict[str, Any]]:
 
 
 def _listed(what: Listed, registry: Registry) -> list[dict[str, Any]]:
+    from harness.plugins.about import About, about_plugin, missing_weights
+
     if what is Listed.suites:
         return _suites()
     every: list[Kind] = ["metrics", "attacks", "purifiers", "datasets", "recipes"]
@@ -136,13 +141,20 @@ def _listed(what: Listed, registry: Registry) -> list[dict[str, Any]]:
         rows.insert(0, _row("base", "no defense", About("No defense: the metric as it is.")))
         for name, weights in trained().items():
             missing = "; ".join(filter(None, map(missing_weights, weights)))
-            rows.append(_row(name, f"weights {', '.join(weights)}", About(f"Trained weights {', '.join(weights)}.", missing)))
+            rows.append(
+                _row(name, f"weights {', '.join(weights)}", About(f"Trained weights {', '.join(weights)}.", missing))
+            )
     return rows
 
 
 def _bridge(bridge: BridgeSource) -> About:
     """What there is behind a prefix, and its library."""
+    from harness.plugins.about import About
+    from harness.plugins.model import library_version
+
     missing = bool(bridge.library) and not library_version(bridge.library)
     names = f"`robustiqa show {bridge.prefix}` lists the names"
     about = f"{bridge.kind} of {bridge.library or bridge.origin}"
-    return About(about, f"the library: {bridge.install}" if missing else "", "" if missing else f"{names} ({bridge.status})")
+    return About(
+        about, f"the library: {bridge.install}" if missing else "", "" if missing else f"{names} ({bridge.status})"
+    )

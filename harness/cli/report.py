@@ -13,7 +13,9 @@ from harness.cli.common import FigureForms, FigureSize, PluginFiles, console, en
 
 @verb("Look", 4)
 def _report(
-    folder: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder, such as results/runs/quickstart.", metavar="RUN")],
+    folder: Annotated[
+        Path, typer.Argument(callback=runs_here, help="A run folder, such as results/runs/quickstart.", metavar="RUN")
+    ],
     latex: Annotated[
         bool, typer.Option("--latex", help="Also write every table as LaTeX, and report.tex, which takes them all in.")
     ] = False,

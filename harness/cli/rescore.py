@@ -15,7 +15,9 @@ _EXAMPLES_SHOWN = 20
 
 @verb("Upkeep", 3)
 def _rescore(
-    folder: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder whose suite has save_examples.", metavar="RUN")],
+    folder: Annotated[
+        Path, typer.Argument(callback=runs_here, help="A run folder whose suite has save_examples.", metavar="RUN")
+    ],
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,

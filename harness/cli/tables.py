@@ -22,7 +22,11 @@ def _tables(
     ],
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(callback=runs_here, help="Run folders that feed the tables; none for the published numbers alone.", metavar="RUN"),
+        typer.Argument(
+            callback=runs_here,
+            help="Run folders that feed the tables; none for the published numbers alone.",
+            metavar="RUN",
+        ),
     ] = None,
     form: Annotated[
         list[str] | None,
