@@ -1,4 +1,4 @@
-"""Weights of the metrics: `weights list`, `weights fetch`, `weights verify` and `weights mix`."""
+"""Weights of the metrics: `weights list`, `weights fetch`, `weights verify`, `weights rename` and `weights mix`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Names = Annotated[list[str] | None, typer.Argument(help="Names in the manifest.
 
 @verb("Upkeep", 2)
 def _weights() -> None:
-    """List, fetch, verify and mix the weights of metrics."""
+    """List, fetch, verify, rename and mix the weights of metrics."""
 
 
 @_weights.below("list")
@@ -123,6 +123,26 @@ def _verify(names: _Names = None, as_json: AsJson = False) -> None:
         tell(f"failed: {shown(row.path)} is missing. Run `{row.detail}`.")
     if changed or absent:
         raise typer.Exit(1)
+
+
+@_weights.below("rename")
+def _rename(
+    file: Annotated[Path, typer.Argument(help="A weight file.", metavar="FILE.safetensors")],
+    out: Annotated[Path, typer.Option(help="The new weight file.", metavar="FILE.safetensors")],
+    add: Annotated[str, typer.Option(help="What is put in front of every name, such as net.", metavar="PREFIX")] = "",
+    remove: Annotated[
+        str, typer.Option(help="What is taken away from the front of every name, such as module.", metavar="PREFIX")
+    ] = "",
+) -> None:
+    """Write weights under other names: of a network that was saved by itself, or in a wrapper.
+
+    Where weights would fit a metric but for a prefix, the message says which. Example:
+    robustiqa weights rename mine.safetensors --add net. --out mine-renamed.safetensors
+    """
+    from harness.plugins.weights.prefixes import rename_file
+
+    names = rename_file(file, remove, add, out)
+    console().print(f"{shown(out)}: {len(names)} tensors, the first {names[0]}", soft_wrap=True)
 
 
 @_weights.below("mix")

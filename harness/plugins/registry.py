@@ -39,6 +39,7 @@ from harness.plugins.model import (
     singular,
 )
 from harness.plugins.retired import retired_names
+from harness.plugins.siblings import allow_siblings
 from harness.wording import did_you_mean, tell
 
 if typing.TYPE_CHECKING:
@@ -368,6 +369,7 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
         raise PluginError(f"plugin file {shown}: not a Python file. Give a path ending in .py.")
     from harness.plugins.guard import importing
 
+    allow_siblings(file, shown)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -392,7 +394,12 @@ def _where(error: Exception, file: Path) -> str:
         if trace.tb_frame.f_code.co_filename == str(file):
             line = trace.tb_lineno
         trace = trace.tb_next
-    return f"{f'line {line}: ' if line else ''}{_what(error)}"
+    beside = " (a module beside the file is imported by its bare name: `import helper`)" if _is_relative(error) else ""
+    return f"{f'line {line}: ' if line else ''}{_what(error)}{beside}"
+
+
+def _is_relative(error: Exception) -> bool:
+    return isinstance(error, ImportError) and "relative import" in str(error)
 
 
 def _what(error: Exception) -> str:

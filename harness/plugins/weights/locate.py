@@ -386,7 +386,7 @@ def _fitting_state(module: nn.Module, weight_file: WeightFile, kind: str) -> dic
     else:
         state = read_tensors(_verified(weight_file, who), weight_file.path)
         where = f"weight file {weight_file.path}"
-    refuse_misfit(module, state, where, kind)
+    refuse_misfit(module, state, where, kind, None if weight_file.published else weight_file.path)
     return state
 
 
