@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from harness.suite.strict_yaml import Problem, YamlPath, parse_text
 from harness.wording import did_you_mean
 
 _U = TypeVar("_U")
+_KEY = re.compile(r"(['`])weights:([^'`]*)\1")
+"""What messages recommend to write in a suite."""
 
 
 def resolve_metric(entry: Mapping[str, Any], registry: Registry, problems: Sequence[Problem] = ()) -> MetricUse:
@@ -43,7 +46,15 @@ def metric_from_options(name: str, sets: Sequence[str], registry: Registry) -> M
         UserError: Everything wrong with it, a line each.
     """
     entry, problems = _entry_from_options(name, sets)
-    return resolve_metric(entry, registry, problems)
+    try:
+        return resolve_metric(entry, registry, problems)
+    except UserError as error:  # whose cures are those of a suite
+        raise UserError(_KEY.sub(_as_option, str(error))) from error
+
+
+def _as_option(key: re.Match[str]) -> str:
+    """`weights: random` of a suite as the command line has it."""
+    return f"{key[1]}--set weights={key[2].strip() or 'FILE.safetensors'}{key[1]}"
 
 
 def dataset_from_options(name: str, sets: Sequence[str], registry: Registry) -> DatasetUse:

@@ -60,5 +60,5 @@ def test_what_stays_missing_is_told_and_other_shapes_are_no_prefix(tmp_path):
     with pytest.raises(WeightsError, match=r"all are with 'net\.' in front .*though 1 of the metric's 5 stay missing"):
         check(module, saved(tmp_path, module.net.state_dict()))
     other = {key: torch.zeros(7) for key in module.net.state_dict()}
-    with pytest.raises(WeightsError, match="is missing.*Build the metric"):
+    with pytest.raises(WeightsError, match=r"is missing.*Build the metric"):
         check(module, saved(tmp_path, other))
