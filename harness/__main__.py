@@ -7,7 +7,7 @@ import signal
 from typing import NoReturn
 
 
-def main() -> NoReturn:
+def start() -> NoReturn:
     """Run the command line with the arguments of the process; see `harness.cli.main`."""
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual:
@@ -26,4 +26,4 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    start()

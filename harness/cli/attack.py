@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.wording import tell
 
 
-class Way(StrEnum):
+class AttackWay(StrEnum):
     """Where an attack takes the quality."""
 
     down = "down"
@@ -36,7 +36,7 @@ def _attack(
     metric: Annotated[str, typer.Option(help="The metric that is attacked.")],
     attack: Annotated[str, typer.Option(help="An attack's name, or a control's.")] = "pgd",
     eps: Annotated[str, typer.Option(help="Radius of the budget, in units of images in [0, 1].")] = "8/255",
-    direction: Annotated[Way, typer.Option(help="Whether quality is lowered or raised.")] = Way.down,
+    direction: Annotated[AttackWay, typer.Option(help="Whether quality is lowered or raised.")] = AttackWay.down,
     norm: Annotated[NormName, typer.Option(help="Of the budget.")] = NormName.linf,
     sets: Annotated[
         list[str] | None,
@@ -66,7 +66,7 @@ def _attack(
 
     robustiqa attack reference.png distorted.png --metric ssim --attack apgd --set steps=50 --direction up --judge psnr
     """
-    from harness.engine.attacked_files import STRIP, scores_page, versions, write_attacked
+    from harness.engine.attacked_files import STRIP_FILE, scores_page, versions, write_attacked
     from harness.engine.one_pair import attack_pair, conversions_of, score_versions
     from harness.flow import default_device
     from harness.suite.alone import metric_and_attack, metric_from_options
@@ -101,7 +101,7 @@ def _attack(
     screen.print(table)
     if found.status == "start":
         screen.print("The attack found nothing better than the image itself.", soft_wrap=True)
-    screen.print(f"Look at {files[STRIP]}; the image and its scores are beside it.", soft_wrap=True)
+    screen.print(f"Look at {files[STRIP_FILE]}; the image and its scores are beside it.", soft_wrap=True)
 
 
 def _radius(text: str, norm: NormName) -> float:

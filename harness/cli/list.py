@@ -106,12 +106,12 @@ def _row(name: str, origin: str, about: About | None = None, *, elsewhere: bool 
 def _suites() -> list[dict[str, Any]]:
     """Those that come with robustiqa, and those in a folder `suites` here."""
     from harness.plugins.about import About
-    from harness.suite.shipped import FOLDER, shipped_suites, suites_below
+    from harness.suite.shipped import SUITES_FOLDER, shipped_suites, suites_below
 
     shipped = list(shipped_suites())
     rows = [{**_row(one.name, "robustiqa", About(one.about)), "cost": one.cost} for one in shipped]
     ours = {one.file.resolve() for one in shipped}
-    for file in suites_below(Path(FOLDER)):
+    for file in suites_below(Path(SUITES_FOLDER)):
         if file.resolve() not in ours:
             rows.append({**_row(str(file), "this folder", About("a suite in this folder")), "cost": ""})
     return rows
@@ -154,7 +154,7 @@ def _bridge(bridge: BridgeSource) -> About:
 
     missing = bool(bridge.library) and not library_version(bridge.library)
     names = f"`robustiqa show {bridge.prefix}` lists the names"
-    about = f"{bridge.kind} of {bridge.library or bridge.origin}"
+    about = f"{bridge.kind.capitalize()} of {bridge.library or bridge.origin}."
     return About(
         about, f"the library: {bridge.install}" if missing else "", "" if missing else f"{names} ({bridge.status})"
     )

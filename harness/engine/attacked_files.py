@@ -22,7 +22,7 @@ from harness.engine.one_pair import Attacked, PairScore
 from harness.errors import UserError
 from harness.files import write_whole
 
-FLOATS, DEEP, PLAIN, STRIP, SCORES = (
+FLOATS_FILE, DEEP_FILE, PLAIN_FILE, STRIP_FILE, SCORES_FILE = (
     "attacked.safetensors",
     "attacked.png",
     "attacked_8bit.png",
@@ -120,11 +120,11 @@ def write_attacked(
         UserError: The folder cannot be written.
     """
     contents = {
-        FLOATS: save({"attacked": found.attacked.contiguous()}),
-        DEEP: png16(found.attacked),
-        PLAIN: png(found.attacked),
-        STRIP: strip(found, scores[0]),
-        SCORES: (json.dumps(page, indent=1) + "\n").encode(),
+        FLOATS_FILE: save({"attacked": found.attacked.contiguous()}),
+        DEEP_FILE: png16(found.attacked),
+        PLAIN_FILE: png(found.attacked),
+        STRIP_FILE: strip(found, scores[0]),
+        SCORES_FILE: (json.dumps(page, indent=1) + "\n").encode(),
     }
     try:
         for name, content in contents.items():

@@ -46,6 +46,8 @@ if typing.TYPE_CHECKING:
     from harness.contracts import Attack, Dataset, Metric, Purifier, Recipe
 
 NO_PLUGINS = "ROBUSTIQA_NO_PLUGINS"
+_LOOKED_AT = 100
+"""Python files of the current folder that are looked at for a name that nobody knows."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -115,6 +117,8 @@ class Registry:
             message += f": '{prefix}' is a library. Write {prefix}:NAME; 'robustiqa show {prefix}' lists the names."
         elif separator:
             message += f": no library '{prefix}'.{did_you_mean(prefix, sorted(self._bridges[kind]))}"
+        elif file := _registering(name):
+            message += f": {file} registers it. Add --plugin {file}."
         else:
             message += f".{did_you_mean(name, self.names(kind))}"
             if "Did you mean" not in message:
@@ -192,6 +196,19 @@ class Registry:
                     f"plugin file {file}: registers nothing. Put @register('name') over a subclass of Metric, Attack, "
                     "Purifier, Dataset or Recipe."
                 )
+
+
+def _registering(name: str) -> str:
+    """A Python file in the current folder that registers a name, which was not given with ``--plugin``; or nothing."""
+    try:
+        files = sorted(Path().glob("*.py"))[:_LOOKED_AT]
+        for file in files:
+            calls = decorators(file.read_text(encoding="utf-8", errors="replace"), "register", "contracts.register")
+            if any(isinstance(one := call.args[0], ast.Constant) and one.value == name for call in calls if call.args):
+                return str(file)
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    return ""
 
 
 def _shipped() -> Iterator[Source | BridgeSource]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import multiprocessing
 import sys
 import types
@@ -17,7 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.plugins.code import EXECUTED
+from harness.plugins.code import EXECUTED, PLUGIN_FOLDERS
 from harness.wording import tell
 
 
@@ -33,19 +34,39 @@ def allow_siblings(file: Path, shown: str) -> None:
     """
     _FINDER.add(file.parent)
     for name, sibling in _imported_siblings(file, set()):
-        elsewhere = _FINDER.elsewhere(name)
-        if elsewhere is not None:
-            if elsewhere.resolve() != sibling.resolve() and multiprocessing.parent_process() is None:
+        elsewhere = found_elsewhere(name)
+        if elsewhere is not None and not _same(elsewhere, sibling):
+            if multiprocessing.parent_process() is None:
                 tell(
                     f"note: {shown} imports {name}, which is {elsewhere}, and not {sibling.name} beside it. Rename it."
                 )
             continue
-        first = _FINDER.find(name)
-        if first is not None and first.resolve() != sibling.resolve():
+        first = _GIVEN.setdefault(name, sibling)
+        if first.is_file() and not _same(first, sibling):
             raise UserError(
                 f"plugin file {shown}: imports {name}, and so does another plugin file, with {first} beside it. Python "
                 "knows one module of a name: rename one of the two."
             )
+        _GIVEN[name] = sibling
+
+
+def found_elsewhere(name: str) -> Path | None:
+    """Where Python finds a top-level module without us; None where it does not, or only a folder without code."""
+    if name in sys.builtin_module_names:
+        return Path(name)
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, None) if finder is not _FINDER else None
+        if spec is not None and (spec.loader is not None or spec.origin is not None):
+            return Path(spec.origin or name)
+    return None
+
+
+_GIVEN: dict[str, Path] = {}
+"""Name of a module beside a plugin file that imports it -> that module's file."""
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 class _Executed(SourceFileLoader):
@@ -60,53 +81,48 @@ class _Executed(SourceFileLoader):
 
 
 class _Siblings(MetaPathFinder):
-    """Finds modules in the folders of plugin files, where nobody else has one of that name."""
+    """Finds modules in the folders of plugin files for the code in these folders, where nobody else has one."""
 
     def __init__(self) -> None:
-        self._folders: list[str] = []
         self._tops: set[str] = set()
-        self._asking = False
 
     def add(self, folder: Path) -> None:
-        """Look in one more folder, after those that are known."""
+        """Look in one more folder."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
-        if str(folder) not in self._folders:
-            self._folders.append(str(folder))
+        PLUGIN_FOLDERS.add(folder)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> ModuleSpec | None:
         """A module beside a plugin file, or one within a package there."""
-        top = fullname.partition(".")[0]
         if "." in fullname:
-            return _by_its_bytes(PathFinder.find_spec(fullname, path)) if top in self._tops else None
-        if self._asking or self.find(fullname) is None:
+            inside = fullname.partition(".")[0] in self._tops
+            return _by_its_bytes(PathFinder.find_spec(fullname, path)) if inside else None
+        folder = _folder_of_importer()
+        if folder is None or beside(folder, fullname) is None:
             return None
-        found = _by_its_bytes(PathFinder.find_spec(fullname, self._folders))
-        elsewhere = self.elsewhere(fullname)
-        if found is None or (elsewhere is not None and str(elsewhere) != found.origin):
+        found = _by_its_bytes(PathFinder.find_spec(fullname, [str(folder)]))
+        elsewhere = found_elsewhere(fullname)
+        if found is None or (elsewhere is not None and not _same(elsewhere, Path(found.origin or ""))):
             return None
         self._tops.add(fullname)
         return found
 
-    def find(self, name: str) -> Path | None:
-        """The file or folder of that name in the first folder that has one."""
-        return next((found for folder in self._folders if (found := beside(Path(folder), name))), None)
 
-    def elsewhere(self, name: str) -> Path | None:
-        """Where Python finds a module without us; None where it does not, or where it is a folder without code."""
-        if name in sys.builtin_module_names:
-            return Path(name)
-        self._asking = True
-        try:
-            for finder in sys.meta_path:
-                spec = finder.find_spec(name, None) if finder is not self else None
-                if spec is not None and (spec.loader is not None or spec.origin is not None):
-                    return Path(spec.origin or name)
-        finally:
-            self._asking = False
+def _folder_of_importer() -> Path | None:
+    """The folder of a plugin file that the code which imports lies in; None where it lies in none."""
+    frame: types.FrameType | None = sys._getframe(2)
+    while frame is not None and _is_machinery(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None:
         return None
+    above = Path(frame.f_code.co_filename).parents
+    return next((folder for folder in above if folder in PLUGIN_FOLDERS), None)
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith("<frozen importlib") or file == importlib.__file__
 
 
 _FINDER = _Siblings()

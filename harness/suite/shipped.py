@@ -15,8 +15,8 @@ from harness.errors import UserError
 from harness.files import write_whole
 from harness.wording import did_you_mean, tell
 
-SUFFIX = ".yaml"
-FOLDER = "suites"
+_YAML = ".yaml"
+SUITES_FOLDER = "suites"
 _NO_SUITES = {"train", "layouts", "published"}
 """Folders of other files than suites."""
 _COST = re.compile(r"^# Cost: (.+)$", re.MULTILINE)
@@ -44,7 +44,7 @@ class ShippedSuite:
 
 def shipped_folder() -> Path:
     """Where shipped suites lie, of a checkout and of an installed wheel alike: beside our packages."""
-    return Path(__file__).parents[2] / FOLDER
+    return Path(__file__).parents[2] / SUITES_FOLDER
 
 
 def shipped_suites() -> Iterator[ShippedSuite]:
@@ -60,7 +60,7 @@ def shipped_suites() -> Iterator[ShippedSuite]:
 
 def suites_below(folder: Path) -> list[Path]:
     """Every suite file below a folder laid out as the shipped one, in order."""
-    files = [file for file in folder.rglob(f"*{SUFFIX}") if not _NO_SUITES & {*file.relative_to(folder).parts}]
+    files = [file for file in folder.rglob(f"*{_YAML}") if not _NO_SUITES & {*file.relative_to(folder).parts}]
     return sorted(file for file in files if _SUITE.search(file.read_text(encoding="utf-8", errors="replace")))
 
 
@@ -98,13 +98,13 @@ def suite_file(path: Path) -> Path:
         return path
     if not path.name:
         return path
-    beside = path.with_name(path.name + SUFFIX)
+    beside = path.with_name(path.name + _YAML)
     if beside.is_file():
         return beside
     if path.is_absolute() or ".." in path.parts:
         return path
-    inside = path.relative_to(FOLDER) if path.parts[0] == FOLDER else path
-    for name in (inside, inside.with_name(inside.name + SUFFIX)):
+    inside = path.relative_to(SUITES_FOLDER) if path.parts[0] == SUITES_FOLDER else path
+    for name in (inside, inside.with_name(inside.name + _YAML)):
         if (file := shipped_folder() / name).is_file():
             if inside != path:
                 tell(f"note: {path} is not in this folder; the one that comes with robustiqa is taken.")
@@ -134,7 +134,7 @@ def copy_suite(name: str, folder: Path) -> list[Path]:
     from harness.suite.compose import files_of
 
     known = {suite.name: suite.file for suite in shipped_suites()}
-    wanted = name.removeprefix(f"{FOLDER}/").removesuffix(SUFFIX)
+    wanted = name.removeprefix(f"{SUITES_FOLDER}/").removesuffix(_YAML)
     if wanted not in known:
         raise UserError(
             f"init {name}: no suite of that name comes with robustiqa.{did_you_mean(wanted, list(known))} "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.suite.shipped import FOLDER, shipped_folder
+from harness.suite.shipped import SUITES_FOLDER, shipped_folder
 from harness.wording import did_you_mean
 
 Becomes = Literal["layout", "datasets", "features", "parameters", "figure3", "figure4", "figure5", "figure6"]
@@ -172,7 +172,7 @@ def folder_of_suites() -> Path:
     Raises:
         UserError: In neither.
     """
-    for folder in (Path(FOLDER), shipped_folder()):
+    for folder in (Path(SUITES_FOLDER), shipped_folder()):
         if (folder / "paper").is_dir():
             return folder
     raise UserError("the folder suites/paper of robustiqa is missing. Install robustiqa again.")

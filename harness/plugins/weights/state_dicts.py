@@ -13,7 +13,7 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
 from harness.plugins.weights.manifest import SUFFIX, WeightsError
-from harness.plugins.weights.prefixes import prefixes_that_fit, rename_command, renamed
+from harness.plugins.weights.prefixes import convert_command, prefixes_that_fit, under_prefix
 
 _SHOWN_DIFFERENCES = 5
 _UNREADABLE = (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError)
@@ -66,9 +66,17 @@ def _read_torch(content: bytes, path: Path, key: str) -> dict[str, Tensor]:
         ) from error
     if key and isinstance(found, Mapping):
         found = found.get(key, found)
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if isinstance(found, Mapping) and not key:
+        inside = [name for name, value in found.items() if isinstance(value, Mapping) and _are_tensors(value)]
+        if inside:
+            raise WeightsError(f"weight file {path}: its tensors are in '{inside[0]}'. Give --key {inside[0]}.")
+    if not isinstance(found, Mapping) or not _are_tensors(found):
         raise WeightsError(f"weight file {path}: holds no tensors by name. Download it again.")
     return {str(name): tensor for name, tensor in found.items()}
+
+
+def _are_tensors(found: Mapping[object, object]) -> bool:
+    return all(isinstance(value, Tensor) for value in found.values())
 
 
 def refuse_misfit(
@@ -112,12 +120,12 @@ def _told(
     """What prefixes would make of weights none of whose names fits."""
     remove, add = prefixes
     change = " and ".join([f"without '{remove}'"] * bool(remove) + [f"with '{add}' in front"] * bool(add))
-    lacking = expected.keys() - renamed(found, remove, add).keys()
+    lacking = expected.keys() - under_prefix(found, remove, add).keys()
     rest = f", though {len(lacking)} of the metric's {len(expected)} stay missing" if lacking else ""
     first = min(found)
     return (
         f"none of its {len(found)} names is expected, and all are {change} ({first} -> "
-        f"{add}{first.removeprefix(remove)}){rest}. A copy with these names: {rename_command(file, remove, add)}"
+        f"{add}{first.removeprefix(remove)}){rest}. A copy with these names: {convert_command(file, remove, add)}"
     )
 
 

@@ -62,3 +62,15 @@ def test_what_stays_missing_is_told_and_other_shapes_are_no_prefix(tmp_path):
     other = {key: torch.zeros(7) for key in module.net.state_dict()}
     with pytest.raises(WeightsError, match=r"is missing.*Build the metric"):
         check(module, saved(tmp_path, other))
+
+
+def test_a_checkpoint_of_torchs_is_converted_from_the_entry_that_is_named(tmp_path, capsys):
+    module = Wrapped()
+    torch.save({"epoch": 3, "state_dict": module.net.state_dict()}, tmp_path / "mine.pth")
+    command = ["weights", "convert", str(tmp_path / "mine.pth"), "--out", str(tmp_path / "mine.safetensors")]
+    for more, code in (([], 2), (["--key", "state_dict", "--add", "net."], 0)):
+        with pytest.raises(SystemExit) as end:
+            main([*command, *more])
+        assert (end.value.code or 0) == code
+    assert "its tensors are in 'state_dict'. Give --key state_dict." in capsys.readouterr().err
+    assert load_file(tmp_path / "mine.safetensors").keys() == module.state_dict().keys()
