@@ -66,7 +66,7 @@ def _attack(
 
     robustiqa attack reference.png distorted.png --metric ssim --attack apgd --set steps=50 --direction up --judge psnr
     """
-    from harness.engine.attacked_files import STRIP_FILE, scores_page, versions, write_attacked
+    from harness.engine.attacked_files import STRIP_FILE, attacked_versions, scores_page, write_attacked
     from harness.engine.one_pair import attack_pair, conversions_of, score_versions
     from harness.flow import default_device
     from harness.suite.alone import metric_and_attack, metric_from_options
@@ -82,7 +82,7 @@ def _attack(
         tell(f"note: {note}")
     how = {"direction": direction.value, "norm": norm.value, "eps": radius, "seed": seed, "device": place}
     found = attack_pair(ref, dist, use, chosen, registry, **how)  # type: ignore[arg-type]  # checked by typer
-    scores = list(score_versions(found.reference, versions(found), uses, registry, place))
+    scores = list(score_versions(found.reference, attacked_versions(found), uses, registry, place))
     page = {"ref": str(ref), "dist": str(dist), "seed": seed, **scores_page(found, scores), "notes": notes}
     files = write_attacked(found, scores, page, out)
     if as_json:

@@ -34,7 +34,7 @@ _PANEL, _GAP, _TEXT = 192, 8, 14
 """Of the strip in pixels: the least width that an image is enlarged to, between images, height of letters."""
 
 
-def versions(found: Attacked) -> dict[str, Tensor]:
+def attacked_versions(found: Attacked) -> dict[str, Tensor]:
     """The distorted image and the attacked one: as floats, and as files of 16 and of 8 bits a channel hold it."""
     image = found.attacked
     rounded = {f"attacked_{bits}bit": torch.round(image * top) / top for bits, top in ((16, 65535), (8, 255))}
@@ -91,7 +91,7 @@ def scores_page(found: Attacked, scores: Sequence[Mapping[str, PairScore]]) -> d
 
     Args:
         found: What the attack did.
-        scores: Of each metric, the attacked one first: the score of each of `versions`.
+        scores: Of each metric, the attacked one first: the score of each of `attacked_versions`.
     """
     about = ("metric", "attack", "direction", "norm", "eps", "linf", "l2", "status", "forwards", "backwards")
     rows = []

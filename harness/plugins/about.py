@@ -128,8 +128,7 @@ def _of_source(source: Source) -> _Read | None:
         for name, preset, weights in marks:
             if name == source.name:
                 docstring = inspect.cleandoc(ast.get_docstring(cls) or "").partition("\n")[0]
-                defaults = _defaults(cls) | preset
-                sentence = _BRACES.sub(lambda found, known=defaults: str(known.get(found[1], found[1])), docstring)
+                sentence = _filled(docstring, _defaults(cls) | preset)
                 own = [one for base in _lineage(cls, file) for one in base.body]
                 return _Read(
                     sentence,
@@ -141,6 +140,11 @@ def _of_source(source: Source) -> _Read | None:
                     _flag(own, "fits"),
                 )
     return None
+
+
+def _filled(text: str, values: Mapping[str, Any]) -> str:
+    """A docstring in which values stand for parameters in braces."""
+    return _BRACES.sub(lambda found: str(values.get(found[1], found[1])), text)
 
 
 @functools.cache
