@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,7 +132,9 @@ def _listed(what: Listed, registry: Registry) -> list[dict[str, Any]]:
             source = registry.source(kind, name)
             elsewhere = source.origin != source.module
             if what is not Listed.plugins or elsewhere:
-                rows.append(_row(name + mixed, source.origin, about_plugin(source, registry), elsewhere=elsewhere))
+                about = about_plugin(source, registry)
+                about = _found(name, about) if kind == "datasets" else about
+                rows.append(_row(name + mixed, source.origin, about, elsewhere=elsewhere))
         for bridge in registry.bridges(kind):
             if what is not Listed.plugins or bridge.origin != bridge.module:
                 rows.append(_row(f"{bridge.prefix}:NAME{mixed}", bridge.status, _bridge(bridge)))
@@ -158,3 +161,21 @@ def _bridge(bridge: BridgeSource) -> About:
     return About(
         about, f"the library: {bridge.install}" if missing else "", "" if missing else f"{names} ({bridge.status})"
     )
+
+
+def _found(name: str, about: About) -> About:
+    """What is said of a data set, with what it is called and where it is."""
+    from harness.datasets.catalogue import CATALOGUE
+    from harness.files import shown
+
+    known = CATALOGUE.get(name)
+    if name == "csv":
+        return replace(about, note="give it a table: {name: csv, file: mine.csv}")
+    if known is None:
+        return about
+    about = replace(about, sentence=f"{known.title}. {about.sentence}")
+    if not known.folder:
+        return replace(about, note="embedded")
+    if Path(known.where).is_dir():
+        return replace(about, note=f"in {shown(known.where)}")
+    return replace(about, lacks=f"its images in {shown(known.where)}: robustiqa data fetch {name}")

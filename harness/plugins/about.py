@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.catalogue import CATALOGUE
 from harness.errors import UserError
-from harness.files import shown
 from harness.plugins.code import file_of_module
 from harness.plugins.model import Source
 from harness.plugins.registry import Registry
@@ -61,14 +59,10 @@ def about_plugin(source: Source, registry: Registry) -> About:
     if read is None:
         return About("")
     sentence = read.sentence.replace("``", "`").replace("**", "")
-    if source.kind == "datasets" and (known := CATALOGUE.get(source.name)):
-        sentence = f"{known.title}. {sentence}"
     if read.preset and not read.alone:
         sentence += " [" + ", ".join(f"{key}: {value}" for key, value in read.preset.items()) + "]"
     lacks, note = "", ""
-    if source.kind == "datasets":
-        lacks, note = _dataset(source.name)
-    elif read.weights is not None:
+    if read.weights is not None:
         lacks = missing_weights(read.weights)
     elif read.needs_weights:
         lacks = "weights of yours: `weights: FILE.safetensors`, such as `robustiqa train` writes"
@@ -89,20 +83,6 @@ def missing_weights(name: str) -> str:
     except UserError as error:
         return str(error)
     return "" if here else f"its weights: robustiqa weights fetch {name}"
-
-
-def _dataset(name: str) -> tuple[str, str]:
-    """What a data set lacks, and where it is."""
-    if name == "csv":
-        return "", "give it a table: {name: csv, file: mine.csv}"
-    known = CATALOGUE.get(name)
-    if known is None:
-        return "", ""
-    if not known.folder:
-        return "", "embedded"
-    if Path(known.where).is_dir():
-        return "", f"in {shown(known.where)}"
-    return f"its images in {shown(known.where)}: robustiqa data fetch {name}", ""
 
 
 def _of_class(source: Source, registry: Registry) -> _Read | None:
