@@ -31,6 +31,7 @@ from harness.suite.alone import resolve_attack, resolve_metric
 from harness.suite.compose import Overrides
 from harness.suite.model import Suite
 from harness.suite.resolve import load_suite, read_suite
+from harness.suite.shipped import suite_file
 from harness.wording import did_you_mean, for_html
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def _suite(
         return read_suite(suite, registry, overrides, keys)
     if not isinstance(suite, str | Path):
         raise UserError(f"a suite is a path, a mapping or a Suite, not {type(suite).__name__}.")
-    return load_suite(Path(suite), registry, overrides, keys)
+    return load_suite(suite_file(Path(suite)), registry, overrides, keys)
 
 
 def _refuse_less(name: str, value: object, least: int) -> None:

@@ -72,6 +72,14 @@ def expanded(path: Path | str, what: str) -> Path:
         ) from error
 
 
+def run_named(path: Path) -> Path:
+    """The run folder that is meant: the path itself, or where nothing is there, that of this name in `RUNS`."""
+    if path.exists() or path.is_absolute() or not path.name:
+        return path
+    below = RUNS / path
+    return below if below.is_dir() else path
+
+
 def shown(path: Path | str) -> str:
     """A path as printed in messages: the home folder is written ``~``, so that reports do not name the user."""
     path = Path(path)

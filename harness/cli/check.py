@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
 from harness.errors import UserError
 from harness.files import PLAN, SUITE
 
@@ -21,7 +21,7 @@ _SHOWN = 20
 
 @verb("Run", 5)
 def _check(
-    folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    folder: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder.", metavar="RUN")],
     seal: Annotated[
         bool, typer.Option("--seal", help="Seal the files that an older version wrote, where nothing is wrong.")
     ] = False,

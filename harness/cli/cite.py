@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, registry_of
+from harness.cli.common import PluginFiles, registry_of, shipped_too
 from harness.cli.output import report_stream
 from harness.errors import UserError
+from harness.files import run_named
 from harness.wording import for_screen, tell
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ def _cite(
     from harness.suite.cited import cited
 
     registry = registry_of(plugin)
+    path = run_named(path)
     path = run_folder_at(path) if path.suffix == SUFFIX_OF_BUNDLES else path
     if not path.is_dir():
+        path = shipped_too(path)
         found = cited(path, registry)
     else:
         if not (path / "suite.yaml").is_file():

@@ -13,6 +13,7 @@ import typer
 
 from harness.cli.output import report_stream
 from harness.errors import UserError
+from harness.files import run_named
 from harness.wording import for_one_line, plain_console, tell
 
 if TYPE_CHECKING:
@@ -27,7 +28,30 @@ PluginFiles = Annotated[
     typer.Option("--plugin", help="A Python file that registers plugins; may be repeated.", metavar="FILE.py"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
-SuitePath = Annotated[Path, typer.Argument(help="A suite file, such as suites/quickstart.yaml.", metavar="SUITE")]
+
+
+def shipped_too(path: Path) -> Path:
+    """The file that a path or the name of a shipped suite or recipe stands for."""
+    from harness.suite.shipped import suite_file
+
+    return suite_file(path)
+
+
+def runs_here(path: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Run folders: where there is no such folder, those of that name below `results/runs`."""
+    if isinstance(path, list | tuple):
+        return [run_named(one) for one in path]
+    return None if path is None else run_named(path)
+
+
+SuitePath = Annotated[
+    Path,
+    typer.Argument(
+        callback=shipped_too,
+        help="A suite file, or the name of one that comes with robustiqa, such as quickstart.",
+        metavar="SUITE",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Evaluate the first n samples of each split only.")]
 Seed = Annotated[int | None, typer.Option(help="The suite's seed, 0 or more.")]
 Sets = Annotated[

@@ -178,7 +178,7 @@ def _verify(
     when they are read; files of equal content; items whose images are identical. Prints a hash over all contents of
     each split, which is the same wherever a set lies unchanged. Of a data set alone, `--set` gives parameters, as in
     `--set root=~/tid2013`, and `--set split=val` one split in place of all. Example: robustiqa data verify
-    suites/quickstart.yaml
+    quickstart
     """
     rows = [_examined(one) for one in _chosen(what, out, sets or [], plugin)]
     if as_json:
@@ -219,10 +219,12 @@ def _chosen(what: str, out: Path | None, sets: list[str], plugin: list[Path] | N
     from harness.suite.compose import Overrides
     from harness.suite.planning import images_for
     from harness.suite.resolve import load_suite
+    from harness.suite.shipped import suite_file
 
     registry = registry_of(plugin)
-    if Path(what).is_file():
-        suite = load_suite(Path(what), registry, Overrides(tuple(sets)))
+    file = Path(what) if registry.knows("datasets", what) else suite_file(Path(what))
+    if file.is_file():
+        suite = load_suite(file, registry, Overrides(tuple(sets)))
         uses, folder = suite.datasets, out or RUNS / suite.name
     elif registry.knows("datasets", what):
         use = dataset_from_options(what, sets, registry)

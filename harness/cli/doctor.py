@@ -6,7 +6,7 @@ import importlib.metadata
 import inspect
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -38,15 +38,25 @@ def _doctor(
     metric: Annotated[
         str | None, typer.Option(help="Probe one metric's contract instead: gradients, batches, flat pairs, ...")
     ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="With --metric: a parameter of it or its weights; may be repeated.", metavar="KEY=VALUE"
+        ),
+    ] = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
     """Examine the installation: versions, devices, folders, name collisions, plugins, weights, data sets.
 
-    Example: robustiqa doctor --metric birqa-tiny
+    Examples: robustiqa doctor --metric birqa-tiny
+
+    robustiqa doctor --metric mine --set weights=mine.safetensors --plugin mine.py
     """
+    if sets and metric is None:
+        raise UserError(f"--set {sets[0]}: it is a metric's. Name the metric with --metric.")
     registry = registry_of(plugin)
-    findings = list(probe_named(metric, registry) if metric else examine(registry))
+    findings = list(probe_named(metric, registry, sets or ()) if metric else examine(registry))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -72,20 +82,26 @@ def examine(registry: Registry) -> Iterator[Finding]:
     yield from _datasets(registry)
 
 
-def probe_named(name: str, registry: Registry) -> Iterator[Finding]:
-    """Whether a metric with its default weights keeps its contract: every broken rule, and what was measured.
+def probe_named(name: str, registry: Registry, sets: Sequence[str] = ()) -> Iterator[Finding]:
+    """Whether a metric keeps its contract: every broken rule, and what was measured.
+
+    Args:
+        name: Its registered name.
+        registry: Where it comes from.
+        sets: ``KEY=VALUE``, parameters and weights other than its own.
 
     Raises:
-        UserError: The metric is unknown, or has no default weights.
+        UserError: The metric is unknown, or its parameters or weights cannot be had.
     """
     import torch
 
-    from harness.plugins.build import default_metric
+    from harness.engine.scorer import load_metric
     from harness.plugins.references import UNSAID
+    from harness.suite.alone import metric_from_options
     from harness.testing.probes import probe_metric
 
     torch.set_num_threads(1)
-    metric = default_metric(name, registry, torch.device("cpu"))
+    metric = load_metric(metric_from_options(name, sets, registry), registry, torch.device("cpu"))
     if type(metric).cite is None:
         yield Finding("reference", "note", UNSAID)
     found = probe_metric(metric, name)

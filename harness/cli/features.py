@@ -16,6 +16,7 @@ from harness.cli.common import (
     console,
     refuse_file,
     say_what_is_executed,
+    shipped_too,
 )
 from harness.cli.run import shard_named
 
@@ -23,7 +24,12 @@ from harness.cli.run import shard_named
 @verb("Your own", 4)
 def _features(
     file: Annotated[
-        Path, typer.Argument(help="A feature-set file, such as suites/paper/figure4_mini.yaml.", metavar="FILE")
+        Path,
+        typer.Argument(
+            callback=shipped_too,
+            help="A feature-set file, such as suites/paper/figure4_mini.yaml.",
+            metavar="FILE",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Where all of it stands; results/runs/NAME by default.", metavar="DIR")

@@ -15,6 +15,8 @@ from harness.wording import tell
 
 _REPORT: ContextVar[TextIO | None] = ContextVar("report", default=None)
 _FOR_GOOD: ContextVar[bool] = ContextVar("for_good", default=False)
+INTERRUPTED = 130
+"""Exit code after a Ctrl-C."""
 _OUT, _ERR = 1, 2
 """What the system calls standard output and standard error."""
 
@@ -79,6 +81,12 @@ def end_process(code: int) -> NoReturn:
         names = ", ".join(one.name for one in left)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             tell(f"note: not waited for what a plugin left running: {names}")
+            sys.stderr.flush()
+        os._exit(code)
+    if code == INTERRUPTED:
+        # Python would end by the signal itself where a Ctrl-C came through an `exec`, as of numpy's modules.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

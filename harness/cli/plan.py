@@ -51,7 +51,7 @@ def _plan(
     """Say what running a suite would do: cells, what is done already, and how long the rest may take.
 
     The time comes from what runs in the same folder and in those beside it measured. Example: robustiqa plan
-    suites/quickstart.yaml --time
+    quickstart --time
     """
     from harness.engine.costs import estimate, read_costs
     from harness.engine.done import cell_rows, done_slices

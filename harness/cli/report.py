@@ -8,12 +8,24 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import FigureForms, FigureSize, Full, PluginFiles, console, end, print_report, registry_of
+from harness.cli.common import (
+    FigureForms,
+    FigureSize,
+    Full,
+    PluginFiles,
+    console,
+    end,
+    print_report,
+    registry_of,
+    runs_here,
+)
 
 
 @verb("Look", 4)
 def _report(
-    folder: Annotated[Path, typer.Argument(help="A run folder, such as results/runs/quickstart.", metavar="RUN")],
+    folder: Annotated[
+        Path, typer.Argument(callback=runs_here, help="A run folder, such as results/runs/quickstart.", metavar="RUN")
+    ],
     latex: Annotated[
         bool, typer.Option("--latex", help="Also write every table as LaTeX, and report.tex, which takes them all in.")
     ] = False,

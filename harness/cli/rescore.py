@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, check_device, console, print_json, registry_of, runs_here
 
 _EXAMPLES_SHOWN = 20
 _NOT_KEPT = "—"
@@ -16,7 +16,9 @@ _NOT_KEPT = "—"
 
 @verb("Upkeep", 3)
 def _rescore(
-    folder: Annotated[Path, typer.Argument(help="A run folder whose suite has save_examples.", metavar="RUN")],
+    folder: Annotated[
+        Path, typer.Argument(callback=runs_here, help="A run folder whose suite has save_examples.", metavar="RUN")
+    ],
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU is taken where there is one.")] = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,

@@ -75,7 +75,7 @@ def _run(
     """Run a suite, resume it, or extend it; ends with the answer on one screen and writes the report.
 
     The same command again goes on where it stopped; a metric, an attack or a budget added to the suite runs only what
-    is new. Example: robustiqa run suites/quickstart.yaml --limit 16
+    is new. Example: robustiqa run quickstart --limit 16
     """
     began_ns = time.time_ns()
     call = {

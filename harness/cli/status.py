@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
 
 
 @verb("Run", 4)
 def _status(
-    folder: Annotated[Path, typer.Argument(help="A run folder; it may be running.", metavar="RUN")],
+    folder: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder; it may be running.", metavar="RUN")],
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:

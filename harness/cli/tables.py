@@ -8,18 +8,25 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, registry_of
+from harness.cli.common import PluginFiles, console, registry_of, runs_here, shipped_too
 from harness.errors import UserError
 
 
 @verb("Look", 6)
 def _tables(
     layout: Annotated[
-        Path, typer.Option(help="A YAML file of layouts; docs/tables.md has the keys.", metavar="FILE.yaml")
+        Path,
+        typer.Option(
+            callback=shipped_too, help="A YAML file of layouts; docs/tables.md has the keys.", metavar="FILE.yaml"
+        ),
     ],
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run folders that feed the tables; none for the published numbers alone.", metavar="RUN"),
+        typer.Argument(
+            callback=runs_here,
+            help="Run folders that feed the tables; none for the published numbers alone.",
+            metavar="RUN",
+        ),
     ] = None,
     form: Annotated[
         list[str] | None,

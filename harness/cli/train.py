@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, check_device, console, say_what_is_executed
+from harness.cli.common import PluginFiles, check_device, console, say_what_is_executed, shipped_too
 
 if TYPE_CHECKING:
     from harness.training import Preview
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 @verb("Your own", 2)
 def _train(
     recipe: Annotated[
-        Path, typer.Argument(help="A recipe file, such as suites/train/birqa_tiny_mini.yaml.", metavar="RECIPE")
+        Path,
+        typer.Argument(
+            callback=shipped_too,
+            help="A recipe file, such as suites/train/birqa_tiny_mini.yaml.",
+            metavar="RECIPE",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The training's run folder; results/runs/train-NAME by default.", metavar="DIR")

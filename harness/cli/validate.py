@@ -38,7 +38,7 @@ def _validate(
 ) -> None:
     """Check a suite and say everything that is wrong with it, before anything is loaded; counts the image files.
 
-    Example: robustiqa validate suites/quickstart.yaml
+    Example: robustiqa validate quickstart
     """
     from harness.suite.compose import Overrides
     from harness.suite.strict_yaml import LocatedError

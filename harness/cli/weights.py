@@ -1,4 +1,4 @@
-"""Weights of the metrics: `weights list`, `weights fetch`, `weights verify` and `weights mix`."""
+"""Weights of the metrics: `weights list`, `weights fetch`, `weights verify`, `weights convert` and `weights mix`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Names = Annotated[list[str] | None, typer.Argument(help="Names in the manifest.
 
 @verb("Upkeep", 2)
 def _weights() -> None:
-    """List, fetch, verify and mix the weights of metrics."""
+    """List, fetch, verify, convert and mix the weights of metrics."""
 
 
 @_weights.below("list")
@@ -123,6 +123,34 @@ def _verify(names: _Names = None, as_json: AsJson = False) -> None:
         tell(f"failed: {shown(row.path)} is missing. Run `{row.detail}`.")
     if changed or absent:
         raise typer.Exit(1)
+
+
+@_weights.below("convert")
+def _convert(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A state dict: a .safetensors file, or one of torch's that you trust.", metavar="FILE"),
+    ],
+    out: Annotated[Path, typer.Option(help="The new weight file.", metavar="FILE.safetensors")],
+    add: Annotated[str, typer.Option(help="What is put in front of every name, such as net.", metavar="PREFIX")] = "",
+    remove: Annotated[
+        str, typer.Option(help="What is taken away from the front of every name, such as module.", metavar="PREFIX")
+    ] = "",
+    key: Annotated[
+        str, typer.Option(help="Where the tensors are in a file of torch's, such as state_dict.", metavar="KEY")
+    ] = "",
+) -> None:
+    """Write weights as a .safetensors file, and under other names where a network was saved by itself or in a wrapper.
+
+    A file of torch's (.pth, .pt, .ckpt, ...) is a pickle and is read as tensors alone. Where weights would fit a metric
+    but for a prefix, the message says which. Examples: robustiqa weights convert mine.pth --out mine.safetensors
+
+    robustiqa weights convert mine.safetensors --add net. --out mine-renamed.safetensors
+    """
+    from harness.plugins.weights.convert import convert_file
+
+    names = convert_file(file, out, remove, add, key)
+    console().print(f"{shown(out)}: {len(names)} tensors, the first {names[0]}", soft_wrap=True)
 
 
 @_weights.below("mix")

@@ -141,14 +141,37 @@ def score_pair(
     Raises:
         UserError: An image is no `Image`, the sizes differ, or an image is too small for a metric.
     """
+    for found in score_versions(ref, {"dist": dist}, uses, registry, device):
+        yield found["dist"]
+
+
+def score_versions(
+    ref: Image, versions: Mapping[str, Image], uses: Sequence[MetricUse], registry: Registry, device: str
+) -> Iterator[dict[str, PairScore]]:
+    """Score several versions of one distorted image; each metric is loaded once.
+
+    Args:
+        ref: The reference.
+        versions: Name -> distorted image, of the reference's size.
+        uses: The metrics.
+        registry: Where they come from.
+        device: Where to score.
+
+    Yields:
+        Name -> score, for each metric in turn.
+
+    Raises:
+        UserError: See `score_pair`.
+    """
     place = device_named(device)
-    pair = _pair(ref, dist, place)
+    pairs = {name: _pair(ref, image, place) for name, image in versions.items()}
     for use in uses:
-        metric = load_metric(use, registry, place)
-        _refuse_small(metric, use, pair[0], _named("ref", ref))
-        yield PairScore(
-            use.label, _score_of(metric, pair, in_messages(use, registry)), metric.higher_is_better, use.weights
-        )
+        metric, who = load_metric(use, registry, place), in_messages(use, registry)
+        found = {}
+        for name, pair in pairs.items():
+            _refuse_small(metric, use, pair[0], _named("ref", ref))
+            found[name] = PairScore(use.label, _score_of(metric, pair, who), metric.higher_is_better, use.weights)
+        yield found
 
 
 def conversions_of(ref: Image, dist: Image) -> list[str]:

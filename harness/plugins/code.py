@@ -25,6 +25,8 @@ from harness.files import OWN_PACKAGES, sha256_of
 
 EXECUTED: dict[Path, str] = {}
 """``--plugin`` file -> sha256 of the bytes that were run when this process imported it."""
+PLUGIN_FOLDERS: set[Path] = set()
+"""Folders of ``--plugin`` files, whose modules these import by name (`harness.plugins.siblings`)."""
 _INSTALLED = ("site-packages", "dist-packages")
 _IMPORTING = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "iter_modules"}
 """Calls that import what the text does not name; exec and eval are such where they are called bare."""
@@ -75,6 +77,12 @@ def code_of(files: Iterable[Path] = (), modules: Iterable[str] = ()) -> Code:
         modules: Names of modules; those that a version stands for are left out.
     """
     return _Reader(files, modules).code
+
+
+def file_of_module(module: str) -> Path | None:
+    """The file of a module, found without importing it; None where there is none."""
+    found = list(_specs(module))
+    return _file(found[-1]) if found and found[-1].name == module else None
 
 
 def sha256_or_missing(file: Path) -> str:
@@ -137,13 +145,19 @@ class _Reader:
         nodes = list(ast.walk(tree))
         self.code.open_ended |= any(_is_open_ended(node) for node in nodes)
         for module in _imported(nodes, name if package else name.rpartition(".")[0]):
-            self._import(module)
+            self._import(module, file)
         if any(_imports_anything(node) for node in nodes):
             self._import_around(file, name)
 
-    def _import(self, module: str) -> None:
-        """Add a module and the packages it is in, unless a version stands for them; ``a.*`` is every module of a."""
-        for place, spec in enumerate(_specs(module)):
+    def _import(self, module: str, by: Path | None = None) -> None:
+        """Add a module and the packages it is in, unless a version stands for them; ``a.*`` is every module of a.
+
+        Args:
+            module: Its name.
+            by: The file that imports it.
+        """
+        beside = next((folder for folder in by.parents if folder in PLUGIN_FOLDERS), None) if by is not None else None
+        for place, spec in enumerate(_specs(module, beside)):
             if place == 0 and (library := _stands_for(spec.name, spec)) is not None:
                 self.code.libraries |= {library} - {""}
                 return
@@ -168,8 +182,13 @@ class _Reader:
                 self._add(other.resolve(), other.stem, package=False)
 
 
-def _specs(module: str) -> Iterator[ModuleSpec]:
-    """Where a module and the packages it is in are, outermost first, as far as they are there; imports none of them."""
+def _specs(module: str, beside: Path | None = None) -> Iterator[ModuleSpec]:
+    """Where a module and the packages it is in are, outermost first, as far as they are there; imports none of them.
+
+    Args:
+        module: Its name.
+        beside: A folder that is looked into last.
+    """
     spec: ModuleSpec | None = None
     names = module.split(".")
     for place in range(len(names)):
@@ -177,6 +196,8 @@ def _specs(module: str) -> Iterator[ModuleSpec]:
         try:
             if spec is None:
                 spec = importlib.util.find_spec(name)
+                if beside is not None and (spec is None or (spec.loader is None and spec.origin is None)):
+                    spec = PathFinder.find_spec(name, [str(beside)]) or spec
             else:
                 spec = PathFinder.find_spec(name, list(spec.submodule_search_locations or ()))
         except (ImportError, ValueError, AttributeError):

@@ -39,12 +39,15 @@ from harness.plugins.model import (
     singular,
 )
 from harness.plugins.retired import retired_names
+from harness.plugins.siblings import allow_siblings
 from harness.wording import did_you_mean, tell
 
 if typing.TYPE_CHECKING:
     from harness.contracts import Attack, Dataset, Metric, Purifier, Recipe
 
 NO_PLUGINS = "ROBUSTIQA_NO_PLUGINS"
+_LOOKED_AT = 100
+"""Python files of the current folder that are looked at for a name that nobody knows."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -114,6 +117,8 @@ class Registry:
             message += f": '{prefix}' is a library. Write {prefix}:NAME; 'robustiqa show {prefix}' lists the names."
         elif separator:
             message += f": no library '{prefix}'.{did_you_mean(prefix, sorted(self._bridges[kind]))}"
+        elif file := _registering(name):
+            message += f": {file} registers it. Add --plugin {file}."
         else:
             message += f".{did_you_mean(name, self.names(kind))}"
             if "Did you mean" not in message:
@@ -191,6 +196,19 @@ class Registry:
                     f"plugin file {file}: registers nothing. Put @register('name') over a subclass of Metric, Attack, "
                     "Purifier, Dataset or Recipe."
                 )
+
+
+def _registering(name: str) -> str:
+    """A Python file in the current folder that registers a name, which was not given with ``--plugin``; or nothing."""
+    try:
+        files = sorted(Path().glob("*.py"))[:_LOOKED_AT]
+        for file in files:
+            calls = decorators(file.read_text(encoding="utf-8", errors="replace"), "register", "contracts.register")
+            if any(isinstance(one := call.args[0], ast.Constant) and one.value == name for call in calls if call.args):
+                return str(file)
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    return ""
 
 
 def _shipped() -> Iterator[Source | BridgeSource]:
@@ -368,6 +386,7 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
         raise PluginError(f"plugin file {shown}: not a Python file. Give a path ending in .py.")
     from harness.plugins.guard import importing
 
+    allow_siblings(file, shown)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -392,7 +411,12 @@ def _where(error: Exception, file: Path) -> str:
         if trace.tb_frame.f_code.co_filename == str(file):
             line = trace.tb_lineno
         trace = trace.tb_next
-    return f"{f'line {line}: ' if line else ''}{_what(error)}"
+    beside = " (a module beside the file is imported by its bare name: `import helper`)" if _is_relative(error) else ""
+    return f"{f'line {line}: ' if line else ''}{_what(error)}{beside}"
+
+
+def _is_relative(error: Exception) -> bool:
+    return isinstance(error, ImportError) and "relative import" in str(error)
 
 
 def _what(error: Exception) -> str:

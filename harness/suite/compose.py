@@ -54,10 +54,10 @@ class FileKind:
     name: str
     keys: str
     start: str
-    """The file to start from."""
+    """What to start from."""
 
 
-SUITES = FileKind("suite", "name, datasets, ...", "suites/quickstart.yaml")
+SUITES = FileKind("suite", "name, datasets, ...", "what `robustiqa init` writes")
 
 
 def read(path: Path, kind: FileKind = SUITES) -> Document:

@@ -25,6 +25,8 @@ from harness.suite.strict_yaml import Problem, YamlPath
 from harness.suite.uses import Built, build_once, contents_of, metric_used, plugin_use
 from harness.wording import did_you_mean, quoted
 
+METRIC_KEYS = ("weights",)
+"""Keys of a metric's entry beside its name, its label and its parameters."""
 _SPLITTING = ("split_seed", "folds", "fold")
 """Parameters of data sets without official splits that give them some."""
 
@@ -103,7 +105,7 @@ def _pixels(
 
 def metric_entry(context: EntryContext, path: YamlPath, entry: Mapping[str, Any]) -> MetricUse | None:
     """A metric and its weights, or None where a problem prevents it."""
-    plugin, values = plugin_and_values(context, "metrics", path, entry, ["weights"])
+    plugin, values = plugin_and_values(context, "metrics", path, entry, METRIC_KEYS)
     if plugin is None or values is None:
         return None
     weights = entry.get("weights")

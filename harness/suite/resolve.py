@@ -43,7 +43,7 @@ from harness.suite.tables import table_names
 from harness.suite.uses import plugin_use
 from harness.wording import did_you_mean
 
-_NO_MAPPING = "a suite is a mapping with the keys name, datasets, metrics, ... Start from suites/quickstart.yaml."
+_NO_MAPPING = "a suite is a mapping with the keys name, datasets, metrics, ... Start from what `robustiqa init` writes."
 
 _Entry = Callable[[EntryContext, YamlPath, Mapping[str, Any]], Any]
 _ENTRIES: Mapping[str, _Entry] = {

@@ -136,7 +136,7 @@ class Document:
         return replace(place, path=(*place.path, *problem.path[len(path) :]))
 
 
-def parse(path: Path, *, start: str = "suites/quickstart.yaml") -> Document:
+def parse(path: Path, *, start: str = "what `robustiqa init` writes") -> Document:
     """Read a YAML file; `start` is what messages recommend in place of an empty one.
 
     Raises:
@@ -161,7 +161,7 @@ def parse(path: Path, *, start: str = "suites/quickstart.yaml") -> Document:
     return parse_text(text, str(path), start=start)
 
 
-def parse_text(text: str, shown: str, *, start: str = "suites/quickstart.yaml") -> Document:
+def parse_text(text: str, shown: str, *, start: str = "what `robustiqa init` writes") -> Document:
     """Parse YAML text; `shown` names it in messages, `start` is what they recommend in place of an empty one."""
     document = Document(shown)
     try:

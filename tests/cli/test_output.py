@@ -90,3 +90,23 @@ def test_no_command_prints_where_it_would_go_to_standard_error_by_mistake():
         prints = [call for call in calls if ast.unparse(call.func) in ("print", "typer.echo", "typer.secho")]
         printing += [path.name for call in prints if "file" not in {keyword.arg for keyword in call.keywords}]
     assert printing == ["app.py"], "--version, before any command; elsewhere say file=report_stream()"
+
+
+def test_a_ctrl_c_that_an_import_turns_into_another_error_is_still_one():
+    code = """
+import os, signal, time
+from harness import cli
+
+def app(**_):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise RecursionError("as numpy makes of it") from None
+
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stderr.startswith("error: interrupted."), done.stderr
+    assert "Traceback" not in done.stderr

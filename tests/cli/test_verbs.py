@@ -110,7 +110,7 @@ def test_doctor_probes_one_metric(registry):
     assert broken["score() returns one float per image"] == "problem"
     with pytest.raises(UserError, match="unknown metric 'psnrr'"):
         list(probe_named("psnrr", registry))
-    with pytest.raises(UserError, match="'birqa' has no default weights"):
+    with pytest.raises(UserError, match="'birqa' needs weights"):
         list(probe_named("birqa", registry))
 
 

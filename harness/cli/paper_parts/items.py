@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
+from harness.suite.shipped import SUITES_FOLDER, shipped_folder
 from harness.wording import did_you_mean
 
 Becomes = Literal["layout", "datasets", "features", "parameters", "figure3", "figure4", "figure5", "figure6"]
@@ -166,15 +167,15 @@ def items_named(names: Sequence[str]) -> list[PaperItem]:
 
 
 def folder_of_suites() -> Path:
-    """Where the suites lie: in the current folder, or in the checkout that this is.
+    """Where the suites lie: in the current folder, or where they come with robustiqa.
 
     Raises:
         UserError: In neither.
     """
-    for folder in (Path("suites"), Path(__file__).parents[3] / "suites"):
+    for folder in (Path(SUITES_FOLDER), shipped_folder()):
         if (folder / "paper").is_dir():
             return folder
-    raise UserError("no folder suites/paper here. Run this in a checkout of robustiqa.")
+    raise UserError("the folder suites/paper of robustiqa is missing. Install robustiqa again.")
 
 
 def recipe_path(name: str) -> Path:

@@ -27,6 +27,7 @@ from harness.plugins.weights.manifest import (
     pins,
     read_entry,
 )
+from harness.plugins.weights.prefixes import convert_command
 from harness.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -215,8 +216,8 @@ def resolve(name: str, weights: str | None, default: str | None, *, kind: str = 
     path = expanded(wanted, f"{who}, weights")
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(
-            f"{who}: weights {wanted}: {path.suffix} files are pickles, which can run code, and are "
-            f"not read. Convert the state dict with safetensors.torch.save_file and give the {SUFFIX} file."
+            f"{who}: weights {wanted}: {path.suffix} files are pickles, which can run code, and are not read in a "
+            f"run. Convert one that you trust, once, and give the new file: {convert_command(path, '', '')}"
         )
     if path.suffix.lower() == SUFFIX:
         return WeightFile(wanted, path, hashlib.sha256(_read(who, path)).hexdigest())
@@ -386,7 +387,7 @@ def _fitting_state(module: nn.Module, weight_file: WeightFile, kind: str) -> dic
     else:
         state = read_tensors(_verified(weight_file, who), weight_file.path)
         where = f"weight file {weight_file.path}"
-    refuse_misfit(module, state, where, kind)
+    refuse_misfit(module, state, where, kind, None if weight_file.published else weight_file.path)
     return state
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
 from harness.plugins.weights.manifest import SUFFIX, WeightsError
+from harness.plugins.weights.prefixes import convert_command, prefixes_that_fit, under_prefix
 
 _SHOWN_DIFFERENCES = 5
 _UNREADABLE = (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError)
@@ -65,12 +66,22 @@ def _read_torch(content: bytes, path: Path, key: str) -> dict[str, Tensor]:
         ) from error
     if key and isinstance(found, Mapping):
         found = found.get(key, found)
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if isinstance(found, Mapping) and not key:
+        inside = [name for name, value in found.items() if isinstance(value, Mapping) and _are_tensors(value)]
+        if inside:
+            raise WeightsError(f"weight file {path}: its tensors are in '{inside[0]}'. Give --key {inside[0]}.")
+    if not isinstance(found, Mapping) or not _are_tensors(found):
         raise WeightsError(f"weight file {path}: holds no tensors by name. Download it again.")
     return {str(name): tensor for name, tensor in found.items()}
 
 
-def refuse_misfit(module: nn.Module, tensors: Mapping[str, Tensor], where: str, kind: str = "metric") -> None:
+def _are_tensors(found: Mapping[object, object]) -> bool:
+    return all(isinstance(value, Tensor) for value in found.values())
+
+
+def refuse_misfit(
+    module: nn.Module, tensors: Mapping[str, Tensor], where: str, kind: str = "metric", file: Path | None = None
+) -> None:
     """Whether tensors are a state dict of a metric, or of the network of a purifier; changes nothing.
 
     Args:
@@ -78,6 +89,7 @@ def refuse_misfit(module: nn.Module, tensors: Mapping[str, Tensor], where: str, 
         tensors: The state dict.
         where: Where it is from, for messages.
         kind: "metric" or "purifier", for messages.
+        file: The one file that they are from, of which a copy can be made under other names.
 
     Raises:
         WeightsError: Tensors are missing, unexpected, of another shape, no floats, or not finite; the first are listed.
@@ -89,11 +101,10 @@ def refuse_misfit(module: nn.Module, tensors: Mapping[str, Tensor], where: str, 
         for key, tensor in tensors.items()
         if key in state and state[key].is_floating_point() and not tensor.is_floating_point()
     ]
-    differences = _differences(
-        {key: tuple(tensor.shape) for key, tensor in state.items()},
-        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
-        "metric" if kind == "metric" else "network",
-    )
+    expected, found = ({key: tuple(tensor.shape) for key, tensor in named.items()} for named in (state, tensors))
+    if file is not None and (prefixes := prefixes_that_fit(expected, found)) is not None:
+        raise WeightsError(f"{where} does not fit {type(module).__name__}: {_told(prefixes, expected, found, file)}")
+    differences = _differences(expected, found, "metric" if kind == "metric" else "network")
     if differences:
         raise WeightsError(
             f"{where} does not fit {type(module).__name__}: {_listed([*differences, *broken])}. "
@@ -101,6 +112,21 @@ def refuse_misfit(module: nn.Module, tensors: Mapping[str, Tensor], where: str, 
         )
     if broken:
         raise WeightsError(f"{where} holds no usable weights: {_listed(broken)}. Train or download them again.")
+
+
+def _told(
+    prefixes: tuple[str, str], expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], file: Path
+) -> str:
+    """What prefixes would make of weights none of whose names fits."""
+    remove, add = prefixes
+    change = " and ".join([f"without '{remove}'"] * bool(remove) + [f"with '{add}' in front"] * bool(add))
+    lacking = expected.keys() - under_prefix(found, remove, add).keys()
+    rest = f", though {len(lacking)} of the metric's {len(expected)} stay missing" if lacking else ""
+    first = min(found)
+    return (
+        f"none of its {len(found)} names is expected, and all are {change} ({first} -> "
+        f"{add}{first.removeprefix(remove)}){rest}. A copy with these names: {convert_command(file, remove, add)}"
+    )
 
 
 def _listed(differences: Sequence[str]) -> str:
