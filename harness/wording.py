@@ -28,6 +28,8 @@ BROKEN = "†"
 NO_DEFENSE = "base"
 """What stands for a metric as it is."""
 
+_OLD_FRACTION = re.compile(r"([=+]-?\d+(?:\.\d+)?):255(?=[,)+])")
+
 _KEPT = "\n\t\u200c\u200d"
 """Characters without a look that are part of ordinary writing: lines, columns, and what joins letters and emoji."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -168,11 +170,37 @@ _LIGATURES = "-,'`?!"
 
 
 def budget_text(norm: str, eps: float) -> str:
-    """A radius as people write it: ``8/255`` for a multiple of 1/255 in the max norm, the plain number otherwise."""
+    """A radius as people write it: ``8/255`` and ``0.5/255`` in the max norm, a short decimal as it is."""
     steps = eps * 255
     if norm != "l2" and 0 < round(steps) < 255 and abs(steps - round(steps)) < 1e-3:
         return f"{round(steps)}/255"
-    return f"{eps:.4g}"
+    short = f"{eps:.4g}"
+    halves = round(steps, 2)
+    if norm != "l2" and 0 < halves < 255 and abs(steps - halves) < 1e-5 and abs(float(short) - eps) > 1e-9:
+        return f"{halves:g}/255"
+    return short
+
+
+def value_text(value: Any) -> str:
+    """A parameter's value as suites write it: ``2/255`` for a length in steps of 1/255, ``0.8`` for a share.
+
+    >>> value_text(2 / 255), value_text(0.8), value_text([1 / 255, 4]), value_text("a/b")
+    ('2/255', '0.8', '1/255+4', 'a|b')
+    """
+    if isinstance(value, float):
+        steps = round(value * 255, 2)
+        # A length in steps of 1/255 has no short decimal; a share such as 0.8 has one, though it is 204/255.
+        if 0 < abs(steps) < 255 and abs(value * 255 - steps) < 1e-9 and float(f"{value:.4g}") != value:
+            return f"{steps:g}/255"
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "+".join(value_text(one) for one in value)
+    return re.sub(r"[/\\]", "|", str(value))
+
+
+def respelt_fractions(text: str) -> str:
+    """Labels within a text as they are written now: those of older versions have ``step_size=2:255`` in them."""
+    return _OLD_FRACTION.sub(r"\1/255", text)
 
 
 def scorer_text(metric: str, defense: str, threat: str, source: str) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
-from harness.wording import rich_text
+from harness.wording import rich_text, value_text
 
 if TYPE_CHECKING:
     from harness.plugins.model import BridgeSource, Kind, Plugin
@@ -64,7 +64,9 @@ def _show(
         for column in ("parameter", "type", "default"):
             table.add_column(column)
         for parameter in page["parameters"]:
-            table.add_row(*(str(parameter[c]) for c in ("name", "type", "default")))
+            default = parameter["default"]
+            shown = value_text(default) if isinstance(default, float) else str(default)
+            table.add_row(parameter["name"], parameter["type"], shown)
         screen.print(table if page["parameters"] else "no parameters")
         for key, value in page["properties"].items():
             screen.print(f"{key}: {value}")

@@ -16,6 +16,7 @@ from harness.engine.scorer import Scorer, build_scorer
 from harness.errors import UserError
 from harness.plugins.registry import Registry
 from harness.suite.plan import Cell, Plan
+from harness.wording import budget_text
 
 AGREES_WITHIN = 1e-4
 """How far a score may be off, relative to its size: batches of another size, other devices and other builds of torch
@@ -96,6 +97,6 @@ def _broken(cell: Cell, dist: Tensor, attacked: Tensor, png: Tensor) -> Iterator
     norm: Norm = "l2" if cell.norm == "l2" else "linf"
     budget = Budget(norm, torch.full((1,), cell.eps, device=dist.device))
     if not bool(within(attacked, dist, budget).all()):
-        yield f"the attacked image lies outside the {norm} budget of {cell.eps:g} or outside [0, 1]"
+        yield f"the attacked image lies outside the {norm} budget of {budget_text(norm, cell.eps)} or outside [0, 1]"
     if float((png - attacked).abs().max()) > 0.5 / 255 + 1e-6:
         yield "the PNG is not the attacked image rounded to 8 bits"

@@ -23,6 +23,7 @@ from harness.suite.model import AttackUse, DatasetUse, MetricUse, PurifierUse, S
 from harness.suite.plan import CALIBRATION_SAMPLES, Plan, SplitSpec
 from harness.suite.stored_plan import adapter, plan_read, plan_text, plan_written
 from harness.suite.uses import automatic_label
+from harness.wording import respelt_fractions
 
 _Pair = tuple[str, str]
 
@@ -89,7 +90,7 @@ def read_planned(text: str, digest: str, layouts: Sequence[LayoutSpec] = ()) -> 
     Raises:
         ValueError: It is none.
     """
-    page = json.loads(text)
+    page = json.loads(respelt_fractions(text))
     if not isinstance(page, dict) or page.keys() != {"plan", "facts"}:
         raise ValueError("no plan with its facts")
     plan = plan_read(page["plan"])

@@ -299,7 +299,8 @@ class _Finder:
         else:
             files = []
             for folder in self._each(given):
-                listed = [file for file in (str(Path(folder) / name) + SUFFIX for name in names) if self._entry(file)]
+                named = (str(Path(folder) / name.replace("/", ":")) + SUFFIX for name in names)
+                listed = [file for file in named if self._entry(file)]
                 files += listed[:1]
         yield from ((label, file) for file in files)
 

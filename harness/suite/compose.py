@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.errors import UserError
 from harness.suite.layout_file import layout_files
 from harness.suite.strict_yaml import NO_LINE, Document, LocatedError, Place, Problem, YamlPath, parse, parse_text
-from harness.wording import did_you_mean, quoted
+from harness.wording import did_you_mean, quoted, respelt_fractions
 
 if TYPE_CHECKING:
     import pydantic
@@ -149,7 +149,7 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()  # a number of numpy's or torch's
-    return str(value) if isinstance(value, Path) else value
+    return respelt_fractions(value) if isinstance(value, str) else str(value) if isinstance(value, Path) else value
 
 
 def files_of(path: Path, kind: FileKind = SUITES) -> list[Path]:
@@ -243,7 +243,7 @@ class _BadOptionError(Exception):
 
 
 def _set(document: Document, text: str, place: Place, labels_of: LabelsOf) -> None:
-    target, *rest = _split(text, "=")
+    target, *rest = _split(respelt_fractions(text), "=")
     keys = _split(target, ".")
     if not rest or not all(keys):
         raise _BadOptionError("should be KEY.PATH=VALUE, such as attacks.pgd.steps=20.")

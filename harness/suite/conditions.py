@@ -65,8 +65,8 @@ def _values(key: str, condition: Condition) -> tuple[Any, ...]:
 
 
 def fits(label: str, pattern: str) -> bool:
-    """Whether a label matches a shell pattern; fractions may be written with '/', for which labels have ':'."""
-    return fnmatchcase(label, pattern) or fnmatchcase(label, pattern.replace("/", ":"))
+    """Whether a label matches a shell pattern; older versions wrote the fractions of labels as in 2:255."""
+    return fnmatchcase(label, pattern) or fnmatchcase(label, pattern.replace(":255", "/255"))
 
 
 def _matches(key: str, pattern: str | float, condition: Condition) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +29,7 @@ from harness.suite.keys import CHAIN, as_entry
 from harness.suite.model import DefenseUse, MetricUse, PurifierUse, TrainedUse
 from harness.suite.strict_yaml import YamlPath
 from harness.suite.uses import build_once, contents_of
-from harness.wording import NO_DEFENSE, did_you_mean, quoted, trained_name
+from harness.wording import NO_DEFENSE, did_you_mean, quoted, trained_name, value_text
 
 _THREATS = ("oblivious", "adaptive")
 _OF_THE_WHOLE = ("threat", "eot", "draws")
@@ -193,7 +192,7 @@ def _trained(
         context.add((*path, "weights"), f"should be {wanted}, got {quoted(asked)}.")
     if len(context.problems) > before:
         return None
-    return TrainedUse(name, re.sub(r"[/\\]", "|", str(entry.get("label") or name)), asked=asked)
+    return TrainedUse(name, str(entry.get("label") or value_text(name)), asked=asked)
 
 
 def _whole(
@@ -319,7 +318,7 @@ def _weights_of(training: TrainedUse, metric: MetricUse) -> tuple[str, str]:
     if asked is None:
         name = names[-1]
         return (name, "") if name in read_manifest() else ("", f"{who}: the manifest has no '{name}'")
-    files = [name + SUFFIX for name in names]
+    files = [name.replace("/", ":") + SUFFIX for name in names]  # labels have fractions
     folder = expanded(asked, f"{who}, weights")
     if folder.is_file():
         return "", f"{who}: {asked} is a file, and files are named by metric: {{{metric.label}: {asked}}}"

@@ -21,7 +21,8 @@ EVERY_PAIR = "all"
 """What `transfer` says in place of a list for every ordered pair of metrics."""
 PIXELS = ("sampled", "all", "names")
 """What `pixels` says of a data set; the first is the default."""
-_LABEL = r"^[^/\\]+$"
+_LABEL = r"^([^/\\]*[0-9]/[0-9])*[^/\\]*$"
+"""No slash but in fractions."""
 LONGEST_LABEL = 120
 """Characters of a label; a longer one leaves no room beside it in any table, on a screen or in print."""
 SeedNumber = Annotated[int, pydantic.Field(ge=0, le=HIGHEST_SEED)]
@@ -89,16 +90,19 @@ COMPOSING_KEYS: Mapping[str, str] = {
 """Keys that are resolved before the file is checked against `SuiteFile`."""
 
 
+_Label = Annotated[str, pydantic.Field(pattern=_LABEL, min_length=1, max_length=LONGEST_LABEL)]
+
+
 class _Entry(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow", strict=True)
     name: str = pydantic.Field(
         description="Registered name of the plugin. A bare name in place of a mapping says this alone."
     )
-    label: Annotated[str, pydantic.Field(pattern=_LABEL, max_length=LONGEST_LABEL)] | None = pydantic.Field(
+    label: _Label | None = pydantic.Field(
         default=None,
         description="What tables, `transfer`, `exclude`, `--set` and `--only` call the entry. Default: the name with "
-        "the parameters that differ from their defaults, such as `pgd(steps=5)`; a fraction such as 2/255 is written "
-        "`2:255` in it. No part of identity.",
+        "the parameters that differ from their defaults, such as `pgd(steps=5, step_size=1/255)`. No slash but in "
+        "fractions. No part of identity.",
     )
 
 
@@ -350,7 +354,7 @@ def _too_wide(budgets: Any) -> Iterator[Problem]:
 
 _PATTERNS = {
     NAME: "should be letters, digits, '.', '_' and '-' only, at most 80, starting with a letter or digit",
-    _LABEL: "should be text without a slash",
+    _LABEL: "should be text without a slash, other than in a fraction such as 2/255",
 }
 
 _WRITTEN: Mapping[tuple[str, int], str] = {
@@ -372,6 +376,7 @@ _KNOWN_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "model_type": lambda c: "should be a name or a mapping with a name",
     "model_attributes_type": lambda c: "should be a name or a mapping with a name",
     "too_short": lambda c: "should not be empty",
+    "string_too_short": lambda c: "should not be empty",
     "string_too_long": lambda c: f"should have at most {c['max_length']} characters",
     "greater_than": lambda c: f"should be above {_bound(c['gt'])}",
     "greater_than_equal": lambda c: f"should be at least {_bound(c['ge'])}",

@@ -31,7 +31,7 @@ def select(suite: Suite, only: str) -> Suite:
     Raises:
         LocatedError: It is no such pattern, or nothing matches.
     """
-    metric_pattern, _, attack_pattern = only.partition("/")
+    metric_pattern, attack_pattern = _patterns(suite, only)
     if not metric_pattern or not attack_pattern:
         raise LocatedError([f"--only {only}: should be METRIC/ATTACK, such as 'birqa*/pgd*' or '*/pgd*'."])
     metrics = tuple(use for use in suite.metrics if fits(use.label, metric_pattern))
@@ -55,6 +55,14 @@ def select(suite: Suite, only: str) -> Suite:
     if all(selected.excludes(cell) for cell in cells):
         raise LocatedError([f"--only {only}: all of it is left out by the suite's 'exclude'. Change one of the two."])
     return selected
+
+
+def _patterns(suite: Suite, only: str) -> tuple[str, str]:
+    """The two patterns: of several slashes, as fractions in labels have, the first with a metric before it counts."""
+    parts = only.split("/")
+    cuts = [("/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts))] or [(only, "")]
+    found = (cut for cut in cuts if cut[0] and any(fits(use.label, cut[0]) for use in suite.metrics))
+    return next(found, cuts[0])
 
 
 def _nothing(only: str, what: str, pattern: str, labels: Sequence[str]) -> LocatedError:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
-from harness.wording import quoted
+from harness.wording import quoted, respelt_fractions
 
 YamlPath = tuple[str | int, ...]
 
@@ -165,7 +165,7 @@ def parse_text(text: str, shown: str, *, start: str = "suites/quickstart.yaml") 
     """Parse YAML text; `shown` names it in messages, `start` is what they recommend in place of an empty one."""
     document = Document(shown)
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = yaml.compose(respelt_fractions(text), Loader=_Loader)  # as long as it was
         if node is None:
             document.problems.append(Problem((), f"the file is empty. Start from {start}."))
         else:

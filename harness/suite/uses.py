@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, check, resolve
 from harness.plugins.weights.manifest import WeightsError
 from harness.suite.model import NO_FLOOR, MetricUse, Use
+from harness.wording import value_text
 
 _NO_CONTENTS = Contents()
 _SEED_THEM = (
@@ -64,14 +64,15 @@ def plugin_use(
     """
     neutral = getattr(plugin.cls, "neutral", {})
     defaults = {p.name: p.default for p in plugin.parameters()}
-    changed = [f"{k}={_short(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
+    changed = [f"{k}={value_text(v)}" for k, v in values.items() if v != defaults[k] and k != "root"]
     if kind == "datasets" and isinstance(table := values.get("file"), str):
-        changed = [f"file={Path(table).name}", *(one for one in changed if not one.startswith("file="))]
+        changed = [f"file={value_text(Path(table).name)}", *(one for one in changed if not one.startswith("file="))]
     if kind == "attacks" and entry.get("floor", NO_FLOOR) != NO_FLOOR:
         changed.append(f"floor={entry['floor']}")
     if kind in ("metrics", "purifiers") and entry.get("weights") == RANDOM_WEIGHTS:
         changed.append(f"weights={RANDOM_WEIGHTS}")
-    label = entry.get("label") or (f"{plugin.name}({', '.join(changed)})" if changed else plugin.name)
+    name = value_text(plugin.name)
+    label = entry.get("label") or (f"{name}({', '.join(changed)})" if changed else name)
     return {
         "kind": kind,
         "name": plugin.name,
@@ -79,7 +80,7 @@ def plugin_use(
         "version": int(plugin.cls.version),
         "code": plugin.code,
         "contents": contents,
-        "label": re.sub(r"[/\\]", "|", str(label)),
+        "label": str(label),
     }
 
 
@@ -142,18 +143,6 @@ def _members_of(members: Members, weights: str | None) -> list[Use]:
             contents = contents_of(one.plugin, one.parameters, Built(one.instance, one.members), weights=weights)
             uses.append(Use(**plugin_use("metrics", one.plugin, one.parameters, {}, contents)))
     return uses
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        steps = round(value * 255, 2)
-        # A length in steps of 1/255 has no short decimal; a share such as 0.8 has one, though it is 204/255.
-        if 0 < abs(steps) < 255 and abs(value * 255 - steps) < 1e-9 and float(f"{value:.4g}") != value:
-            return f"{steps:g}:255"
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return "+".join(_short(v) for v in value)
-    return str(value)
 
 
 def metric_used(name: str, attack: Attack, registry: Registry) -> MetricUse:

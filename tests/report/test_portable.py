@@ -210,6 +210,32 @@ def test_a_damaged_plan_is_never_read_as_another(run_toy, registry, tmp_path):
     assert store.read_plan() == right
 
 
+def test_a_finished_run_whose_labels_are_spelt_as_they_were_is_finished(run_toy, tmp_path, monkeypatch):
+    """Labels had 1:255 for 1/255 once; they are no part of identity, and read as they are written now."""
+    from harness.engine import seal
+    from harness.flow import open_folder
+
+    text = "name: t\ndatasets: [toy]\nmetrics: [linear]\nbudgets: {linf: [4/255]}\nattacks:\n"
+    text += "  - {name: pgd, matrix: {steps: [2], step_size: [1/255, 1.5/255]}}\n"
+    first = run_toy(text, tmp_path / "run")
+    labels = [use.label for use in first.plan.suite.attacks]
+    assert labels == ["pgd(steps=2, step_size=1/255)", "pgd(steps=2, step_size=1.5/255)"]
+    store, stored = first.folder, first.folder.read_plan()
+    saved = seal.without_comment((tmp_path / "run/suite.yaml").read_text())
+    older = saved.replace("1/255)", "1:255)").replace("1.5/255)", "1.5:255)")
+    assert older.count(":255)") == 2
+    store._write_suite(older, all_sealed=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_suite_text", lambda suite: older)
+        store.write_plan(first.plan.suite, stored.text.replace("1/255)", "1:255)").replace("1.5/255)", "1.5:255)"))
+    opened = open_folder(tmp_path / "run", Registry())
+    assert list(opened.data.attacks) == labels and opened.data.records.equals(first.data.records)
+    (tmp_path / "run/plan.json").unlink()
+    again = run_toy(text, tmp_path / "run")
+    assert again.jobs == 0 and [cell.id for cell in again.plan.cells] == [cell.id for cell in first.plan.cells]
+    assert ":255)" not in (tmp_path / "run/suite.yaml").read_text()
+
+
 def test_the_plan_is_that_of_the_last_run(run_toy, registry, tmp_path):
     from harness.flow import open_folder, run_status
 

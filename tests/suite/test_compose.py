@@ -141,7 +141,7 @@ def test_a_matrix_is_every_combination(suite_of, registry):
     found = [(a.parameters["steps"], a.parameters["step_size"]) for a in suite.attacks[2:]]
     assert found == list(itertools.product([5, 7], [1 / 255, 4 / 255]))
     assert all(a.parameters["start"] == "zero" for a in suite.attacks[2:])
-    assert "steps=7" in suite.attacks[4].label and "1:255" in suite.attacks[4].label
+    assert "steps=7" in suite.attacks[4].label and "1/255" in suite.attacks[4].label
     assert again(suite, registry) == suite
 
 
@@ -462,8 +462,18 @@ def test_any_composition_validates_or_gives_located_errors(registry, tmp_path_fa
         assert again(suite, registry) == suite
 
 
-def test_fractions_in_labels_can_be_written_with_a_slash():
+def test_fractions_in_labels_are_those_of_suites_and_their_old_spelling_is_understood(load):
     from harness.suite.conditions import fits
 
-    assert fits("pgd(step_size=1:255)", "pgd(step_size=1/255)") and fits("pgd(step_size=1:255)", "pgd*1:255*")
-    assert not fits("pgd(step_size=1:255)", "pgd(step_size=2/255)")
+    sweep = BASE.replace("{name: pgd, steps: 5}", "{name: pgd, matrix: {steps: [5, 7], step_size: [1/255, 2/255]}}")
+    new = load(sweep + 'exclude: [{attack: "pgd(steps=5, step_size=1/255)"}]\n')
+    old = load(sweep + 'exclude: [{attack: "pgd(steps=5, step_size=1:255)"}]\n')
+    assert new == old and "pgd(steps=7, step_size=1/255)" in {use.label for use in new.attacks}
+    assert load(BASE.replace("steps: 5}", 'steps: 5, label: "a 2/255"}')).attacks[2].label == "a 2/255"
+    for only in ("psnr/pgd(steps=7, step_size=1/255)", "p*/*7*1:255*"):
+        assert [use.label for use in load(sweep, only=only).attacks] == ["pgd(steps=7, step_size=1/255)"]
+    single = BASE.replace("steps: 5}", "step_size: 1/255}")
+    respelt = load(single, sets=("attacks.pgd(step_size=1:255).steps=9",))
+    assert respelt.attacks[2].label == "pgd(steps=9, step_size=1/255)"
+    assert fits("pgd(step_size=1/255)", "pgd(step_size=1/255)") and fits("pgd(step_size=1/255)", "pgd*1:255*")
+    assert not fits("pgd(step_size=1/255)", "pgd(step_size=2/255)")
