@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from harness.report.arrays import lay_out
+from harness.report.attack_parameters import with_attack_parameters
 from harness.report.data import RunData
 from harness.report.layout import Layout
 from harness.report.over_splits import over_splits
@@ -41,7 +43,13 @@ def build_tables(data: RunData) -> list[Table]:
     if list(data.tables) != usual and (tables or not data.failures):
         absent = [known[name] for name in data.tables if name not in {table.name for table in tables}]
         tables += [_not_made(absent)] if absent else []
-    return tables + ([_failures(data)] if data.failures else [])
+    return [_with_parameters(table, data) for table in tables] + ([_failures(data)] if data.failures else [])
+
+
+def _with_parameters(table: Table, data: RunData) -> Table:
+    """A table with the parameters of its attacks in what is written as CSV."""
+    by_split = None if table.by_split is None else with_attack_parameters(table.by_split, data.attacks)
+    return replace(table, frame=with_attack_parameters(table.frame, data.attacks), by_split=by_split)
 
 
 def _maker(source: TableSource) -> Maker:

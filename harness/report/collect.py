@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from harness.engine.done import asked_for, done_slices, record_misfit, relevant_failures
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
+from harness.report.attack_parameters import with_attack_parameters
 from harness.report.data import Failure, RunData
 from harness.report.planned import Planned
 from harness.suite.cell_names import CLEAN
@@ -35,7 +36,7 @@ def collect(planned: Planned, store: RunFolder) -> RunData:
     suite, own = plan.suite, _own_cells(plan)
     return RunData(
         name=suite.name,
-        records=_all_records(own, plan, store),
+        records=with_attack_parameters(_all_records(own, plan, store), facts.attacks),
         datasets=facts.datasets,
         medians=_medians(plan, store),
         directions=suite.directions,
@@ -69,7 +70,9 @@ def collect(planned: Planned, store: RunFolder) -> RunData:
         margin=suite.margin,
         precision=suite.precision,
         verdicts=bool(suite.verdicts),
-        verdict_records=_all_records([cell for cell in plan.cells if cell.for_verdicts], plan, store),
+        verdict_records=with_attack_parameters(
+            _all_records([cell for cell in plan.cells if cell.for_verdicts], plan, store), facts.attacks
+        ),
         verdict_samples=suite.verdict_samples,
         verdict_items={
             split.dataset.label: [entry.id for entry in plan.limited(split)[: suite.verdict_samples]]
