@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,10 @@ class Comparison:
             attack), ``label_a``, ``label_b``, ``parameter``, ``value_a``, ``value_b``.
         left_out: What one side alone has: ``side``, ``what``, ``reason`` and the number of ``conditions``.
         sentences: It in short.
+
+    >>> nothing = pd.DataFrame()
+    >>> Comparison("before", "after", nothing, nothing, nothing)
+    <comparison of before and after: 0 rows, 0 left out>
     """
 
     a: str
@@ -81,12 +85,13 @@ def compare_runs(a: RunData, b: RunData, names: tuple[str, str] = ("A", "B"), re
     both = own.merge(other[[*_MATCH, "attacked"]], on=_MATCH, suffixes=("", "_b"), how="inner")
     found = [one for name in LABEL_COLUMNS for one in differences_in(name, paired[name], a, b)]
     parameters = pd.DataFrame(found, columns=list(PARAMETERS))
-    counts = [records.groupby(KEYS, sort=False)["item"].nunique() for records in (own, other)]
+    counted_in = [dict(records.groupby(KEYS, sort=False)["item"].nunique().items()) for records in (own, other)]
     faults = {**a.faults, **b.faults}
     rows = []
-    for key, part in both.groupby(KEYS, sort=False):
+    for found_key, part in both.groupby(KEYS, sort=False):
+        key: _Key = tuple(found_key)
         row = {**dict(zip(KEYS, key, strict=True)), **_called_in_b(key, paired), "differs": _differs(key, parameters)}
-        row |= {**_row(part, resamples), "images_a": counts[0][key], "images_b": counts[1][key]}
+        row |= {**_row(part, resamples), "images_a": counted_in[0][key], "images_b": counted_in[1][key]}
         broken = {name: faults[name] for name in (row["metric"], row["source"]) if name in faults}
         rows.append({**row, "broken": "; ".join(f"{name}: {rules}" for name, rules in broken.items())})
     for name in CHANGES:
@@ -98,7 +103,7 @@ def compare_runs(a: RunData, b: RunData, names: tuple[str, str] = ("A", "B"), re
 
 def _as_in_a(records: pd.DataFrame, paired: Mapping[str, Paired]) -> pd.DataFrame:
     """The records of B under the labels that A has for the same; what A has not got keeps its own."""
-    renamed = {}
+    renamed: dict[str, Any] = {}
     for dimension, columns in LABEL_COLUMNS.items():
         other = {label_b: label_a for label_a, label_b in paired[dimension].of_a.items() if label_a != label_b}
         if other:
@@ -129,14 +134,15 @@ def _left_out(
     for side, (mine, theirs) in sides.items():
         there = "B" if side == "A" else "A"
         told: dict[tuple[str, str], int] = {}
+        known = _Known(theirs, [set(values) for values in zip(*theirs, strict=True)], {key[5:8] for key in theirs})
         for key in (key for key in mine if key not in shared):
-            why = _why(key, theirs, paired, there)
+            why = _why(key, known, paired, there)
             told[why] = told.get(why, 0) + 1
         yield from ({"side": side, "what": what, "reason": why, "conditions": n} for (what, why), n in told.items())
     for dataset in dict.fromkeys(both["dataset"]):
-        items = [set(one.loc[one["dataset"] == dataset, "item"]) for one in (own, other)]
-        for side, mine, theirs in (("A", *items), ("B", *reversed(items))):
-            if alone := len(mine - theirs):
+        of_a, of_b = (set(one.loc[one["dataset"] == dataset, "item"]) for one in (own, other))
+        for side, alone in (("A", len(of_a - of_b)), ("B", len(of_b - of_a))):
+            if alone:
                 what = f"{counted(alone, 'image')} of {dataset}"
                 yield {"side": side, "what": what, "reason": f"not in {'B' if side == 'A' else 'A'}", "conditions": 0}
 
@@ -145,22 +151,30 @@ def _conditions(records: pd.DataFrame) -> dict[_Key, None]:
     return dict.fromkeys(records[KEYS].drop_duplicates().itertuples(index=False, name=None))
 
 
-def _why(key: _Key, theirs: Collection[_Key], paired: Mapping[str, Paired], there: str) -> tuple[str, str]:
+class _Known(NamedTuple):
+    """The conditions of a run, the values that each key takes, and the attacks with their budgets."""
+
+    keys: Collection[_Key]
+    values: Sequence[set[Any]]
+    budgets: set[_Key]
+
+
+def _why(key: _Key, theirs: _Known, paired: Mapping[str, Paired], there: str) -> tuple[str, str]:
     """What of a condition the other run has not got, and why."""
     at = dict(zip(KEYS, key, strict=True))
     for name, columns in LABEL_COLUMNS.items():
         for column in columns:
-            label, place = at[column], KEYS.index(column)
-            if any(one[place] == label for one in theirs):
+            label = at[column]
+            if theirs.values and label in theirs.values[KEYS.index(column)]:
                 continue
             what = f"{'data set' if name == 'dataset' else name} {label}"
             if several := paired[name].unclear.get(label):
                 return what, f"{there} has {joined(list(several))}, and which of them is meant cannot be told"
             return what, f"not in {there}"
-    if not any(one[5:8] == key[5:8] for one in theirs):
+    if key[5:8] not in theirs.budgets:
         norm = " in l2" if at["norm"] == "l2" else ""
         return f"{at['attack']} at {budget_text(at['norm'], at['eps'])}{norm}", f"not in {there}"
-    if key in theirs:
+    if key in theirs.keys:
         return f"{_condition_text(at)} on {at['dataset']}", f"no image in {there} is the same"
     return f"{_condition_text(at)} of {at['metric']} on {at['dataset']}", f"excluded, failed or not finished in {there}"
 

@@ -221,7 +221,8 @@ def _pairs(a: _Found, b: _Found) -> Iterator[tuple[_Cell, tuple[_Figure, _Figure
 
 def _lacking(found: Sequence[_Found], one: Evaluated) -> Iterator[dict[str, Any]]:
     """Conditions of all images that one of two metrics has a figure of, and the other not."""
-    for side, mine, theirs in (("A", *found), ("B", *reversed(found))):
+    a, b = found
+    for side, mine, theirs in (("A", a, b), ("B", b, a)):
         told: dict[tuple[str, str], int] = {}
         for cell, (_, figure) in mine.items():
             state, other = theirs.get(cell, ("missing", None))
@@ -283,7 +284,7 @@ def _adjust(rows: Sequence[dict[str, Any]]) -> None:
             row["verdict"] = verdict(p, row["clusters"] >= DESCRIPTIVE_BELOW)
 
 
-def told_of_first(rows: Sequence[Mapping[str, Any]], figure: str, over_all: str) -> list[Mapping[str, Any]]:
+def told_of_first(rows: Sequence[Mapping[Any, Any]], figure: str, over_all: str) -> list[Mapping[Any, Any]]:
     """Of each norm and direction the row that stands for all attacks at the usual budget, or of the only attack.
 
     Args:
@@ -310,8 +311,8 @@ def _sentences(one: Evaluated, rows: Sequence[Mapping[str, Any]], names: tuple[s
         for row in told_of_first(rows, figure, over_all):
             sign = 1.0 if better * row["difference"] >= 0 else -1.0
             first, second = names if sign > 0 else names[::-1]
-            ends = sorted(sign * better * row[f"difference_{end}"] for end in ("low", "high"))
-            by = with_interval(abs(row["difference"]), *ends, 2)
+            low, high = sorted(sign * better * row[f"difference_{end}"] for end in ("low", "high"))
+            by = with_interval(abs(row["difference"]), low, high, 2)
             moved = f"{first} is harder to move than {second} by {by} σ"
             kept = f"{first} keeps a higher SROCC with {what} than {second}, by {by}"
             place = f"{one.name}, {budget_text(row['norm'], row['eps'])} {row['direction']}"
