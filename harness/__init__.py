@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.api import (
         Attacked,
+        Comparison,
         Run,
         attack,
+        compare,
         list_attacks,
         list_datasets,
         list_defenses,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attack",
     "Attacked",
+    "Comparison",
     "Dataset",
     "Metric",
     "Purifier",
@@ -42,6 +45,7 @@ __all__ = [
     "Suite",
     "UserError",
     "attack",
+    "compare",
     "list_attacks",
     "list_datasets",
     "list_defenses",

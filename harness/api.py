@@ -22,6 +22,8 @@ from harness.errors import UserError
 from harness.flow import EXECUTORS, Options, RunResult, open_folder, run_suite
 from harness.plugins.model import Kind
 from harness.plugins.registry import Registry
+from harness.report.compare import Comparison, compare_runs
+from harness.report.compare_metrics import compare_metrics
 from harness.report.figures import draw_figures
 from harness.report.layout import as_html
 from harness.report.split_headlines import whole_headlines
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attacked",
+    "Comparison",
     "Run",
     "attack",
+    "compare",
     "list_attacks",
     "list_datasets",
     "list_defenses",
@@ -125,6 +129,23 @@ class Run:
         []
         """
         return list(self._result.examples())
+
+    def compare(self, a: str, b: str) -> Comparison:
+        """Two metrics of the run: which is harder to move and which keeps more of its SROCC, paired over clusters.
+
+        Args:
+            a: Label of a metric, or ``LABEL@DEFENSE``.
+            b: Another; differences are a minus b.
+
+        Raises:
+            UserError: One is no metric of the run, or both are the same.
+
+        >>> two = {"name": "two", "datasets": ["mini"], "metrics": ["psnr", "ssim"], "attacks": ["fgsm"], "limit": 4}
+        >>> found = run(two | {"budgets": {"linf": [8 / 255]}}, workers=1, progress=False).compare("ssim", "psnr")
+        >>> found.rows.loc[found.rows["attack"] == "fgsm", "figure"].unique().tolist()
+        ['srocc', 'shift_over_sigma']
+        """
+        return compare_metrics(self._result.data, a, b)
 
     @property
     def report_path(self) -> Path:
@@ -287,6 +308,24 @@ def open_run(folder: str | Path, *, plugins: Plugins = ()) -> Run:
     <run 'tiny' in results/runs/tiny: 4 cells, 0 failures>
     """
     return Run(open_folder(_path("folder", folder), _registry(plugins)))
+
+
+def compare(a: str | Path | Run, b: str | Path | Run, *, plugins: Plugins = ()) -> Comparison:
+    """Two runs, where both measured the same condition on the same images; `Run.compare` is for metrics of one.
+
+    Args:
+        a: A run, or its folder.
+        b: Another; differences are b minus a.
+        plugins: As for `open_run`.
+
+    Raises:
+        UserError: One is no run folder, or it holds no plan and none can be made.
+
+    >>> float(compare("results/runs/tiny", "results/runs/tiny").rows["quality_change"].abs().max())
+    0.0
+    """
+    one, other = (run if isinstance(run, Run) else open_run(run, plugins=plugins) for run in (a, b))
+    return compare_runs(one._result.data, other._result.data, (str(one.folder), str(other.folder)))
 
 
 def score(

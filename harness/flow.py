@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,12 @@ from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
 from harness.engine.costs import Cost, estimate, keep_costs, read_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
+from harness.engine.executors.choice import EXECUTORS as EXECUTORS
+from harness.engine.executors.choice import cores as cores
+from harness.engine.executors.choice import default_device as default_device
+from harness.engine.executors.choice import executor_name as executor_name
+from harness.engine.executors.choice import make_executor as make_executor
+from harness.engine.executors.choice import worker_count as worker_count
 from harness.engine.gallery import gallery_job
 from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob, FactJob, FitJob
@@ -56,8 +61,6 @@ from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
 from harness.wording import tell
-
-EXECUTORS = ("serial", "processes")
 
 
 @dataclass(frozen=True)
@@ -585,37 +588,3 @@ class _Interrupt:
             raise KeyboardInterrupt
         self.asked = True
         print("stopping after the blocks begun; Ctrl-C again stops at once.", file=sys.stderr)
-
-
-def make_executor(context: Context, options: Options) -> Any:
-    """The executor asked for, or the default of the device."""
-    if executor_name(context.device, options) == "serial":
-        from harness.engine.executors.serial import SerialExecutor
-
-        return SerialExecutor(context)
-    from harness.engine.executors.processes import ProcessExecutor
-
-    return ProcessExecutor(context, worker_count(context.device, options))
-
-
-def executor_name(device: str, options: Options) -> str:
-    """The executor asked for; without one, processes on a CPU and this process on a GPU."""
-    return options.executor or ("processes" if device == "cpu" else "serial")
-
-
-def worker_count(device: str, options: Options) -> int:
-    """Workers that a run will have."""
-    return 1 if executor_name(device, options) == "serial" else options.workers or cores()
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def default_device() -> str:
-    """A GPU where there is one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,7 +18,7 @@ from harness.errors import UserError
 PUBLIC = (
     "harness",
     "robustiqa",
-    *(f"harness.{name}" for name in ("api", "contracts", "errors", "engine.one_pair", "suite.model")),
+    *(f"harness.{name}" for name in ("api", "contracts", "errors", "engine.one_pair", "report.compare", "suite.model")),
 )
 TINY = {
     "name": "tiny",

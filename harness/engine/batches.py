@@ -19,7 +19,7 @@ from harness.contracts import (
 from harness.engine.memory import out_of_memory
 from harness.engine.scorer import Scorer
 from harness.errors import PluginFaultError, UserError
-from harness.plugins.returned import check_sample, told
+from harness.plugins.returned import check_sample, told, told_under
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def blame(scorer: Scorer, batch: Batch, error: Exception, who: str, seed: int) -
                 rng = SampleRng.for_samples(seed, [item.entry.id], "blame", batch.dist.device)
                 scorer.quality(scorer.encode(batch.ref[i : i + 1], rng), batch.dist[i : i + 1])
             except Exception as alone:
-                return SampleError(item.id, f"{who} failed: {told(alone)}")
-    return SampleError(", ".join(batch.ids), f"{who} failed: {told(error)}")
+                return SampleError(item.id, told_under(who, alone))
+    return SampleError(", ".join(batch.ids), told_under(who, error))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from harness.errors import DataError, PluginFaultError, UserError
 from harness.plugins.build import default_metric
 from harness.plugins.contents import Contents
 from harness.plugins.registry import Registry
-from harness.plugins.returned import MEND, RANGE, check_scores, told
+from harness.plugins.returned import MEND, RANGE, check_scores, told, told_under
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Use
 from harness.suite.plan import Cell, Endpoint, ScorerSpec, SplitSpec
@@ -193,7 +193,7 @@ def _score_of(metric: Metric, pair: tuple[Tensor, Tensor], who: str) -> float:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{who} failed: {told(error)}. {MEND}") from error
+        raise UserError(f"{told_under(who, error)}. {MEND}") from error
     if math.isnan(score):
         raise UserError(f"{who} gave no number (NaN). {MEND}")
     return score

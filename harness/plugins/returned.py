@@ -27,6 +27,12 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place_of(error)}"
 
 
+def told_under(who: str, error: Exception) -> str:
+    """What is said of an error under somebody's name; a fault of a plugin that begins with the name says it once."""
+    text = told(error)
+    return text if text.startswith((f"{who}: ", f"{who} ")) else f"{who} failed: {text}"
+
+
 def told_of_plugin(error: Exception) -> str:
     """An error that came out of a plugin in one line, with whose it is."""
     return told(error) if isinstance(error, PluginFaultError) else f"{raised_in(error)}: {told(error)}"

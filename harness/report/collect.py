@@ -15,11 +15,11 @@ from harness.engine.gallery_store import GalleryKept
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.report.attack_parameters import with_attack_parameters
-from harness.report.data import Failure, RunData
+from harness.report.data import Failure, RunData, UseFacts
 from harness.report.planned import Planned
 from harness.suite.cell_names import CLEAN
 from harness.suite.layout_names import NO_PURIFIER, NO_TRAINING
-from harness.suite.model import DefenseUse
+from harness.suite.model import NO_FLOOR, AttackUse, DefenseUse, Suite, Use
 from harness.suite.plan import Cell, Plan
 from harness.wording import split_name
 
@@ -85,6 +85,7 @@ def collect(planned: Planned, store: RunFolder) -> RunData:
         training_times=dict(facts.training_times),
         made=facts.made,
         gallery=_gallery(plan, store),
+        uses=_uses_of(suite),
     )
 
 
@@ -100,6 +101,41 @@ def _parts(use: DefenseUse) -> tuple[str, str]:
     """The training and the purifiers of a defense."""
     training = use.trained.label if use.trained else NO_TRAINING
     return training, "+".join(purifier.label for purifier in use.purifiers) or NO_PURIFIER
+
+
+def _uses_of(suite: Suite) -> dict[str, dict[str, UseFacts]]:
+    """Dimension -> label -> what stands behind it."""
+    first = suite.parts[0] if suite.parts else suite
+    return {
+        "dataset": {use.label: _use_facts(use, split=use.split) for use in suite.datasets},
+        "metric": {use.label: _use_facts(use) for use in first.metrics},
+        "attack": {use.label: _use_facts(use) for use in first.attacks},
+        "defense": {use.label: _defense_facts(use) for use in first.defenses},
+    }
+
+
+def _use_facts(use: Use, **more: Any) -> UseFacts:
+    by_content = {
+        name: value[:12] if isinstance(value, str) else value for name, value in use.contents.parameters.items()
+    }
+    parts: dict[str, Any] = {**use.parameters, **by_content, **more, "version": use.version}
+    if use.kind == "datasets":
+        parts.pop("root", None)  # where it lies decides nothing
+    for name in ("weights", "code"):
+        if value := getattr(use, name, ""):  # a hash, of which the beginning tells it apart, or a library's version
+            parts[name] = value if " " in value else value[:12]
+    if isinstance(use, AttackUse) and use.floor != NO_FLOOR:
+        parts["floor"] = use.floor
+    return UseFacts(use.name, parts)
+
+
+def _defense_facts(use: DefenseUse) -> UseFacts:
+    known = [(one.name, _use_facts(one)) for one in use.purifiers]
+    names = [*([use.trained.name] if use.trained else []), *(name for name, _ in known)]
+    parts = {f"{name}.{key}": value for name, facts in known for key, value in facts.parameters.items()}
+    trained = use.trained.metrics if use.trained else {}
+    parts |= {f"weights of {label}": metric.weights[:12] for label, metric in trained.items()}
+    return UseFacts("+".join(names) or use.label, {**parts, "eot": use.eot, "draws": use.draws})
 
 
 def _own_cells(plan: Plan) -> list[Cell]:

@@ -47,6 +47,16 @@ class AttackFacts:
 
 
 @dataclass(frozen=True)
+class UseFacts:
+    """What stands behind a label, for comparing it with that of another run."""
+
+    name: str
+    """Registered name; of a defense those of its parts, joined by +."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that are not neutral, and what else decides results: weights, version, code, floor."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """One sample on which a cell failed."""
 
@@ -133,6 +143,9 @@ class RunData:
     """Attacked images that its page shows."""
     made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """dataset, metric, attack or defense -> label -> registered name with the parameters that are no defaults."""
+
+    uses: Mapping[str, Mapping[str, UseFacts]] = field(default_factory=dict)
+    """dataset, metric, attack or defense -> label -> what stands behind it."""
 
     def facts_of(self, dataset: str) -> DatasetFacts | None:
         """The facts of a data set; of one that is evaluated over several splits, those of its first."""

@@ -359,6 +359,20 @@ def _oracle(weaker: Floats, stronger: Floats) -> float:
     return float(ordering.level_credits(weaker, stronger).mean()) if known else float("nan")
 
 
+def pushes(scorer: ScorerGrid, chosen: Chosen) -> Floats:
+    """How far an attack moved the quality of each image along its direction, [draws, items]."""
+    return robustness.push(scorer.clean, chosen.outcome.attacked, chosen.sign)
+
+
+def shifts_over_sigma(data: Evaluated, scorer: ScorerGrid, pushed: Floats) -> list[Measured]:
+    """Mean push of each draw in standard deviations of the clean scores of all images; nan in `pushed` is left out."""
+    codes, m = data.codes, data.multiplicities
+    return [
+        (robustness.mean_over_sigma(one, clean), robustness.resampled_mean_over_sigma(one, clean, codes, m))
+        for one, clean in zip(pushed, scorer.clean, strict=True)
+    ]
+
+
 def _shift(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str) -> Row:
     row: Row = once(data, ("shift", scorer, setting, direction), lambda: _shift_row(data, scorer, setting, direction))
     return row
@@ -381,12 +395,13 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
             for value, clean in zip(values, unattacked, strict=True)
         ]
 
-    pushed = robustness.push(scorer.clean, outcome.attacked, sign)
+    pushed = pushes(scorer, chosen)
     worst: list[Measured] = []
     if ok and asked_again(scorer.clean) and not setting.control:
         gained = favoured_draw(sign, outcome.attacked, scorer.clean)[1]
         worst = over_sigma(gained, scorer.clean.mean(axis=0, keepdims=True))
-    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], clusters_with_values(data, pushed), worst=worst)
+    shifts = shifts_over_sigma(data, scorer, pushed) if ok else []
+    row |= figure("shift_over_sigma", shifts, clusters_with_values(data, pushed), worst=worst)
     rounded = robustness.push(scorer.clean, outcome.attacked_8bit, sign)
     row["shift_over_sigma_8bit"] = mean_over_draws(over_sigma(rounded, spread=False)) if ok else np.nan
     own = np.full(sign.shape, np.nan)

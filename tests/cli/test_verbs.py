@@ -6,16 +6,12 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 
 from harness.cli.doctor import examine, probe_named
 from harness.errors import UserError
-from harness.flow import open_folder, run_status
-from harness.report.compare import compare
-from harness.statistics.levels import holm
+from harness.flow import run_status
 
 SUITE = """
 name: toy
@@ -59,28 +55,6 @@ def test_two_shards_make_the_whole_and_share_no_block(run_toy, tmp_path):
     assert one.keys() == other.keys()
     for name, frame in one.items():
         pd.testing.assert_frame_equal(frame, other[name], check_exact=True)
-
-
-def test_compare_is_the_difference_on_shared_images_with_paired_intervals(run_toy, registry, tmp_path):
-    run_toy(suite(attacks="{name: pgd, steps: 1, label: pgd}"), tmp_path / "a")
-    run_toy(suite(attacks="{name: pgd, steps: 8, label: pgd}", more="limit: 8\n"), tmp_path / "b")
-    a, b = (open_folder(tmp_path / name, registry).data for name in "ab")
-    frame = compare(a, b)
-    row = frame[(frame["attack"] == "pgd") & (frame["eps"] > 0.03)].iloc[0]
-    assert row["images"] == 8
-    records = [r.records[(r.records["attack"] == "pgd") & (r.records["eps"] > 0.03)].set_index("item") for r in (a, b)]
-    shared = records[1].index
-    change = records[1]["attacked"] - records[0].loc[shared, "attacked"]
-    assert row["quality_change"] == pytest.approx(change.mean())
-    expected = [scipy.stats.spearmanr(r.loc[shared, "attacked"], r.loc[shared, "opinion"]).statistic for r in records]
-    assert np.allclose([row["srocc_a"], row["srocc_b"]], expected)
-    assert row["quality_change_low"] <= row["quality_change"] <= row["quality_change_high"]
-    clean = frame[frame["attack"] == "clean"].iloc[0]
-    assert clean["quality_change"] == clean["srocc_change"] == clean["srocc_change_high"] == 0
-    assert (clean["quality_change_p_adjusted"], clean["quality_change_verdict"]) == (1, "descriptive")
-    differing = frame[frame["quality_change"] != 0]
-    assert differing["quality_change_p_adjusted"].to_numpy() == pytest.approx(holm(differing["quality_change_p"]))
-    assert (compare(a, a)["quality_change"] == 0).all()
 
 
 def test_doctor_finds_the_installation_sound(registry):
@@ -150,7 +124,7 @@ def test_the_verbs_on_the_command_line(run_toy, toy_file, tmp_path):
 
     assert "3 of 3 blocks" in call("status", tmp_path / "run").stdout
     assert json.loads(call("status", tmp_path / "run", "--json").stdout)["done"] == 3
-    assert "SROCC A" in call("compare", tmp_path / "run", tmp_path / "run").stdout
+    assert "SROCC" in call("compare", tmp_path / "run", tmp_path / "run").stdout
     assert any(row["subject"] == "torch" for row in json.loads(call("doctor", "--json").stdout))
     assert "no run folder" in call("status", tmp_path / "nowhere", code=2).stderr
 

@@ -275,3 +275,11 @@ def test_json_has_no_number_that_json_has_not(pair, tmp_path, capsys):
     code, out, _ = run(capsys, tmp_path / "ref.png", tmp_path / "ref.png", "--metric", "psnr", "--json")
     assert code == 0
     assert json.loads(out, parse_constant=pytest.fail)["scores"]
+
+
+def test_a_fault_of_a_plugin_names_it_once(toy_file):
+    image = torch.full((3, 16, 16), 0.5)
+    with pytest.raises(UserError) as caught:
+        score("wrong_shape", image, image, plugins=[toy_file])
+    said = str(caught.value)
+    assert said.count("metric 'wrong_shape'") == 1 and "score() returned shape (1, 1)" in said

@@ -1,0 +1,57 @@
+"""Which executor a run has, how many workers, and on which device: as asked for, or as the machine has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from harness.engine.worker import Context
+
+EXECUTORS = ("serial", "processes")
+
+
+class ExecutorOptions(Protocol):
+    """What may be asked for."""
+
+    @property
+    def executor(self) -> str | None:
+        """Of `EXECUTORS`; None takes processes on a CPU, serial on a GPU."""
+
+    @property
+    def workers(self) -> int | None:
+        """Worker processes; None for one per core."""
+
+
+def make_executor(context: Context, options: ExecutorOptions) -> Any:
+    """The executor asked for, or the default of the device."""
+    if executor_name(context.device, options) == "serial":
+        from harness.engine.executors.serial import SerialExecutor
+
+        return SerialExecutor(context)
+    from harness.engine.executors.processes import ProcessExecutor
+
+    return ProcessExecutor(context, worker_count(context.device, options))
+
+
+def executor_name(device: str, options: ExecutorOptions) -> str:
+    """The executor asked for; without one, processes on a CPU and this process on a GPU."""
+    return options.executor or ("processes" if device == "cpu" else "serial")
+
+
+def worker_count(device: str, options: ExecutorOptions) -> int:
+    """Workers that a run will have."""
+    return 1 if executor_name(device, options) == "serial" else options.workers or cores()
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def default_device() -> str:
+    """A GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
