@@ -31,21 +31,22 @@ datasets:
   - {{name: tid2013, root: ~/data/tid2013, types: [8, 16, 17]}}  # human opinions
 metrics: [psnr, ssim, birqa-tiny]
 defenses:
-  - base                                    # none
-  - flip                                    # oblivious: attacked without it
-  - {{name: flip, threat: adaptive, eot: 20, draws: 3}}   # attacked through it
-  - r                                       # the weights birqa-tiny@r
+  - base                             # none
+  - flip                             # oblivious: attacked without it
+  - {{name: flip, threat: adaptive, eot: 20, draws: 3}}  # attacked through it
+  - r                                # the weights birqa-tiny@r
 attacks: [noise, restore, fgsm, {{name: pgd, steps: 10, step_size: 2/255}}]
 budgets: {{linf: [2/255, 4/255, 8/255, 10/255]}}
 directions: [up, mos_split]
-transfer: [{{source: ssim, scorer: birqa-tiny}}]    # attacked on one, judged by another
-exclude:                                    # psnr and ssim have no weights
+transfer:                            # attacked on one, judged by another
+  - {{source: ssim, scorer: birqa-tiny}}
+exclude:                             # psnr and ssim have no such weights
   - {{metric: psnr, defense: r}}
   - {{metric: ssim, defense: r}}
 limit: 96
 ```
 
-Leave out what you have no copy of: with `mini` alone this runs as it is.
+Leave out `tid2013` if you have no copy; all else is embedded, and this runs as it is.
 
 * `robustiqa validate SUITE` says everything that is wrong with it at once, each with file, line, column and a
   suggestion, before anything is loaded. Unknown and duplicate keys, values of the wrong type, unknown plugins and
