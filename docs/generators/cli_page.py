@@ -69,7 +69,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
     usage = " ".join([name, *map(_placed, arguments), *(["[OPTIONS]"] if options else [])])
     yield f"```text\n{usage}\n```\n"
     kinds = typing.get_type_hints(inspect.unwrap(command.callback))
-    rows = [f"| `{_metavar(one)}` | {_escaped(one.help or '')} |" for one in arguments]
+    rows = [f"| `{_in_cell(_metavar(one))}` | {_escaped(one.help or '')} |" for one in arguments]
     rows += [f"| {_written(one, kinds.get(one.name))} | {_meaning(one)} |" for one in options]
     if rows:
         yield "\n".join(["| argument or option | meaning |", "|---|---|", *rows]) + "\n"
@@ -86,7 +86,7 @@ def _told(help_text: str | None) -> Iterator[str]:
 
 
 def _metavar(parameter: Any) -> str:
-    return str(parameter.metavar or parameter.name.upper())
+    return str(parameter.metavar or parameter.name.upper()).strip("[]").removesuffix("...")
 
 
 def _placed(argument: Any) -> str:
@@ -94,12 +94,17 @@ def _placed(argument: Any) -> str:
     return f"{_metavar(argument)}{several}" if argument.required else f"[{_metavar(argument)}{several}]"
 
 
+def _in_cell(code: str) -> str:
+    """Code that stands in a table."""
+    return code.replace("|", "\\|")
+
+
 def _written(option: Any, kind: Any) -> str:
     """The option as it is typed, with what it takes."""
     if option.secondary_opts:
         return f"`{option.opts[0]}` / `{option.secondary_opts[0]}`"
     takes = "" if kind is bool else f" {_value(option, kind)}"
-    return ", ".join(f"`{name}{takes}`" for name in sorted(option.opts, key=len, reverse=True)).replace("|", "\\|")
+    return _in_cell(", ".join(f"`{name}{takes}`" for name in sorted(option.opts, key=len, reverse=True)))
 
 
 def _value(option: Any, kind: Any) -> str:
