@@ -274,7 +274,7 @@ def test_the_answer_of_the_readme_is_what_the_results_say():
         assert all(figure in answer for figure in figures), (metric, figures)
         drawn = re.search(rf"{metric}: clean ([\d.]+) .*?all \S+ ([−\d.]+) .*?alone ([\d.]+) to", picture)
         assert [written(float(one.replace("−", "-"))) for one in drawn.groups()[:2]] == figures[:2]
-        assert f"{written(float(drawn[3]))} of {metric}" in answer
+        assert f"{metric} {written(float(drawn[3]))}" in answer, "the least that honest changes leave"
         left[metric] = worst["srocc"]
     assert (
         f"Most robust is {max(left, key=left.get)}" in answer
