@@ -1,18 +1,25 @@
 """The documentation says what the code does: the generated page is current, its examples hold, links lead somewhere."""
 
+import importlib
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
+from typer.testing import CliRunner
 
 import harness
-from harness.plugins.model import KINDS
+from harness.cli.app import app, verb_names
 from harness.plugins.registry import Registry
 from harness.suite import keys as suite_file
 from harness.suite.compose import LISTS, expand
@@ -23,46 +30,75 @@ from harness.testing import check_recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 PAGES = sorted(DOCS.glob("*.md"))
 FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"
 MODELS = {name: model for name, model in vars(suite_file).items() if hasattr(model, "model_fields")}
+PLUGINS = {
+    kind: f"suite_{ {'purifiers': 'defenses'}.get(kind, kind) }.md"
+    for kind in ("metrics", "attacks", "purifiers", "datasets", "recipes")
+}
 
 
 @pytest.fixture(scope="module")
 def reference():
-    spec = importlib.util.spec_from_file_location("docs_reference", DOCS / "reference.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        spec = importlib.util.spec_from_file_location("docs_reference", DOCS / "reference.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
 
 
-@pytest.fixture(scope="module")
-def page():
-    return (DOCS / "suite.md").read_text(encoding="utf-8")
+def text_of(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def section(text, heading):
+    """What stands under a heading, up to the next of its level."""
+    level = len(heading.split(" ")[0])
+    return re.split(rf"^#{{1,{level}}} ", text.partition(f"{heading}\n")[2], flags=re.MULTILINE)[0]
 
 
 def blocks(path, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def test_the_suite_reference_is_up_to_date(tmp_path):
-    check = [sys.executable, str(DOCS / "reference.py"), "--check"]
-    done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_the_generated_pages_are_up_to_date(reference):
+    assert reference.outdated(reference.pages()) == [], "run python docs/reference.py and commit the pages"
 
 
-def test_an_outdated_suite_reference_is_noticed(reference, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reference, "PAGE", tmp_path / "suite.md")
-    monkeypatch.setattr(sys, "argv", ["reference.py", "--check"])
-    assert reference.main() == 1, "no page"
-    monkeypatch.setattr(sys, "argv", ["reference.py"])
-    assert reference.main() == 0
-    monkeypatch.setattr(sys, "argv", ["reference.py", "--check"])
-    assert reference.main() == 0
-    with reference.PAGE.open("a") as file:
-        file.write("more\n")
-    assert reference.main() == 1
-    assert "python docs/reference.py" in capsys.readouterr().err
+def test_an_outdated_page_is_noticed_and_written(reference, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "suite.md"
+    monkeypatch.setattr(reference, "pages", lambda: {page: "as it should be\n"})
+    for arguments, expected in (["--check"], 1), ([], 0), (["--check"], 0):
+        monkeypatch.setattr(sys, "argv", ["reference.py", *arguments])
+        assert reference.main() == expected
+    assert page.read_text(encoding="utf-8") == "as it should be\n"
+    assert f"{page}: out of date. Run python docs/reference.py" in capsys.readouterr().err
+
+
+def test_every_command_and_option_is_on_its_page():
+    page = text_of("cli.md")
+    assert sorted(re.findall(r"^## robustiqa (\w+)$", page, re.MULTILINE)) == verb_names()
+    for command in ("run", "score", "data verify", "weights mix"):
+        printed = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "300", "TERM": "dumb"}).output
+        told = section(page, f"{'###' if ' ' in command else '##'} robustiqa {command}")
+        options = set(re.findall(r"^\W*(?:\* +)?(--[a-z-]+)", printed, re.MULTILINE)) - {"--help"}
+        assert options and set(re.findall(r"^\| `(--[a-z-]+)", told, re.MULTILINE)) == options
+
+
+@pytest.mark.parametrize("name", ["robustiqa", "harness.contracts", "harness.testing"])
+def test_every_public_name_is_on_the_page_of_the_interface(name):
+    page, module = text_of("api.md"), importlib.import_module(name)
+    for public in module.__all__:
+        value, told = getattr(module, public), section(page, f"### `{public}`")
+        assert told or f"`{public}`" in section(page, f"## {name}"), "described, or named as described elsewhere"
+        if inspect.isfunction(value):
+            (signature, *_), *_ = re.findall(r"```python\n(.*?)(\n) *```|$", told, re.DOTALL)
+            given = list(inspect.signature(value).parameters)
+            assert re.findall(r"(?:[(,]\s*|\n    )\**(\w+): ", signature) == given
+            assert inspect.getdoc(value).split()[0] in told
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
@@ -71,24 +107,26 @@ def test_every_key_has_a_description(model):
     assert not lacking, "give pydantic.Field(description=...) in harness/suite/keys.py"
 
 
-def test_every_direction_and_table_is_explained(page):
+def test_every_direction_and_table_is_explained():
     explained = suite_file.DIRECTIONS_EXPLAINED
     assert set(suite_file.DIRECTIONS) == set(explained), "harness/suite/keys.py: one text for each, and no other"
     tables = {source.name: source.explains for source in table_sources()}
+    page = text_of("suite_keys.md") + text_of("suite_tables.md")
     assert all(f"* `{name}`: {text.split()[0]}" in page for name, text in {**explained, **tables}.items())
     protocols = (DOCS / "protocols.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in protocols for name in suite_file.DIRECTIONS), "the table of directions"
 
 
-def test_every_key_and_plugin_is_on_the_page(page):
-    assert re.findall(r"^### `(\w+)`$", page, re.MULTILINE) == list(suite_file.SuiteFile.model_fields)
+def test_every_key_and_plugin_has_its_place():
+    keys = re.findall(r"^## `(\w+)`$", text_of("suite_keys.md"), re.MULTILINE)
+    assert keys == list(suite_file.SuiteFile.model_fields)
     registry = Registry()
-    shipped = [
-        n for k in KINDS for n in registry.names(k) if registry.source(k, n).origin == registry.source(k, n).module
-    ]
-    assert re.findall(r"^#### `(.+)`$", page, re.MULTILINE) == shipped
-    for parameter in registry.attack("pgd").parameters():
-        assert f"| `{parameter.name}` |" in page
+    for kind, page in PLUGINS.items():
+        sources = {name: registry.source(kind, name) for name in registry.names(kind)}
+        shipped = [name for name, source in sources.items() if source.origin == source.module]
+        assert re.findall(r"^## `(.+)`$", text_of(page), re.MULTILINE) == shipped
+    pgd = section(text_of("suite_attacks.md"), "## `pgd`")
+    assert all(f"| `{parameter.name}` |" in pgd for parameter in registry.attack("pgd").parameters())
 
 
 @pytest.mark.parametrize(
@@ -110,8 +148,8 @@ def test_keys_resolved_before_the_schema_are_explained():
     assert set(suite_file.COMPOSING_KEYS) == {"extends", "matrix"}
 
 
-def test_the_example_suite_of_the_page_is_valid(page):
-    (text,) = blocks(DOCS / "suite.md", "yaml")
+def test_the_example_suite_of_the_page_is_valid():
+    *_, text = blocks(DOCS / "suite.md", "yaml")
     assert text == (DOCS / "examples" / "suite.yaml").read_text(encoding="utf-8")
     suite = validate(parse_text(text, "suite.yaml"), Registry())
     assert set(suite.directions) <= set(suite_file.DIRECTIONS) and len(suite.attacks) == 8
@@ -119,7 +157,7 @@ def test_the_example_suite_of_the_page_is_valid(page):
     assert given == {name for name in suite_file.SuiteFile.model_fields if name in given}
 
 
-@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PAGES, README], ids=lambda path: path.name)
 def test_every_suite_in_the_documentation_keeps_to_the_schema(path):
     for text in blocks(path, "yaml"):
         document = parse_text(text, path.name)
@@ -157,7 +195,9 @@ def test_the_plot_of_the_plugin_page_can_be_made(tmp_path, toy_file):
     assert "gain" in done.stdout and "mae" in done.stdout
 
 
-@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*PAGES, README, ROOT / "CONTRIBUTING.md", ROOT / "results" / "README.md"], ids=lambda path: path.name
+)
 def test_links_lead_to_files_and_headings(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if target.startswith("http"):
@@ -173,8 +213,73 @@ def test_links_lead_to_files_and_headings(path):
 
 def test_the_navigation_names_every_page():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    named = [next(iter(entry.values())) for entry in yaml.safe_load(text)["nav"]]
+    groups = [entries for group in yaml.safe_load(text)["nav"] for entries in group.values()]
+    named = [page for entries in groups for entry in entries for page in entry.values()]
     assert sorted(named) == [path.name for path in PAGES]
+
+
+def test_links_out_of_the_pages_lead_somewhere_in_the_site():
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("site_files", DOCS / "site_files.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+
+    def led(page, markdown):
+        return hook.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(abs_src_path=page)), None, None)
+
+    text = "![a](../results/quickstart/srocc.md) [b](suite.md#example) [c](examples/)"
+    assert led(DOCS / "index.md", text) == "![a](results/quickstart/srocc.md) [b](suite.md#example) c"
+    text = "[a](../../docs/suite.md#example) [b](srocc.md) [c](https://a.b/c.md)"
+    page = ROOT / "results" / "quickstart" / "README.md"
+    assert led(page, text) == "[a](../../suite.md#example) [b](srocc.md) [c](https://a.b/c.md)"
+
+
+def test_the_readme_reads_well_in_a_terminal():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert 'pip install -e ".[dev]" && pytest' in lines
+    assert "pip install -e . && robustiqa run suites/quickstart.yaml" in lines
+
+
+def test_the_metric_of_the_readme_scores():
+    (code,) = blocks(README, "python")
+    scope = {"__name__": "example"}
+    exec(code.replace('@register("mae")\n', ""), scope)
+    black = torch.zeros(2, 3, 8, 8)
+    assert len(code.splitlines()) == 10 and torch.allclose(
+        scope["MAE"]()(ref=black, dist=black + 0.25), torch.tensor(0.25)
+    )
+
+
+def test_the_answer_of_the_readme_is_what_the_results_say():
+    answer = " ".join(section(README.read_text(encoding="utf-8"), "# robustiqa").split())
+    results = ROOT / "results" / "quickstart"
+    srocc, shift = (pd.read_csv(results / f"{name}.csv") for name in ("srocc", "shift"))
+    picture = (results / "headline.svg").read_text(encoding="utf-8")
+
+    def written(value):
+        return f"{value:.2f}".replace("0.", ".")
+
+    def at_8(frame, metric):
+        mini = (frame["dataset"] == "mini") & (frame["metric"] == metric)
+        return frame[mini & np.isclose(frame["eps"], 8 / 255, atol=1e-6)]
+
+    left = {}
+    for metric in ("psnr", "ssim", "birqa-tiny"):
+        rows = at_8(srocc, metric)
+        worst = rows[rows["attack"] == "lowest SROCC of all"].nsmallest(1, "srocc").iloc[0]
+        single = at_8(shift, metric).loc[lambda rows: rows["attack"].isin(["fgsm", "pgd"])]
+        excess = single["excess_over_own_control"].max()
+        figures = [written(value) for value in (worst["clean_srocc"], worst["srocc"], excess)]
+        assert all(figure in answer for figure in figures), (metric, figures)
+        drawn = re.search(rf"{metric}: clean ([\d.]+) .*?all \S+ ([−\d.]+) .*?alone ([\d.]+) to", picture)
+        assert [written(float(one.replace("−", "-"))) for one in drawn.groups()[:2]] == figures[:2]
+        assert f"{metric} {written(float(drawn[3]))}" in answer, "the least that honest changes leave"
+        left[metric] = worst["srocc"]
+    assert (
+        f"Most robust is {max(left, key=left.get)}" in answer
+        and f"Last, though not told apart, is {min(left, key=left.get)}" in answer
+    )
 
 
 def test_the_citation_file():
