@@ -71,7 +71,7 @@ def _metrics_of(run: Path, pair: tuple[str, str], registry: Registry, as_json: b
         found = compare_metrics(data, *pair)
     except UserError as error:
         raise UserError(f"{run}: {error} ({_FORMS}.)") from None
-    _tell_damage({str(run): data})
+    _tell_damage((run, data))
     if not _begun(found, "metrics", as_json):
         raise UserError(f"{run}: {pair[0]} and {pair[1]} have no figure in common.{_reasons(found)}")
     if not as_json:
@@ -91,7 +91,7 @@ def _two_runs(run_a: Path, run_b: Path, registry: Registry, as_json: bool) -> No
         own = names_of_metrics(one)
         hint = f" The metrics of {run_a} are {', '.join(own)}; name two." if str(run_b) in own else ""
         raise UserError(f"{error} ({_FORMS}.){hint}") from None
-    _tell_damage({str(run_a): one, str(run_b): other})
+    _tell_damage((run_a, one), (run_b, other))
     found = compare_runs(one, other, (str(run_a), str(run_b)))
     if not _begun(found, "runs", as_json):
         raise UserError(
@@ -102,10 +102,10 @@ def _two_runs(run_a: Path, run_b: Path, registry: Registry, as_json: bool) -> No
         _print_runs(found, one, other)
 
 
-def _tell_damage(runs: Mapping[str, RunData]) -> None:
+def _tell_damage(*runs: tuple[Path, RunData]) -> None:
     from harness.engine.soundness import DAMAGED
 
-    for run, data in runs.items():
+    for run, data in runs:
         for notice in data.notices:
             if notice.startswith(DAMAGED):
                 tell(f"note: {run}: {notice}")
