@@ -41,7 +41,7 @@ def convert_command(file: Path, remove: str, add: str) -> str:
     """The command that writes a weight file as safetensors, under other names."""
     options = [*(["--remove", remove] if remove else []), *(["--add", add] if add else [])]
     again = file.suffix.lower() == SUFFIX
-    out = file.with_name(f"{file.stem}-under_prefix{SUFFIX}" if again else f"{file.stem}{SUFFIX}")
+    out = file.with_name(f"{file.stem}-renamed{SUFFIX}" if again else f"{file.stem}{SUFFIX}")
     return shlex.join(["robustiqa", "weights", "convert", str(file), *options, "--out", str(out)])
 
 
