@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from harness.report.headline import Headline
 from harness.report.layout import scorer_of
@@ -58,7 +58,14 @@ def _table(headline: Headline, rows: Sequence[Row]) -> str:
     title = for_html(f"{headline.dataset}: verdicts on gradient masking")
     first, last = '<th scope="col">metric</th><th scope="col">verdict</th>', '<th scope="col">why</th>'
     table = f"<caption>{title}</caption><thead><tr>{first}{heads}{last}</tr></thead><tbody>{body}</tbody>"
-    return scrolled(title, f'<table class="lights">{table}</table>')
+    return scrolled(title, f'<table class="lights">{table}</table>') + _not_measured(rows, known)
+
+
+def _not_measured(rows: Sequence[Row], known: Collection[str]) -> str:
+    """The claims that nothing here measures, and what would."""
+    needs = {row["verdict"]: row["needs"] for row in rows if row["verdict"] not in known and row["needs"]}
+    told = [f"{claim.text} would take {needs[claim.name]}" for claim in CLAIMS if claim.name in needs]
+    return f'<p class="notes">Not measured: {for_html("; ".join(told))}.</p>' if told else ""
 
 
 def _mark(light: str, word: str) -> str:
