@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from harness.errors import UserError
-from harness.files import PLAN, RESULT_FOLDERS, SUITE, cache_dir, sha256_of
+from harness.files import PLAN, RESULT_FOLDERS, SUITE, cache_dir, run_named, sha256_of
 
 SUFFIX_OF_BUNDLES = ".zip"
 README = "README.txt"
@@ -69,11 +69,12 @@ def pack(folder: Path, name: str, target: Path, files: Iterable[str]) -> None:
 
 
 def run_folder_at(path: Path) -> Path:
-    """A run folder as it is; of a bundle, the folder that it is unpacked to, in the cache.
+    """A run folder as it is, or by its name in `RUNS`; of a bundle, the folder that it is unpacked to, in the cache.
 
     Raises:
         UserError: It is a file and no bundle, or one that is not to be opened.
     """
+    path = run_named(path)
     if not path.is_file():
         return path
     if not zipfile.is_zipfile(path):
