@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import os
@@ -222,7 +223,10 @@ def _chosen(what: str, out: Path | None, sets: list[str], plugin: list[Path] | N
     from harness.suite.shipped import suite_file
 
     registry = registry_of(plugin)
-    file = Path(what) if registry.knows("datasets", what) else suite_file(Path(what))
+    file = Path(what)
+    if not registry.knows("datasets", what):
+        with contextlib.suppress(UserError):  # which says nothing of data sets
+            file = suite_file(file)
     if file.is_file():
         suite = load_suite(file, registry, Overrides(tuple(sets)))
         uses, folder = suite.datasets, out or RUNS / suite.name
@@ -233,7 +237,9 @@ def _chosen(what: str, out: Path | None, sets: list[str], plugin: list[Path] | N
         uses, folder = tuple(replace(use, split=split, calibrated_on_train=False) for split in every), out or Path()
     else:
         names = ", ".join(registry.names("datasets"))
-        raise UserError(f"data verify {what}: no such file, and no data set. Give a suite file, or one of {names}.")
+        raise UserError(
+            f"data verify {what}: no such file or suite, and no data set. Give a suite file, or one of {names}."
+        )
     store = RunFolder(folder)
     if out is not None and not (store.path / "suite.yaml").is_file():
         raise UserError(f"{store.path}: no run folder (no suite.yaml). Give the folder that 'robustiqa run' wrote.")

@@ -174,8 +174,9 @@ class Registry:
         return self.get("recipes", name)
 
     def _from_files(self) -> Iterator[Source | BridgeSource]:
+        given: dict[str, Path] = {}
         for file in self.files:
-            module = _import_file(file.resolve(), str(file))
+            module = _import_file(file.resolve(), str(file), given)
             found = False
             for mark in [cls.bridge_mark for cls in bridges_in(module)]:
                 found = True
@@ -375,7 +376,7 @@ def _plugins_in(module: types.ModuleType) -> Iterator[tuple[Kind, type]]:
                 )
 
 
-def _import_file(file: Path, shown: str) -> types.ModuleType:
+def _import_file(file: Path, shown: str, given: dict[str, Path] | None = None) -> types.ModuleType:
     name = f"robustiqa_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -386,7 +387,7 @@ def _import_file(file: Path, shown: str) -> types.ModuleType:
         raise PluginError(f"plugin file {shown}: not a Python file. Give a path ending in .py.")
     from harness.plugins.guard import importing
 
-    allow_siblings(file, shown)
+    allow_siblings(file, shown, {} if given is None else given)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -22,12 +22,13 @@ from harness.plugins.code import EXECUTED, PLUGIN_FOLDERS
 from harness.wording import tell
 
 
-def allow_siblings(file: Path, shown: str) -> None:
+def allow_siblings(file: Path, shown: str, given: dict[str, Path]) -> None:
     """Let a ``--plugin`` file import the modules beside it, from now on and in this process.
 
     Args:
         file: It, its path resolved.
         shown: What messages call it.
+        given: Name of a module -> its file, of what plugin files before it import from beside them; added to.
 
     Raises:
         UserError: It imports a module of a name that another plugin file already gave to a module beside it.
@@ -41,13 +42,12 @@ def allow_siblings(file: Path, shown: str) -> None:
                     f"note: {shown} imports {name}, which is {elsewhere}, and not {sibling.name} beside it. Rename it."
                 )
             continue
-        first = _GIVEN.setdefault(name, sibling)
-        if first.is_file() and not _same(first, sibling):
+        first = given.setdefault(name, _loaded_sibling(name) or sibling)
+        if not _same(first, sibling):
             raise UserError(
                 f"plugin file {shown}: imports {name}, and so does another plugin file, with {first} beside it. Python "
                 "knows one module of a name: rename one of the two."
             )
-        _GIVEN[name] = sibling
 
 
 def found_elsewhere(name: str) -> Path | None:
@@ -61,8 +61,11 @@ def found_elsewhere(name: str) -> Path | None:
     return None
 
 
-_GIVEN: dict[str, Path] = {}
-"""Name of a module beside a plugin file that imports it -> that module's file."""
+def _loaded_sibling(name: str) -> Path | None:
+    """The file of a module that was imported from beside a plugin file."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    path = Path(file) if isinstance(file, str) else None
+    return path if path is not None and PLUGIN_FOLDERS.intersection(path.parents) else None
 
 
 def _same(one: Path, other: Path) -> bool:

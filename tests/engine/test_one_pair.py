@@ -65,7 +65,7 @@ def test_the_table_says_which_way_is_better_and_that_random_weights_mean_nothing
         (["--metric", "psnr", "--set", "steps"], "--set steps: should be KEY=VALUE, such as weights=mine.safetensors."),
         (["--metric", "psnr", "--set", "steps=3"], "'psnr' has no parameter 'steps'."),
         (["--metric", "birqa-tiny", "--set", "channels=x"], "channels: should be a whole number, got 'x'."),
-        (["--metric", "birqa"], "'birqa' needs weights. Name a file with 'weights:', or ask for 'weights: random'."),
+        (["--metric", "birqa"], "'birqa' needs weights. Name a file with '--set weights=FILE.safetensors'"),
     ],
 )
 def test_wrong_options_are_one_message(pair, tmp_path, capsys, options, said):

@@ -92,9 +92,8 @@ def test_an_installed_package_is_found_by_its_entry_point_and_runs_without_plugi
     site = {"PYTHONPATH": str(tmp_path / "site")}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    assert re.search(
-        r"^ *demo +robustiqa-demo \(demo:Demo\) *$", done(shell("robustiqa list attacks", elsewhere, **site)), re.M
-    )
+    listed = " ".join(done(shell("robustiqa list attacks", elsewhere, **site)).split())
+    assert "(demo:Demo)" in listed and "robustiqa-demo" in listed
     line = "robustiqa run ../robustiqa-demo/demo.yaml --only 'psnr/*'"
     assert "demo" not in done(shell("robustiqa list attacks", elsewhere)), "where it is not installed"
     assert "demo" in done(shell(line, elsewhere, **site))

@@ -88,7 +88,7 @@ def test_workers_import_them_and_a_changed_one_is_computed_again(plugin, tmp_pat
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # or the folder would be on the path anyway
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
         assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-1]
+        return done.stdout
 
     assert "2 blocks run" in run()
     assert "nothing left to run" in run()
