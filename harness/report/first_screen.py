@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.report.build import NOT_MADE
-from harness.report.data import RunData
+from harness.report.data import UNFINISHED, RunData
 from harness.report.headline import EVERY_DIRECTION, NOT_JUDGED, SUSPECT, UNDECIDED, Headline, HeadlineRow, Reading
 from harness.report.layout import Layout
 from harness.report.screen import BULLET, Columns, Paragraph, Screen, Stretch
@@ -47,6 +47,7 @@ def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headlin
     heads = whole_headlines(heads, data.splits)
     told = sentences(heads)
     said = [Paragraph("\nIn short", "bold"), *(Paragraph(f"{BULLET}{sentence}") for sentence in told)] if told else []
+    said += [Paragraph(f"\n{notice}") for notice in data.notices if notice.startswith(UNFINISHED)]
     below = [*_legend(heads), *_notes(data, tables, heads)]
     protocol = [part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)]
     lines = [Paragraph(f"\n{' '.join(below)}", "dim")] if below else []
@@ -202,7 +203,7 @@ def _notes(data: RunData, tables: Sequence[Table], heads: Sequence[Headline]) ->
     )
     if suspects:
         yield f"Gradients may mislead attacks on {'; '.join(suspects)}."
-    yield from data.notices
+    yield from (notice for notice in data.notices if not notice.startswith(UNFINISHED))
     if data.failures:
         yield f"{counted(len(data.failures), 'failure')}: --full and the page list them."
     yield from (f"{table.title}." for table in tables if table.name == NOT_MADE)
