@@ -31,7 +31,8 @@ def sentences(heads: Sequence[Headline]) -> list[str]:
         return [f"Nothing was attacked; clean {_what(head)} on {head.dataset}: {_named(known)}."] if known else []
     rows = [row for row in head.rows if row.threat != "oblivious" and _figure(head, row).known]
     if not rows:
-        return []
+        what = _what(head) or "push of scores"
+        return [f"No {what} under attack could be measured on {head.dataset}."] if head.rows else []
     told = [_most(head, head.first, rows), *([_least(head, rows)] if len(rows) > 1 else [])]
     return [*told, _controls(head, rows)]
 

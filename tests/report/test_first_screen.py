@@ -176,6 +176,9 @@ def test_a_metric_whose_attack_failed_is_neither_ranked_nor_called_moved(run):
     assert "ssim could not be measured" in told[0] and "ssim" not in told[1] + told[2]
     (line,) = (line for line in printed(screen_of(data), 100).splitlines() if line.startswith("ssim "))
     assert line.split() == ["ssim", "0.94", "failed", "failed", "failed", "–"]
+    lost = (r.attack == "fgsm") & (r.endpoint == "up") & (r["item"] > "i050")
+    data = dataclasses.replace(data, records=r[~lost])
+    assert sentences(headlines(data, lay_out(data, 200))) == ["No proxy SROCC under attack could be measured on mini."]
 
 
 def test_splits_without_labels_stand_by_their_mean_shift_and_have_no_interval(run):
