@@ -519,6 +519,7 @@ class _Tally:
         """Pictures are no results: without them nothing is missing but they."""
         self.failed += result.failed
         self.notices.update(dict.fromkeys(result.notices))
+        self.progress.done(result)
 
 
 def execute(
@@ -552,6 +553,8 @@ def execute(
                     for result in executor.run(jobs, asked, progress.began, progress.at):
                         tally.add(result, stage)
             choosing = None if interrupt.asked else gallery_job(plan, store)
+            if choosing:
+                progress.stage("gallery", 1, 1)
             for result in executor.run([choosing] if choosing else [], asked, progress.began, progress.at):
                 tally.chose(result)
         if interrupt.asked:

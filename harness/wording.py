@@ -231,9 +231,15 @@ def attack_text(attack: str, norm: str) -> str:
     return f"{attack} (l2)" if norm == "l2" else attack
 
 
+_LEFT_AWAY = re.compile(
+    r"\(\w+=.*\)$|(?: \w+=\S+)+$|(?: SROCC)? of all$|(?<=^mean) over attacks$|(?<=^honest) reference$", re.DOTALL
+)
+"""Parameters, and what is said of rows that stand for several attacks."""
+
+
 def short_names(labels: list[str]) -> dict[str, str]:
-    """Labels without their parameters, where that leaves them distinct."""
-    first = {label: base_name(label) for label in labels}
+    """Labels without their parameters, where that leaves them distinct; names that a suite gives stay whole."""
+    first = {label: _LEFT_AWAY.sub("", label) or label for label in labels}
     values = list(first.values())
     return {label: name if values.count(name) == 1 else label for label, name in first.items()}
 

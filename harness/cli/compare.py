@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
 from harness.errors import UserError
+from harness.files import run_named
 from harness.wording import tell
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _ALL_ATTACKS = "all attacks"
 
 @verb("Look", 5)
 def _compare(
-    run: Annotated[Path, typer.Argument(help="A run folder; of two runs A.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder; of two runs A.", metavar="RUN")],
     second: Annotated[
         str | None,
         typer.Argument(help="Another run folder, B; or a metric of the run, A.", metavar="RUN_B|METRIC_A"),
@@ -59,7 +60,7 @@ def _compare(
     if pair := metrics or two:
         _metrics_of(run, pair, registry, as_json)
     else:
-        _two_runs(run, Path(str(second)), registry, as_json)
+        _two_runs(run, run_named(Path(str(second))), registry, as_json)
 
 
 def _metrics_of(run: Path, pair: tuple[str, str], registry: Registry, as_json: bool) -> None:
@@ -71,7 +72,7 @@ def _metrics_of(run: Path, pair: tuple[str, str], registry: Registry, as_json: b
         found = compare_metrics(data, *pair)
     except UserError as error:
         raise UserError(f"{run}: {error} ({_FORMS}.)") from None
-    _tell_damage((run, data))
+    _tell_what_lacks((run, data))
     if not _begun(found, "metrics", as_json):
         raise UserError(f"{run}: {pair[0]} and {pair[1]} have no figure in common.{_reasons(found)}")
     if not as_json:
@@ -91,7 +92,7 @@ def _two_runs(run_a: Path, run_b: Path, registry: Registry, as_json: bool) -> No
         own = names_of_metrics(one)
         hint = f" The metrics of {run_a} are {', '.join(own)}; name two." if str(run_b) in own else ""
         raise UserError(f"{error} ({_FORMS}.){hint}") from None
-    _tell_damage((run_a, one), (run_b, other))
+    _tell_what_lacks((run_a, one), (run_b, other))
     found = compare_runs(one, other, (str(run_a), str(run_b)))
     if not _begun(found, "runs", as_json):
         raise UserError(
@@ -102,12 +103,13 @@ def _two_runs(run_a: Path, run_b: Path, registry: Registry, as_json: bool) -> No
         _print_runs(found, one, other)
 
 
-def _tell_damage(*runs: tuple[Path, RunData]) -> None:
+def _tell_what_lacks(*runs: tuple[Path, RunData]) -> None:
     from harness.engine.soundness import DAMAGED
+    from harness.report.data import UNFINISHED
 
     for run, data in runs:
         for notice in data.notices:
-            if notice.startswith(DAMAGED):
+            if notice.startswith((DAMAGED, UNFINISHED)):
                 tell(f"note: {run}: {notice}")
 
 
@@ -169,7 +171,7 @@ def _print_runs(found: Comparison, one: RunData, other: RunData) -> None:
 
 def _print_conditions(screen: Any, title: str, rows: Sequence[Mapping[Any, Any]]) -> None:
     """A line for each condition of a data set that two runs have."""
-    from harness.wording import budget_text, marked, number, p_text, rich_text, scorer_text, with_interval
+    from harness.wording import budget_text, marked, number, p_text, scorer_text, with_interval
 
     def changed(row: Mapping[Any, Any], name: str) -> str:
         text = with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, True)
@@ -179,8 +181,16 @@ def _print_conditions(screen: Any, title: str, rows: Sequence[Mapping[Any, Any]]
         return own if row[f"{name}_b"] in ("", row[name]) else f"{own} | {row[f'{name}_b']}"
 
     labels = ("metric", "attack", "ε")
-    figures = ("n", "SROCC\nA", "\nB", "\nchange [95 %]", "could be\nshown", "paper's\nrule", "quality\nchange [95 %]")
-    table = _sparing_table(title, labels, figures)
+    figures = (
+        "n",
+        "SROCC\nA",
+        "SROCC\nB",
+        "SROCC\nchange [95 %]",
+        "could be\nshown",
+        "paper's\nrule",
+        "quality\nchange [95 %]",
+    )
+    lines = []
     for row in rows:
         metric = marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
         cells = (
@@ -195,24 +205,17 @@ def _print_conditions(screen: Any, title: str, rows: Sequence[Mapping[Any, Any]]
             _rule(row["srocc_change"], row["srocc_change_papers_rule"]),
             changed(row, "quality_change"),
         )
-        table.add_row(*map(rich_text, cells))
-    screen.print(table)
+        lines.append(cells)
+    _print_table(screen, title, (*labels, *figures), len(labels), lines)
 
 
-def _sparing_table(title: str, labels: Sequence[str], figures: Sequence[str]) -> Any:
-    """A table without lines between columns; labels are folded, and never cut."""
-    from rich import box
-    from rich.table import Table
+def _print_table(screen: Any, title: str, head: Sequence[str], labels: int, rows: Sequence[Sequence[str]]) -> None:
+    """A table that goes on below itself where it is too wide; the first columns are labels, which never vanish."""
+    from harness.report.screen import Columns, Paragraph, Screen, Stretch, print_screen
 
-    from harness.wording import rich_text
-
-    sparing: Any = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
-    table = Table(title=rich_text(title), title_justify="left", **sparing)
-    for name in labels:
-        table.add_column(rich_text(name), overflow="fold", vertical="top")
-    for name in figures:
-        table.add_column(rich_text(name), justify="right")
-    return table
+    before = [None, *(row[0] for row in rows)]
+    starts = [row[0] != other for row, other in zip(rows, before, strict=False)]
+    print_screen(Screen([Paragraph(title, "bold"), Columns(head, labels, [Stretch("", rows, starts)])]), screen)
 
 
 def _rule(change: float, kept: bool) -> str:
@@ -244,7 +247,7 @@ def _print_left_out(screen: Any, found: Comparison) -> None:
 def _print_metrics(found: Comparison, data: RunData) -> None:
     from harness.report.arrays import FURTHEST, LOWEST_SROCC
     from harness.report.compare_metrics import SHIFT, SROCC, told_of_first
-    from harness.report.measure import ALL_TYPES
+    from harness.report.measure import ALL_TYPES, LEAST_IMAGES, LEAST_REFERENCES
     from harness.wording import counted
 
     screen = console()
@@ -277,6 +280,9 @@ def _print_metrics(found: Comparison, data: RunData) -> None:
             _print_pairs(
                 screen, f"by type, under {shown} at the usual budget", ("type", "n", "direction", "ε"), typed, _of_type
             )
+        elif all(row["type"] == ALL_TYPES for row in own):
+            few = f"{LEAST_IMAGES} images of {LEAST_REFERENCES} references"
+            screen.print(f"By type of distortion: nothing, as it takes two types, and {few} in one.")
     _print_left_out(screen, found)
     screen.print(
         "Shift: how far quality moved along the attack, in standard deviations (σ) of each metric's own clean scores; "
@@ -309,15 +315,18 @@ def _print_pairs(screen: Any, title: str, labels: Sequence[str], rows: Sequence[
     """A line for each condition, with both figures of it."""
     from harness.report.compare_metrics import SHIFT, SROCC
     from harness.statistics.ranking import APART
-    from harness.wording import MISSING, number, rich_text, with_interval
+    from harness.wording import MISSING, number, with_interval
 
     figures = [name for name in (SHIFT, SROCC) if any(row["figure"] == name for row in rows)]
     lines: dict[tuple[str, ...], dict[str, Mapping[Any, Any]]] = {}
     for row in rows:
         lines.setdefault(place(row), {})[row["figure"]] = row
-    heads = {SHIFT: "shift/σ ↓\nA", SROCC: "SROCC ↑\nA"}
-    columns = [head for name in figures for head in (heads[name], "\nB", "\nA − B [95 %]")]
-    table = _sparing_table(title, labels, columns)
+    heads = {
+        SHIFT: ("shift ↓\nA", "shift\nB", "shift/σ\nA − B [95 %]"),
+        SROCC: ("SROCC ↑\nA", "SROCC\nB", "SROCC\nA − B [95 %]"),
+    }
+    columns = [head for name in figures for head in heads[name]]
+    told = []
     for labelled, own in lines.items():
         cells: list[str] = []
         for name in figures:
@@ -328,5 +337,5 @@ def _print_pairs(screen: Any, title: str, labels: Sequence[str], rows: Sequence[
             mark = f" {_APART}" if found["verdict"] == APART else ""
             cells += [number(found["value_a"]), number(found["value_b"])]
             cells.append(with_interval(found["difference"], *ends, 2, True) + mark)
-        table.add_row(*(rich_text(cell) for cell in (*labelled, *cells)))
-    screen.print(table)
+        told.append((*labelled, *cells))
+    _print_table(screen, title, (*labels, *columns), len(labels), told)

@@ -20,6 +20,7 @@ _TITLES = {
     "calibration": "calibrating scorers",
     "fits": "fitting attacks",
     "blocks": "attacking and scoring",
+    "gallery": "choosing pictures",
 }
 _LINE_EVERY_S = 10.0
 _SILENT_AT_MOST_S = 25.0

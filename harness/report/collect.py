@@ -15,7 +15,7 @@ from harness.engine.gallery_store import GalleryKept
 from harness.engine.record import EVERY_NAME, LABELS
 from harness.engine.run_folder import RunFolder
 from harness.report.attack_parameters import with_attack_parameters
-from harness.report.data import Failure, RunData, UseFacts
+from harness.report.data import UNFINISHED, Failure, RunData, UseFacts
 from harness.report.planned import Planned
 from harness.suite.cell_names import CLEAN
 from harness.suite.layout_names import NO_PURIFIER, NO_TRAINING
@@ -161,7 +161,8 @@ def _unfinished(plan: Plan, store: RunFolder) -> list[str]:
     total = len(plan.blocks({}))
     if not pending:
         return []
-    return [f"NOT FINISHED: {pending} of {total} blocks have something left to do; tables are made from what is there."]
+    left = f"{UNFINISHED}: {pending} of {total} blocks have something left to do"
+    return [f"{left}; tables are made from what is there, and say “failed” where images are still to come."]
 
 
 def _unprobed(plan: Plan, store: RunFolder) -> list[str]:

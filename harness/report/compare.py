@@ -174,6 +174,8 @@ def _why(key: _Key, theirs: _Known, paired: Mapping[str, Paired], there: str) ->
     if key[5:8] not in theirs.budgets:
         norm = " in l2" if at["norm"] == "l2" else ""
         return f"{at['attack']} at {budget_text(at['norm'], at['eps'])}{norm}", f"not in {there}"
+    if at["endpoint"] not in theirs.values[KEYS.index("endpoint")]:
+        return f"attacks {at['endpoint']}", f"not in {there}"
     if key in theirs.keys:
         return f"{_condition_text(at)} on {at['dataset']}", f"no image in {there} is the same"
     return f"{_condition_text(at)} of {at['metric']} on {at['dataset']}", f"excluded, failed or not finished in {there}"

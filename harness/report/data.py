@@ -14,6 +14,9 @@ from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
 from harness.wording import trained_name
 
+UNFINISHED = "NOT FINISHED"
+"""How the notice of a run begins that is not done."""
+
 
 @dataclass(frozen=True)
 class DatasetFacts:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.report.build import NOT_MADE
-from harness.report.data import RunData
+from harness.report.data import UNFINISHED, RunData
 from harness.report.headline import EVERY_DIRECTION, NOT_JUDGED, SUSPECT, UNDECIDED, Headline, HeadlineRow, Reading
 from harness.report.layout import Layout
 from harness.report.screen import BULLET, Columns, Paragraph, Screen, Stretch
@@ -47,10 +47,11 @@ def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headlin
     heads = whole_headlines(heads, data.splits)
     told = sentences(heads)
     said = [Paragraph("\nIn short", "bold"), *(Paragraph(f"{BULLET}{sentence}") for sentence in told)] if told else []
+    said += [Paragraph(f"\n{notice}") for notice in data.notices if notice.startswith(UNFINISHED)]
     below = [*_legend(heads), *_notes(data, tables, heads)]
     protocol = [part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)]
     lines = [Paragraph(f"\n{' '.join(below)}", "dim")] if below else []
-    lines += [Paragraph(f"{_PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
+    lines += [Paragraph(f"{'' if below else chr(10)}{_PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
     return Screen([*_first_table(heads), *said, *lines], list(_every_table(tables, heads)))
 
 
@@ -82,12 +83,10 @@ def _heading(group: Sequence[Headline]) -> str:
     if not balls:
         return "\nWithout an attack"
     at = f" at ε {budget_text(*balls.pop())}" if len(balls) == 1 else ""
-    what = "What the worst attack leaves" if group[0].statistic else "How far attacks push scores, in σ of clean scores"
-    return f"\n{what}{at}, {'highest' if _descriptive(group) else 'most robust'} first"
-
-
-def _descriptive(group: Sequence[Headline]) -> bool:
-    return any(head.descriptive or head.splits > 1 or not head.statistic for head in group)
+    if not group[0].statistic:
+        return f"\nHow far attacks push scores, in σ of clean scores{at}, smallest first"
+    ranked = not any(head.descriptive or head.splits > 1 for head in group)
+    return f"\nWhat the worst attack leaves{at}, {'most robust' if ranked else 'highest'} first"
 
 
 def _grid(group: Sequence[Headline]) -> Columns:
@@ -101,7 +100,7 @@ def _grid(group: Sequence[Headline]) -> Columns:
         if any(_ways(head, name) for head in group):
             columns[f"{name} {arrow}"] = lambda head, row, name=name: _worst(head, row, name)  # type: ignore[misc]
     if any(_excess(head, row).known for head in group for row in head.rows):
-        columns["excess, σ ↓"] = lambda head, row: _with_interval(_excess(head, row))
+        columns["excess, σ ↓"] = _beyond
     if any(head.first for head in group):
         columns["masking"] = lambda head, row: MISSING if row.masking.verdict == NOT_JUDGED else row.masking.verdict
     parts = []
@@ -147,8 +146,16 @@ def _excess(head: Headline, row: HeadlineRow) -> Reading:
     return row.at[head.first, EVERY_DIRECTION].excess if head.first else Reading()
 
 
+def _beyond(head: Headline, row: HeadlineRow) -> str:
+    """The excess over the control with its interval; failed where it may be larger under an attack that failed."""
+    failed = head.first is not None and row.at[head.first, EVERY_DIRECTION].state == "failed"
+    return FAILED if failed else _with_interval(_excess(head, row))
+
+
 def _with_interval(reading: Reading) -> str:
-    return with_interval(reading.value, reading.low, reading.high, 2, True) if reading.known else MISSING
+    if math.isnan(reading.low):
+        return number(reading.value, 2, True) if reading.known else MISSING
+    return with_interval(reading.value, reading.low, reading.high, 2, True)
 
 
 def _legend(heads: Sequence[Headline]) -> Iterator[str]:
@@ -183,7 +190,9 @@ def _notes(data: RunData, tables: Sequence[Table], heads: Sequence[Headline]) ->
     if any(head.first and head.statistic for head in heads):
         yield ASSUMPTION
     for noun in dict.fromkeys(head.noun for head in heads if head.descriptive):
-        yield f"Fewer than {DESCRIPTIVE_BELOW} {noun}s: intervals are descriptive, and nothing is ranked."
+        of = [head.dataset for head in heads if head.descriptive and head.noun == noun]
+        where = f" of {joined(of)}" if len(of) < len(heads) else ""
+        yield f"Fewer than {DESCRIPTIVE_BELOW} {noun}s{where}: intervals are descriptive, and nothing is ranked."
     for rules in dict.fromkeys(row.broken for head in heads for row in head.rows if row.broken):
         yield f"{BROKEN} broke its contract when probed ({rules}), so its figures may not mean what they say."
     suspects = dict.fromkeys(
@@ -194,7 +203,7 @@ def _notes(data: RunData, tables: Sequence[Table], heads: Sequence[Headline]) ->
     )
     if suspects:
         yield f"Gradients may mislead attacks on {'; '.join(suspects)}."
-    yield from data.notices
+    yield from (notice for notice in data.notices if not notice.startswith(UNFINISHED))
     if data.failures:
         yield f"{counted(len(data.failures), 'failure')}: --full and the page list them."
     yield from (f"{table.title}." for table in tables if table.name == NOT_MADE)

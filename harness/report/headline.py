@@ -241,7 +241,7 @@ def _headline(data: RunData, one: Evaluated) -> Headline:
         budgets=tuple(balls),
         attacks=tuple(dict.fromkeys(one.attack for grid in grids for one in grid.scorer.settings if not one.control)),
         directions=tuple(way for way in directions if any(way == one for _, one in found)),
-        rows=tuple(sorted(rows, key=partial(_order, first))),
+        rows=tuple(sorted(rows, key=partial(order, first))),
         protocol=protocol_of(data, one, _rows_told(one, grids, directions), directions),
     )
 
@@ -258,10 +258,11 @@ def _first(balls: Sequence[Ball]) -> Ball | None:
     return Ball(alike[0].norm, usual_of(ball.eps for ball in alike)) if alike else None
 
 
-def _order(first: Ball | None, row: HeadlineRow) -> tuple[bool, bool, float]:
+def order(first: Ball | None, row: HeadlineRow) -> tuple[bool, bool, float]:
     """What is left under the worst attack, highest first; without labels what moves least; without attacks clean."""
     under = row.at[first, EVERY_DIRECTION] if first else None
-    figure = -row.clean.value if under is None else -under.left.value if under.left.known else under.shift.value
+    labelled = row.clean.known or (under is not None and under.left.known)
+    figure = -row.clean.value if under is None else -under.left.value if labelled else under.shift.value
     return row.threat == "oblivious", math.isnan(figure), 0.0 if math.isnan(figure) else figure
 
 
@@ -365,12 +366,14 @@ class _Grid:
         rows = [
             row for (own, way), found in self._shifts.items() for row in found if own == ball and direction in ("", way)
         ]
+        moved = joint_state({row["state"] for row in rows}) if rows else "missing"
+        rows = rows if moved == "ok" else []
         shift, excess = _largest(rows, "shift_over_sigma"), _largest(rows, "excess_over_own_control")
         honest = [one.mean for (own, way), one in self._honest.items() if own == ball and direction in ("", way)]
         controls = [value for value in (*self._controls.get(ball, ()), *honest) if value < math.inf]
         beside = self._honest.get((ball, left.direction))
         return UnderAttack(
-            state=left.state if self._figures.statistic else "ok" if rows else "missing",
+            state=left.state if self._figures.statistic else moved,
             direction=left.direction or direction or (str(shift[1]["direction"]) if shift[1] else ""),
             left=self._figures.reading(left.draws),
             attack=left.name,
@@ -396,7 +399,7 @@ def _shifts(one: Evaluated, directions: Sequence[str]) -> dict[tuple[str, ...], 
     """Scorer -> budget and direction -> rows of the table `shift`, of attacks alone."""
     found: dict[tuple[str, ...], dict[_Place, list[Row]]] = {}
     for row in shift_rows(one, directions):
-        if not row["control"] and row["attack"] not in OVER_ALL and row["state"] == "ok":
+        if not row["control"] and row["attack"] not in OVER_ALL and row["state"] != "missing":
             who = (row["metric"], row["defense"], row["threat"], row["source"])
             place = Ball(row["norm"], row["eps"]), row["direction"]
             found.setdefault(who, {}).setdefault(place, []).append(row)

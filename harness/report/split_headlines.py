@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from harness.report.headline import (
     NOT_FLAGGED,
@@ -15,6 +15,7 @@ from harness.report.headline import (
     HeadlineRow,
     Reading,
     UnderAttack,
+    order,
 )
 
 _WORST_FIRST = (SUSPECT, UNDECIDED, NOT_FLAGGED, NOT_JUDGED)
@@ -40,15 +41,10 @@ def _together(name: str, heads: Sequence[Headline]) -> Headline:
         parts = [found for head in heads for found in head.rows if found.label == row.label]
         if len(parts) == len(heads):
             rows.append(_mean_row(parts))
-    told = first.first
-
-    def left(row: HeadlineRow) -> tuple[bool, bool, float]:
-        figure = row.at[told, ""].left.value if told is not None else row.clean.value
-        return row.threat == "oblivious", math.isnan(figure), 0.0 if math.isnan(figure) else -figure
 
     how = f"Protocol: {len(heads)} splits by reference, of the first and of the others alike: "
     protocol = how + first.protocol.removeprefix("Protocol: ")
-    ordered = tuple(sorted(rows, key=left))
+    ordered = tuple(sorted(rows, key=partial(order, first.first)))
     return replace(first, dataset=name, splits=len(heads), rows=ordered, protocol=protocol)
 
 

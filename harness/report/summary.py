@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.report.arrays import FURTHEST
 from harness.report.headline import EVERY_DIRECTION, NOT_FLAGGED, Ball, Headline, HeadlineRow, Reading, UnderAttack
 from harness.wording import attack_text, budget_text, counted, joined, number, short_names, with_interval
 
+_EACH_IMAGES = "whichever moves each image furthest"
 _NAMED = 6
 """So many scorers are named one by one; of more the first are, and the others counted."""
 
@@ -27,9 +29,10 @@ def sentences(heads: Sequence[Headline]) -> list[str]:
     if head.first is None:
         known = [f"{row.label} {number(row.clean.value)}" for row in head.rows if row.clean.known]
         return [f"Nothing was attacked; clean {_what(head)} on {head.dataset}: {_named(known)}."] if known else []
-    rows = [row for row in head.rows if row.threat != "oblivious" and _figure(_worst(head, row)).known]
+    rows = [row for row in head.rows if row.threat != "oblivious" and _figure(head, row).known]
     if not rows:
-        return []
+        what = _what(head) or "push of scores"
+        return [f"No {what} under attack could be measured on {head.dataset}."] if head.rows else []
     told = [_most(head, head.first, rows), *([_least(head, rows)] if len(rows) > 1 else [])]
     return [*told, _controls(head, rows)]
 
@@ -48,9 +51,10 @@ def _worst(head: Headline, row: HeadlineRow) -> UnderAttack:
     return row.at[head.first, EVERY_DIRECTION] if head.first else UnderAttack("missing", "")
 
 
-def _figure(under: UnderAttack) -> Reading:
+def _figure(head: Headline, row: HeadlineRow) -> Reading:
     """What is left of a figure, or without labels how far scores move."""
-    return under.left if under.left.known else under.shift
+    under = _worst(head, row)
+    return under.left if head.statistic else under.shift
 
 
 def _most(head: Headline, ball: Ball, rows: Sequence[HeadlineRow]) -> str:
@@ -64,13 +68,20 @@ def _most(head: Headline, ball: Ball, rows: Sequence[HeadlineRow]) -> str:
         f"{first.label}{_flag(first, rows)} {does} under the worst attack ({_attack(head, under)})",
         _pushed(under),
     ]
-    return f"{opening}: {'; '.join([part for part in (*parts, _tie(head, rows), _alike(rows)) if part])}."
+    parts += [_tie(head, rows), _unmeasured(head, rows), _alike(rows)]
+    return f"{opening}: {'; '.join(part for part in parts if part)}."
+
+
+def _unmeasured(head: Headline, rows: Sequence[HeadlineRow]) -> str:
+    """'ssim could not be measured'; of scorers that are told of as a rule."""
+    names = [row.label for row in head.rows if row.threat != "oblivious" and row not in rows]
+    return f"{_named(names)} could not be measured" if names else ""
 
 
 def _attack(head: Headline, under: UnderAttack) -> str:
     """'pgd, mos_split'; with its parameters where several attacks have one name."""
     name = under.attack or under.shift_attack
-    short = short_names(list(head.attacks)).get(name, name)
+    short = _EACH_IMAGES if name == FURTHEST else short_names(list(head.attacks)).get(name, name)
     return f"{attack_text(short, head.first.norm if head.first else '')}, {under.direction}"
 
 
@@ -119,7 +130,7 @@ def _least(head: Headline, rows: Sequence[HeadlineRow]) -> str:
     kept = f"{number(under.left.value)} out of {number(last.clean.value)}" if under.left.known else _sigma(under.shift)
     kept = f"{'keeps' if under.left.known else 'moves by'} {kept} ({_attack(head, under)})"
     parts = [f"{last.label}{_flag(last, rows)} {kept}", _pushed(under)]
-    between = [f"{row.label} {number(_figure(_worst(head, row)).value)}{_flag(row, rows)}" for row in rows[1:-1]]
+    between = [f"{row.label} {number(_figure(head, row).value)}{_flag(row, rows)}" for row in rows[1:-1]]
     parts += [f"in between {_named(between)}"] if between else []
     return f"{opening}: {'; '.join(part for part in parts if part)}."
 
@@ -132,7 +143,9 @@ def _controls(head: Headline, rows: Sequence[HeadlineRow]) -> str:
     return f"The honest controls alone (restoring the reference, random noise) leave {_named(known)}."
 
 
-_APART = "What an honest control alone does (restoring the reference, random noise) is taken off these figures."
+_APART = (
+    "What an honest control alone does (restoring the reference, random noise) is taken off what is called beyond it."
+)
 _NO_CONTROL = "No honest control was run beside the attacks: with noise and restore it would show what an attack adds."
 
 

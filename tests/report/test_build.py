@@ -340,3 +340,5 @@ def test_words():
     assert number(-0.001) == "0.00" and number(-1.5, 1) == "−1.5" and number(float("nan")) == "n/a"
     assert short_names(["pgd(steps=10)", "fgsm"]) == {"pgd(steps=10)": "pgd", "fgsm": "fgsm"}
     assert short_names(["pgd(steps=10)", "pgd(steps=20)"])["pgd(steps=10)"] == "pgd(steps=10)"
+    own = ["my pgd (strong)", "my pgd(steps=2, start=[a, (b)])", "furthest of all", "honest reference"]
+    assert list(short_names(own).values()) == ["my pgd (strong)", "my pgd", "furthest", "honest"]

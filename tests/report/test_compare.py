@@ -1,12 +1,15 @@
 """Two runs side by side, and two metrics of one."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 import scipy.stats
+from rich.console import Console
 
 from harness.cli import main
+from harness.cli.compare import _print_metrics
 from harness.errors import UserError
 from harness.flow import open_folder
 from harness.report.arrays import lay_out
@@ -121,6 +124,18 @@ def test_a_parameter_that_is_told_apart_by_no_label_is_said(run_toy, registry, t
 @pytest.fixture(scope="module")
 def psnr_ssim(run):
     return compare_metrics(run, "ssim", "psnr")
+
+
+def test_labels_stay_whole_beside_the_figures_at_80_columns(run, psnr_ssim, monkeypatch):
+    screen = Console(width=80, file=io.StringIO())
+    monkeypatch.setattr("harness.cli.compare.console", lambda: screen)
+    _print_metrics(psnr_ssim, run)
+    lines = screen.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    heads = [line for line in lines if line.startswith("attack ")]
+    assert len(heads) == 2 and all("direction" in line for line in heads)
+    under = [line.split()[:3] for line in lines if line.startswith("pgd(steps=10) ")]
+    assert len(under) == len(heads) and all(line[1:] == ["up", "2/255"] for line in under)
 
 
 def test_two_metrics_are_compared_by_the_figures_of_the_tables(run, psnr_ssim):

@@ -133,6 +133,11 @@ def test_in_short_prints_labels_not_names_of_plugins_in_a_sweep(run):
     data = dataclasses.replace(run, records=pd.concat([r, more], ignore_index=True), verdicts=False)
     told = " ".join(sentences(headlines(data, lay_out(data, 200))))
     assert "(pgd(steps=10), mos_split)" in told and "(pgd, " not in told
+    # Two attacks, each the stronger one on every other image: together they leave less than either.
+    odd = r.attack.isin(["pgd(steps=10)"]) & (r["item"].str[-1].astype(int) % 2 == 1)
+    taken = r.assign(attacked=r.clean + (1 - odd) * (r.attacked - r.clean))
+    data = dataclasses.replace(run, records=taken, verdicts=False)
+    assert "(whichever moves each image furthest, mos_split)" in sentences(headlines(data, lay_out(data, 200)))[0]
 
 
 def test_what_cannot_be_said_is_not(run, make_run):
@@ -149,6 +154,7 @@ def test_what_cannot_be_said_is_not(run, make_run):
     told = sentences(headlines(blind, lay_out(blind, 200)))
     assert "ssim moves by 0.58σ" in told[0] and "without labels nothing is ranked" in told[0]
     assert "+0.58σ" in printed(screen_of(blind), 100)
+    assert "in σ of clean scores at ε 8/255, smallest first" in printed(screen_of(blind), 100)
     alone = dataclasses.replace(run, records=run.records[~run.records.control], verdicts=False)
     assert sentences(headlines(alone, lay_out(alone, 200)))[2].startswith("No honest control was run")
     clean = screen_of(run, records=run.records[run.records.attack == "clean"])
@@ -157,6 +163,39 @@ def test_what_cannot_be_said_is_not(run, make_run):
     failed = screen_of(run, failures=[failure], tables=["srocc"])
     assert "1 failure: --full and the page list them." in printed(failed, 2000)
     assert "score is not finite" in printed(failed, 200, full=True)
+
+
+def test_a_metric_whose_attack_failed_is_neither_ranked_nor_called_moved(run):
+    r = run.records[(run.records.dataset == "mini") & (run.records.defense == "base")]
+    lost = (r.metric == "ssim") & (r.attack == "fgsm") & (r.endpoint == "up") & (r["item"] > "i050")
+    data = dataclasses.replace(run, records=r[~lost], verdicts=False, tables=["srocc"])
+    (head,) = headlines(data, lay_out(data, 200))
+    assert [row.label for row in head.rows] == ["birqa-tiny", "psnr", "ssim"]
+    assert not head.rows[-1].at[head.first, ""].excess.known
+    told = sentences([head])
+    assert "ssim could not be measured" in told[0] and "ssim" not in told[1] + told[2]
+    (line,) = (line for line in printed(screen_of(data), 100).splitlines() if line.startswith("ssim "))
+    assert line.split() == ["ssim", "0.94", "failed", "failed", "failed", "–"]
+    lost = (r.attack == "fgsm") & (r.endpoint == "up") & (r["item"] > "i050")
+    data = dataclasses.replace(data, records=r[~lost])
+    assert sentences(headlines(data, lay_out(data, 200))) == ["No proxy SROCC under attack could be measured on mini."]
+
+
+def test_splits_without_labels_stand_by_their_mean_shift_and_have_no_interval(run):
+    facts = dataclasses.replace(run.datasets["mini"], labels="none", mean_opinion=None)
+    pairs = run.records[(run.records.dataset == "mini") & (run.records.defense == "base")].assign(opinion=float("nan"))
+    # The order of the metrics in split 0 is not that of the means.
+    first = pairs.assign(dataset="mini: split 0", attacked=pairs.clean + 0.1 * (pairs.attacked - pairs.clean))
+    first.loc[first.metric == "ssim", "attacked"] = pairs.loc[pairs.metric == "ssim", "attacked"]
+    records = pd.concat([first, pairs.assign(dataset="mini: split 1")], ignore_index=True)
+    names = {f"mini: split {i}": "mini" for i in range(2)}
+    datasets = {name: dataclasses.replace(facts, name=name) for name in names}
+    changed = {"splits": names, "directions": ["up"], "verdicts": False, "tables": ["shift"]}
+    screen = screen_of(run, records=records, datasets=datasets, **changed)
+    (block,) = (one for one in screen.short if isinstance(one, Columns))
+    rows = block.parts[0].rows
+    assert [float(row[1].rstrip("σ")) for row in rows] == sorted(float(row[1].rstrip("σ")) for row in rows)
+    assert all("[" not in row[2] for row in rows)
 
 
 def test_what_is_stored_prints_the_same(run, tmp_path):
