@@ -119,8 +119,10 @@ def _filled(found: _Map, rows: Sequence[Row], name: str, clean: str) -> _Map:
         cell = _Cell(row["state"], row[name], low, high, "" if row["control"] else row["direction"])
         for way in ([*ways, WORST] if row["control"] else [row["direction"], WORST]) if len(ways) > 1 else [""]:
             line = found.cells.setdefault((Ball(row["norm"], row["eps"]), way), {}).setdefault(metric, {})
-            known = [one for one in (line.get(attack), cell) if one is not None and not math.isnan(one.value)]
-            line[attack] = worst(known, key=lambda one: one.value) if known else cell
+            both = [one for one in (line.get(attack), cell) if one is not None]
+            failed = [one for one in both if one.state == "failed"]
+            known = [one for one in both if not math.isnan(one.value)]
+            line[attack] = failed[0] if failed else worst(known, key=lambda one: one.value) if known else cell
     return found
 
 
