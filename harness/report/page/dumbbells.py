@@ -114,8 +114,9 @@ def _caption(headline: Headline) -> str:
     what = headline.statistic or "shift of scores in σ"
     sorted_by = "most left first" if headline.statistic else "least moved first"
     told = [
-        f"Each line: {what}, clean (ring) to the worst attack (filled), {sorted_by}",
-        "thin lines are 95 % intervals, that of the clean figure above",
+        f"Each line: {what}, {'clean' if headline.statistic else 'unattacked'} (ring) to the worst attack (filled), "
+        f"{sorted_by}",
+        "thin lines are 95 % intervals" + (", that of the clean figure above" if headline.statistic else ""),
     ]
     if headline.statistic:
         told.append("grey is the range of what the honest controls, restore and noise, leave inside the same budget")
@@ -190,7 +191,7 @@ def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Bund
     attack = names.get(span.attack, span.attack)
     flag = _FLAGS.get(span.row.masking.verdict, "")
     room = _RIGHT - _LEFT - wide - 14
-    name = fitted(span.row.label, room, 13.5)
+    name = fitted(span.row.label, (room - 24 if flag else room) / 1.1, 13.5)
     parts.append(Words(_LEFT, top + 15, name, 13, bold=True))
     parts.append(Words(_RIGHT, top + 15, numbers, 12.5, "end", bold=True))
     room -= text_width(name, 13.5, bold=True) + 8
@@ -226,13 +227,10 @@ def _bracket(found: Sequence[Span], top: float) -> list[Piece]:
 
 
 def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) -> list[tuple[str, list[Piece]]]:
-    start = "clean" if headline.statistic else "unattacked"
-    entries: list[tuple[str, list[Piece]]] = [
-        (
-            f"{start}, interval above",
-            [Stroke(((0, -_BESIDE), (26, -_BESIDE)), "ink", 1), Spot(13, 0, "o", "ink", 4.5, hollow=True)],
-        )
-    ]
+    ring = Spot(13, 0, "o", "ink", 4.5, hollow=True)
+    entries: list[tuple[str, list[Piece]]] = [("unattacked", [ring])]
+    if headline.statistic:
+        entries = [("clean, interval above", [Stroke(((0, -_BESIDE), (26, -_BESIDE)), "ink", 1), ring])]
     entries += attack_entries(found, names, interval=True)
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
