@@ -35,6 +35,7 @@ from tests.engine.test_drawing import rgb, seen
 
 EPS = 8 / 255
 USUAL = Ball("linf", round(EPS, 9))
+USUAL_WORST = (USUAL, "")
 SPACE = "{http://www.w3.org/2000/svg}"
 
 
@@ -123,6 +124,13 @@ def test_a_bracket_holds_those_that_cannot_be_told_from_the_best_and_few_cluster
     head = page.headlines[0]
     texts = ["".join(read(one.pictures[0]).itertext()) for one in dumbbell_chart(head).variants]
     assert any(row.at[USUAL, ""].rank for row in head.rows) and not any("Descriptive" in text for text in texts)
+    for ranks, brackets in (((1, 1, 3), 1), ((1, 2, 1), 2), ((1, 2, 2), 0)):
+        rows = [
+            dataclasses.replace(row, at={USUAL_WORST: dataclasses.replace(row.at[USUAL_WORST], rank=(rank, 3))})
+            for row, rank in zip(head.rows, ranks, strict=True)
+        ]
+        drawn = svg_of(dumbbell_chart(dataclasses.replace(head, rows=tuple(rows), budgets=(USUAL,))).first.pictures[0])
+        assert drawn.count('d="M46 ') == brackets
     data = make_run(images=24, references=6, defense=False, triplets=False)
     few = headlines(data, lay_out(data, resamples=20))[0]
     told = "".join(read(dumbbell_chart(few).first.pictures[0]).itertext())

@@ -124,9 +124,7 @@ def _caption(headline: Headline) -> str:
         noun = f"{headline.noun}s"
         told.append(f"descriptive: fewer than {DESCRIPTIVE_BELOW} {noun}, so nothing is ranked")
     elif headline.statistic:
-        told.append(
-            "metrics in one bracket cannot be told from the best (paired over independent units); ranks at left"
-        )
+        told.append("metrics in brackets cannot be told from the best (paired over independent units); ranks at left")
     return "; ".join(told) + "."
 
 
@@ -212,16 +210,17 @@ def _numbers(span: Span) -> str:
 
 
 def _bracket(found: Sequence[Span], top: float) -> list[Piece]:
-    """Ranks, and a bracket around those next to each other that share the first."""
+    """Ranks, and brackets around those that share the first: one where they stand next to each other."""
     parts: list[Piece] = []
     firsts = [place for place, one in enumerate(found) if one.rank and one.rank[0] == 1]
     for place, one in enumerate(found):
         text = rank_text(one.rank)
         if text:
             parts.append(Words(34, top + _ROW * place + 34, text, 11, "end", "ink" if place in firsts else "muted"))
-    run = next((length for length in range(len(firsts)) if firsts[length] != firsts[0] + length), len(firsts))
-    if run > 1:
-        high, low = top + _ROW * firsts[0] + 6, top + _ROW * (firsts[0] + run) - 4
+    starts = [place for place in firsts if place - 1 not in firsts] if len(firsts) > 1 else []
+    for start in starts:
+        end = next(place for place in range(start + 1, len(found) + 1) if place not in firsts)
+        high, low = top + _ROW * start + 6, top + _ROW * end - 4
         parts.append(Stroke(((46, high), (40, high), (40, low), (46, low)), "ink", 1.5))
     return parts
 
