@@ -161,7 +161,8 @@ def _table(title: str, found: _Map, lines: _Lines, names: Sequence[str], flagged
         clean = found.clean.get(name, math.nan)
         marked = for_html(f"{name} {FLAG}" if name in flagged else name)
         body += f'<tr data-metric="{for_html(name)}"><th scope="row">{marked}</th>'
-        body += f"<td>{as_printed(clean, 'share')}</td>" if found.clean else ""
+        failed = math.isnan(clean) and any(cell.state == "failed" for cell in lines[name].values())
+        body += f"<td>{FAILED if failed else as_printed(clean, 'share')}</td>" if found.clean else ""
         body += "".join(_cell(lines[name].get(attack), found, clean) for attack in attacks) + "</tr>"
     caption = for_html(title)
     return scrolled(
