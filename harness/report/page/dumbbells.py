@@ -25,6 +25,7 @@ from harness.report.page.svg import (
     legend,
     text_width,
 )
+from harness.report.split_headlines import whole_headlines
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.wording import joined, number, short_names, with_interval
 
@@ -75,8 +76,9 @@ def spans(headline: Headline, ball: Ball, direction: str) -> list[Span]:
 
 
 def dumbbells_html(page: PageInput) -> str:
-    """The dumbbells of every data set; empty where nothing was attacked."""
-    return section_html([chart for one in page.headlines if (chart := dumbbell_chart(one)) is not None])
+    """The dumbbells of every data set, over splits their means; empty where nothing was attacked."""
+    heads = whole_headlines(page.headlines, page.data.splits)
+    return section_html([chart for one in heads if (chart := dumbbell_chart(one)) is not None])
 
 
 def dumbbell_chart(headline: Headline) -> Chart | None:
@@ -116,8 +118,13 @@ def _caption(headline: Headline) -> str:
     told = [
         f"Each line: {what}, {'clean' if headline.statistic else 'unattacked'} (ring) to the worst attack (filled), "
         f"{sorted_by}",
-        "thin lines are 95 % intervals" + (", that of the clean figure above" if headline.statistic else ""),
     ]
+    if headline.splits > 1:
+        told.append(f"means over {headline.splits} splits, which have no interval and no rank")
+    else:
+        told.append(
+            "thin lines are 95 % intervals" + (", that of the clean figure above" if headline.statistic else "")
+        )
     if headline.statistic:
         told.append("grey is the range of what the honest controls, restore and noise, leave inside the same budget")
     if headline.descriptive:
@@ -228,9 +235,11 @@ def _bracket(found: Sequence[Span], top: float) -> list[Piece]:
 def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) -> list[tuple[str, list[Piece]]]:
     ring = Spot(13, 0, "o", "ink", 4.5, hollow=True)
     entries: list[tuple[str, list[Piece]]] = [("unattacked", [ring])]
-    if headline.statistic:
+    if headline.statistic and headline.splits > 1:
+        entries = [("clean", [ring])]
+    elif headline.statistic:
         entries = [("clean, interval above", [Stroke(((0, -_BESIDE), (26, -_BESIDE)), "ink", 1), ring])]
-    entries += attack_entries(found, names, interval=True)
+    entries += attack_entries(found, names, interval=headline.splits == 1)
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
         entries.append(("honest controls alone", [Stroke(box, "band", closed=True)]))
