@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.plugins.registry import Registry
 from harness.suite.keys import as_defense, as_entry
-from harness.suite.model import Suite
+from harness.suite.model import DatasetUse, Suite
 from harness.suite.strict_yaml import Problem, YamlPath
 from harness.wording import split_name
 
@@ -136,8 +136,25 @@ def _of_splits(problems: Mapping[int, Problem], count: int) -> Problem:
 
 def together(parts: Sequence[Suite]) -> Suite:
     """Plain suites, one for each split, as one suite over splits."""
+    parts = _called_alike(parts)
     datasets = [use for part in called_by_split(parts) for use in part.datasets]
     return replace(parts[0], datasets=tuple(datasets), parts=tuple(parts))
+
+
+def _called_alike(parts: Sequence[Suite]) -> Sequence[Suite]:
+    """Parts whose data sets have the same labels: labels that are made of parameters leave out the split's seed."""
+    labels = [tuple(map(_without_seed, part.datasets)) for part in parts]
+    if len(set(labels)) > 1 or len({*labels[0]}) < len(labels[0]):
+        return parts
+    return [
+        replace(part, datasets=tuple(replace(use, label=label) for use, label in zip(part.datasets, own, strict=True)))
+        for part, own in zip(parts, labels, strict=True)
+    ]
+
+
+def _without_seed(use: DatasetUse) -> str:
+    told = f"{_SEED}={use.parameters.get(_SEED)}"
+    return use.label.replace(f"({told})", "").replace(f", {told}", "").replace(f"({told}, ", "(")
 
 
 def called_by_split(parts: Sequence[Suite]) -> list[Suite]:

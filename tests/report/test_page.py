@@ -20,7 +20,7 @@ from harness.report.page import all_tables, inline_json, page_html
 from harness.report.page.columns import column_of
 from harness.report.page.heat_map import heat_map
 from harness.report.page.outlined import outlined_pdf
-from harness.report.page.section import PageInput
+from harness.report.page.section import PageInput, id_text
 from harness.report.page.svg import Picture, Stroke, Words
 from harness.suite.tables import table_names
 
@@ -82,6 +82,7 @@ def test_the_protocol_stands_once_and_tables_link_to_it(page, text):
         link = f'href="#protocol-{dataset.replace("_", "-")}"'
         assert text.count(link) == sum(table.dataset == dataset and bool(table.protocol) for table in page.tables)
     assert "Protocol: " not in text
+    assert len({id_text(name) for name in ("mini_2afc", "mini-2afc", "测试", "数据")}) == 4
     targets = set(re.findall(r'href="#([^"]+)"', text)) - {"main", "top"}
     assert targets <= set(re.findall(r' id="([^"]+)"', text))
 
@@ -99,6 +100,20 @@ def test_a_cell_of_the_heat_map_is_the_lowest_of_the_directions(page):
         assert number_of(cells[0]) == pytest.approx(own["clean_srocc"].iloc[0], abs=6e-4)
         for attack, cell in zip(attacks, cells[1:], strict=True):
             assert number_of(cell) == pytest.approx(own[own["attack"] == attack]["srocc"].min(), abs=6e-4)
+
+
+def test_where_one_direction_failed_there_is_no_worst_of_all(page, monkeypatch):
+    known, failed = heat_map.__globals__["rows_of"], {"state": "failed", "srocc": math.nan}
+
+    def rows_of(*which):
+        return [row | failed if (row["attack"], row["direction"]) == ("fgsm", "up") else row for row in known(*which)]
+
+    monkeypatch.setitem(heat_map.__globals__, "rows_of", rows_of)
+    variants = heat_map(page).html.split("<div data-")
+    for way, cell in (("worst", "failed"), ("up", "failed"), ("mos_split", "")):
+        start = f'norm="linf" data-eps="8/255" data-direction="{way}" data-show="left"'
+        (variant,) = (part for part in variants if part.startswith(start))
+        assert variant.count("<td>failed") == (3 if cell else 0)
 
 
 def test_a_metric_whose_gradients_are_suspect_carries_its_flag_in_every_ranking(page):

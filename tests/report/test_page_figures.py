@@ -22,7 +22,7 @@ from harness.report.headline import Ball, headlines
 from harness.report.measure import srocc_rows
 from harness.report.page.chart import chart_html
 from harness.report.page.difference import difference_chart
-from harness.report.page.dumbbells import dumbbell_chart
+from harness.report.page.dumbbells import dumbbell_chart, dumbbells_html
 from harness.report.page.figure_files import figure_files
 from harness.report.page.on_paper import encoded_picture
 from harness.report.page.paired import differences_of
@@ -35,6 +35,7 @@ from tests.engine.test_drawing import rgb, seen
 
 EPS = 8 / 255
 USUAL = Ball("linf", round(EPS, 9))
+USUAL_WORST = (USUAL, "")
 SPACE = "{http://www.w3.org/2000/svg}"
 
 
@@ -123,11 +124,29 @@ def test_a_bracket_holds_those_that_cannot_be_told_from_the_best_and_few_cluster
     head = page.headlines[0]
     texts = ["".join(read(one.pictures[0]).itertext()) for one in dumbbell_chart(head).variants]
     assert any(row.at[USUAL, ""].rank for row in head.rows) and not any("Descriptive" in text for text in texts)
+    for ranks, brackets in (((1, 1, 3), 1), ((1, 2, 1), 2), ((1, 2, 2), 0)):
+        rows = [
+            dataclasses.replace(row, at={USUAL_WORST: dataclasses.replace(row.at[USUAL_WORST], rank=(rank, 3))})
+            for row, rank in zip(head.rows, ranks, strict=True)
+        ]
+        drawn = svg_of(dumbbell_chart(dataclasses.replace(head, rows=tuple(rows), budgets=(USUAL,))).first.pictures[0])
+        assert drawn.count('d="M46 ') == brackets
     data = make_run(images=24, references=6, defense=False, triplets=False)
     few = headlines(data, lay_out(data, resamples=20))[0]
     told = "".join(read(dumbbell_chart(few).first.pictures[0]).itertext())
     assert "Descriptive: fewer than 8 references. Nothing is ranked." in told and "cannot be told" not in told
     assert "rank" not in dumbbell_chart(few).first.pictures[0].description
+
+
+def test_splits_are_one_figure_of_their_means_without_intervals_and_ranks(page):
+    names = ["a split 0", "a split 1"]
+    heads = [dataclasses.replace(page.headlines[0], dataset=name) for name in names]
+    data = dataclasses.replace(page.data, splits=dict.fromkeys(names, "a"))
+    drawn = dumbbells_html(dataclasses.replace(page, data=data, headlines=heads))
+    assert drawn.count("<figure") == 1 and "in each of 2 splits" in drawn and "means over 2 splits" in drawn
+    assert "interval above" not in drawn and "rank 1" not in drawn
+    row = heads[0].rows[0]
+    assert f"{row.clean.value:.2f} → {row.at[USUAL_WORST].left.value:.2f}" in drawn
 
 
 def test_strength_and_scatter_show_the_tables_figures(page):

@@ -98,6 +98,16 @@ def test_tables_have_mean_and_standard_deviation_over_splits(result):
     assert "over 3 splits" in table.title and "made split" not in (result.folder.report / "tables/srocc.md").read_text()
 
 
+@pytest.mark.parametrize(("more", "label"), [({}, "csv(file=table.csv)"), ({"split_seed": 5}, "csv(file=table.csv)")])
+def test_splits_of_a_data_set_without_a_label_are_one_data_set(material, more, label):
+    suite = read_suite(
+        over(material, datasets=[{"name": "csv", "file": str(material / "table.csv"), **more}]), REGISTRY
+    )
+    assert {use.label for part in suite.parts for use in part.datasets} == {label}
+    assert [use.label for use in suite.datasets] == [f"{label} split {i}" for i in range(3)]
+    assert read_suite(suite.resolved(), REGISTRY).resolved() == suite.resolved()
+
+
 def test_the_saved_suite_and_the_report_are_of_all_splits_again(material, result, tmp_path):
     shutil.copytree(result.folder.path, tmp_path / "run")
     again = run_suite(read_suite(over(material), REGISTRY), REGISTRY, Options(tmp_path / "run", "serial", probe=False))

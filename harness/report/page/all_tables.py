@@ -12,7 +12,7 @@ from harness.report.layout import usual_of
 from harness.report.page.columns import DETAIL_ENDS, FILES_ALONE, INTERVAL_ENDS, Heading, described
 from harness.report.page.flags import FLAG, flag_note, flags
 from harness.report.page.protocol import protocol_id
-from harness.report.page.section import PageInput, Section
+from harness.report.page.section import PageInput, Section, id_text
 from harness.report.page.tables_html import as_printed, scrolled
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
@@ -96,8 +96,7 @@ def _nothing(frame: pd.DataFrame) -> pd.DataFrame:
 
 def table_id(table: Table) -> str:
     """Id of a table in the page and in the address: ``table-srocc-mini``."""
-    text = "-".join(part for part in ("table", table.name, table.dataset) if part)
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)
+    return "-".join(id_text(part) for part in ("table", table.name, table.dataset) if part)
 
 
 def _details(page: PageInput, table: Table, frame: pd.DataFrame, cut: str) -> str:

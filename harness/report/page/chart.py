@@ -96,7 +96,8 @@ def usual_direction(directions: Sequence[str]) -> str:
 def sample_text(headline: Headline) -> str:
     """What a figure is of, in words that never take a proxy for people: labels, images and independent units."""
     noun = "triplet" if headline.statistic.startswith("2AFC") else "image"
-    return f"{headline.labels}; {counted(headline.images, noun)} of {counted(headline.clusters, headline.noun)}"
+    sample = f"{counted(headline.images, noun)} of {counted(headline.clusters, headline.noun)}"
+    return f"{headline.labels}; {sample}{f' in each of {headline.splits} splits' if headline.splits > 1 else ''}"
 
 
 def chart_html(chart: Chart, number: int, pdf: bytes | None) -> str:

@@ -25,6 +25,7 @@ from harness.report.page.svg import (
     legend,
     text_width,
 )
+from harness.report.split_headlines import whole_headlines
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.wording import joined, number, short_names, with_interval
 
@@ -75,8 +76,9 @@ def spans(headline: Headline, ball: Ball, direction: str) -> list[Span]:
 
 
 def dumbbells_html(page: PageInput) -> str:
-    """The dumbbells of every data set; empty where nothing was attacked."""
-    return section_html([chart for one in page.headlines if (chart := dumbbell_chart(one)) is not None])
+    """The dumbbells of every data set, over splits their means; empty where nothing was attacked."""
+    heads = whole_headlines(page.headlines, page.data.splits)
+    return section_html([chart for one in heads if (chart := dumbbell_chart(one)) is not None])
 
 
 def dumbbell_chart(headline: Headline) -> Chart | None:
@@ -114,18 +116,22 @@ def _caption(headline: Headline) -> str:
     what = headline.statistic or "shift of scores in σ"
     sorted_by = "most left first" if headline.statistic else "least moved first"
     told = [
-        f"Each line: {what}, clean (ring) to the worst attack (filled), {sorted_by}",
-        "thin lines are 95 % intervals, that of the clean figure above",
+        f"Each line: {what}, {'clean' if headline.statistic else 'unattacked'} (ring) to the worst attack (filled), "
+        f"{sorted_by}",
     ]
+    if headline.splits > 1:
+        told.append(f"means over {headline.splits} splits, which have no interval and no rank")
+    else:
+        told.append(
+            "thin lines are 95 % intervals" + (", that of the clean figure above" if headline.statistic else "")
+        )
     if headline.statistic:
         told.append("grey is the range of what the honest controls, restore and noise, leave inside the same budget")
     if headline.descriptive:
         noun = f"{headline.noun}s"
         told.append(f"descriptive: fewer than {DESCRIPTIVE_BELOW} {noun}, so nothing is ranked")
     elif headline.statistic:
-        told.append(
-            "metrics in one bracket cannot be told from the best (paired over independent units); ranks at left"
-        )
+        told.append("metrics in brackets cannot be told from the best (paired over independent units); ranks at left")
     return "; ".join(told) + "."
 
 
@@ -190,7 +196,7 @@ def _dumbbell(span: Span, axis: Axis, top: float, names: dict[str, str]) -> Bund
     attack = names.get(span.attack, span.attack)
     flag = _FLAGS.get(span.row.masking.verdict, "")
     room = _RIGHT - _LEFT - wide - 14
-    name = fitted(span.row.label, room, 13.5)
+    name = fitted(span.row.label, (room - 24 if flag else room) / 1.1, 13.5)
     parts.append(Words(_LEFT, top + 15, name, 13, bold=True))
     parts.append(Words(_RIGHT, top + 15, numbers, 12.5, "end", bold=True))
     room -= text_width(name, 13.5, bold=True) + 8
@@ -211,29 +217,29 @@ def _numbers(span: Span) -> str:
 
 
 def _bracket(found: Sequence[Span], top: float) -> list[Piece]:
-    """Ranks, and a bracket around those next to each other that share the first."""
+    """Ranks, and brackets around those that share the first: one where they stand next to each other."""
     parts: list[Piece] = []
     firsts = [place for place, one in enumerate(found) if one.rank and one.rank[0] == 1]
     for place, one in enumerate(found):
         text = rank_text(one.rank)
         if text:
             parts.append(Words(34, top + _ROW * place + 34, text, 11, "end", "ink" if place in firsts else "muted"))
-    run = next((length for length in range(len(firsts)) if firsts[length] != firsts[0] + length), len(firsts))
-    if run > 1:
-        high, low = top + _ROW * firsts[0] + 6, top + _ROW * (firsts[0] + run) - 4
+    starts = [place for place in firsts if place - 1 not in firsts] if len(firsts) > 1 else []
+    for start in starts:
+        end = next(place for place in range(start + 1, len(found) + 1) if place not in firsts)
+        high, low = top + _ROW * start + 6, top + _ROW * end - 4
         parts.append(Stroke(((46, high), (40, high), (40, low), (46, low)), "ink", 1.5))
     return parts
 
 
 def _legend(headline: Headline, found: Sequence[Span], names: dict[str, str]) -> list[tuple[str, list[Piece]]]:
-    start = "clean" if headline.statistic else "unattacked"
-    entries: list[tuple[str, list[Piece]]] = [
-        (
-            f"{start}, interval above",
-            [Stroke(((0, -_BESIDE), (26, -_BESIDE)), "ink", 1), Spot(13, 0, "o", "ink", 4.5, hollow=True)],
-        )
-    ]
-    entries += attack_entries(found, names, interval=True)
+    ring = Spot(13, 0, "o", "ink", 4.5, hollow=True)
+    entries: list[tuple[str, list[Piece]]] = [("unattacked", [ring])]
+    if headline.statistic and headline.splits > 1:
+        entries = [("clean", [ring])]
+    elif headline.statistic:
+        entries = [("clean, interval above", [Stroke(((0, -_BESIDE), (26, -_BESIDE)), "ink", 1), ring])]
+    entries += attack_entries(found, names, interval=headline.splits == 1)
     if any(not math.isnan(one.band[0]) for one in found):
         box = ((2.0, -7.0), (24.0, -7.0), (24.0, 7.0), (2.0, 7.0))
         entries.append(("honest controls alone", [Stroke(box, "band", closed=True)]))

@@ -13,12 +13,14 @@ from harness.report.page.paired import differences_of
 from harness.report.page.scatter import scatter_chart
 from harness.report.page.section import PageInput
 from harness.report.page.strength import strength_chart
+from harness.report.split_headlines import whole_headlines
 
 
 def charts_of(page: PageInput) -> Iterator[Chart]:
     """Every figure of the page that has data set, budget and legend in it, in the page's order."""
-    yield from (chart for one in page.headlines if (chart := dumbbell_chart(one)) is not None)
-    yield from (chart for one in page.headlines if (chart := scatter_chart(one)) is not None)
+    heads = whole_headlines(page.headlines, page.data.splits)
+    yield from (chart for one in heads if (chart := dumbbell_chart(one)) is not None)
+    yield from (chart for one in heads if (chart := scatter_chart(one)) is not None)
     both = list(zip(page.evaluated, page.headlines, strict=True))
     yield from (chart for one, headline in both if (chart := strength_chart(one, headline)) is not None)
     for one, headline in both:

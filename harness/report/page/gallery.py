@@ -19,7 +19,7 @@ from harness.wording import attack_text, budget_text, counted, for_html, joined
 
 _TITLES = {
     LARGEST_CASE: "Largest excess over the control",
-    MEDIAN_CASE: "The median case",
+    MEDIAN_CASE: "A median case",
     FAILED_CASE: "Here the attack failed",
     LEAST_CASE: "Least excess: the attack failed nowhere",
 }
@@ -55,9 +55,9 @@ def gallery(page: PageInput) -> Section | None:
 def _lead(kept: GalleryKept) -> str:
     text = (
         "<p>What attacks look like. Per metric three cases, not the worst alone: the largest excess over the honest "
-        "control, the median one, and one where the attack failed. Of each image and direction the attack counts that "
-        "went furthest in 8 bits; its excess is what it did beyond <em>restore</em> (upwards) or <em>noise</em> "
-        "(downwards) inside the same ball. Pictures are lossless.</p>"
+        "control, one of the middle tenth, and one where the attack failed. Of each image and direction the attack "
+        "counts that went furthest in 8 bits; its excess is what it did beyond <em>restore</em> (upwards) or "
+        "<em>noise</em> (downwards) inside the same ball. Pictures are lossless.</p>"
     )
     if kept.left_out:
         left = joined([for_html(one) for one in kept.left_out])

@@ -119,8 +119,10 @@ def _filled(found: _Map, rows: Sequence[Row], name: str, clean: str) -> _Map:
         cell = _Cell(row["state"], row[name], low, high, "" if row["control"] else row["direction"])
         for way in ([*ways, WORST] if row["control"] else [row["direction"], WORST]) if len(ways) > 1 else [""]:
             line = found.cells.setdefault((Ball(row["norm"], row["eps"]), way), {}).setdefault(metric, {})
-            known = [one for one in (line.get(attack), cell) if one is not None and not math.isnan(one.value)]
-            line[attack] = worst(known, key=lambda one: one.value) if known else cell
+            both = [one for one in (line.get(attack), cell) if one is not None]
+            failed = [one for one in both if one.state == "failed"]
+            known = [one for one in both if not math.isnan(one.value)]
+            line[attack] = failed[0] if failed else worst(known, key=lambda one: one.value) if known else cell
     return found
 
 
@@ -159,7 +161,8 @@ def _table(title: str, found: _Map, lines: _Lines, names: Sequence[str], flagged
         clean = found.clean.get(name, math.nan)
         marked = for_html(f"{name} {FLAG}" if name in flagged else name)
         body += f'<tr data-metric="{for_html(name)}"><th scope="row">{marked}</th>'
-        body += f"<td>{as_printed(clean, 'share')}</td>" if found.clean else ""
+        failed = math.isnan(clean) and any(cell.state == "failed" for cell in lines[name].values())
+        body += f"<td>{FAILED if failed else as_printed(clean, 'share')}</td>" if found.clean else ""
         body += "".join(_cell(lines[name].get(attack), found, clean) for attack in attacks) + "</tr>"
     caption = for_html(title)
     return scrolled(

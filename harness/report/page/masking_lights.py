@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.report.headline import Headline
 from harness.report.layout import scorer_of
@@ -12,7 +12,7 @@ from harness.report.page.flags import LIGHTS, words
 from harness.report.page.section import PageInput, Section
 from harness.report.page.tables_html import as_printed, scrolled
 from harness.report.rows import Row
-from harness.wording import for_html
+from harness.wording import for_html, joined
 
 _SIGNS = {"good": "✓", "warn": "?", "bad": "✗", "none": "–"}
 _LIGHT_OF = {PASS: "good", INCONCLUSIVE: "warn", FAIL: "bad", NOT_MEASURED: "none"}
@@ -22,11 +22,13 @@ def masking_lights(page: PageInput) -> Section | None:
     """A line for each metric of each data set: the light, then each claim with its figure."""
     if not page.data.verdicts:
         return None
-    parts = []
+    parts: list[str] = []
+    notes: dict[str, list[str]] = {}
     for one, headline in zip(page.evaluated, page.headlines, strict=True):
         rows = list(verdicts_of(page.data, one))
         if any(row["outcome"] != NOT_MEASURED for row in rows):
             parts.append(_table(headline, rows))
+            notes.setdefault(_not_measured(rows), []).append(headline.dataset)
     if not parts:
         return None
     told = (
@@ -37,7 +39,11 @@ def masking_lights(page: PageInput) -> Section | None:
         "differences, in σ of clean scores; of "
         'shares of images, from 0 to 1. The <a href="#tables">table of verdicts</a> has what each is compared with.</p>'
     )
-    return Section("masking", "Masking", told + "".join(parts))
+    told += "".join(parts)
+    for note, datasets in notes.items():
+        whose = f" on {joined(datasets)}" if len(notes) > 1 else ""
+        told += f'<p class="notes">Not measured{for_html(whose)}: {for_html(note)}.</p>' if note else ""
+    return Section("masking", "Masking", told)
 
 
 def _table(headline: Headline, rows: Sequence[Row]) -> str:
@@ -58,14 +64,14 @@ def _table(headline: Headline, rows: Sequence[Row]) -> str:
     title = for_html(f"{headline.dataset}: verdicts on gradient masking")
     first, last = '<th scope="col">metric</th><th scope="col">verdict</th>', '<th scope="col">why</th>'
     table = f"<caption>{title}</caption><thead><tr>{first}{heads}{last}</tr></thead><tbody>{body}</tbody>"
-    return scrolled(title, f'<table class="lights">{table}</table>') + _not_measured(rows, known)
+    return scrolled(title, f'<table class="lights">{table}</table>')
 
 
-def _not_measured(rows: Sequence[Row], known: Collection[str]) -> str:
+def _not_measured(rows: Sequence[Row]) -> str:
     """The claims that nothing here measures, and what would."""
+    known = {row["verdict"] for row in rows if row["outcome"] != NOT_MEASURED}
     needs = {row["verdict"]: row["needs"] for row in rows if row["verdict"] not in known and row["needs"]}
-    told = [f"{claim.text} would take {needs[claim.name]}" for claim in CLAIMS if claim.name in needs]
-    return f'<p class="notes">Not measured: {for_html("; ".join(told))}.</p>' if told else ""
+    return "; ".join(f"{claim.text} would take {needs[claim.name]}" for claim in CLAIMS if claim.name in needs)
 
 
 def _mark(light: str, word: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.report.data import RunData
-from harness.report.page.section import PageInput, Section
+from harness.report.page.section import PageInput, Section, id_text
 from harness.report.page.tables_html import words_table
 from harness.report.table import Table
 from harness.wording import for_html, joined
@@ -26,7 +26,7 @@ def protocol(page: PageInput) -> Section:
 
 def protocol_id(dataset: str) -> str:
     """Id of a data set's protocol in the page."""
-    return "protocol-" + "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in dataset)
+    return f"protocol-{id_text(dataset)}"
 
 
 def _lines(tables: Sequence[Table]) -> Iterator[str]:

@@ -33,6 +33,7 @@ from harness.report.page.svg import (
     legend,
     text_width,
 )
+from harness.report.split_headlines import whole_headlines
 from harness.wording import number, short_names, with_interval
 
 _WIDTH = 480.0
@@ -45,7 +46,8 @@ _MOST_NAMES = 12
 
 def scatter_section(page: PageInput) -> Section | None:
     """Clean against worst of every data set with labels."""
-    charts = [chart for one in page.headlines if (chart := scatter_chart(one)) is not None]
+    heads = whole_headlines(page.headlines, page.data.splits)
+    charts = [chart for one in heads if (chart := scatter_chart(one)) is not None]
     if not charts:
         return None
     return Section("clean-worst", "Clean against worst", section_html(charts))
@@ -73,11 +75,14 @@ def scatter_chart(headline: Headline) -> Chart | None:
         )
         for ball, way, shown, found in made
     )
+    ranks = "Descriptive: nothing is ranked." if headline.descriptive else "Numbers behind names are ranks."
+    firm = "Bars are 95 % intervals, grey strokes"
+    if headline.splits > 1:
+        firm, ranks = f"Means over {headline.splits} splits, without intervals and ranks; grey strokes are", ""
     caption = (
         "Right: better without an attack. Up: more left under the worst attack. On the dashed diagonal an attack takes "
-        "nothing. Bars are 95 % intervals, grey strokes the range that the honest controls alone leave. "
-        f"{'Descriptive: nothing is ranked.' if headline.descriptive else 'Numbers behind names are ranks.'}"
-    )
+        f"nothing. {firm} the range that the honest controls alone leave. {ranks}"
+    ).strip()
     return Chart(headline.dataset, "clean_worst", caption, variants)
 
 

@@ -45,3 +45,11 @@ class PageInput:
     tables: Sequence[Table]
     evaluated: Sequence[Evaluated]
     headlines: Sequence[Headline]
+
+
+def id_text(name: str) -> str:
+    """A name as part of an id: letters and digits stay, "_" becomes "-", others their codes, so that names differ."""
+    return "".join(
+        letter if letter.isascii() and letter.isalnum() else "-" if letter == "_" else f"-{ord(letter):x}-"
+        for letter in name
+    )

@@ -214,7 +214,7 @@ def _panel(
     across = Axis(0.0, radii[-1], _LEFT, _RIGHT, tuple(radii))
     measures = [name for name in ("left", "shift") if any(curve.measure == name for curve in own)]
     told = []
-    top = y + 18
+    top = y + 24
     for measure in measures:
         name = headline.statistic if measure == "left" else "shift/σ, attack's way"
         tall = _TALL if measure == "left" or len(measures) == 1 else _LOW
@@ -231,7 +231,7 @@ def _panel(
 
 
 def _frame(across: Axis, up: Axis, name: str) -> list[Piece]:
-    parts: list[Piece] = [Words(0, up.end - 6, name, 11, colour="muted")]
+    parts: list[Piece] = [Words(0, up.end - 9, name, 11, colour="muted")]
     for tick in up.ticks:
         width = 1.5 if tick == 0 else 1
         parts.append(Stroke(((across.start, up.at(tick)), (across.end, up.at(tick))), "line", width))

@@ -148,7 +148,7 @@
     if (!button) return;
     var chart = button.closest('.chart'), picture = drawn(chart), form = button.getAttribute('data-form');
     var told = ['norm', 'eps', 'direction'].map(function (key) { return picture.variant.getAttribute('data-' + key); }).filter(Boolean);
-    var name = [chart.getAttribute('data-file')].concat(told).join('_').replace(/[^\w.-]+/g, '-') + '.' + form;
+    var name = [chart.getAttribute('data-file')].concat(told).join('_').replace(/[^\p{L}\p{N}_.-]+/gu, '-') + '.' + form;
     if (form === 'svg') save(new Blob([picture.text], { type: 'image/svg+xml' }), name);
     else asPng(picture, name);
   });
