@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
 from harness.errors import UserError
+from harness.files import run_named
 from harness.wording import tell
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _ALL_ATTACKS = "all attacks"
 
 @verb("Look", 5)
 def _compare(
-    run: Annotated[Path, typer.Argument(help="A run folder; of two runs A.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder; of two runs A.", metavar="RUN")],
     second: Annotated[
         str | None,
         typer.Argument(help="Another run folder, B; or a metric of the run, A.", metavar="RUN_B|METRIC_A"),
@@ -59,7 +60,7 @@ def _compare(
     if pair := metrics or two:
         _metrics_of(run, pair, registry, as_json)
     else:
-        _two_runs(run, Path(str(second)), registry, as_json)
+        _two_runs(run, run_named(Path(str(second))), registry, as_json)
 
 
 def _metrics_of(run: Path, pair: tuple[str, str], registry: Registry, as_json: bool) -> None:
