@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, registry_of
+from harness.cli.common import PluginFiles, console, registry_of, runs_here
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Attacked images that the suite had kept are in it where it was bundled with --ex
 
 @verb("Look", 8)
 def _bundle(
-    folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    folder: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder.", metavar="RUN")],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="The file; the run folder's name with .zip if left out.", metavar="FILE.zip"),

@@ -37,8 +37,7 @@ def _check(
     from harness.engine.run_folder import RunFolder
     from harness.flow import pending_jobs, planned_in
 
-    folder = run_folder_at(folder)
-    store = RunFolder(folder)
+    store = RunFolder(run_folder_at(folder))
     plan, why = None, ""
     try:
         plan = planned_in(folder, registry_of(plugin))[0].plan
@@ -58,7 +57,7 @@ def _check(
         found = {"sealed": checked.sealed, "unsealed": checked.unsealed, "damaged": damaged, "strange": checked.strange}
         print_json({"folder": str(store.path), **found, "pending": pending, "not_planned": why})
     else:
-        _print(store.path, checked, damaged, pending, why)
+        _print(folder, checked, damaged, pending, why)
     if damaged:
         raise typer.Exit(1)
 

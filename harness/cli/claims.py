@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
 from harness.errors import UserError
 from harness.wording import did_you_mean, rich_text, tell
 
@@ -27,7 +27,9 @@ _FIGURES = {_PAPER: ("found", "verdict"), "these runs": ("found_here", "verdict_
 def _claims(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run folders, whose figures are put into the same formulas.", metavar="RUN"),
+        typer.Argument(
+            callback=runs_here, help="Run folders, whose figures are put into the same formulas.", metavar="RUN"
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help=f"The file of claims; {_FILE} of the checkout by default.", metavar="FILE.csv")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
 from harness.wording import MISSING, budget_text, number
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _KEPT_SHOWN = 60
 
 @verb("Look", 5)
 def _examples(
-    folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    folder: Annotated[Path, typer.Argument(callback=runs_here, help="A run folder.", metavar="RUN")],
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:

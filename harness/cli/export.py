@@ -8,14 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, registry_of
+from harness.cli.common import PluginFiles, console, registry_of, runs_here
 from harness.errors import UserError
 from harness.wording import tell
 
 
 @verb("Look", 9)
 def _export(
-    folder: Annotated[Path, typer.Argument(help="A run folder, or a bundle of one.", metavar="RUN")],
+    folder: Annotated[
+        Path, typer.Argument(callback=runs_here, help="A run folder, or a bundle of one.", metavar="RUN")
+    ],
     to: Annotated[Literal["parquet", "csv"], typer.Option("--to", help="What is written.")] = "parquet",
     out: Annotated[
         Path | None,

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, FigureForms, PluginFiles, check_device, console, print_json, registry_of
+from harness.cli.common import (
+    AsJson,
+    FigureForms,
+    PluginFiles,
+    check_device,
+    console,
+    print_json,
+    registry_of,
+    runs_here,
+)
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +53,11 @@ def _fps(
     ),
     against: Annotated[
         Path | None,
-        typer.Option(help="Draw Figure 3: FPS against the PLCC of this run's table `agreement`.", metavar="RUN"),
+        typer.Option(
+            callback=runs_here,
+            help="Draw Figure 3: FPS against the PLCC of this run's table `agreement`.",
+            metavar="RUN",
+        ),
     ] = None,
     figures: FigureForms = None,
     width: Annotated[str, typer.Option(help="Of Figure 3 for print: column (3.35 in) or page (6.9 in).")] = "column",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, registry_of
+from harness.cli.common import PluginFiles, console, registry_of, runs_here
 from harness.errors import UserError
 from harness.wording import counted, tell
 
@@ -26,7 +26,10 @@ _PLACES = ("file", "weights", "root")
 
 @verb("Look", 10)
 def _merge(
-    runs: Annotated[list[Path], typer.Argument(help="Two run folders or bundles, or more.", metavar="RUN...")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(callback=runs_here, help="Two run folders or bundles, or more.", metavar="RUN..."),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The new run folder.", metavar="RUN")],
     name: Annotated[str | None, typer.Option(help="Of the merged suite; that of the first run if left out.")] = None,
     first_wins: Annotated[

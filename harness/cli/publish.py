@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, refuse_file, registry_of
+from harness.cli.common import PluginFiles, console, refuse_file, registry_of, runs_here
 from harness.errors import UserError
 from harness.wording import tell
 
@@ -25,7 +25,11 @@ def _publish(
     out: Annotated[Path, typer.Option("-o", "--out", help="The leaderboard's folder.", metavar="DIR")],
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run folders or bundles; none to make the page of the entries again.", metavar="RUN"),
+        typer.Argument(
+            callback=runs_here,
+            help="Run folders or bundles; none to make the page of the entries again.",
+            metavar="RUN",
+        ),
     ] = None,
     title: Annotated[str, typer.Option(help="What stands over the page.")] = "Robustness of image-quality metrics",
     plugin: PluginFiles = None,

@@ -101,7 +101,10 @@ def unpack(path: Path, place: Path) -> None:
             wanted = _members(path, packed)
             _refuse_too_large(path, wanted, aside)
             for info, parts in wanted:
-                _extract(path, packed, info, aside.joinpath(*parts))
+                try:
+                    _extract(path, packed, info, aside.joinpath(*parts))
+                except OSError as error:  # a name that is too long, or below another file
+                    raise UserError(f"{path}: {_quoted(info)} cannot be written ({error.strerror}).") from None
         try:
             aside.rename(place)
         except OSError:

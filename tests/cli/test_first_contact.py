@@ -83,6 +83,19 @@ def test_a_name_stands_for_a_file_here_and_else_for_a_shipped_one(here, capsys):
     assert run_named(Path("one")) == Path("results/runs/one") and run_named(Path("two")) == Path("two")
 
 
+def test_commands_that_open_a_run_take_its_name(here, said):
+    Path("results/runs/one").mkdir(parents=True)
+    more = {
+        "compare": ("one",),
+        "merge": ("one", "-o", "out"),
+        "publish": ("-o", "out"),
+    }
+    verbs = ("bundle", "check", "compare", "examples", "export", "merge", "publish", "report", "status")
+    for verb in verbs:
+        error = said(verb, "one", *more.get(verb, ()), code=2)[1]
+        assert "results/runs/one: no run folder" in error, verb
+
+
 def test_init_copies_a_suite_with_what_it_builds_on_and_overwrites_nothing(here, said):
     out, _ = said("init")
     assert "wrote quickstart.yaml" in out and "robustiqa run quickstart.yaml" in out
