@@ -29,7 +29,7 @@ USUAL_MAX_PIXELS = 40_000_000
 
 DEEP = "read at 16 bits a channel"
 TURNED = "turned as the EXIF orientation says"
-OPAQUE = "read without the alpha plane, which is opaque"
+OPAQUE = "read without its opaque alpha plane"
 FROM_PALETTE = "expanded from a palette to RGB"
 FROM_GREY = "expanded from grey to RGB"
 CONVERSIONS = (DEEP, TURNED, OPAQUE, FROM_PALETTE, FROM_GREY)

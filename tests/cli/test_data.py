@@ -256,7 +256,7 @@ def test_verify_names_the_files_that_are_converted(command, tmp_path):
     found = json.loads(command(*words, "--json")[1])[0]["converted"]
     assert {what: [Path(file).name for file in files] for what, files in found.items()} == {
         "turned as the EXIF orientation says": ["a1.png"],
-        "read without the alpha plane, which is opaque": ["a2.png"],
+        "read without its opaque alpha plane": ["a2.png"],
         "expanded from grey to RGB": ["a2.png"],
     }
 

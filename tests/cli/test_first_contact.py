@@ -127,6 +127,7 @@ def test_lists_say_what_each_thing_is_and_whether_it_can_be_used(here, said):
     assert rows["defenses"]["r"]["ready"] and rows["attacks"]["facpa"]["note"] == "learns from a data set first"
     assert datasets["mini"]["ready"] and not datasets["tid2013"]["ready"]
     (here / "data" / "tid2013").mkdir(parents=True)
+    assert " human_rated.yaml with the larger" in said("list", "suites")[0], "names of files begin as they are written"
     line = next(one for one in said("list", "datasets")[0].splitlines() if "tid2013" in one)
     assert line.startswith("  tid2013") and "TID2013" in line and "needs" not in line.lower()
 
