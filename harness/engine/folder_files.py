@@ -129,6 +129,21 @@ class FolderFiles:
         except OSError as error:
             raise self._unwritable(path, error) from error
 
+    def accept(self, name: str, content: bytes) -> None:
+        """Write a file that was made, and sealed, for this folder elsewhere.
+
+        Args:
+            name: Its path within the folder.
+            content: All of its bytes.
+
+        Raises:
+            StoreError: It leads out of the folder, or cannot be written.
+        """
+        path = self.path / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise StoreError(f"{name}: no file within {self.path}.")
+        self._write(path, content)
+
     def _unwritable(self, path: Path, error: OSError) -> StoreError:
         if path.is_dir():
             return StoreError(f"{path}: a folder stands where a file is to be written. Remove it, and run again.")

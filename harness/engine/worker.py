@@ -103,6 +103,8 @@ class Worker:
     context: Context
     watcher: Callable[[str], None] = lambda text: None
     """Hears how far a long job is, at most once a second."""
+    kept_in: type[RunFolder] = RunFolder
+    """What opens the run folder."""
     registry: Registry = field(init=False)
     store: RunFolder = field(init=False)
     device: torch.device = field(init=False)
@@ -121,7 +123,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.registry = Registry(self.context.plugins)
         self._code = PlannedCode(self.context.code)
-        self.store = RunFolder(self.context.folder, self._code.check)
+        self.store = self.kept_in(self.context.folder, self._code.check)
         self.device = torch.device(self.context.device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)
