@@ -139,10 +139,23 @@ class FolderFiles:
         Raises:
             StoreError: It leads out of the folder, or cannot be written.
         """
-        path = self.path / name
+        self._write(self._within(name), content)
+
+    def drop(self, name: str) -> None:
+        """Remove a file that is needed no more, if it is there.
+
+        Args:
+            name: Its path within the folder.
+
+        Raises:
+            StoreError: It leads out of the folder.
+        """
+        self._within(name).unlink(missing_ok=True)
+
+    def _within(self, name: str) -> Path:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise StoreError(f"{name}: no file within {self.path}.")
-        self._write(path, content)
+        return self.path / name
 
     def _unwritable(self, path: Path, error: OSError) -> StoreError:
         if path.is_dir():

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,9 @@ class Done:
 class Job(ABC):
     """A piece of work that is complete in itself; travels to spawned processes."""
 
+    needs_folder: ClassVar[bool] = False
+    """Whether it reads results of others, so that it has to run where the run folder is."""
+
     @property
     @abstractmethod
     def id(self) -> str:
@@ -103,8 +106,6 @@ class Worker:
     context: Context
     watcher: Callable[[str], None] = lambda text: None
     """Hears how far a long job is, at most once a second."""
-    kept_in: type[RunFolder] = RunFolder
-    """What opens the run folder."""
     registry: Registry = field(init=False)
     store: RunFolder = field(init=False)
     device: torch.device = field(init=False)
@@ -123,7 +124,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.registry = Registry(self.context.plugins)
         self._code = PlannedCode(self.context.code)
-        self.store = self.kept_in(self.context.folder, self._code.check)
+        self.store = RunFolder(self.context.folder, self._code.check)
         self.device = torch.device(self.context.device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)

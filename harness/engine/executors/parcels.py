@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.files import write_whole
-from harness.plugins.weights.locate import MANIFEST
+from harness.plugins.weights.locate import MANIFEST, read_manifest
+from harness.plugins.weights.manifest import PINS, read_entry
 from harness.suite.model import DatasetUse, Use
 
 _T = TypeVar("_T")
+_Place = Callable[[Path], Path]
+_Roots = Callable[[DatasetUse], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def parcel(path: Path) -> tuple[Parcel, bytes]:
 
 
 def files_needed(value: Any) -> list[Path]:
-    """Files that jobs, or whatever is made of dataclasses, name: weights with their manifests, and what parameters name.
+    """Files that jobs, or whatever is made of dataclasses, name: weights, manifests, and what parameters name.
 
     Images and labels are none of them: each machine has its own copy of a data set.
 
@@ -75,13 +78,15 @@ def _needed(value: Any, seen: set[int]) -> Iterator[Path]:
 def _files_at(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield from sorted(one for one in path.rglob("*") if one.is_file())
-    elif path.is_file():
-        yield path
-        if (beside := path.with_name(MANIFEST)).is_file():
-            yield beside
+        return
+    entry = None if path.is_file() else read_manifest().get(path.name)  # published ones are called FOLDER/NAME
+    parts = read_entry(path.name, entry, path).parts if entry else ()
+    names = [path.name, *(name for part in parts for name in (part.file, *part.also)), MANIFEST, PINS]
+    there = [one for name in names if (one := path.with_name(name)).is_file()]
+    yield from there if path.is_file() or parts else ()
 
 
-def relocated(value: _T, place: Callable[[Path], Path], roots: Callable[[DatasetUse], Mapping[str, str]]) -> _T:
+def relocated(value: _T, place: _Place, roots: _Roots) -> _T:
     """A job as another machine needs it: the same, with the paths of that machine.
 
     Args:
@@ -93,7 +98,7 @@ def relocated(value: _T, place: Callable[[Path], Path], roots: Callable[[Dataset
     return found  # type: ignore[no-any-return]
 
 
-def _moved(value: Any, place: Callable[[Path], Path], roots: Callable[[DatasetUse], Mapping[str, str]], done: Any) -> Any:
+def _moved(value: Any, place: _Place, roots: _Roots, done: dict[int, Any]) -> Any:
     if isinstance(value, Path):
         return place(value)
     if isinstance(value, Mapping):
@@ -128,8 +133,7 @@ def _moved(value: Any, place: Callable[[Path], Path], roots: Callable[[DatasetUs
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        absolute = os.path.abspath(os.path.expanduser(value))
-        return names.get(value, names.get(absolute, value))
+        return names.get(value) or names.get(str(Path(value).expanduser().absolute()), value)
     if isinstance(value, Mapping):
         return {key: _renamed(one, names) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -138,7 +142,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 class Depot:
-    """Where parcels lie on a machine: each content once, and a folder in which every file has the path that it came from.
+    """Where parcels lie on a machine: each content once, and a folder in which each file has the path it came from.
 
     Args:
         contents: A folder for contents, shared by all processes of the machine.
@@ -152,6 +156,17 @@ class Depot:
     def place(self, path: Path) -> Path:
         """Where a file that came from this absolute path lies, or would lie."""
         return self._tree.joinpath(*path.parts[1:])
+
+    def put_also(self, folder: Path, there: Path) -> None:
+        """Give what came from a folder a second place, where files of their names do not lie yet.
+
+        Args:
+            folder: The folder that they came from.
+            there: The folder that they are also looked for in.
+        """
+        for path in sorted(self.place(folder).rglob("*")):
+            if path.is_file() and not (target := there / path.relative_to(self.place(folder))).exists():
+                write_whole(target, path.read_bytes())
 
     def put(self, parcels: Iterable[Parcel], content_of: Callable[[Parcel], bytes]) -> None:
         """Put files into place.

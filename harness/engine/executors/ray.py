@@ -1,157 +1,44 @@
-"""Jobs on a Ray cluster: one actor per core or GPU, which works in a folder of its own and returns files as bytes.
+"""Jobs on a Ray cluster: one actor per core or GPU, handed one job at a time; the driver alone writes the run folder.
 
-Only the driver writes the run folder, so no file system is shared, and where one is the same code runs. A node that is
-lost takes no job down with it: what ran there is handed out again, as often as that happens.
+So no file system is shared, and where one is the same code runs. A node that is lost takes no job down with it: what
+ran there is handed out again, as often as that happens. `harness.engine.executors.node` is what an actor does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import platform
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.engine.executors.parcels import Depot, Parcel, files_needed, parcel, relocated
-from harness.engine.provenance import versions
+from harness.engine.executors.arrivals import keep
+from harness.engine.executors.cluster import ClusterOptions
+from harness.engine.executors.node import STATE, Answer, Supplies
+from harness.engine.executors.node_book import NodeBook
+from harness.engine.executors.parcels import Parcel, files_needed, parcel
+from harness.engine.executors.processes import ProcessExecutor
+from harness.engine.executors.ray_connection import Connection
 from harness.engine.run_folder import RunFolder
-from harness.engine.worker import Context, Done, Job, Worker
+from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
-from harness.files import SUITE, cache_dir
-from harness.suite.model import DatasetUse
+from harness.files import SUITE
+from harness.plugins.weights.locate import downloads
 
-_TRIES = 2
-_ANSWER_WITHIN_S = 60
-_LOOK_EVERY_S = 1.0
-_FIRST_NODE_WITHIN_S = 60
-_STATE = ("facts", "fits", "probes", "failures")
-"""Of a run folder, what jobs read that other jobs wrote."""
+_LOSSES_ALONE = 5
+"""How often an actor may be lost with a job while its node stands, before that is the job's fault."""
+_LOSSES_UNMET = 5
+"""How many actors in a row may be lost before they have said where they are."""
+_WAIT_S = 1.0
+_PATIENCE_S = 60.0
+"""For a cluster in which no actor finds room."""
+_ASKED_EVERY_S = 2.0
+_COUNTED_EVERY_S = 5.0
 _PASSED_ON = ("ROBUSTIQA_MAX_PIXELS", "ROBUSTIQA_NO_PLUGINS")
-
-
-@dataclass(frozen=True)
-class ClusterOptions:
-    """How a cluster is reached and shared.
-
-    Attributes:
-        address: "local" for this machine, "auto" for the cluster that this machine belongs to, or ``ray://host:port``.
-        gpus: GPUs of each worker, fractions allowed; 0 where the device is the CPU.
-        roots: Name or label of a data set -> its folder on the nodes.
-    """
-
-    address: str = "auto"
-    gpus: float = 0.0
-    roots: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What became of a job: files of the run folder in the order in which they were written, None for a removed one."""
-
-    done: Done
-    files: Sequence[tuple[str, bytes | None]]
-
-
-class _Ledger(RunFolder):
-    """The folder that an actor works in; keeps what is written to it, for the driver."""
-
-    def __init__(self, path: Path, before_writing: Callable[[], None]) -> None:
-        super().__init__(path, before_writing)
-        self.written: list[tuple[str, bytes | None]] = []
-
-    def _write(self, path: Path, content: bytes) -> None:
-        super()._write(path, content)
-        self.written.append((path.relative_to(self.path).as_posix(), content))
-
-    def forget_failure(self, cell: str, index: int) -> None:
-        """What failed before has been done since."""
-        super().forget_failure(cell, index)
-        self.written.append((self._failure(cell, index).relative_to(self.path).as_posix(), None))
-
-
-class _Hand:
-    """One actor, on whatever node: a worker that has files put into place before it is asked.
-
-    Args:
-        context: Of the run, with the paths of the driver.
-        roots: Name or label of a data set -> its folder on the nodes.
-    """
-
-    def __init__(self, context: Context, roots: Mapping[str, str]) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="robustiqa-")
-        self._depot = Depot(cache_dir() / "cluster", Path(self._scratch.name) / "files")
-        self._context, self._roots = context, roots
-        self._folder = Path(self._scratch.name) / "run"
-        self._worker: Worker | None = None
-        self._at = ""
-
-    def about(self) -> dict[str, Any]:
-        """What this node is: versions as provenance has them, its hardware, the Ray node it is."""
-        import ray
-
-        return {"node": ray.get_runtime_context().get_node_id(), "versions": versions(self._context.device)}
-
-    def prepare(self, parcels: Sequence[Parcel], contents: Mapping[str, Any], state: Mapping[str, bytes]) -> None:
-        """Put files into place.
-
-        Args:
-            parcels: Plugins, weights and whatever else jobs name.
-            contents: sha256 -> reference to a content.
-            state: Name within the run folder -> content of what jobs read that others wrote.
-        """
-        import ray
-
-        self._depot.put(parcels, lambda one: bytes(ray.get(contents[one.sha256])))
-        for name, content in state.items():
-            path = self._folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-
-    def execute(self, job: Job) -> _Answer | UserError:
-        """Do a job; a mistake of the user is returned and not raised, since it is no fault of the node."""
-        try:
-            worker = self._worker = self._worker or self._begin()
-            store = worker.store
-            assert isinstance(store, _Ledger)
-            store.written.clear()
-            done = worker.execute(relocated(job, self._place, self._roots_of))
-            return _Answer(done, list(store.written))
-        except UserError as error:
-            return error
-
-    def at(self) -> str:
-        """How far the job is that is being done; runs beside it."""
-        return self._at
-
-    def _begin(self) -> Worker:
-        code = {self._place(path): sha256 for path, sha256 in self._context.code.items()}
-        plugins = tuple(self._place(path) for path in self._context.plugins)
-        context = replace(self._context, folder=self._folder, plugins=plugins, code=code)
-        return Worker(context, self._note, kept_in=_Ledger)
-
-    def _note(self, text: str) -> None:
-        self._at = text
-
-    def _place(self, path: Path) -> Path:
-        return self._depot.place(path) if self._depot.place(path).exists() else path
-
-    def _roots_of(self, use: DatasetUse) -> Mapping[str, str]:
-        if "root" not in use.parameters:
-            return {}
-        for key in (use.label, use.name):
-            own = os.environ.get(f"ROBUSTIQA_DATA_{key.upper().replace('-', '_')}") or self._roots.get(key)
-            if own:
-                return {"root": own}
-        base = os.environ.get("ROBUSTIQA_DATA_DIR")
-        there = Path(str(use.parameters["root"])).expanduser().exists()
-        return {} if there or not base else {"root": str(Path(base) / Path(str(use.parameters["root"])).name)}
 
 
 @dataclass
@@ -160,13 +47,33 @@ class _Slot:
 
     actor: Any
     node: str = ""
-    prepared: int = -1
+    """Id of its node, once it has said so."""
+    ready_for: int = 0
     """The stage whose files it has."""
+    doing: str = "about"
+    """Which of its methods is asked: about, prepare, check, execute; empty where it is idle."""
+    answer: Any = None
+    """Reference to what that will return."""
     job: Job | None = None
-    waits_for: Any = None
-    """Reference to the answer that is due: to `about`, `prepare` or `execute`; None where it is idle."""
-    telling: Any = None
+    told: Any = None
     """Reference to what it will say of how far it is."""
+    next_asked: float = 0.0
+    """When it is to be asked again."""
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """An actor that will not answer any more.
+
+    Attributes:
+        reason: As Ray says it.
+        with_node: Whether its node is gone; otherwise its process alone.
+        memory: Whether Ray ended it because memory ran out.
+    """
+
+    reason: str
+    with_node: bool
+    memory: bool
 
 
 class RayExecutor:
@@ -174,25 +81,37 @@ class RayExecutor:
 
     Args:
         context: What each worker must know.
-        workers: How many; None for as many as the cluster has cores, or GPUs for them.
+        workers: How many; None for as many as the cluster has room for.
         options: Which cluster, and what of it.
-        folder: The run folder; the driver alone writes it.
 
     Raises:
         UserError: Ray is not installed, or the cluster does not answer.
     """
 
-    def __init__(self, context: Context, workers: int | None, options: ClusterOptions, folder: RunFolder) -> None:
-        self._context, self._options, self._folder = context, options, folder
-        self._ray = _connected(options.address)
-        self._count = workers or self._room()
-        self._slots: list[_Slot] = []
-        self._contents: dict[str, Any] = {}
+    def __init__(self, context: Context, workers: int | None, options: ClusterOptions) -> None:
+        self._context, self._options = context, options
+        self._folder = RunFolder(context.folder)
+        self._connection = Connection(options.address)
+        self._ray = self._connection.ray
+        self._asked = workers
+        self._slots: dict[int, _Slot] = {}
+        self._references: dict[str, Any] = {}
         self._parcels: dict[Path, Parcel] = {}
         self._stage = 0
-        self._lost: set[str] = set()
-        self._versions: list[dict[str, str]] = []
-        self.notices: list[str] = []
+        self._supplies: Any = None
+        self._book = NodeBook(self._folder, context.device)
+        self._losses: dict[int, int] = {}
+        self._unmet = 0
+        self._heard_from = time.monotonic()
+        self._room, self._counted = 0, float("-inf")
+
+    @property
+    def workers(self) -> int:
+        """How many actors there may be now: nodes come and go."""
+        if time.monotonic() - self._counted > _COUNTED_EVERY_S:
+            self._counted = time.monotonic()
+            self._room = sum(self._options.room(one["Resources"]) for one in self._usable())
+        return max(1, self._room if self._asked is None else self._asked)
 
     def run(
         self,
@@ -204,115 +123,166 @@ class RayExecutor:
         """Run the jobs, yielding each as it ends; once told to stop, only those that actors have begun.
 
         Raises:
-            UserError: The run folder cannot be written, or no node is left.
+            UserError: The run folder cannot be written, or no node is left that can do the work.
         """
-        waiting, tries, left = deque(jobs), dict[int, int](), len(jobs)
-        self._stage += 1
-        self._load([*jobs])
-        state = self._ray.put(self._state())
-        alone_since = time.monotonic()
+        here = [job for job in jobs if job.needs_folder]
+        waiting = deque(job for job in jobs if not job.needs_folder)
+        left = len(waiting)
+        if waiting:
+            self._begin_stage(list(waiting))
         while left:
             if stop():
                 left -= len(waiting)
                 waiting.clear()
-            while len(self._slots) < min(self._count, left):
-                self._slots.append(self._hire())
-            for number, slot in enumerate(self._slots):
-                if slot.waits_for is None and waiting:
-                    if slot.prepared != self._stage:
-                        slot.prepared = self._stage
-                        slot.waits_for = slot.actor.prepare.remote(list(self._parcels.values()), self._contents, state)
-                        continue
-                    slot.job = waiting.popleft()
-                    began(number, slot.job)
-                    slot.waits_for = slot.actor.execute.remote(slot.job)
-            for slot, answer in self._answers(at):
-                job = slot.job
-                if isinstance(answer, _Answer):
-                    slot.job, slot.waits_for = None, None
-                    self._keep(answer)
+            self._hire(left)
+            self._hand_out(waiting, began)
+            for number, answer in self._answers(at):
+                slot = self._slots[number]
+                if isinstance(answer, Answer):
+                    job, slot.job = slot.job, None
+                    assert job is not None
+                    slot.doing = ""
+                    keep(self._folder, answer)
+                    self._book.did(slot.node, job)
                     left -= 1
                     yield answer.done
-                elif isinstance(answer, _Loss):
-                    self._slots.remove(slot)
+                elif isinstance(answer, UserError):  # of its disk or its data, which others may have whole
+                    if slot.job is not None:
+                        waiting.appendleft(slot.job)
+                    self._refuse(number, str(answer))
+                elif isinstance(answer, _Lost):
+                    del self._slots[number]
+                    self._counted = float("-inf")
+                    job = slot.job
                     if job is None:
-                        continue
-                    tries[id(job)] = tries.get(id(job), 0) + (not answer.node)
-                    if tries[id(job)] < _TRIES:
+                        self._unmet += not slot.node
+                    elif self._is_guilty(job, answer):
+                        left -= 1
+                        why = "memory ran out" if answer.memory else answer.reason
+                        yield job.fail(self._folder, f"its worker was lost {self._losses[id(job)]} times: {why}")
+                    else:
                         waiting.appendleft(job)
-                        continue
-                    left -= 1
-                    yield job.fail(self._folder, f"its worker process died {_TRIES} times: {answer.reason}")
                 else:
-                    self._met(slot, answer)
-            alive = any(slot.node for slot in self._slots)
-            alone_since = time.monotonic() if alive or not left else alone_since
-            if time.monotonic() - alone_since > _ANSWER_WITHIN_S:
-                raise UserError(
-                    f"the cluster at {self._options.address} has had no room for a worker for {_ANSWER_WITHIN_S} s. "
-                    "What was finished is kept; give it nodes and run the same command again, or take fewer --workers."
-                )
+                    self._met(number, answer)
+            self._lose_patience(left)
+        if here and not stop():
+            yield from self._done_here(here, stop, began, at)
 
     def close(self) -> None:
         """Let go of actors, and of the cluster."""
-        for slot in self._slots:
+        for slot in self._slots.values():
             with contextlib.suppress(Exception):
                 self._ray.kill(slot.actor)
         self._slots.clear()
-        with contextlib.suppress(Exception):
-            self._ray.shutdown()
+        self._connection.close()
+        with contextlib.suppress(UserError):  # of a full disk, which has been said
+            self._book.store()
 
-    def _room(self) -> int:
-        """Workers that the cluster has room for."""
-        found = self._ray.cluster_resources()
-        gpus = self._options.gpus
-        return max(1, int(found.get("GPU", 0) / gpus) if gpus else int(found.get("CPU", 1)))
+    def _done_here(self, jobs: Sequence[Job], *told: Any) -> Iterator[Done]:
+        """Jobs that read the whole run folder, which only this machine has."""
+        from harness.engine.executors.choice import default_device
 
-    def _hire(self) -> _Slot:
-        variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        hand = self._ray.remote(_Hand).options(
-            num_cpus=1, num_gpus=self._options.gpus, max_concurrency=2, max_restarts=0, runtime_env={"env_vars": variables}
-        )
-        actor = hand.remote(self._context, dict(self._options.roots))
-        return _Slot(actor, waits_for=actor.about.remote())
+        executor = ProcessExecutor(replace(self._context, device=default_device()), 1)
+        try:
+            yield from executor.run(jobs, *told)
+        finally:
+            executor.close()
 
-    def _load(self, jobs: Sequence[Job]) -> None:
+    def _begin_stage(self, jobs: Sequence[Job]) -> None:
         """Take along what jobs need, each content once."""
-        for path in [*self._context.plugins, *self._context.code, *files_needed(list(jobs))]:
+        self._stage += 1
+        self._heard_from = time.monotonic()
+        for path in [*self._context.plugins, *self._context.code, *files_needed(jobs)]:
             if path.absolute() in self._parcels:
                 continue
             one, content = parcel(path)
             self._parcels[one.path] = one
-            if one.sha256 not in self._contents:
-                self._contents[one.sha256] = self._ray.put(content)
+            if one.sha256 not in self._references:
+                self._references[one.sha256] = self._put(content)
+        state = [self._folder.path / SUITE, *(self._folder.path / "examples").glob("*/cell.txt")]
+        for part in STATE:
+            state += sorted(path for path in (self._folder.path / part).glob("[!.]*") if path.is_file())
+        contents = {path.relative_to(self._folder.path).as_posix(): path.read_bytes() for path in state}
+        paths = [path for one in sys.path if one and (path := Path(one).absolute()).is_dir()]
+        paths = [path for path in paths if any(file.is_relative_to(path) for file in self._context.code)]
+        self._supplies = self._put(Supplies(list(self._parcels.values()), contents, paths, downloads()))
 
-    def _state(self) -> dict[str, bytes]:
-        found = [self._folder.path / SUITE]
-        for part in _STATE:
-            found += sorted(path for path in (self._folder.path / part).glob("[!.]*") if path.is_file())
-        return {path.relative_to(self._folder.path).as_posix(): path.read_bytes() for path in found}
+    def _put(self, value: Any) -> Any:
+        """A reference to a value in the cluster's store.
 
-    def _answers(self, at: Callable[[int, str], None]) -> Iterator[tuple[_Slot, Any]]:
-        """What came in within a second."""
-        due = {slot.waits_for: slot for slot in self._slots if slot.waits_for is not None}
-        told = {slot.telling: slot for slot in self._slots if slot.telling is not None}
-        if not due:
-            time.sleep(_LOOK_EVERY_S / 10)
-            return
-        ready, _ = self._ray.wait([*due, *told], num_returns=1, timeout=_LOOK_EVERY_S)
-        for reference in ready:
-            if (slot := told.get(reference)) is not None:
-                slot.telling = None
-                text = self._got(slot, reference)
-                if isinstance(text, str) and text and slot.job is not None:
-                    at(self._slots.index(slot), text)
+        Raises:
+            UserError: The store is full.
+        """
+        from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+
+        try:
+            return self._ray.put(value)
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            raise UserError(
+                f"the cluster's object store has no room for plugins and weights ({str(error).splitlines()[0]}). "
+                "Start its nodes with a larger --object-store-memory."
+            ) from error
+
+    def _usable(self) -> list[Mapping[str, Any]]:
+        return [one for one in self._ray.nodes() if one["Alive"] and one["NodeID"] not in self._book.refused]
+
+    def _hire(self, left: int) -> None:
+        count = min(self.workers, left)
+        numbers = [number for number in range(count) if number not in self._slots]
+        for number in numbers[: count - len(self._slots)]:
+            refused = ",".join(self._book.refused)
+            selector = {"label_selector": {"ray.io/node-id": f"!in({refused})"}} if refused else {}
+            memory = {"memory": self._options.memory_mib * 2**20} if self._options.memory_mib else {}
+            actor = (
+                self._connection.actor_class()
+                .options(
+                    num_cpus=self._options.cpus,
+                    num_gpus=self._options.gpus,
+                    max_concurrency=2,
+                    max_restarts=0,
+                    **memory,
+                    **selector,
+                )
+                .remote()
+            )
+            self._slots[number] = _Slot(actor, answer=actor.about.remote(self._context.device))
+
+    def _hand_out(self, waiting: deque[Job], began: Callable[[int, Job], None]) -> None:
+        for number, slot in self._slots.items():
+            if slot.doing or not waiting:
                 continue
-            slot = due[reference]
-            answer = self._got(slot, reference)
-            if isinstance(answer, BaseException):
-                raise answer
-            yield slot, answer
+            if slot.ready_for == self._stage:
+                slot.job = waiting.popleft()
+                slot.next_asked = time.monotonic() + _ASKED_EVERY_S
+                began(number, slot.job)
+                slot.doing, slot.answer = "execute", slot.actor.execute.remote(slot.job)
+            else:
+                slot.doing, slot.answer = "prepare", slot.actor.prepare.remote(self._supplies, self._references)
+
+    def _answers(self, at: Callable[[int, str], None]) -> Iterator[tuple[int, Any]]:
+        """What came in within a second, with the number of the actor."""
+        due = {slot.answer: number for number, slot in self._slots.items() if slot.doing}
+        told = {slot.told: number for number, slot in self._slots.items() if slot.told is not None}
+        now = time.monotonic()
+        for slot in self._slots.values():
+            if slot.job is not None and slot.told is None and now > slot.next_asked:
+                slot.told, slot.next_asked = slot.actor.at.remote(), now + _ASKED_EVERY_S
+        if not due:
+            time.sleep(_WAIT_S / 10)
+            return
+        ready, _ = self._ray.wait(list(due), num_returns=1, timeout=_WAIT_S)
+        spoken, _ = self._ray.wait(list(told), num_returns=len(told), timeout=0) if told else ([], None)
+        for reference in spoken:
+            number = told[reference]
+            self._slots[number].told = None
+            with contextlib.suppress(Exception):  # that it is lost is told by what it works at
+                text = self._ray.get(reference)
+                if text and self._slots[number].job is not None:
+                    at(number, text)
+        for reference in ready:
+            number = due[reference]
+            answer = self._got(self._slots[number], reference)
+            yield number, answer
 
     def _got(self, slot: _Slot, reference: Any) -> Any:
         """An answer, or why none will come."""
@@ -320,69 +290,98 @@ class RayExecutor:
 
         try:
             return self._ray.get(reference)
+        except exceptions.OutOfMemoryError as error:
+            return _Lost(_first_line(error), with_node=False, memory=True)
         except exceptions.RayTaskError as error:
-            return RuntimeError(str(error))
+            if slot.doing == "execute":
+                raise RuntimeError(str(error)) from None
+            return {"unfit": _last_line(error)}
         except exceptions.RayError as error:
-            return _Loss(str(error).splitlines()[0], self._is_lost(slot.node, str(error)))
+            return _Lost(_first_line(error), self._is_gone(slot.node, str(error)), memory=False)
 
-    def _is_lost(self, node: str, reason: str) -> bool:
-        """Whether an actor went with its node; that of the node is said once."""
+    def _is_gone(self, node: str, reason: str) -> bool:
+        """Whether an actor went with its node; that is said once of each."""
         until = time.monotonic() + 3
         while True:
             alive = {one["NodeID"] for one in self._ray.nodes() if one["Alive"]}
-            lost = "node has died" in reason or "node died" in reason or bool(node and node not in alive)
-            if lost or time.monotonic() > until:
+            gone = "node has died" in reason or "node died" in reason or bool(node and node not in alive)
+            if gone or time.monotonic() > until:
                 break
             time.sleep(0.2)
-        if lost and node not in self._lost:
-            self._lost.add(node)
-            self.notices.append(f"a node of the cluster was lost ({node[:8]}); what ran there is done elsewhere")
-        return lost
+        if gone:
+            self._book.lose(node)
+        return gone
 
-    def _met(self, slot: _Slot, answer: Any) -> None:
-        """An actor is there, or has what it needs."""
-        slot.waits_for = None
-        if isinstance(answer, dict):
-            slot.node = answer["node"]
-            if answer["versions"] not in self._versions:
-                self._versions.append(answer["versions"])
-                self._folder.add_provenance("versions", [answer["versions"]])
+    def _is_guilty(self, job: Job, lost: _Lost) -> bool:
+        """Whether a job that was lost has been lost too often for reasons of its own."""
+        self._losses[id(job)] = self._losses.get(id(job), 0) + (not lost.with_node)
+        return self._losses[id(job)] >= (2 if lost.memory else _LOSSES_ALONE)
 
-    def _keep(self, answer: _Answer) -> None:
-        """Write what a job wrote, in its order."""
-        for name, content in answer.files:
-            if content is None:
-                (self._folder.path / name).unlink(missing_ok=True)
-            else:
-                self._folder.accept(name, content)
+    def _met(self, number: int, answer: Any) -> None:
+        """An actor has said where it is, has what it needs, or cannot do the work."""
+        slot, asked = self._slots[number], self._slots[number].doing
+        self._heard_from = time.monotonic()
+        slot.doing = ""
+        if asked == "about":
+            slot.node, self._unmet = answer.get("node", ""), 0
+            unfit = answer.get("unfit") or self._book.meet(slot.node, answer)
+            if not unfit:
+                context, roots = self._context, dict(self._options.roots)
+                variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+                slot.doing, slot.answer = "begin", slot.actor.begin.remote(context, roots, variables)
+        else:
+            unfit = answer["unfit"] if isinstance(answer, dict) else answer or ""
+            if asked == "prepare" and not unfit:
+                slot.ready_for = self._stage
+                if not self._book.is_checked(slot.node):
+                    slot.doing, slot.answer = "check", slot.actor.check.remote(list(self._options.data))
+            elif asked == "check" and not unfit:
+                self._book.checked(slot.node)
+        if unfit:
+            self._refuse(number, unfit)
 
+    def _refuse(self, number: int, reason: str) -> None:
+        """Give a node no more work.
 
-@dataclass(frozen=True)
-class _Loss:
-    """An actor that will not answer any more."""
-
-    reason: str
-    node: bool
-    """Whether its node is gone; otherwise its process died alone."""
-
-
-def _connected(address: str) -> Any:
-    """Ray, connected."""
-    try:
-        import ray
-    except ImportError:
-        raise UserError("--executor ray: Ray is not installed. Run: pip install 'robustiqa[ray]'") from None
-    where = None if address == "local" else address
-    options = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    if where is None:
-        options |= {"include_dashboard": False}
-    if not ray.is_initialized():
-        try:
-            ray.init(address="local" if where is None else where, **options)
-        except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        Raises:
+            UserError: It was the last one.
+        """
+        slot = self._slots.pop(number)
+        self._ray.kill(slot.actor)
+        self._counted = float("-inf")
+        if not slot.node:
+            self._unmet += 1
+            return
+        self._book.refuse(slot.node, reason)
+        if not any(self._options.room(one["Resources"]) for one in self._usable()):
             raise UserError(
-                f"--ray-address {address}: no cluster answers there ({reason}). Start one with 'ray start --head', "
-                "or take --ray-address local."
-            ) from None
-    return ray
+                f"no node of the cluster can do the work. {self._book.why_refused()} What was finished is kept."
+            )
+
+    def _lose_patience(self, left: int) -> None:
+        """Stop where nothing comes of a cluster.
+
+        Raises:
+            UserError: No actor has found room for a minute, or none stays.
+        """
+        if self._unmet >= _LOSSES_UNMET:
+            raise UserError(
+                f"no worker stays on the cluster at {self._options.address}: {self._unmet} in a row were lost before "
+                "they began. What was finished is kept; look at its logs ('ray logs'), and run the same command again."
+            )
+        if not left or any(slot.node for slot in self._slots.values()):
+            self._heard_from = time.monotonic()
+        elif time.monotonic() - self._heard_from > _PATIENCE_S:
+            raise UserError(
+                f"the cluster at {self._options.address} has had no room for a worker of {self._options.needs()} for "
+                f"{_PATIENCE_S:.0f} s. What was finished is kept; give it nodes, or ask for less, and run the same "
+                "command again."
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _last_line(error: Exception) -> str:
+    return ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1].strip()
