@@ -143,7 +143,7 @@ def _run(
 
 
 def _stage_named(stage: StageName | None) -> Stage | None:
-    return None if stage is None else stage.value  # type: ignore[return-value]  # of an enumeration
+    return None if stage is None else stage.value
 
 
 def _is_on_cluster(executor: ExecutorName | None, ray_address: str | None, gpus: float | None) -> bool:

@@ -151,8 +151,7 @@ class RayExecutor:
                         waiting.appendleft(slot.job)
                     self._refuse(number, str(answer))
                 elif isinstance(answer, _Lost):
-                    del self._slots[number]
-                    self._counted = float("-inf")
+                    self._let_go(number)
                     job = slot.job
                     if job is None:
                         self._unmet += not slot.node
@@ -170,10 +169,8 @@ class RayExecutor:
 
     def close(self) -> None:
         """Let go of actors, and of the cluster."""
-        for slot in self._slots.values():
-            with contextlib.suppress(Exception):
-                self._ray.kill(slot.actor)
-        self._slots.clear()
+        for number in list(self._slots):
+            self._let_go(number)
         self._connection.close()
         with contextlib.suppress(UserError):  # of a full disk, which has been said
             self._book.store()
@@ -340,15 +337,21 @@ class RayExecutor:
         if unfit:
             self._refuse(number, unfit)
 
+    def _let_go(self, number: int) -> _Slot:
+        """End an actor, which may only have been out of reach."""
+        slot = self._slots.pop(number)
+        with contextlib.suppress(Exception):
+            self._ray.kill(slot.actor)
+        self._counted = float("-inf")
+        return slot
+
     def _refuse(self, number: int, reason: str) -> None:
         """Give a node no more work.
 
         Raises:
             UserError: It was the last one.
         """
-        slot = self._slots.pop(number)
-        self._ray.kill(slot.actor)
-        self._counted = float("-inf")
+        slot = self._let_go(number)
         if not slot.node:
             self._unmet += 1
             return
