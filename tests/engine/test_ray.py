@@ -1,10 +1,8 @@
 """A run on a cluster of three nodes that may be lost: the same bytes as in one process."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -82,7 +80,9 @@ def cluster(monkeypatch):
 
     monkeypatch.setenv("SLOW_SECONDS", "0.02")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH})
+    found = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH}
+    )
     yield found
     found.shutdown()
 
@@ -102,7 +102,9 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
     run = [sys.executable, "-m", "harness", "run", tmp_path / "suite.yaml", "-q"]
     for plugin in (toy_file, SLOW, tmp_path / "plugin.py"):
         run += ["--plugin", plugin]
-    serial = subprocess.Popen([*run, "--out", tmp_path / "serial", "--executor", "serial"], env=own_path, stderr=subprocess.PIPE)
+    serial = subprocess.Popen(
+        [*run, "--out", tmp_path / "serial", "--executor", "serial"], env=own_path, stderr=subprocess.PIPE
+    )
 
     def node(number):
         place = {"ROBUSTIQA_DATA_MINE": str(copies[number]), "ROBUSTIQA_CACHE_DIR": str(tmp_path / f"cache{number}")}
@@ -121,8 +123,9 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
     with (tmp_path / "said.txt").open("w") as file:
         driver = subprocess.Popen(on_cluster, env=own_path, stderr=file)
     said = lambda: (tmp_path / "said.txt").read_text()  # noqa: E731
+    more_than = lambda count: wait_for(lambda: done() > count, driver)  # noqa: E731
     for number in (2, 3):
-        wait_for(lambda seen=done(): done() > seen + 8, driver)
+        more_than(done() + 8)
         cluster.remove_node(nodes.pop(0), allow_graceful=False)
         nodes.insert(1, node(number))
         wait_for(lambda count=number - 1: said().count("node of the cluster was lost") == count, driver)
@@ -149,7 +152,17 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
 
 def test_an_address_where_nobody_answers(toy_file, tmp_path):
     (tmp_path / "suite.yaml").write_text("name: lone\ndatasets: [toy]\nmetrics: [negative_mse]\n")
-    run = [sys.executable, "-m", "harness", "run", tmp_path / "suite.yaml", "--plugin", toy_file, "--out", tmp_path / "run"]
+    run = [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        tmp_path / "suite.yaml",
+        "--plugin",
+        toy_file,
+        "--out",
+        tmp_path / "run",
+    ]
     said = subprocess.run([*run, "--ray-address", "ray://127.0.0.1:9"], capture_output=True, text=True)
     assert said.returncode == 2
     assert "--ray-address ray://127.0.0.1:9: no cluster answers there" in said.stderr and "Traceback" not in said.stderr

@@ -34,7 +34,7 @@ _LOSSES_ALONE = 5
 _LOSSES_UNMET = 5
 """How many actors in a row may be lost before they have said where they are."""
 _WAIT_S = 1.0
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 """For a cluster in which no actor finds room."""
 _ASKED_EVERY_S = 2.0
 _COUNTED_EVERY_S = 5.0
@@ -50,8 +50,8 @@ class _Slot:
     """Id of its node, once it has said so."""
     ready_for: int = 0
     """The stage whose files it has."""
-    doing: str = "about"
-    """Which of its methods is asked: about, prepare, check, execute; empty where it is idle."""
+    doing: str = "where"
+    """Which of its methods is asked: where, about, begin, prepare, check, execute; empty where it is idle."""
     answer: Any = None
     """Reference to what that will return."""
     job: Job | None = None
@@ -242,7 +242,7 @@ class RayExecutor:
                 )
                 .remote()
             )
-            self._slots[number] = _Slot(actor, answer=actor.about.remote(self._context.device))
+            self._slots[number] = _Slot(actor, answer=actor.where.remote())
 
     def _hand_out(self, waiting: deque[Job], began: Callable[[int, Job], None]) -> None:
         for number, slot in self._slots.items():
@@ -319,20 +319,23 @@ class RayExecutor:
         slot, asked = self._slots[number], self._slots[number].doing
         self._heard_from = time.monotonic()
         slot.doing = ""
-        if asked == "about":
-            slot.node, self._unmet = answer.get("node", ""), 0
-            unfit = answer.get("unfit") or self._book.meet(slot.node, answer)
+        unfit = answer.get("unfit", "") if isinstance(answer, dict) else ""
+        if asked == "where" and not unfit:
+            slot.node, self._unmet = answer, 0
+            slot.doing, slot.answer = "about", slot.actor.about.remote(self._context.device)
+        elif asked == "about" and not unfit:
+            unfit = self._book.meet(slot.node, answer)
             if not unfit:
                 context, roots = self._context, dict(self._options.roots)
                 variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
                 slot.doing, slot.answer = "begin", slot.actor.begin.remote(context, roots, variables)
-        else:
-            unfit = answer["unfit"] if isinstance(answer, dict) else answer or ""
-            if asked == "prepare" and not unfit:
-                slot.ready_for = self._stage
-                if not self._book.is_checked(slot.node):
-                    slot.doing, slot.answer = "check", slot.actor.check.remote(list(self._options.data))
-            elif asked == "check" and not unfit:
+        elif asked == "prepare" and not unfit:
+            slot.ready_for = self._stage
+            if not self._book.is_checked(slot.node):
+                slot.doing, slot.answer = "check", slot.actor.check.remote(list(self._options.data))
+        elif asked == "check" and not unfit:
+            unfit = answer
+            if not unfit:
                 self._book.checked(slot.node)
         if unfit:
             self._refuse(number, unfit)

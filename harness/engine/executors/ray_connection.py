@@ -111,18 +111,20 @@ def _door() -> type:
         def __init__(self) -> None:
             self._hand: Any = None
 
+        def where(self) -> str:
+            import ray
+
+            return str(ray.get_runtime_context().get_node_id())
+
         def about(self, device: str) -> dict[str, Any]:
             import socket
 
-            import ray
-
-            found = {"node": ray.get_runtime_context().get_node_id(), "host": socket.gethostname()}
             try:
                 from harness.engine.executors.node import about_this_node
 
-                return {**found, **about_this_node(device)}
+                return about_this_node(device)
             except Exception as error:
-                return {**found, "missing": f"{type(error).__name__}: {error}"}
+                return {"host": socket.gethostname(), "missing": f"{type(error).__name__}: {error}"}
 
         def begin(self, *arguments: Any) -> None:
             from harness.engine.executors.node import Hand
