@@ -11,7 +11,7 @@ from harness.engine.costs import Cost, Key, merged, read_costs, seconds_of_block
 from harness.engine.run_folder import RunFolder
 from harness.suite.plan import Block, Plan
 
-PAGE = "shards"
+SHARDS_PAGE = "shards"
 """The page of provenance that all shards share their blocks by."""
 
 BlockKey = tuple[str, str, int]
@@ -44,19 +44,19 @@ def shards_of(plan: Plan, store: RunFolder, count: int, device: str) -> dict[Blo
         count: How many shards there are.
         device: Where the first one runs.
     """
-    if not any(page["shards"] == count for page in store.read_provenance(PAGE)):
+    if not any(page["shards"] == count for page in store.read_provenance(SHARDS_PAGE)):
         costs = [asdict(cost) for cost in read_costs(store.path).values()]
         new = {"shards": count, "device": device, "costs": costs}
         store.change_provenance(
-            PAGE, lambda known: known if any(page["shards"] == count for page in known) else [*known, new]
+            SHARDS_PAGE, lambda known: known if any(page["shards"] == count for page in known) else [*known, new]
         )
-    page = next(page for page in store.read_provenance(PAGE) if page["shards"] == count)
+    page = next(page for page in store.read_provenance(SHARDS_PAGE) if page["shards"] == count)
     return _shares_by(page, plan)
 
 
 def shards_kept(plan: Plan, store: RunFolder) -> dict[int, dict[BlockKey, int]]:
     """Number of shards that blocks were shared among -> block -> its shard; empty where none were."""
-    return {page["shards"]: _shares_by(page, plan) for page in store.read_provenance(PAGE)}
+    return {page["shards"]: _shares_by(page, plan) for page in store.read_provenance(SHARDS_PAGE)}
 
 
 def _shares_by(page: Mapping[str, Any], plan: Plan) -> dict[BlockKey, int]:

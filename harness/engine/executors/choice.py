@@ -38,7 +38,7 @@ def make_executor(context: Context, options: ExecutorOptions, cluster: ClusterOp
         from harness.engine.executors.cluster import ClusterOptions
         from harness.engine.executors.ray import RayExecutor
 
-        return RayExecutor(context, options.workers, cluster or ClusterOptions())
+        return RayExecutor(context, options.workers, cluster or ClusterOptions(), default_device())
     if executor_name(context.device, options) == "serial":
         from harness.engine.executors.serial import SerialExecutor
 

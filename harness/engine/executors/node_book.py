@@ -13,7 +13,7 @@ from harness.wording import tell
 
 _KEPT_EVERY_S = 30.0
 _MUST_AGREE = ("robustiqa", "protocol")
-PAGE = "nodes"
+NODES_PAGE = "nodes"
 """The page of provenance."""
 
 
@@ -111,7 +111,7 @@ class NodeBook:
                     page = [one if one is not known else {**one, "did": [*one["did"], *jobs]} for one in page]
             return page
 
-        self._folder.change_provenance(PAGE, added)
+        self._folder.change_provenance(NODES_PAGE, added)
 
     def _host(self, node: str) -> str:
         return f"{self._nodes.get(node, {}).get('host', '?')} ({node[:8]})"

@@ -83,13 +83,14 @@ class RayExecutor:
         context: What each worker must know.
         workers: How many; None for as many as the cluster has room for.
         options: Which cluster, and what of it.
+        device_here: Of this machine, for what needs the whole run folder.
 
     Raises:
         UserError: Ray is not installed, or the cluster does not answer.
     """
 
-    def __init__(self, context: Context, workers: int | None, options: ClusterOptions) -> None:
-        self._context, self._options = context, options
+    def __init__(self, context: Context, workers: int | None, options: ClusterOptions, device_here: str) -> None:
+        self._context, self._options, self._device_here = context, options, device_here
         self._folder = RunFolder(context.folder)
         self._connection = Connection(options.address)
         self._ray = self._connection.ray
@@ -177,9 +178,7 @@ class RayExecutor:
 
     def _done_here(self, jobs: Sequence[Job], *told: Any) -> Iterator[Done]:
         """Jobs that read the whole run folder, which only this machine has."""
-        from harness.engine.executors.choice import default_device
-
-        executor = ProcessExecutor(replace(self._context, device=default_device()), 1)
+        executor = ProcessExecutor(replace(self._context, device=self._device_here), 1)
         try:
             yield from executor.run(jobs, *told)
         finally:
