@@ -99,8 +99,14 @@ class DataCheck(Job):
         return "look at data sets"
 
     def work(self, worker: Worker) -> Done:
-        """Compare all; what differs is a notice."""
-        return Done(self.label, notices=tuple(text for one in self.data if (text := differs(one, worker.registry))))
+        """Compare all.
+
+        Raises:
+            UserError: Something differs.
+        """
+        if found := [text for one in self.data if (text := differs(one, worker.registry))]:
+            raise UserError("; ".join(found))
+        return Done(self.label)
 
     def fail(self, store: object, message: str, sample: str = "", *, bad_input: bool = False) -> Done:
         """A plugin went wrong."""
