@@ -102,7 +102,7 @@ class RayExecutor:
         self._supplies: Any = None
         self._book = NodeBook(self._folder, context.device)
         self._losses: dict[int, int] = {}
-        self._unmet = 0
+        self._unmet, self._last_loss = 0, ""
         self._heard_from = time.monotonic()
         self._room, self._counted = 0, float("-inf")
 
@@ -153,6 +153,7 @@ class RayExecutor:
                     self._refuse(number, str(answer))
                 elif isinstance(answer, _Lost):
                     self._let_go(number)
+                    self._last_loss = answer.reason
                     job = slot.job
                     if job is None:
                         self._unmet += not slot.node
@@ -355,7 +356,7 @@ class RayExecutor:
         """
         slot = self._let_go(number)
         if not slot.node:
-            self._unmet += 1
+            self._unmet, self._last_loss = self._unmet + 1, reason
             return
         self._book.refuse(slot.node, reason)
         if not any(self._options.room(one["Resources"]) for one in self._usable()):
@@ -372,7 +373,8 @@ class RayExecutor:
         if self._unmet >= _LOSSES_UNMET:
             raise UserError(
                 f"no worker stays on the cluster at {self._options.address}: {self._unmet} in a row were lost before "
-                "they began. What was finished is kept; look at its logs ('ray logs'), and run the same command again."
+                f"they began (the last: {self._last_loss}). What was finished is kept; look at its logs ('ray logs'), and "
+                "run the same command again."
             )
         if not left or any(slot.node for slot in self._slots.values()):
             self._heard_from = time.monotonic()

@@ -13,6 +13,9 @@ from typing import Any
 from harness.errors import UserError
 
 _REACHED_WITHIN_S = 10.0
+_SETTINGS = b"\4"
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
+"""Of HTTP/2, which gRPC speaks; the answer is of the kind `_SETTINGS`."""
 _HEAD_PORT, _CLIENT_PORT = 6379, 10001
 
 
@@ -56,8 +59,8 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if address == "local":
             options["include_dashboard"] = False
-        elif address != "auto":
-            _reach(address)
+        elif known := _found_by_ray(ray) if address == "auto" else address:
+            _reach(known)
         _hush(ray)
         ray.init(address=address, **options)
     except (OSError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
@@ -69,17 +72,26 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Try the port first: Ray itself would try for minutes.
+    """Try the port first, by the greeting that its protocol begins with: Ray itself would try for minutes.
 
     Raises:
-        OSError: Nobody listens there.
+        OSError: Nobody listens there, or somebody else.
         ValueError: It is no address.
     """
     plain = address.removeprefix("ray://")
     host, _, port = plain.rpartition(":") if ":" in plain else (plain, "", "")
     number = int(port or (_CLIENT_PORT if plain != address else _HEAD_PORT))
-    with socket.create_connection((host.strip("[]"), number), timeout=_REACHED_WITHIN_S):
-        pass
+    with socket.create_connection((host.strip("[]"), number), timeout=_REACHED_WITHIN_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(_GREETING)
+            if connection.recv(9)[3:4] != _SETTINGS:
+                raise ConnectionError("what listens there is not Ray")
+
+
+def _found_by_ray(ray: Any) -> str:
+    """The address of the cluster that this machine belongs to, where Ray says so; empty where it does not."""
+    read = getattr(getattr(getattr(ray, "_private", None), "utils", None), "read_ray_address", lambda: None)
+    return os.environ.get("RAY_ADDRESS") or read() or ""
 
 
 def _hush(ray: Any) -> None:
