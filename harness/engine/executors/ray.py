@@ -373,8 +373,8 @@ class RayExecutor:
         if self._unmet >= _LOSSES_UNMET:
             raise UserError(
                 f"no worker stays on the cluster at {self._options.address}: {self._unmet} in a row were lost before "
-                f"they began (the last: {self._last_loss}). What was finished is kept; look at its logs ('ray logs'), and "
-                "run the same command again."
+                f"they began (the last: {self._last_loss}). What was finished is kept; look at its logs ('ray logs'), "
+                "and run the same command again."
             )
         if not left or any(slot.node for slot in self._slots.values()):
             self._heard_from = time.monotonic()
