@@ -54,19 +54,21 @@ class Connection:
                 self.ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
+def _connect(ray: Any, asked: str) -> None:
+    address = asked
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         if address == "local":
             options["include_dashboard"] = False
         elif known := _found_by_ray(ray) if address == "auto" else address:
             _reach(known)
+            address = known  # given 'auto', Ray 2.60 lost the actors of a head that is also a node
         _hush(ray)
         ray.init(address=address, **options)
     except (OSError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"--ray-address {address}: no cluster answers there ({reason}). Start one with 'ray start --head' and give "
+            f"--ray-address {asked}: no cluster answers there ({reason}). Start one with 'ray start --head' and give "
             "its address, or take --ray-address local."
         ) from None
 
