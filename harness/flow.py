@@ -10,18 +10,20 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
 from harness.engine.costs import Cost, estimate, keep_costs, read_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.executors.choice import EXECUTORS as EXECUTORS
+from harness.engine.executors.choice import LOCAL as LOCAL
 from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import make_executor as make_executor
 from harness.engine.executors.choice import worker_count as worker_count
+from harness.engine.executors.cluster import ClusterOptions, data_of
 from harness.engine.gallery import gallery_job
 from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob, FactJob, FitJob
@@ -31,6 +33,7 @@ from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import device_named
+from harness.engine.shards import BlockKey, longest_first, shards_kept, shards_of
 from harness.engine.soundness import damage_text
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
@@ -60,7 +63,11 @@ from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
-from harness.wording import tell
+from harness.wording import counted, tell
+
+Stage = Literal["facts", "fits", "blocks"]
+STAGES: Mapping[str, Stage] = {"probes": "facts", "calibration": "facts", "fits": "fits", "blocks": "blocks"}
+"""What is done of a run -> the stage that is asked for it by."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +76,18 @@ class Options:
 
     Attributes:
         out: The run folder; None for ``results/runs/<name>``.
-        executor: "serial" or "processes"; None takes processes on a CPU, serial on a GPU.
+        executor: "serial", "processes" or "ray"; None takes processes on a CPU, serial on a GPU.
         workers: Worker processes; None for one per core.
         device: "cpu", "cuda", ...; None takes a GPU where there is one.
-        shard: (i, n): do every n-th block from the i-th on, for job arrays on a shared folder.
+        shard: (i, n): do the i-th of n shares of the blocks, which cost about the same, for job arrays on a shared
+            folder; with a stage "facts" or "fits", of its jobs.
         probe: Whether metrics are probed for their contract before they are attacked.
         yes: Whether very many cells are meant (`harness.suite.planning.MOST_UNASKED`).
         memory: MiB that each worker may take: batches become smaller to stay below it. None for no limit.
         nice: Niceness of worker processes, 0 to 19; 0 leaves them as this process is.
+        stage: Do only "facts" (and probes), "fits" or "blocks"; None does all, one after the other.
+        ray_address: Of the cluster, with the executor "ray": see `harness.engine.executors.cluster.ClusterOptions`.
+        gpus: GPUs of each worker, with the executor "ray"; None as the suite says.
     """
 
     out: Path | None = None
@@ -88,6 +99,9 @@ class Options:
     yes: bool = False
     memory: int | None = None
     nice: int = NICE
+    stage: Stage | None = None
+    ray_address: str = LOCAL
+    gpus: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,8 @@ def run_suite(
         UserError: The run folder or the device cannot be used, a data set is missing, or it is very many cells.
     """
     options, progress = options or Options(), progress or Progress()
-    if options.device is not None:
+    on_cluster = options.executor == "ray"
+    if options.device is not None and not on_cluster:
         device_named(options.device)
     if not options.yes and many_cells(suite):
         raise UserError(
@@ -192,12 +207,12 @@ def run_suite(
     _record_citations(plan, planned.digest, registry, store)
     tally = _Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
-    pending["blocks"] = _own_shard(pending["blocks"], plan, options.shard)
+    device = options.device or ("cuda" if on_cluster and _gpus(plan, options) else default_device())
+    pending = _own_part(pending, plan, store, options, device)
     if damage := damage_text(_needed(store.soundness.met | store.soundness.damaged(), plan)):
         progress.tell(f"{store.path}: {damage}; what of it the suite needs is computed again.")
     _record_pixels(plan, store)
     if any(pending.values()) or store.has_pool():
-        device = options.device or default_device()
         store.add_provenance("versions", [versions(device)])
         plugins = [str(file) for file in registry.files]
         workers = worker_count(device, options)
@@ -213,7 +228,7 @@ def run_suite(
     failures = relevant_failures(plan, store)
     counts = (tally.jobs, tally.blocks, tally.cells, tally.failed)
     result = RunResult(store, plan, registry, planned, *counts, failures, unchanged)
-    if not unchanged:
+    if not unchanged and options.stage not in ("facts", "fits"):
         _report(result)
     store.soundness.keep()
     return result
@@ -398,7 +413,19 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
         "damaged": _needed(store.soundness.damaged(), plan),
         "unchecked": len(store.soundness.unsealed()),
         "sources": list(sources.values()),
+        "shards": _by_shard(plan, store, pending),
     }
+
+
+def _by_shard(plan: Plan, store: RunFolder, pending: Collection[BlockKey]) -> list[dict[str, Any]]:
+    """Blocks and blocks done of each shard of a job array; several arrays of different lengths may have been there."""
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for count, shard in shards_kept(plan, store).items():
+        for key, index in sorted(shard.items(), key=lambda one: one[1]):
+            row = rows.setdefault((count, index), {"shard": f"{index}/{count}", "blocks": 0, "done": 0})
+            row["blocks"] += 1
+            row["done"] += key not in pending
+    return list(rows.values())
 
 
 def reopen(folder: Path, registry: Registry) -> tuple[Plan, RunFolder]:
@@ -489,11 +516,62 @@ def pending_jobs(plan: Plan, store: RunFolder, *, probe: bool = True) -> dict[st
     }
 
 
-def _own_shard(blocks: Sequence[Job], plan: Plan, shard: tuple[int, int]) -> Sequence[Job]:
-    """The blocks of one shard, by their place among all blocks of the plan: the same whatever is done already."""
-    index, count = shard
-    place = {block.key: number for number, block in enumerate(plan.blocks({}))}
-    return [job for job in blocks if isinstance(job, BlockJob) and place[job.block.key] % count == index]
+def _own_part(
+    pending: dict[str, Sequence[Job]], plan: Plan, store: RunFolder, options: Options, device: str
+) -> dict[str, Sequence[Job]]:
+    """What of the pending jobs is of the stage and the shard that were asked for.
+
+    Raises:
+        UserError: The stage is that of blocks, and what they need was never tried.
+    """
+    index, count = options.shard
+    part = {stage: jobs if options.stage in (None, STAGES[stage]) else () for stage, jobs in pending.items()}
+    if options.stage == "blocks":
+        tried = {failure.cell for failure in store.failures()}
+        missing = [job for stage in ("calibration", "fits") for job in pending[stage] if job.id not in tried]
+        if missing and pending["blocks"]:
+            raise UserError(
+                f"--stage blocks: what blocks need was never done ({counted(len(missing), 'job')}, such as "
+                f"'{missing[0].label}'). Run the same command with --stage facts and then with --stage fits first."
+            )
+    elif options.stage:  # by place: each is there once, whoever does it
+        place = {job.id: number for number, job in enumerate(_jobs_ahead(plan))}
+        part = {stage: [job for job in jobs if place[job.id] % count == index] for stage, jobs in part.items()}
+    if count > 1 and part["blocks"]:
+        shard = shards_of(plan, store, count, device)
+        own = [job for job in part["blocks"] if isinstance(job, BlockJob) and shard[job.block.key] == index]
+        part["blocks"] = own
+    if options.executor == "ray" and part["blocks"]:
+        blocks = [job.block for job in part["blocks"] if isinstance(job, BlockJob)]
+        part["blocks"] = [BlockJob(block) for block in longest_first(plan, blocks, read_costs(store.path), device)]
+    return part
+
+
+def _jobs_ahead(plan: Plan) -> list[Job]:
+    """Every job that blocks need, done or not."""
+    probes: list[Job] = [ProbeJob(one) for one in plan.probes]
+    return [*probes, *map(FactJob, plan.facts), *map(FitJob, plan.fits)]
+
+
+def _gpus(plan: Plan, options: Options) -> float:
+    """GPUs that a cluster gives each worker, as far as that was said."""
+    asked = options.gpus if options.gpus is not None else plan.suite.resources.gpus
+    return asked if asked is not None else float((options.device or "cpu") != "cpu")
+
+
+def _cluster_options(plan: Plan, options: Options) -> ClusterOptions | None:
+    """What a run asks of a cluster; None where it runs on none."""
+    if options.executor != "ray":
+        return None
+    resources = plan.suite.resources
+    return ClusterOptions(
+        options.ray_address,
+        resources.cpus,
+        _gpus(plan, options),
+        round(resources.memory * 1024),
+        dict(plan.suite.cluster),
+        data_of(plan),
+    )
 
 
 class _Tally:
@@ -541,13 +619,13 @@ def execute(
     suite = plan.suite
     context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code=code)
     context = replace(context, memory=options.memory, nice=options.nice, exact=suite.exact, pool=pool_of(plan))
-    executor = make_executor(context, options)
+    executor = make_executor(context, options, _cluster_options(plan, options))
     try:
         with _Interrupt() as interrupt:
             asked, progress = lambda: interrupt.asked, tally.progress
             for stage, jobs in pending.items():
                 if jobs and not interrupt.asked:
-                    hands = worker_count(device, options)
+                    hands = executor.workers
                     expected = _expected(plan, jobs, store, device, hands) if stage == "blocks" else None
                     progress.stage(stage, len(jobs), hands, expected)
                     for result in executor.run(jobs, asked, progress.began, progress.at):
@@ -571,23 +649,27 @@ def _expected(plan: Plan, jobs: Sequence[Job], store: RunFolder, device: str, wo
 
 
 class _Interrupt:
-    """The first Ctrl-C asks to stop after the blocks begun, the second one stops at once."""
+    """The first Ctrl-C asks to stop after the blocks begun, the second one stops at once.
+
+    So does SIGTERM, by which a scheduler says some time before it kills that it will.
+    """
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._answer)
+            self._before = {one: signal.signal(one, self._answer) for one in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _answer(self, number: int, frame: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("stopping after the blocks begun; Ctrl-C again stops at once.", file=sys.stderr)
+        again = "Ctrl-C again" if number == signal.SIGINT else "another SIGTERM"
+        print(f"stopping after the blocks begun; {again} stops at once.", file=sys.stderr)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,19 +33,33 @@ from harness.cli.common import (
 from harness.engine.priority import NICE
 from harness.errors import UserError
 
+if TYPE_CHECKING:
+    from harness.flow import Stage
+
 
 class ExecutorName(StrEnum):
     """Where blocks run."""
 
     serial = "serial"
     processes = "processes"
+    ray = "ray"
+
+
+class StageName(StrEnum):
+    """What is done of a run."""
+
+    facts = "facts"
+    fits = "fits"
+    blocks = "blocks"
 
 
 @verb("Run", 1)
 def _run(
     suite: SuitePath,
     out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
-    executor: Annotated[ExecutorName | None, typer.Option(help="Default: processes on a CPU, serial on a GPU.")] = None,
+    executor: Annotated[
+        ExecutorName | None, typer.Option(help="Default: processes on a CPU, serial on a GPU; ray: on a cluster.")
+    ] = None,
     workers: Workers = None,
     sets: Sets = None,
     only: Only = None,
@@ -54,7 +68,18 @@ def _run(
     device: Device = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Do every N-th block from the I-th on (0/4 ... 3/4), for job arrays."),
+        typer.Option(metavar="I/N", help="Do the I-th of N shares of the blocks (0/4 ... 3/4), for job arrays."),
+    ] = None,
+    stage: Annotated[
+        StageName | None, typer.Option(help="Do only this; so that N shards need not calibrate N times.")
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="auto|HOST:PORT|ray://HOST:PORT|local", help="Of the cluster; implies --executor ray."),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option("--num-gpus-per-worker", min=0, help="GPUs of each worker on a cluster; 0.5 lets two share one."),
     ] = None,
     probes: Annotated[
         bool, typer.Option("--probes/--no-probes", help="Probe each metric's contract first, once per run folder.")
@@ -80,25 +105,34 @@ def _run(
     began_ns = time.time_ns()
     call = {
         **{"suite": suite, "out": out, "sets": sets, "only": only, "limit": limit, "seed": seed, "device": device},
-        **{"shard": shard, "probes": probes, "plugins": plugin},
+        **{"shard": shard, "stage": stage, "probes": probes, "plugins": plugin},
     }
     if _told_again(suite, out, call, quiet, full):
         return
     from harness.engine.memory import keep_freed_memory
     from harness.engine.memory_cap import size_in_mib
     from harness.engine.progress import ConsoleProgress, Progress
-    from harness.flow import Options, note_finished, run_suite
+    from harness.flow import LOCAL, Options, note_finished, run_suite
     from harness.suite.compose import Overrides, files_of
 
     registry = registry_of(plugin)
     found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
-    check_device(device)
+    executor = ExecutorName.ray if executor is None and ray_address is not None else executor
+    on_cluster = _is_on_cluster(executor, ray_address, gpus)
+    if not on_cluster:
+        check_device(device)
     keep_freed_memory()
     allowed = None if memory is None else size_in_mib(memory, "--memory")
     place = (out, executor.value if executor else None, workers, device, shard_named(shard))
-    options = Options(*place, probes, yes, allowed, nice)
+    options = Options(*place, probes, yes, allowed, nice, _stage_named(stage), ray_address or LOCAL, gpus)
     with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
+    if stage in (StageName.facts, StageName.fits):
+        if not quiet:
+            jobs = f"{result.jobs} job{'' if result.jobs == 1 else 's'} run" if result.jobs else "nothing left to run"
+            console().print(f"{found.name}: {stage.value}: {jobs} into {result.folder.path}.", soft_wrap=True)
+        end(result.failures)
+        return
     if not quiet:
         blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
         did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
@@ -106,6 +140,24 @@ def _run(
     if suite.is_file():
         note_finished(result, call, files_of(suite), began_ns)
     end(result.failures)
+
+
+def _stage_named(stage: StageName | None) -> Stage | None:
+    return None if stage is None else stage.value
+
+
+def _is_on_cluster(executor: ExecutorName | None, ray_address: str | None, gpus: float | None) -> bool:
+    """Whether it runs on a cluster.
+
+    Raises:
+        UserError: It does not, and an option asks for one.
+    """
+    if executor is ExecutorName.ray:
+        return True
+    for option, value in (("--ray-address", ray_address), ("--num-gpus-per-worker", gpus)):
+        if value is not None:
+            raise UserError(f"{option} {value}: goes with --executor ray only. Add it, or leave {option} out.")
+    return False
 
 
 def _told_again(suite: Path, out: Path | None, call: Mapping[str, Any], quiet: bool, full: bool) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,6 +42,7 @@ def _status(
     counts = f"{found['done']} of {found['blocks']} blocks, {found['failures']} failures"
     damaged = f", {len(found['damaged'])} damaged files, which run computes again" if found["damaged"] else ""
     console().print(f"{counts}{damaged}; {state}.", soft_wrap=True)
+    _print_shards(found["shards"])
     for name, reason in found["damaged"].items():
         console().print(f"damaged: {name}: {reason}", soft_wrap=True, markup=False)
     if found["unchecked"]:
@@ -50,3 +52,13 @@ def _status(
             soft_wrap=True,
             markup=False,
         )
+
+
+def _print_shards(rows: Sequence[Mapping[str, Any]]) -> None:
+    """How far each shard of a job array is; those that are done in one line."""
+    if not rows:
+        return
+    left = [row for row in rows if row["done"] < row["blocks"]]
+    text = ", ".join(f"{row['shard']} ({row['done']} of {row['blocks']} blocks)" for row in left)
+    more = f"; left: {text}" if left else ""
+    console().print(f"shards: {len(rows) - len(left)} of {len(rows)} done{more}.", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -109,18 +109,11 @@ def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
 
 def estimate(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Estimate:
     """What the given blocks will cost; cells that share one attack are attacked once."""
-    size = plan.suite.slice_size
-    keys = {cell.id: (cell.attack_key, attack_key(cell, device), score_key(cell, device)) for cell in plan.cells}
     images = unknown = 0
     seconds = 0.0
     missing: set[Key] = set()
-    for block in blocks:
-        entries = min(size, len(plan.entries[block.split.key]) - block.slice * size)
-        wanted = [(keys[cell.id][2], _patches(cell)) for cell in block.cells]
-        attacks = {keys[cell.id][0]: (keys[cell.id][1], _patches(cell)) for cell in block.cells}
-        wanted += [(key, patches) for key, patches in attacks.values() if key is not None]
-        for key, patches in wanted:
-            count = entries * patches
+    for wanted in _wanted(plan, blocks, device):
+        for key, count, _ in wanted:
             cost = known.get(key)
             images += count
             if cost is None:
@@ -129,6 +122,40 @@ def estimate(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], dev
             else:
                 seconds += count * cost.seconds / cost.items
     return Estimate(seconds, images, unknown, frozenset(missing))
+
+
+def seconds_of_blocks(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Sequence[float]:
+    """What each of the given blocks will cost, so that they can be compared, whatever was measured.
+
+    What never was counts by the evaluations that it takes, at the mean pace of what was measured, or of one a second.
+    """
+    wanted = list(_wanted(plan, blocks, device))
+    timed = [(known[key], count, evaluations) for one in wanted for key, count, evaluations in one if key in known]
+    spent = sum(count * cost.seconds / cost.items for cost, count, _ in timed)
+    pace = spent / sum(count * evaluations for _, count, evaluations in timed) if timed else 1.0
+    price = {key: cost.seconds / cost.items for key, cost in known.items()}
+    return [sum(count * price.get(key, evaluations * pace) for key, count, evaluations in one) for one in wanted]
+
+
+def _wanted(plan: Plan, blocks: Sequence[Block], device: str) -> Iterator[list[tuple[Key, int, float]]]:
+    """Of each block what is to be done in it: of which kind, for how many images, with how many evaluations each."""
+    size = plan.suite.slice_size
+    keys = {cell.id: (cell.attack_key, attack_key(cell, device), score_key(cell, device)) for cell in plan.cells}
+    for block in blocks:
+        entries = min(size, len(plan.entries[block.split.key]) - block.slice * size)
+        wanted = [(keys[cell.id][2], entries * _patches(cell), float(cell.draws)) for cell in block.cells]
+        attacks = {keys[cell.id][0]: (keys[cell.id][1], cell) for cell in block.cells}
+        wanted += [
+            (key, entries * _patches(cell), _evaluations(cell)) for key, cell in attacks.values() if key is not None
+        ]
+        yield wanted
+
+
+def _evaluations(cell: Cell) -> float:
+    """How often an attack asks the metric for an image, as far as its parameters tell."""
+    parameters = cell.attack.parameters if cell.attack else {}
+    counts = [parameters.get(name) for name in ("queries", "steps")]
+    return cell.eot * max(1.0, *(float(count) for count in counts if isinstance(count, int | float)), 1.0)
 
 
 def _patches(cell: Cell) -> int:

@@ -129,6 +129,34 @@ class FolderFiles:
         except OSError as error:
             raise self._unwritable(path, error) from error
 
+    def accept(self, name: str, content: bytes) -> None:
+        """Write a file that was made, and sealed, for this folder elsewhere.
+
+        Args:
+            name: Its path within the folder.
+            content: All of its bytes.
+
+        Raises:
+            StoreError: It leads out of the folder, or cannot be written.
+        """
+        self._write(self._within(name), content)
+
+    def drop(self, name: str) -> None:
+        """Remove a file that is needed no more, if it is there.
+
+        Args:
+            name: Its path within the folder.
+
+        Raises:
+            StoreError: It leads out of the folder.
+        """
+        self._within(name).unlink(missing_ok=True)
+
+    def _within(self, name: str) -> Path:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise StoreError(f"{name}: no file within {self.path}.")
+        return self.path / name
+
     def _unwritable(self, path: Path, error: OSError) -> StoreError:
         if path.is_dir():
             return StoreError(f"{path}: a folder stands where a file is to be written. Remove it, and run again.")

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ def gallery_job(plan: Plan, store: RunFolder) -> GalleryJob | None:
 class GalleryJob(Job):
     """Chooses what a report shows, asks the other metrics, stores it, and removes the pool."""
 
+    needs_folder: ClassVar[bool] = True
     contests: tuple[Contest, ...]
     planned: frozenset[str]
     """Ids of all cells."""

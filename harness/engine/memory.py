@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 32 * 2**20)
         libc.mallopt(trim_threshold, 2**30)
         libc.mallopt(top_pad, 2**28)
+
+
+def memory_of_machine() -> float | None:
+    """GiB of memory of this machine; None where the system does not tell."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def resident_mib(key: str) -> float:

@@ -98,7 +98,19 @@ def _listed(name: str, value: Any) -> str:
     kind, words = (str, "texts") if name == "notices" else (dict, "mappings")
     if not isinstance(value, list) or not all(isinstance(one, kind) for one in value):
         return f"no list of {words}"
+    if name == "shards":
+        return next((wrong for one in value if (wrong := _shared(one))), "")
     return next((wrong for one in value if name == "costs" and (wrong := cost(one))), "")
+
+
+def _shared(value: Any) -> str:
+    """By which costs blocks were shared among shards."""
+    if not isinstance(value.get("shards"), int) or not isinstance(value.get("device"), str):
+        return "no number of shards, or no device"
+    costs = value.get("costs")
+    if not isinstance(costs, list):
+        return "no list of costs"
+    return next((wrong for one in costs if (wrong := cost(one))), "")
 
 
 def pixels(value: Any) -> str:

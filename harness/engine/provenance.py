@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import hashlib
 import importlib.metadata
+import importlib.util
+import os
 import platform
 import re
 import subprocess
@@ -15,6 +18,8 @@ from typing import Any
 
 import torch
 
+from harness.engine.memory import memory_of_machine
+from harness.files import OWN_PACKAGES
 from harness.plugins.model import KINDS
 from harness.suite.identity import PROTOCOL
 from harness.suite.plan import Plan
@@ -53,14 +58,43 @@ def _packages() -> dict[str, str]:
     """Every installed distribution that robustiqa requires, and every one that brings plugins, with its version."""
     required = importlib.metadata.requires("robustiqa") or []
     names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in required]
-    for kind in KINDS:
-        points = importlib.metadata.entry_points(group=f"robustiqa.{kind}")
-        names += [point.dist.name for point in points if point.dist is not None]
     found = {}
-    for name in sorted(set(names)):
+    for name in sorted({*names, *plugin_packages()}):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def plugin_packages() -> dict[str, str]:
+    """Every installed distribution that brings plugins, with its version."""
+    points = [point for kind in KINDS for point in importlib.metadata.entry_points(group=f"robustiqa.{kind}")]
+    return {point.dist.name: point.dist.version for point in points if point.dist is not None}
+
+
+@functools.cache
+def own_code() -> str:
+    """Hash of robustiqa's own Python files: two checkouts of one version may differ."""
+    digest = hashlib.sha256()
+    for package in OWN_PACKAGES:
+        spec = importlib.util.find_spec(package)
+        for place in spec.submodule_search_locations or () if spec else ():
+            for file in sorted(Path(place).rglob("*.py")):
+                digest.update(f"{package}/{file.relative_to(place).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def hardware() -> dict[str, Any]:
+    """The machine that this process runs on."""
+    model = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return {
+        "platform": platform.platform(),
+        "processor": model or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": memory_of_machine(),
+    }
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

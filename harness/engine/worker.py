@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,9 @@ class Done:
 
 class Job(ABC):
     """A piece of work that is complete in itself; travels to spawned processes."""
+
+    needs_folder: ClassVar[bool] = False
+    """Whether it reads results of others, so that it has to run where the run folder is."""
 
     @property
     @abstractmethod

@@ -209,6 +209,20 @@ class _IrScore(pydantic.BaseModel):
     )
 
 
+class _Resources(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    cpus: Annotated[float, pydantic.Field(gt=0)] = pydantic.Field(
+        default=1.0, description="Cores that the cluster sets aside for each worker, which computes on one thread."
+    )
+    gpus: Annotated[float, pydantic.Field(ge=0)] | None = pydantic.Field(
+        default=None,
+        description="GPUs of each worker; `0.5` lets two share one. Default: 1 where the device is a GPU, else 0.",
+    )
+    memory: Annotated[float, pydantic.Field(ge=0)] = pydantic.Field(
+        default=0.0, description="GiB that the cluster sets aside for each worker; 0 for none."
+    )
+
+
 class SuiteFile(pydantic.BaseModel):
     """The keys of a suite file."""
 
@@ -317,6 +331,16 @@ class SuiteFile(pydantic.BaseModel):
         description="Cells to leave out: those that match every key of one of these. Clean cells stay, "
         "unless an exclusion names no attack, norm and eps.",
     )
+    resources: _Resources = pydantic.Field(
+        default=_Resources(),
+        description="With `--executor ray`: what the cluster gives each worker. No part of identity.",
+    )
+    cluster: dict[str, str] = pydantic.Field(
+        default={},
+        description="With `--executor ray`: name or label of a data set -> its folder on the nodes, where it is "
+        "another one there: `{tid2013: /scratch/tid2013}`. A node's own `ROBUSTIQA_DATA_TID2013` goes before it. No "
+        "part of identity.",
+    )
     limit: Annotated[int, pydantic.Field(ge=1)] | None = pydantic.Field(
         default=None,
         description="Make tables from the first n samples of each split, in its fixed order. Whole slices "
@@ -368,6 +392,7 @@ _WRITTEN: Mapping[tuple[str, int], str] = {
     ("contrasts", 2): "{a: METRIC, b: METRIC}",
     ("exclude", 2): "a mapping, such as {metric: METRIC, attack: ATTACK}",
     ("ir_score", 1): "a mapping, such as {mapping: emd}",
+    ("resources", 1): "a mapping, such as {gpus: 0.5}",
 }
 """How a key (1), or each entry of it (2), is written that takes mappings without a name."""
 
@@ -408,6 +433,7 @@ def _problem(error: Any, value: Any) -> Problem:
             "exclude": _Exclusion,
             "contrasts": _Contrast,
             "ir_score": _IrScore,
+            "resources": _Resources,
         }
         inner = parts.get(str(path[0]), _Transfer)
         known = [*SuiteFile.model_fields, "extends"] if len(path) == 1 else list(inner.model_fields)

@@ -191,6 +191,17 @@ class IrScore:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a cluster gives each worker; no part of identity."""
+
+    cpus: float = 1.0
+    gpus: float | None = None
+    """None: 1 where the device is a GPU, otherwise 0."""
+    memory: float = 0.0
+    """GiB; 0 for none that is set aside."""
+
+
+@dataclass(frozen=True)
 class Suite:
     """A validated suite.
 
@@ -241,6 +252,10 @@ class Suite:
     and data sets those of all, called by split."""
     layouts: tuple[LayoutSpec, ...] = ()
     """Tables as their author lays them out; no part of identity."""
+    resources: Resources = Resources()
+    """What a cluster gives each worker."""
+    cluster: tuple[tuple[str, str], ...] = ()
+    """(name or label of a data set, its folder on the nodes of a cluster)."""
     relative: frozenset[str] = field(default=frozenset(), compare=False)
     """Absolute forms of the paths to data and weights that were written as relative ones."""
 
@@ -312,6 +327,8 @@ class Suite:
             "slice": self.slice_size,
             "save_examples": self.save_examples,
             "exact": self.exact,
+            **({"resources": asdict(self.resources)} if self.resources != Resources() else {}),
+            **({"cluster": dict(self.cluster)} if self.cluster else {}),
             **self._layouts_written(),
             **({"ir_score": asdict(self.ir_score)} if self.ir_score != IrScore() else {}),
         }

@@ -33,6 +33,7 @@ from harness.suite.model import (
     DefenseUse,
     IrScore,
     MetricUse,
+    Resources,
     Suite,
 )
 from harness.suite.over_splits import of_split, together, told_once, wrong_for_splits
@@ -216,7 +217,13 @@ def _resolve(value: Mapping[str, Any], file: SuiteFile | None, context: EntryCon
         exact=file.exact,
         exclude=tuple(Exclusion(**pattern.model_dump()) for pattern in file.exclude),
         ir_score=IrScore(**file.ir_score.model_dump()),
+        resources=Resources(**file.resources.model_dump()),
+        cluster=tuple(file.cluster.items()),
     )
+    known = [name for use in datasets for name in (use.label, use.name)]
+    for name in file.cluster if not any(problem.path[:1] == ("datasets",) for problem in context.problems) else ():
+        if name not in known:
+            context.add(("cluster", name), f"no data set here is called '{name}'.{did_you_mean(name, known)}")
     if not unread:  # or it would be missed what could not be read
         context.problems.extend(contrasts_of_nothing(suite))
     context.problems.extend(at_odds_together(placed, suite, context.registry))

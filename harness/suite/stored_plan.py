@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 import pydantic
 
 from harness.contracts import Entry
-from harness.suite.model import AttackUse, DefenseUse, MetricUse, Precision, PurifierUse, Suite, Use
+from harness.suite.model import AttackUse, DefenseUse, MetricUse, Precision, PurifierUse, Resources, Suite, Use
 from harness.suite.plan import Cell, Endpoint, Fact, Fit, Plan, Probe, ScorerSpec, SplitSpec
 
 _T = TypeVar("_T")
@@ -228,5 +228,7 @@ def _suite_kept(suite: Suite) -> Suite:
         attacks=tuple(map(_kept, suite.attacks)),
         parts=tuple(map(_suite_kept, suite.parts)),
         layouts=(),
+        resources=Resources(),
+        cluster=(),
         relative=frozenset(),
     )

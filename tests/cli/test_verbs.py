@@ -39,6 +39,7 @@ def test_status_counts_blocks_and_failures(run_toy, registry, tmp_path):
     run_toy(suite(), tmp_path / "run")
     assert run_status(tmp_path / "run", registry) | {"sources": []} == {
         "name": "toy", "blocks": 3, "done": 3, "failures": 0, "damaged": {}, "unchecked": 0, "sources": [],
+        "shards": [],
     }  # fmt: skip
     next(iter((tmp_path / "run").glob("records/*/00001.parquet"))).unlink()
     assert run_status(tmp_path / "run", registry)["done"] == 2

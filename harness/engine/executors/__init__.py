@@ -1,4 +1,4 @@
-"""Where jobs run: in this process, or in worker processes."""
+"""Where jobs run: in this process, in worker processes, or on the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from harness.engine.worker import Done, Job
 
 class Executor(Protocol):
     """Runs jobs in any order and yields what became of each."""
+
+    @property
+    def workers(self) -> int:
+        """How many there are, or may be."""
+        ...
 
     def run(
         self,

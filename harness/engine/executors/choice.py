@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.engine.worker import Context
 
-EXECUTORS = ("serial", "processes")
+if TYPE_CHECKING:
+    from harness.engine.executors.cluster import ClusterOptions
+
+EXECUTORS = ("serial", "processes", "ray")
+LOCAL = "local"
+"""What `ray_address` says of a cluster that lives as long as the run, on this machine."""
 
 
 class ExecutorOptions(Protocol):
@@ -23,8 +28,17 @@ class ExecutorOptions(Protocol):
         """Worker processes; None for one per core."""
 
 
-def make_executor(context: Context, options: ExecutorOptions) -> Any:
-    """The executor asked for, or the default of the device."""
+def make_executor(context: Context, options: ExecutorOptions, cluster: ClusterOptions | None = None) -> Any:
+    """The executor asked for, or the default of the device.
+
+    Raises:
+        UserError: It is Ray, which is not installed, or whose cluster does not answer.
+    """
+    if executor_name(context.device, options) == "ray":
+        from harness.engine.executors.cluster import ClusterOptions
+        from harness.engine.executors.ray import RayExecutor
+
+        return RayExecutor(context, options.workers, cluster or ClusterOptions(), default_device())
     if executor_name(context.device, options) == "serial":
         from harness.engine.executors.serial import SerialExecutor
 
@@ -40,7 +54,9 @@ def executor_name(device: str, options: ExecutorOptions) -> str:
 
 
 def worker_count(device: str, options: ExecutorOptions) -> int:
-    """Workers that a run will have."""
+    """Workers that a run will have; of a cluster those asked for, 0 for as many as it has room for."""
+    if executor_name(device, options) == "ray":
+        return options.workers or 0
     return 1 if executor_name(device, options) == "serial" else options.workers or cores()
 
 

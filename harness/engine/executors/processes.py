@@ -64,7 +64,7 @@ class ProcessExecutor:
 
     def __init__(self, context: Context, workers: int) -> None:
         self._context = context
-        self._count = workers
+        self.workers = workers
         self._spawn = mp.get_context("spawn")
         self._hands: list[_Hand] = []
 
@@ -83,7 +83,7 @@ class ProcessExecutor:
         waiting: deque[Job] = deque(jobs)
         tries: dict[int, int] = {}
         left = len(jobs)
-        while len(self._hands) < min(self._count, len(jobs)):
+        while len(self._hands) < min(self.workers, len(jobs)):
             self._hands.append(self._hire())
         while left:
             if stop():
@@ -118,10 +118,9 @@ class ProcessExecutor:
         """End the workers: idle ones at once, busy ones too."""
         for hand in self._hands:
             hand.pipe.close()
-            hand.process.terminate()
+            hand.process.kill()  # files are there whole or not at all
         for hand in self._hands:
             hand.process.join(timeout=5)
-            hand.process.kill()  # one that a plugin made deaf to the first
         self._hands.clear()
 
     def _hire(self) -> _Hand:
@@ -203,11 +202,12 @@ def _how_it_ended(code: int | None, where: str) -> str:
 
 
 def _work(pipe: Connection, context: Context, plugin: Any) -> None:
-    """A worker's life: do jobs until the parent hangs up; Ctrl-C is the parent's to answer.
+    """A worker's life: do jobs until the parent hangs up; Ctrl-C and SIGTERM are the parent's to answer.
 
     What is printed goes to standard error, since standard output is the report's.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a scheduler may send the latter to all of a job
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with contextlib.suppress(OSError):

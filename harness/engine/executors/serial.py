@@ -14,6 +14,8 @@ class SerialExecutor:
         context: What the worker must know.
     """
 
+    workers = 1
+
     def __init__(self, context: Context) -> None:
         self._worker = Worker(context)
 

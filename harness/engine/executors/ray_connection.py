@@ -1,0 +1,162 @@
+"""The connection to a Ray cluster: reached within a minute or not at all, and without what Ray prints of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+from harness.errors import UserError
+
+_REACHED_WITHIN_S = 10.0
+_SETTINGS = b"\4"
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
+"""Of HTTP/2, which gRPC speaks; the answer is of the kind `_SETTINGS`."""
+_HEAD_PORT, _CLIENT_PORT = 6379, 10001
+
+
+class Connection:
+    """Ray, connected; a connection that was there already is used and left.
+
+    Args:
+        address: As `harness.engine.executors.cluster.ClusterOptions.address`.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError("--executor ray: Ray is not installed. Run: pip install 'robustiqa[ray]'") from None
+        self.ray: Any = ray
+        self._ours = not ray.is_initialized()
+        self._actor_class: Any = None
+        if self._ours:
+            with _answer_to_sigterm_kept():
+                _connect(ray, address)
+
+    def actor_class(self) -> Any:
+        """What actors are made of."""
+        if self._actor_class is None:
+            self._actor_class = self.ray.remote(_door())
+        return self._actor_class
+
+    def close(self) -> None:
+        """Leave the cluster, or end the one that was begun."""
+        if self._ours:
+            with contextlib.suppress(Exception):
+                self.ray.shutdown()
+
+
+def _connect(ray: Any, asked: str) -> None:
+    address = asked
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    try:
+        if address == "local":
+            options["include_dashboard"] = False
+        elif known := _found_by_ray(ray) if address == "auto" else address:
+            _reach(known)
+            address = known  # given 'auto', Ray 2.60 lost the actors of a head that is also a node
+        _hush(ray)
+        ray.init(address=address, **options)
+    except (OSError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"--ray-address {asked}: no cluster answers there ({reason}). Start one with 'ray start --head' and give "
+            "its address, or take --ray-address local."
+        ) from None
+
+
+def _reach(address: str) -> None:
+    """Try the port first, by the greeting that its protocol begins with: Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody listens there, or somebody else.
+        ValueError: It is no address.
+    """
+    plain = address.removeprefix("ray://")
+    host, _, port = plain.rpartition(":") if ":" in plain else (plain, "", "")
+    number = int(port or (_CLIENT_PORT if plain != address else _HEAD_PORT))
+    with socket.create_connection((host.strip("[]"), number), timeout=_REACHED_WITHIN_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(_GREETING)
+            if connection.recv(9)[3:4] != _SETTINGS:
+                raise ConnectionError("what listens there is not Ray")
+
+
+def _found_by_ray(ray: Any) -> str:
+    """The address of the cluster that this machine belongs to, where Ray says so; empty where it does not."""
+    read = getattr(getattr(getattr(ray, "_private", None), "utils", None), "read_ray_address", lambda: None)
+    return os.environ.get("RAY_ADDRESS") or read() or ""
+
+
+def _hush(ray: Any) -> None:
+    """Keep Ray from printing what it hears of nodes and workers: what matters of it is said here once."""
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    if worker is not None:
+        worker.listen_error_messages = lambda worker, threads_stopped: None
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name in ("ray", "ray.util.client"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _answer_to_sigterm_kept() -> Any:
+    """Ray answers SIGTERM with an exit; ours is a Ctrl-C."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if ours else None
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _door() -> type:
+    """The class of an actor; it needs nothing of robustiqa until it has said whether that is there."""
+
+    class Door:
+        def __init__(self) -> None:
+            self._hand: Any = None
+
+        def where(self) -> str:
+            import ray
+
+            return str(ray.get_runtime_context().get_node_id())
+
+        def about(self, device: str) -> dict[str, Any]:
+            import socket
+
+            try:
+                from harness.engine.executors.node import about_this_node
+
+                return about_this_node(device)
+            except Exception as error:
+                return {"host": socket.gethostname(), "missing": f"{type(error).__name__}: {error}"}
+
+        def begin(self, *arguments: Any) -> None:
+            from harness.engine.executors.node import Hand
+
+            self._hand = Hand(*arguments)
+
+        def prepare(self, supplies: Any, references: Any) -> None:
+            import ray
+
+            self._hand.prepare(supplies, lambda one: bytes(ray.get(references[one.sha256])))
+
+        def check(self, data: Any) -> str:
+            return str(self._hand.check(data))
+
+        def execute(self, job: Any) -> Any:
+            return self._hand.execute(job)
+
+        def at(self) -> str:
+            return self._hand.at() if self._hand is not None else ""
+
+    return Door

@@ -1,0 +1,73 @@
+"""Shards: which of a plan's blocks each of several processes does, and in which order blocks are best handed out."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness.engine.costs import Cost, Key, merged, read_costs, seconds_of_blocks
+from harness.engine.run_folder import RunFolder
+from harness.suite.plan import Block, Plan
+
+SHARDS_PAGE = "shards"
+"""The page of provenance that all shards share their blocks by."""
+
+BlockKey = tuple[str, str, int]
+
+
+def shares(seconds: Mapping[BlockKey, float], count: int) -> dict[BlockKey, int]:
+    """Block -> its shard: the longest first, each to the shard that has least to do so far.
+
+    Args:
+        seconds: Block -> what it costs, in the plan's order.
+        count: How many shards there are.
+    """
+    loads = [(0.0, shard) for shard in range(count)]
+    found = {}
+    for key in sorted(seconds, key=lambda key: -seconds[key]):  # of equal ones in the plan's order
+        load, shard = heapq.heappop(loads)
+        found[key] = shard
+        heapq.heappush(loads, (load + seconds[key], shard))
+    return found
+
+
+def shards_of(plan: Plan, store: RunFolder, count: int, device: str) -> dict[BlockKey, int]:
+    """Block of a plan -> its shard, the same for every process that asks, whatever is done already.
+
+    The costs that the first of them knew are kept in the run folder, and all others go by them.
+
+    Args:
+        plan: What is to be done.
+        store: The run folder.
+        count: How many shards there are.
+        device: Where the first one runs.
+    """
+    if not any(page["shards"] == count for page in store.read_provenance(SHARDS_PAGE)):
+        costs = [asdict(cost) for cost in read_costs(store.path).values()]
+        new = {"shards": count, "device": device, "costs": costs}
+        store.change_provenance(
+            SHARDS_PAGE, lambda known: known if any(page["shards"] == count for page in known) else [*known, new]
+        )
+    page = next(page for page in store.read_provenance(SHARDS_PAGE) if page["shards"] == count)
+    return _shares_by(page, plan)
+
+
+def shards_kept(plan: Plan, store: RunFolder) -> dict[int, dict[BlockKey, int]]:
+    """Number of shards that blocks were shared among -> block -> its shard; empty where none were."""
+    return {page["shards"]: _shares_by(page, plan) for page in store.read_provenance(SHARDS_PAGE)}
+
+
+def _shares_by(page: Mapping[str, Any], plan: Plan) -> dict[BlockKey, int]:
+    known = merged(Cost(**cost) for cost in page["costs"])
+    blocks = plan.blocks({})
+    seconds = seconds_of_blocks(plan, blocks, known, page["device"])
+    return shares(dict(zip([block.key for block in blocks], seconds, strict=True)), page["shards"])
+
+
+def longest_first(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> list[Block]:
+    """Blocks in the order in which several workers are best given them, so that none is left with a long one."""
+    seconds = seconds_of_blocks(plan, blocks, known, device)
+    order = sorted(range(len(blocks)), key=lambda place: -seconds[place])
+    return [blocks[place] for place in order]

@@ -1,0 +1,74 @@
+"""Shards of a plan: fair by cost, the same for all who ask, and stages that are done once."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.engine.costs import seconds_of_blocks
+from harness.engine.shards import longest_first, shards_kept, shards_of, shares
+from harness.errors import UserError
+from harness.flow import run_status
+
+SUITE = """
+name: shared
+datasets: [{name: toy, references: 6}]
+metrics: [negative_mse, linear]
+attacks: [{name: pgd, steps: 40, label: long}, noise, fitted]
+budgets: {linf: [4/255]}
+directions: [up]
+verdicts: false
+slice: 2
+""".replace(", fitted", "")
+
+
+def test_the_longest_go_first_to_whoever_has_least():
+    seconds = {("s", "a", 0): 7.0, ("s", "a", 1): 1.0, ("s", "b", 0): 3.0, ("s", "b", 1): 2.0, ("s", "b", 2): 2.0}
+    assert list(shares(seconds, 2).items()) == [
+        (("s", "a", 0), 0),
+        (("s", "b", 0), 1),
+        (("s", "b", 1), 1),
+        (("s", "b", 2), 1),
+        (("s", "a", 1), 0),
+    ]
+
+
+def test_shards_by_stages_do_everything_once(run_toy, registry, tmp_path):
+    out = tmp_path / "parts"
+    with pytest.raises(UserError, match="--stage blocks: what blocks need was never done"):
+        run_toy(SUITE, out, stage="blocks")
+    facts = [run_toy(SUITE, out, stage="facts", shard=(i, 2)).jobs for i in range(2)]
+    assert facts == [1, 1] and not (out / "report").exists()
+    first = run_toy(SUITE, out, stage="blocks", shard=(1, 2))
+    status = run_status(out, registry)
+    assert [(row["shard"], row["done"]) for row in status["shards"]] == [("0/2", 0), ("1/2", first.blocks)]
+    assert status["blocks"] == sum(row["blocks"] for row in status["shards"])
+    store, plan = first.folder, first.plan
+    kept = shards_kept(plan, store)[2]
+    assert shards_of(plan, store, 2, "cpu") == kept  # though more was measured since
+    blocks = plan.blocks({})
+    costs = dict(zip([block.key for block in blocks], seconds_of_blocks(plan, blocks, {}, "cpu"), strict=True))
+    loads = [sum(costs[key] for key, shard in kept.items() if shard == i) for i in range(2)]
+    assert max(loads) - min(loads) <= max(costs.values())
+    assert [costs[block.key] for block in longest_first(plan, blocks, {}, "cpu")] == sorted(
+        costs.values(), reverse=True
+    )
+    other = run_toy(SUITE, out, stage="blocks", shard=(0, 2))
+    assert first.blocks + other.blocks == len(blocks) and other.finished
+
+
+def test_sigterm_finishes_what_has_begun(toy_file, tmp_path):
+    (tmp_path / "suite.yaml").write_text(SUITE.replace("steps: 40", "steps: 400"))
+    command = [sys.executable, "-m", "harness", "run", tmp_path / "suite.yaml", "--out", tmp_path / "run", "-q"]
+    options = ["--plugin", toy_file, "--executor", "processes", "--workers", "1", "--no-probes"]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("records/*/*.parquet")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "another SIGTERM stops at once" in said and "Traceback" not in said
+    assert not list((tmp_path / "run" / "failures").glob("*"))
