@@ -23,7 +23,7 @@ _TITLES = {
     FAILED_CASE: "Here the attack failed",
     LEAST_CASE: "Least excess: the attack failed nowhere",
 }
-_OPEN = 3
+_OPEN = 1
 """Metrics whose pictures are shown at once; those of others unfold."""
 _DIGITS = 4
 
