@@ -37,12 +37,14 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+import harness.engine.attack_batch
 import harness.engine.evaluate_block
 import harness.engine.objective
 import harness.engine.scorer
 import harness.engine.worker
 from harness.contracts import SampleRng
 from harness.engine.batches import Batch, load_batches
+from harness.engine.jobs import BlockJob, FactJob
 from harness.engine.memory import keep_freed_memory
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Worker
@@ -98,7 +100,7 @@ def projected(images: Tensor, centre: Tensor) -> Tensor:
 
 
 def by_engine(worker: Worker, block: Block) -> None:
-    done = worker.execute(block)
+    done = worker.execute(BlockJob(block))
     if done.failed or done.cells != len(block.cells):
         sys.exit(f"the engine failed: {[failure.message for failure in worker.store.failures()]}")
 
@@ -156,11 +158,8 @@ OVERHEAD = (LOADING, BEST, LEDGER, CHECKS, RECORDS, WRITING, REST)
 @contextlib.contextmanager
 def taken_apart(meter: Meter, metric: type, attack: type) -> Iterator[None]:
     """Measure the engine's parts for a while."""
-    engine, objective, scorer = (
-        harness.engine.evaluate_block,
-        harness.engine.objective.ScorerObjective,
-        harness.engine.scorer,
-    )
+    engine, batch, scorer = harness.engine.evaluate_block, harness.engine.attack_batch, harness.engine.scorer
+    objective = harness.engine.objective.ScorerObjective
     parts: dict[str, list[tuple[Any, str]]] = {
         METRIC: [(metric, "encode"), (metric, "score"), (torch.autograd, "grad")],
         ATTACK: [(attack, "perturb")],
@@ -168,7 +167,11 @@ def taken_apart(meter: Meter, metric: type, attack: type) -> Iterator[None]:
         LOADING: [(harness.engine.worker, "load_batches")],
         BEST: [(objective, "_remember")],
         LEDGER: [(objective, "_count")],
-        CHECKS: [(scorer, "check_scores"), (engine, "check_images"), (engine, "refuse_nan"), (engine, "within")],
+        CHECKS: [
+            *((batch, name) for name in ("check_images", "refuse_nan", "within")),
+            (engine, "refuse_nan"),
+            (scorer, "check_scores"),
+        ],
         RECORDS: [(engine.BlockRun, "_records")],
         WRITING: [(RunFolder, "write_records")],
         REST: [(Worker, "execute"), (objective, "_evaluate"), (scorer.Scorer, "quality")],
@@ -195,7 +198,7 @@ class Bench:
         self.worker = Worker(Context(folder, (), self.suite.seed, self.suite.slice_size, "cpu"))
         self.worker.store.open(self.suite)
         for fact in self.plan.facts:
-            self.worker.execute(fact)
+            self.worker.execute(FactJob(fact))
         self.metric = default_metric("birqa-tiny", self.registry, self.worker.device)
         # A data set of its own, so that the engine finds no image decoded.
         self.dataset = self.registry.dataset("mini").build({})
