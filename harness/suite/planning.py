@@ -107,8 +107,8 @@ def make_plan(suite: Suite, registry: Registry, ledgers: Ledgers = lambda key: {
                 else:
                     facts.setdefault(part.id, part)
     own = (cell for cell in cells.values() if not cell.for_verdicts)  # unmasked twins are known to keep the contract
-    specs_used = [spec for cell in own for spec in (cell.source, cell.scorer)]
-    probes = tuple({(spec.metric.label, spec.metric.weights): _probe(spec) for spec in specs_used}.values())
+    specs_used = {(spec.metric.label, spec.metric.weights): spec for cell in own for spec in (cell.source, cell.scorer)}
+    probes = tuple(map(_probe, specs_used.values()))
     return Plan(
         suite,
         probes,
@@ -291,8 +291,10 @@ def _cells(
             fits = tuple(_fit(suite, calibration, source, attack, sign, eot, fact) for sign in signs if fact)
             yield from fits
             for norm, eps in wanted:
-                radii = tuple(sorted(radius for other, radius in wanted if other == norm))
-                together = radii if suite.batch_budgets and len(radii) > 1 and not attack.control else ()
+                together: tuple[float, ...] = ()
+                if suite.batch_budgets and not attack.control:
+                    radii = tuple(sorted(radius for other, radius in wanted if other == norm))
+                    together = radii if len(radii) > 1 else ()
                 condition = _Condition(attack, endpoint, norm, eps, threat, eot, fact, fits, together)
                 yield _cell(suite, split, source, scorer, defense, condition)
 
