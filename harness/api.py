@@ -237,7 +237,8 @@ def run(
         raise UserError(f"only {only!r}: should be METRIC/ATTACK, such as 'birqa*/pgd*'.")
     found = _suite(suite, registry, Overrides((), only, limit, seed), keys)
     if executor is not None and executor not in EXECUTORS:
-        raise UserError(f"executor {executor!r}: should be {' or '.join(EXECUTORS)}.")
+        *others, last = EXECUTORS
+        raise UserError(f"executor {executor!r}: should be {', '.join(others)} or {last}.")
     keep_freed_memory()
     place = None if device is None else str(device)
     allowed = None if memory is None else size_in_mib(str(memory), "memory")

@@ -135,7 +135,7 @@ def test_keys_replace_those_of_the_file_or_the_mapping(tmp_path, tiny):
         (lambda: harness.run("no.yaml"), "no.yaml: no such file."),
         (lambda: harness.run("no.yaml", metrics=["psnr"]), "no.yaml: no such file."),
         (lambda: harness.run(7), "a suite is a path, a mapping or a Suite, not int."),
-        (lambda: harness.run(TINY, executor="ray"), "executor 'ray': should be serial or processes."),
+        (lambda: harness.run(TINY, executor="rey"), "executor 'rey': should be serial, processes or ray."),
         (lambda: harness.run(TINY, device="banana", progress=False), "device 'banana'"),
         (lambda: harness.run(TINY, plugins=["none.py"]), "plugin file none.py: no such file."),
         (lambda: harness.open_run("nowhere"), "nowhere: no run folder"),

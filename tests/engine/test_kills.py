@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import harness.flow
 from harness.engine.example_names import id_in
 from harness.engine.run_folder import RunFolder
+from harness.engine.shards import shards_of
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
 from harness.suite.planning import make_plan
@@ -64,9 +65,12 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     result = run_suite(suite, registry, Options(out=folder, executor="serial"))
     assert not result.failures
-    owned = [set(), set()]
-    for place, block in enumerate(make_plan(suite, registry).blocks({})):
-        owned[place % 2] |= {f"records/{cell.id}/{block.slice:05d}.parquet" for cell in block.cells}
+    owned, plan = [set(), set()], make_plan(suite, registry)
+    new = RunFolder(tmp_path_factory.mktemp("new") / "run")  # in which nothing was measured, as in the hunt
+    new.open(suite)
+    shard = shards_of(plan, new, 2, "cpu")
+    for block in plan.blocks({}):
+        owned[shard[block.key]] |= {f"records/{cell.id}/{block.slice:05d}.parquet" for cell in block.cells}
     assert owned[0] | owned[1] == set(names(folder, "records/*/*.parquet")) and len(owned[0] | owned[1]) == 100
     return Whole(suite, registry, folder, tuple(map(frozenset, owned)))
 
@@ -261,7 +265,8 @@ def tables(folder):
 
 def visible(folder):
     """Everything but locks and what kills left under temporary names."""
-    return {name for name in names(folder, "**/*") if not Path(name).name.startswith(".")} - {"failures"}
+    there = {name for name in names(folder, "**/*") if not Path(name).name.startswith(".")}
+    return there - {"failures", "provenance/shards.json"}
 
 
 def assert_like(whole, folder):
