@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import signal
-import sys
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
-from harness.engine.costs import Cost, estimate, keep_costs, read_costs
+from harness.engine.costs import keep_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.executors.choice import EXECUTORS as EXECUTORS
 from harness.engine.executors.choice import LOCAL as LOCAL
 from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
-from harness.engine.executors.choice import make_executor as make_executor
 from harness.engine.executors.choice import worker_count as worker_count
-from harness.engine.executors.cluster import ClusterOptions, data_of
-from harness.engine.gallery import gallery_job
-from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.one_pair import Attacked, kept_example
-from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import device_named
-from harness.engine.shards import BlockKey, longest_first, shards_kept, shards_of
+from harness.engine.shards import BlockKey, shards_kept
 from harness.engine.soundness import damage_text
-from harness.engine.worker import Context, Done, Job
+from harness.engine.stages import Options as Options
+from harness.engine.stages import Stage as Stage
+from harness.engine.stages import Tally, execute, gpus_of_worker, own_part, plugins_used, uses_of
+from harness.engine.worker import Job
 from harness.errors import UserError
 from harness.files import PLAN, RUNS, SUITE, TERMINAL, locked
-from harness.plugins.model import Plugin
 from harness.plugins.registry import Registry
 from harness.report.arrays import Evaluated, lay_out
 from harness.report.build import build_tables
@@ -57,51 +51,13 @@ from harness.suite.cited import cited, page_of
 from harness.suite.compose import read
 from harness.suite.identity import identity
 from harness.suite.layout_file import LayoutSpec, suite_layouts
-from harness.suite.model import Suite, Use
+from harness.suite.model import Suite
 from harness.suite.plan import Plan
 from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
-from harness.wording import counted, tell
-
-Stage = Literal["facts", "fits", "blocks"]
-STAGES: Mapping[str, Stage] = {"probes": "facts", "calibration": "facts", "fits": "fits", "blocks": "blocks"}
-"""What is done of a run -> the stage that is asked for it by."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run a suite.
-
-    Attributes:
-        out: The run folder; None for ``results/runs/<name>``.
-        executor: "serial", "processes" or "ray"; None takes processes on a CPU, serial on a GPU.
-        workers: Worker processes; None for one per core.
-        device: "cpu", "cuda", ...; None takes a GPU where there is one.
-        shard: (i, n): do the i-th of n shares of the blocks, which cost about the same, for job arrays on a shared
-            folder; with a stage "facts" or "fits", of its jobs.
-        probe: Whether metrics are probed for their contract before they are attacked.
-        yes: Whether very many cells are meant (`harness.suite.planning.MOST_UNASKED`).
-        memory: MiB that each worker may take: batches become smaller to stay below it. None for no limit.
-        nice: Niceness of worker processes, 0 to 19; 0 leaves them as this process is.
-        stage: Do only "facts" (and probes), "fits" or "blocks"; None does all, one after the other.
-        ray_address: Of the cluster, with the executor "ray": see `harness.engine.executors.cluster.ClusterOptions`.
-        gpus: GPUs of each worker, with the executor "ray"; None as the suite says.
-    """
-
-    out: Path | None = None
-    executor: str | None = None
-    workers: int | None = None
-    device: str | None = None
-    shard: tuple[int, int] = (0, 1)
-    probe: bool = True
-    yes: bool = False
-    memory: int | None = None
-    nice: int = NICE
-    stage: Stage | None = None
-    ray_address: str = LOCAL
-    gpus: float | None = None
+from harness.wording import tell
 
 
 @dataclass(frozen=True)
@@ -205,10 +161,10 @@ def run_suite(
     store.open(suite)
     planned = read_planned(*store.write_plan(suite, planned_text(plan, registry)), suite.layouts)
     _record_citations(plan, planned.digest, registry, store)
-    tally = _Tally(progress)
+    tally = Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)
-    device = options.device or ("cuda" if on_cluster and _gpus(plan, options) else default_device())
-    pending = _own_part(pending, plan, store, options, device)
+    device = options.device or ("cuda" if on_cluster and gpus_of_worker(plan, options) else default_device())
+    pending = own_part(pending, _jobs_ahead(plan), plan, store, options, device)
     if damage := damage_text(_needed(store.soundness.met | store.soundness.damaged(), plan)):
         progress.tell(f"{store.path}: {damage}; what of it the suite needs is computed again.")
     _record_pixels(plan, store)
@@ -356,7 +312,7 @@ def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Seque
         began_ns: When the call began, before any file was read.
     """
     plan, registry, store = result.plan, result.registry, result.folder
-    code = stamp.imported_by([*registry.files, *(file for one in _plugins_used(plan, registry) for file in one.files)])
+    code = stamp.imported_by([*registry.files, *(file for one in plugins_used(plan, registry) for file in one.files)])
     if plan.files is None or code is None or registry.refused or not result.finished:
         return
     if store.report_made_from() != _state(result.planned, store):  # of a shard that stored its last block later
@@ -364,30 +320,10 @@ def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Seque
     weights = [use.weights_file for use in plan.metrics if use.weights_file is not None]
     networks = [purifier.weights_file for defense in plan.suite.defenses for purifier in defense.purifiers]
     weights += [file for file in networks if file is not None]
-    named = [path for use in _uses(plan) for path in use.contents.paths]
+    named = [path for use in uses_of(plan) for path in use.contents.paths]
     inputs = [*suite_files, *plan.files, *weights, *(file.parent for file in weights), *named, *registry.files, *code]
     with contextlib.suppress(OSError):  # a folder that cannot be written is looked at anew each time
         stamp.note(store.path, call, plan.suite.name, inputs, began_ns)
-
-
-def _plugins_used(plan: Plan, registry: Registry) -> Iterator[Plugin[Any]]:
-    """Every plugin whose code takes part in a plan."""
-    uses = _uses(plan)
-    yield from (registry.get(use.kind, use.name) for use in uses)
-    yield from (registry.metric(name) for use in uses for name in _named(use.contents.members))
-
-
-def _named(members: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Names of the metrics that others are built of, and of those that these are built of."""
-    for member in members:
-        yield member["name"]
-        yield from _named(member.get("members", ()))
-
-
-def _uses(plan: Plan) -> list[Use]:
-    """Every plugin as a plan uses it."""
-    suite = plan.suite
-    return [*suite.datasets, *suite.attacks, *plan.metrics, *(one for use in suite.defenses for one in use.purifiers)]
 
 
 def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
@@ -516,160 +452,7 @@ def pending_jobs(plan: Plan, store: RunFolder, *, probe: bool = True) -> dict[st
     }
 
 
-def _own_part(
-    pending: dict[str, Sequence[Job]], plan: Plan, store: RunFolder, options: Options, device: str
-) -> dict[str, Sequence[Job]]:
-    """What of the pending jobs is of the stage and the shard that were asked for.
-
-    Raises:
-        UserError: The stage is that of blocks, and what they need was never tried.
-    """
-    index, count = options.shard
-    part = {stage: jobs if options.stage in (None, STAGES[stage]) else () for stage, jobs in pending.items()}
-    if options.stage == "blocks":
-        tried = {failure.cell for failure in store.failures()}
-        missing = [job for stage in ("calibration", "fits") for job in pending[stage] if job.id not in tried]
-        if missing and pending["blocks"]:
-            raise UserError(
-                f"--stage blocks: what blocks need was never done ({counted(len(missing), 'job')}, such as "
-                f"'{missing[0].label}'). Run the same command with --stage facts and then with --stage fits first."
-            )
-    elif options.stage:  # by place: each is there once, whoever does it
-        place = {job.id: number for number, job in enumerate(_jobs_ahead(plan))}
-        part = {stage: [job for job in jobs if place[job.id] % count == index] for stage, jobs in part.items()}
-    if count > 1 and part["blocks"]:
-        shard = shards_of(plan, store, count, device)
-        own = [job for job in part["blocks"] if isinstance(job, BlockJob) and shard[job.block.key] == index]
-        part["blocks"] = own
-    if options.executor == "ray" and part["blocks"]:
-        blocks = [job.block for job in part["blocks"] if isinstance(job, BlockJob)]
-        part["blocks"] = [BlockJob(block) for block in longest_first(plan, blocks, read_costs(store.path), device)]
-    return part
-
-
 def _jobs_ahead(plan: Plan) -> list[Job]:
     """Every job that blocks need, done or not."""
     probes: list[Job] = [ProbeJob(one) for one in plan.probes]
     return [*probes, *map(FactJob, plan.facts), *map(FitJob, plan.fits)]
-
-
-def _gpus(plan: Plan, options: Options) -> float:
-    """GPUs that a cluster gives each worker, as far as that was said."""
-    asked = options.gpus if options.gpus is not None else plan.suite.resources.gpus
-    return asked if asked is not None else float((options.device or "cpu") != "cpu")
-
-
-def _cluster_options(plan: Plan, options: Options) -> ClusterOptions | None:
-    """What a run asks of a cluster; None where it runs on none."""
-    if options.executor != "ray":
-        return None
-    resources = plan.suite.resources
-    return ClusterOptions(
-        options.ray_address,
-        resources.cpus,
-        _gpus(plan, options),
-        round(resources.memory * 1024),
-        dict(plan.suite.cluster),
-        data_of(plan),
-    )
-
-
-class _Tally:
-    """Counts what ends, and passes it on."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.jobs = self.blocks = self.cells = self.failed = 0
-        self.notices: dict[str, None] = {}
-        self.costs: list[Cost] = []
-
-    def add(self, result: Done, stage: str) -> None:
-        self.jobs += 1
-        self.failed += result.failed
-        if stage == "blocks":
-            self.blocks += 1
-            self.cells += result.cells
-        self.notices.update(dict.fromkeys(result.notices))
-        self.costs += result.costs
-        self.progress.done(result)
-
-    def chose(self, result: Done) -> None:
-        """Pictures are no results: without them nothing is missing but they."""
-        self.failed += result.failed
-        self.notices.update(dict.fromkeys(result.notices))
-        self.progress.done(result)
-
-
-def execute(
-    pending: Mapping[str, Sequence[Job]],
-    plan: Plan,
-    registry: Registry,
-    store: RunFolder,
-    options: Options,
-    device: str,
-    tally: _Tally,
-) -> None:
-    """Run the stages one after the other: each needs the ones before.
-
-    Raises:
-        StoreError: The run folder cannot be written.
-    """
-    files = tuple(file.resolve() for file in registry.files)
-    code = {file: sha256 for plugin in _plugins_used(plan, registry) for file, sha256 in plugin.files.items()}
-    suite = plan.suite
-    context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code=code)
-    context = replace(context, memory=options.memory, nice=options.nice, exact=suite.exact, pool=pool_of(plan))
-    executor = make_executor(context, options, _cluster_options(plan, options))
-    try:
-        with _Interrupt() as interrupt:
-            asked, progress = lambda: interrupt.asked, tally.progress
-            for stage, jobs in pending.items():
-                if jobs and not interrupt.asked:
-                    hands = executor.workers
-                    expected = _expected(plan, jobs, store, device, hands) if stage == "blocks" else None
-                    progress.stage(stage, len(jobs), hands, expected)
-                    for result in executor.run(jobs, asked, progress.began, progress.at):
-                        tally.add(result, stage)
-            choosing = None if interrupt.asked else gallery_job(plan, store)
-            if choosing:
-                progress.stage("gallery", 1, 1)
-            for result in executor.run([choosing] if choosing else [], asked, progress.began, progress.at):
-                tally.chose(result)
-        if interrupt.asked:
-            raise KeyboardInterrupt
-    finally:
-        executor.close()
-
-
-def _expected(plan: Plan, jobs: Sequence[Job], store: RunFolder, device: str, workers: int) -> float | None:
-    """Seconds that blocks take by what runs here and beside it measured; None where most of it never was."""
-    cost = estimate(plan, [job.block for job in jobs if isinstance(job, BlockJob)], read_costs(store.path), device)
-    known = cost.images - cost.unknown
-    return cost.seconds * cost.images / known / min(workers, len(jobs)) if 2 * known > cost.images else None
-
-
-class _Interrupt:
-    """The first Ctrl-C asks to stop after the blocks begun, the second one stops at once.
-
-    So does SIGTERM, by which a scheduler says some time before it kills that it will.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {one: signal.signal(one, self._answer) for one in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _answer(self, number: int, frame: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        again = "Ctrl-C again" if number == signal.SIGINT else "another SIGTERM"
-        print(f"stopping after the blocks begun; {again} stops at once.", file=sys.stderr)
