@@ -228,11 +228,12 @@ def test_large_rates_are_told_in_plain_digits(clock):
     assert lines_of(shown)[-1] == "attacking and scoring: 100 of 100, 6000/min, took 1 s"
 
 
-def test_silence():
+def test_silence(capfd):
     with Progress() as quiet:
         quiet.stage("blocks", 1, 1)
         quiet.began(0, job("a"))
         quiet.done(Done("a", failed=1))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_how_far_a_worker_is_stands_in_its_line(clock):
