@@ -14,6 +14,7 @@ import typer
 from harness.cli.app import verb
 from harness.cli.common import PluginFiles, console, registry_of, runs_here
 from harness.errors import UserError
+from harness.files import umask
 from harness.wording import counted, tell
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _merge(
         joined, merging = _put_together([str(run) for run in runs], opened, aside, out, name, first_wins)
         if out.is_dir():
             out.rmdir()
-        aside.chmod(0o777 & ~_umask())
+        aside.chmod(0o777 & ~umask())
         aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -72,12 +73,6 @@ def _merge(
     say.print(f"{out}: {len(plan.cells)} cells of {len(runs)} runs{shared}.", soft_wrap=True)
     left = "" if result.finished else f" Not finished: robustiqa run {out / 'suite.yaml'} --out {out} goes on."
     say.print(f"Report: {result.folder.report / 'index.html'}.{left}", soft_wrap=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _put_together(
