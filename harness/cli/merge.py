@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from harness.engine.merging import MergedRun, Merging
     from harness.flow import RunResult
     from harness.suite.joined import Joined
-
-_PLACES = ("file", "weights", "root")
 
 
 @verb("Look", 10)
@@ -154,17 +151,6 @@ def _document(folder: Path, out: Path) -> Mapping[str, Any]:
     import yaml
 
     from harness.files import SUITE
+    from harness.suite.places import led_from
 
-    value: Mapping[str, Any] = yaml.safe_load((folder / SUITE).read_text(encoding="utf-8"))
-
-    def moved(value: Any, is_place: bool = False) -> Any:
-        if isinstance(value, dict):
-            return {key: moved(one, is_place or key in _PLACES) for key, one in value.items()}
-        if isinstance(value, list):
-            return [moved(one, is_place) for one in value]
-        if not (is_place and isinstance(value, str)) or Path(value).is_absolute() or not (folder / value).exists():
-            return value
-        return os.path.relpath(os.path.realpath(folder / value), os.path.realpath(out))
-
-    kinds = ("datasets", "metrics", "defenses")
-    return {key: moved(one) if key in kinds else one for key, one in value.items()}
+    return led_from(yaml.safe_load((folder / SUITE).read_text(encoding="utf-8")), folder, out)
