@@ -143,6 +143,8 @@ def test_an_unknown_name_that_a_file_here_registers_says_which(here, said):
 def test_doctor_probes_a_metric_with_the_weights_it_is_given(here, said):
     assert "--set weights=random" in said("doctor", "--metric", "birqa", code=2)[1]
     assert "Name the metric with --metric" in said("doctor", "--set", "weights=x", code=2)[1]
+    missing = said("doctor", "--metric", "birqa-tiny", "--set", "weights=nowhere.safetensors", code=2)[1]
+    assert "nowhere.safetensors" in missing, "not those that it has by default"
     found = json.loads(said("doctor", "--metric", "birqa-tiny", "--set", "weights=birqa-tiny@r", "--json")[0])
     assert {"subject": "birqa-tiny", "verdict": "ok", "detail": found[0]["detail"]} == found[0]
 

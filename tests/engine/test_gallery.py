@@ -185,6 +185,9 @@ def test_what_is_shown_is_what_the_records_say(whole):
         (records["metric"] == "linear") & (records["attack"] == "clean") & (records["item"] == case["item"])
     ]
     assert again["linear"]["clean"] == pytest.approx(direct["clean"].item()) and set(again) == {"linear"}
+    pair = (torch.from_numpy(image).float()[None] for image in (reference, attacked))
+    asked = result.registry.metric("linear").build({}).score(*pair).item()
+    assert again["linear"]["attacked_8bit"] == pytest.approx(asked, rel=1e-4) != again["linear"]["clean"]
 
 
 @pytest.mark.parametrize("moment", ["_write", "_write_page", "drop_pool"])
