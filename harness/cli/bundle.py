@@ -74,10 +74,11 @@ def _whole_files(result: RunResult) -> list[str]:
 
     store = result.folder
     checked = check_folder(store, result.plan)
-    if damaged := [name for name in checked.damaged if not name.startswith("report/")]:
+    if damaged := checked.damaged_results:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        first, why = next(iter(damaged.items()))
         raise UserError(
-            f"{store.path}: {damaged[0]}{more} damaged ({checked.damaged[damaged[0]]}). Run the suite again, which "
+            f"{store.path}: {first}{more} damaged ({why}). Run the suite again, which "
             f"makes it anew; 'robustiqa check {store.path}' says more."
         )
     return [name for name in checked.whole if not name.startswith(("report/", f"{GALLERY}/{POOL}/"))]

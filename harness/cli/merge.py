@@ -139,9 +139,8 @@ def _source(name: str, opened: RunResult) -> MergedRun:
     from harness.files import PLAN, SUITE
 
     checked = check_folder(opened.folder, opened.plan)
-    for damaged in checked.damaged:
-        if not damaged.startswith("report/"):
-            tell(f"note: {name}: {damaged} is damaged and left out: {checked.damaged[damaged]}")
+    for damaged, why in checked.damaged_results.items():
+        tell(f"note: {name}: {damaged} is damaged and left out: {why}")
     mine = (one for one in checked.whole if one not in (SUITE, PLAN) and not one.startswith("report/"))
     return MergedRun(name, opened.folder, list(mine))
 

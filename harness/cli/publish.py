@@ -75,7 +75,7 @@ def _published(path: Path, result: RunResult) -> PublishedRun:
 
     plan, store = result.plan, result.folder
     checked = check_folder(store, plan)
-    damaged = [name for name in checked.damaged if not name.startswith("report/")]
+    damaged = list(checked.damaged_results)
     for why in [f"{name} is damaged" for name in damaged[:1]] + ["some files carry no seal"] * bool(checked.unsealed):
         tell(f"note: {path}: {why}, so its entries are not admissible; 'robustiqa check {path}' says more.")
     done, failed = done_slices(plan, store), {failure.cell for failure in relevant_failures(plan, store)}
