@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, registry_of, runs_here
+from harness.cli.common import PluginFiles, console, registry_of, runs_here, writing
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,10 +103,8 @@ def _pack(result: RunResult, files: list[str], place: Path, target: Path, *, exa
     if not allow_paths:
         known = [result.folder.path.resolve(), Path.cwd(), Path("~").expanduser(), place, cache_dir(), data_dir()]
         refuse_places(copy, packed, known)
-    try:
+    with writing(target):
         pack(copy, name, target, packed)
-    except OSError as error:
-        raise UserError(f"-o {target}: cannot be written ({error.strerror}). Choose another place.") from error
     return len(packed)
 
 
