@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.wording import for_csv
@@ -114,14 +114,25 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: The place cannot be written.
     """
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """What `write_whole` does, for a content that is written piece by piece; what is raised within leaves no file.
+
+    Raises:
+        OSError: The place cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).chmod(0o666 & ~umask())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -168,7 +179,8 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that this process takes from what it makes."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

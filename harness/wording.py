@@ -27,6 +27,8 @@ UNDEFINED = "n/a"
 BROKEN = "†"
 NO_DEFENSE = "base"
 """What stands for a metric as it is."""
+USUAL_BUDGET = 8 / 255
+"""The budget that is told of first when it was run; otherwise the largest."""
 
 _OLD_FRACTION = re.compile(r"([=+]-?\d+(?:\.\d+)?):255(?=[,)+])")
 
@@ -179,6 +181,11 @@ def budget_text(norm: str, eps: float) -> str:
     if norm != "l2" and 0 < halves < 255 and abs(steps - halves) < 1e-5 and abs(float(short) - eps) > 1e-9:
         return f"{halves:g}/255"
     return short
+
+
+def usual_of(radii: Iterable[float]) -> float:
+    """The budget that is told of first: the usual one where it was run, otherwise the largest."""
+    return min(set(radii), key=lambda eps: (abs(eps - USUAL_BUDGET) > 1e-6, -eps))
 
 
 def value_text(value: Any) -> str:

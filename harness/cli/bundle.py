@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, registry_of, runs_here
+from harness.cli.common import PluginFiles, console, registry_of, runs_here, writing
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,10 +74,11 @@ def _whole_files(result: RunResult) -> list[str]:
 
     store = result.folder
     checked = check_folder(store, result.plan)
-    if damaged := [name for name in checked.damaged if not name.startswith("report/")]:
+    if damaged := checked.damaged_results:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        first, why = next(iter(damaged.items()))
         raise UserError(
-            f"{store.path}: {damaged[0]}{more} damaged ({checked.damaged[damaged[0]]}). Run the suite again, which "
+            f"{store.path}: {first}{more} damaged ({why}). Run the suite again, which "
             f"makes it anew; 'robustiqa check {store.path}' says more."
         )
     return [name for name in checked.whole if not name.startswith(("report/", f"{GALLERY}/{POOL}/"))]
@@ -102,10 +103,8 @@ def _pack(result: RunResult, files: list[str], place: Path, target: Path, *, exa
     if not allow_paths:
         known = [result.folder.path.resolve(), Path.cwd(), Path("~").expanduser(), place, cache_dir(), data_dir()]
         refuse_places(copy, packed, known)
-    try:
+    with writing(target):
         pack(copy, name, target, packed)
-    except OSError as error:
-        raise UserError(f"-o {target}: cannot be written ({error.strerror}). Choose another place.") from error
     return len(packed)
 
 

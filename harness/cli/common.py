@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,6 +148,19 @@ def print_report(screen: Screen, folder: Path, full: bool, did: str = "") -> Non
     out.print(f"\n{did}Report: {folder / 'report' / 'index.html'}", soft_wrap=True)
     if not full:
         out.print(f"Every table: robustiqa report {folder} --full", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Write what ``-o`` names.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"-o {target}: cannot be written ({error.strerror}). Choose another place.") from error
 
 
 def console(*, stderr: bool = False) -> Any:

@@ -73,9 +73,11 @@ def _metrics_of(run: Path, pair: tuple[str, str], registry: Registry, as_json: b
     except UserError as error:
         raise UserError(f"{run}: {error} ({_FORMS}.)") from None
     _tell_what_lacks((run, data))
-    if not _begun(found, "metrics", as_json):
+    if as_json:
+        _print_json(found, "metrics")
+    elif found.rows.empty:
         raise UserError(f"{run}: {pair[0]} and {pair[1]} have no figure in common.{_reasons(found)}")
-    if not as_json:
+    else:
         _print_metrics(found, data)
 
 
@@ -94,12 +96,14 @@ def _two_runs(run_a: Path, run_b: Path, registry: Registry, as_json: bool) -> No
         raise UserError(f"{error} ({_FORMS}.){hint}") from None
     _tell_what_lacks((run_a, one), (run_b, other))
     found = compare_runs(one, other, (str(run_a), str(run_b)))
-    if not _begun(found, "runs", as_json):
+    if as_json:
+        _print_json(found, "runs")
+    elif found.rows.empty:
         raise UserError(
             f"{run_a} and {run_b}: no condition was measured on the same images in both. Compare other runs."
             f"{_reasons(found)}"
         )
-    if not as_json:
+    else:
         _print_runs(found, one, other)
 
 
@@ -113,16 +117,18 @@ def _tell_what_lacks(*runs: tuple[Path, RunData]) -> None:
                 tell(f"note: {run}: {notice}")
 
 
-def _begun(found: Comparison, form: str, as_json: bool) -> bool:
-    """Whether there is anything to tell; as JSON it is told, and what was left out even where there is nothing."""
-    if as_json:
-        frames = {"rows": found.rows, "parameters": found.parameters, "left_out": found.left_out}
-        texts = {name: frame.to_json(orient="records", double_precision=15) for name, frame in frames.items()}
-        parts = {name: json.loads(text) for name, text in texts.items()}
-        print_json({"form": form, "a": found.a, "b": found.b, "in_short": list(found.sentences), **parts})
-        if found.rows.empty:
-            raise typer.Exit(2)
-    return not found.rows.empty
+def _print_json(found: Comparison, form: str) -> None:
+    """The comparison as JSON, which says what was left out even where nothing can be compared.
+
+    Raises:
+        typer.Exit: Nothing can be compared.
+    """
+    frames = {"rows": found.rows, "parameters": found.parameters, "left_out": found.left_out}
+    texts = {name: frame.to_json(orient="records", double_precision=15) for name, frame in frames.items()}
+    parts = {name: json.loads(text) for name, text in texts.items()}
+    print_json({"form": form, "a": found.a, "b": found.b, "in_short": list(found.sentences), **parts})
+    if found.rows.empty:
+        raise typer.Exit(2)
 
 
 def _reasons(found: Comparison) -> str:
@@ -264,7 +270,7 @@ def _print_metrics(found: Comparison, data: RunData) -> None:
         screen.print()
         _print_pairs(screen, about, ("attack", "direction", "ε"), over, _place)
         told = {
-            (row["norm"], row["eps"], row["direction"]): (SHIFT, SROCC)
+            (row["norm"], row["eps"], row["direction"])
             for row in told_of_first(own, SHIFT, FURTHEST) + told_of_first(own, SROCC, LOWEST_SROCC)
         }
         attacks = [row["attack"] for row in over if row["figure"] == SHIFT]

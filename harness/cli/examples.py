@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
-from harness.wording import MISSING, budget_text
+from harness.wording import MISSING, budget_text, significant
 
 if TYPE_CHECKING:
     from harness.flow import RunResult
@@ -55,7 +55,7 @@ def _examples(
         attack = f"{row['attack']} {row['direction']}".rstrip()
         budget = f"{'l2 ' if row['norm'] == 'l2' else ''}{budget_text(row['norm'], row['eps'])}"
         scores = (f"{row[name]:.4g}".replace("-", "−") for name in ("clean", "attacked_8bit"))
-        excess = f"{row['excess']:+.3g}".replace("-", "−") if "excess" in row else MISSING
+        excess = significant(row["excess"]) if "excess" in row else MISSING
         table.add_row(str(place), row["case"] or MISSING, row["metric"], attack, budget, row["item"], *scores, excess)
     console().print(table)
     for place, row in enumerate(rows[:_KEPT_SHOWN], 1):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, registry_of, runs_here
+from harness.cli.common import PluginFiles, console, registry_of, runs_here, writing
 from harness.errors import UserError
 from harness.wording import tell
 
@@ -41,11 +41,9 @@ def _export(
         raise UserError(f"-o {target}: a folder, and a file is to be written. Give its name.")
     beside = target.with_name(f"{target.stem}.columns.csv")
     made = exported(data, to)
-    try:
+    with writing(target):
         write_whole(target, made.table)
         write_whole(beside, made.dictionary)
-    except OSError as error:
-        raise UserError(f"-o {target}: cannot be written ({error.strerror}). Choose another place.") from error
     for notice in data.notices:
         if notice.partition(":")[0].isupper():  # not finished, damaged, unchecked
             tell(f"note: {notice}")

@@ -78,7 +78,7 @@ def _list(
             typer.echo("  (none)", file=report_stream())
 
 
-def _begun(sentence: str) -> str:
+def _capitalised(sentence: str) -> str:
     """A sentence with a large first letter, unless it begins with the name of a file or of code."""
     first = sentence.split(maxsplit=1)[0].rstrip(".,:;")
     return sentence if re.search(r"[._]", first) else sentence[0].upper() + sentence[1:]
@@ -91,7 +91,7 @@ def _print_row(row: Mapping[str, Any], width: int) -> None:
     ready = "" if row["ready"] else "needs " + row["needs"]
     origin = f"from {row['from']}" if row["from"] and row["elsewhere"] else ""
     parts = [row["about"], row.get("cost", ""), row["note"], ready, origin]
-    told = for_screen(" ".join(f"{_begun(part).rstrip('.')}." for part in parts if part))
+    told = for_screen(" ".join(f"{_capitalised(part).rstrip('.')}." for part in parts if part))
     lines = [told]
     if stream is not None and stream.isatty():
         room = max(shutil.get_terminal_size().columns - width - _MARGIN, _LEAST)

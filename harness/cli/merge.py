@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,13 @@ import typer
 from harness.cli.app import verb
 from harness.cli.common import PluginFiles, console, registry_of, runs_here
 from harness.errors import UserError
+from harness.files import umask
 from harness.wording import counted, tell
 
 if TYPE_CHECKING:
     from harness.engine.merging import MergedRun, Merging
     from harness.flow import RunResult
     from harness.suite.joined import Joined
-
-_PLACES = ("file", "weights", "root")
 
 
 @verb("Look", 10)
@@ -59,7 +57,7 @@ def _merge(
         joined, merging = _put_together([str(run) for run in runs], opened, aside, out, name, first_wins)
         if out.is_dir():
             out.rmdir()
-        aside.chmod(0o777 & ~_umask())
+        aside.chmod(0o777 & ~umask())
         aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -72,12 +70,6 @@ def _merge(
     say.print(f"{out}: {len(plan.cells)} cells of {len(runs)} runs{shared}.", soft_wrap=True)
     left = "" if result.finished else f" Not finished: robustiqa run {out / 'suite.yaml'} --out {out} goes on."
     say.print(f"Report: {result.folder.report / 'index.html'}.{left}", soft_wrap=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _put_together(
@@ -147,9 +139,8 @@ def _source(name: str, opened: RunResult) -> MergedRun:
     from harness.files import PLAN, SUITE
 
     checked = check_folder(opened.folder, opened.plan)
-    for damaged in checked.damaged:
-        if not damaged.startswith("report/"):
-            tell(f"note: {name}: {damaged} is damaged and left out: {checked.damaged[damaged]}")
+    for damaged, why in checked.damaged_results.items():
+        tell(f"note: {name}: {damaged} is damaged and left out: {why}")
     mine = (one for one in checked.whole if one not in (SUITE, PLAN) and not one.startswith("report/"))
     return MergedRun(name, opened.folder, list(mine))
 
@@ -159,17 +150,6 @@ def _document(folder: Path, out: Path) -> Mapping[str, Any]:
     import yaml
 
     from harness.files import SUITE
+    from harness.suite.places import led_from
 
-    value: Mapping[str, Any] = yaml.safe_load((folder / SUITE).read_text(encoding="utf-8"))
-
-    def moved(value: Any, is_place: bool = False) -> Any:
-        if isinstance(value, dict):
-            return {key: moved(one, is_place or key in _PLACES) for key, one in value.items()}
-        if isinstance(value, list):
-            return [moved(one, is_place) for one in value]
-        if not (is_place and isinstance(value, str)) or Path(value).is_absolute() or not (folder / value).exists():
-            return value
-        return os.path.relpath(os.path.realpath(folder / value), os.path.realpath(out))
-
-    kinds = ("datasets", "metrics", "defenses")
-    return {key: moved(one) if key in kinds else one for key, one in value.items()}
+    return led_from(yaml.safe_load((folder / SUITE).read_text(encoding="utf-8")), folder, out)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import PluginFiles, console, refuse_file, registry_of, runs_here
+from harness.cli.common import PluginFiles, console, refuse_file, registry_of, runs_here, writing
 from harness.errors import UserError
 from harness.wording import tell
 
@@ -56,12 +56,10 @@ def _publish(
     entries |= written
     if not entries:
         raise UserError(f"{out}: no entries are there, and no run was given. Give run folders.")
-    try:
+    with writing(out):
         for name, entry in written.items():
             write_whole(out / _ENTRIES / f"{name}.json", entry_text(entry).encode())
         write_whole(out / _PAGE, leaderboard_page(list(entries.values()), title).encode())
-    except OSError as error:
-        raise UserError(f"-o {out}: cannot be written ({error.strerror}). Choose another place.") from error
     admitted = sum(bool(entry["admissible"]) for entry in entries.values())
     counts = f"{len(entries)} entries, {len(written)} of them of these runs, {admitted} admissible"
     console().print(f"{out / _PAGE}: {counts}.", soft_wrap=True)
@@ -75,7 +73,7 @@ def _published(path: Path, result: RunResult) -> PublishedRun:
 
     plan, store = result.plan, result.folder
     checked = check_folder(store, plan)
-    damaged = [name for name in checked.damaged if not name.startswith("report/")]
+    damaged = list(checked.damaged_results)
     for why in [f"{name} is damaged" for name in damaged[:1]] + ["some files carry no seal"] * bool(checked.unsealed):
         tell(f"note: {path}: {why}, so its entries are not admissible; 'robustiqa check {path}' says more.")
     done, failed = done_slices(plan, store), {failure.cell for failure in relevant_failures(plan, store)}

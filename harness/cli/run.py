@@ -32,6 +32,7 @@ from harness.cli.common import (
 )
 from harness.engine.priority import NICE
 from harness.errors import UserError
+from harness.wording import counted
 
 if TYPE_CHECKING:
     from harness.flow import Stage
@@ -129,7 +130,7 @@ def _run(
         result = run_suite(found, registry, options, progress)
     if stage in (StageName.facts, StageName.fits):
         if not quiet:
-            jobs = f"{result.jobs} job{'' if result.jobs == 1 else 's'} run" if result.jobs else "nothing left to run"
+            jobs = f"{counted(result.jobs, 'job')} run" if result.jobs else "nothing left to run"
             console().print(f"{found.name}: {stage.value}: {jobs} into {result.folder.path}.", soft_wrap=True)
         end(result.failures)
         return

@@ -34,7 +34,7 @@ _SCRIPT = """#!/bin/bash
 #   bash {script} status     says how far all of it is
 #
 # Submitted again, it does what is left: after a time limit, a node that failed, or more in the suite.
-#SBATCH --job-name=robustiqa-{job}
+#SBATCH --job-name=robustiqa-{name}
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task={cpus}
 #SBATCH --time={time}
@@ -101,7 +101,6 @@ def _slurm(
     extras += [f"--partition={partition}"] if partition else []
     text = _SCRIPT.format(
         name=found.name,
-        job=found.name,
         script=shlex.quote(str(path.absolute())),
         shards=shards,
         last=shards - 1,

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from harness.errors import UserError
-from harness.files import PLAN, RESULT_FOLDERS, SUITE, cache_dir, run_named, sha256_of
+from harness.files import PLAN, RESULT_FOLDERS, SUITE, cache_dir, run_named, sha256_of, whole_file
 
 SUFFIX_OF_BUNDLES = ".zip"
 README = "README.txt"
@@ -49,23 +49,12 @@ def pack(folder: Path, name: str, target: Path, files: Iterable[str]) -> None:
     Raises:
         OSError: The place cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as raw:
-            with zipfile.ZipFile(raw, "w") as packed:
-                for file in sorted(files):
-                    info = zipfile.ZipInfo(f"{name}/{file}", (1980, 1, 1, 0, 0, 0))
-                    info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
-                    info.compress_type = zipfile.ZIP_DEFLATED
-                    packed.writestr(info, (folder / file).read_bytes(), compresslevel=_LEVEL)
-            raw.flush()
-            os.fsync(raw.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(target) as raw, zipfile.ZipFile(raw, "w") as packed:
+        for file in sorted(files):
+            info = zipfile.ZipInfo(f"{name}/{file}", (1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(info, (folder / file).read_bytes(), compresslevel=_LEVEL)
 
 
 def run_folder_at(path: Path) -> Path:

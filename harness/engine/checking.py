@@ -29,6 +29,11 @@ class FolderChecked:
     strange: Sequence[str]
     """Files that no run writes."""
 
+    @property
+    def damaged_results(self) -> Mapping[str, str]:
+        """As `damaged`, but for the report, which is made again of the rest."""
+        return {name: why for name, why in self.damaged.items() if not name.startswith("report/")}
+
 
 def check_folder(store: RunFolder, plan: Plan | None) -> FolderChecked:
     """Look at every file, whatever was found before, and note what was found.

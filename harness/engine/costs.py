@@ -155,7 +155,7 @@ def _evaluations(cell: Cell) -> float:
     """How often an attack asks the metric for an image, as far as its parameters tell."""
     parameters = cell.attack.parameters if cell.attack else {}
     counts = [parameters.get(name) for name in ("queries", "steps")]
-    return cell.eot * max(1.0, *(float(count) for count in counts if isinstance(count, int | float)), 1.0)
+    return cell.eot * max([1.0, *(float(count) for count in counts if isinstance(count, int | float))])
 
 
 def _patches(cell: Cell) -> int:

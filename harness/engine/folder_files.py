@@ -41,7 +41,7 @@ class FolderFiles:
         self.path = expanded(path, "the run folder")
         self._before_writing = before_writing
         self._said = ("", False)
-        self.soundness = Soundness(self.path, self._all_sealed)
+        self.soundness = Soundness(self.path, lambda: self.all_sealed)
 
     def require(self) -> None:
         """Stop where the folder is gone that a run writes into.
@@ -57,10 +57,6 @@ class FolderFiles:
 
     @property
     def all_sealed(self) -> bool:
-        """Whether every file of this folder was sealed when it was written."""
-        return self._all_sealed()
-
-    def _all_sealed(self) -> bool:
         """Whether every file of this folder was sealed when it was written."""
         stamp = stamp_of(self.path / SUITE)
         if self._said[0] != stamp:

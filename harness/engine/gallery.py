@@ -155,12 +155,9 @@ def _rows(cell: Cell, store: RunFolder, slices: int) -> Iterator[dict[str, Any]]
     """The first draw's records of a cell."""
     for index in range(slices):
         table = store.records(cell.id, index)
-        rows = (
-            []
-            if table is None
-            else table.select(["item", "draw", "reference", "group", "sample", *_FIGURES]).to_pylist()
-        )
-        yield from (row for row in rows if row["draw"] == 0)
+        if table is not None:
+            rows = table.select(["item", "draw", "reference", "group", "sample", *_FIGURES]).to_pylist()
+            yield from (row for row in rows if row["draw"] == 0)
 
 
 @dataclass
@@ -232,7 +229,7 @@ def _cases(contest: Contest, choice: Choice, count: int, before: GalleryKept, wo
     for case, outcome in choice.cases.items():
         old, images = known.get(outcome.key), {}
         if old is None:
-            found = (slice_ for slice_ in worker.store.candidates(pools[outcome.cell]))
+            found = worker.store.candidates(pools[outcome.cell])
             attacked = next(one[outcome.item][2] for one in found if outcome.item in one)
             entry = next(one for one in worker.entries(contest.split) if one.id == outcome.scores["sample"])
             (batch,) = worker.loader(contest.split.dataset)([entry])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.suite.identity import identity
 from harness.suite.plan import Cell, Plan, ScorerSpec, SplitSpec
+from harness.wording import usual_of
 
 POOL_SAMPLES = 128
 """Samples of a data set, first in hash order, that compete: references take turns among them."""
@@ -22,7 +23,6 @@ POOL_BYTES = 256 << 20
 """Of disk that the pools of a run may take between them, until the gallery is chosen."""
 _MOST_BYTES = 16 << 20
 """Of these, what a metric may take in one direction."""
-_USUAL = 8 / 255
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _contest(metric: str, attacked: Sequence[Cell], cells: Sequence[Cell], plan:
 def budget_shown(budgets: Sequence[tuple[str, float]]) -> tuple[str, float]:
     """The (norm, eps) that pictures are shown at, as reports begin with: in linf if any is, 8/255, else the largest."""
     norm = "linf" if any(norm == "linf" for norm, _ in budgets) else budgets[0][0]
-    return norm, min((eps for other, eps in budgets if other == norm), key=lambda eps: (abs(eps - _USUAL) > 1e-6, -eps))
+    return norm, usual_of(eps for other, eps in budgets if other == norm)
 
 
 def pool_of(plan: Plan) -> Pool:

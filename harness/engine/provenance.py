@@ -83,15 +83,20 @@ def own_code() -> str:
     return digest.hexdigest()
 
 
-def hardware() -> dict[str, Any]:
-    """The machine that this process runs on."""
+def processor() -> str:
+    """The model of this machine's processor, or its kind where the system does not tell the model."""
     model = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return model or platform.processor() or platform.machine()
+
+
+def hardware() -> dict[str, Any]:
+    """The machine that this process runs on."""
     return {
         "platform": platform.platform(),
-        "processor": model or platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": memory_of_machine(),
     }

@@ -89,7 +89,7 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
                 "Choose a writable folder with --out."
             ) from None
         self._refuse_misplaced()
-        self._write_suite(self._suite_text(suite), all_sealed=new or self._all_sealed())
+        self._write_suite(self._suite_text(suite), all_sealed=new or self.all_sealed)
         for path in sorted((self.path / "provenance").glob("*.json")):  # looked at before they are begun anew
             self.read_provenance(path.stem)
         self.tidy_gallery()

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from harness.contracts import Metric
 from harness.engine.memory import resident_mib
-from harness.engine.provenance import device_name
+from harness.engine.provenance import device_name, processor
 from harness.engine.scorer import device_named, load_metric
 from harness.errors import DataError, UserError
 from harness.plugins.registry import Registry
@@ -217,14 +217,10 @@ def _pairs(protocol: SpeedProtocol, registry: Registry) -> Iterator[tuple[Tensor
 
 def machine(device: str) -> Mapping[str, Any]:
     """What the times were taken on."""
-    models: list[str] = []
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "device": device_name(torch.device(device)),
-        "processor": next(iter(models), platform.processor() or platform.machine()),
+        "processor": processor(),
         "cores": cores,
         "platform": platform.platform(),
     }

@@ -30,7 +30,7 @@ from harness.wording import counted
 
 Stage = Literal["facts", "fits", "blocks"]
 STAGES: Mapping[str, Stage] = {"probes": "facts", "calibration": "facts", "fits": "fits", "blocks": "blocks"}
-"""What is done of a run -> the stage that is asked for it by."""
+"""What jobs do, as `harness.flow.pending_jobs` calls it -> the `--stage` that asks for it."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.report.arrays import OVER_ALL
@@ -20,9 +20,7 @@ from harness.wording import (
     short_names,
     with_interval,
 )
-
-USUAL_BUDGET = 8 / 255
-"""The budget that is told of first when it was run; otherwise the largest."""
+from harness.wording import usual_of as usual_of
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,6 @@ def at_largest_budget(rows: Sequence[Row], name: str = "attack") -> list[Row]:
     for row in rows:
         radii[row[name], row["norm"]] = max(row["eps"], radii.get((row[name], row["norm"]), 0.0))
     return [row for row in rows if row["eps"] == radii[row[name], row["norm"]]]
-
-
-def usual_of(radii: Iterable[float]) -> float:
-    """The budget that is told of first: the usual one where it was run, otherwise the largest."""
-    return min(set(radii), key=lambda eps: (abs(eps - USUAL_BUDGET) > 1e-6, -eps))
 
 
 def stated(row: Row, cell: Callable[[Row], str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from harness.report.entries import ALL_DIRECTIONS, REVIEWED, RULES
 from harness.report.headline import NOT_FLAGGED, NOT_JUDGED, SUSPECT, UNDECIDED
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
-from harness.wording import MISSING, UNDEFINED, budget_text, counted, html_environment, number
+from harness.wording import MISSING, UNDEFINED, USUAL_BUDGET, budget_text, counted, html_environment, number
 
 PublishedEntry = Mapping[str, Any]
 _FLAGS = {
@@ -19,7 +19,6 @@ _FLAGS = {
     SUSPECT: "SUSPECT",
     NOT_JUDGED: "not judged",
 }
-_USUAL = 8 / 255
 _LABELS = {"human": "people's opinions", "proxy": "PROXY labels, not people's opinions", "none": "no labels"}
 
 
@@ -96,7 +95,7 @@ def _key(entry: PublishedEntry, at: Mapping[str, Any]) -> tuple[Any, ...]:
     first = at["direction"] != ALL_DIRECTIONS, at["direction"]
     whose = ("human", "proxy", "none").index(data["labels"])
     same = (data["dataset"], data["split_key"], data["n"], data["clusters"], entry["statistic"])
-    return (whose, *same, at["norm"] != "linf", at["norm"], abs(at["eps"] - _USUAL) > 1e-6, at["eps"], *first)
+    return (whose, *same, at["norm"] != "linf", at["norm"], abs(at["eps"] - USUAL_BUDGET) > 1e-6, at["eps"], *first)
 
 
 def _board(found: Sequence[tuple[PublishedEntry, Mapping[str, Any]]]) -> EntryBoard:

@@ -20,7 +20,7 @@ from harness.plugins.model import Kind, PluginError, library_version, singular
 from harness.plugins.references import HARNESS, Reference, declared, escaped, shipped_references
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, read_manifest, trained, zoo
-from harness.plugins.weights.manifest import SUFFIX
+from harness.plugins.weights.manifest import SUFFIX, file_in_folder
 from harness.suite.compose import expand, read
 from harness.suite.keys import CHAIN, SuiteFile, as_entry, read_file
 from harness.suite.model import Suite
@@ -327,7 +327,7 @@ class _Finder:
         else:
             files = []
             for folder in self._each(given):
-                named = (str(Path(folder) / name.replace("/", ":")) + SUFFIX for name in names)
+                named = (str(Path(folder) / file_in_folder(name)) for name in names)
                 listed = [file for file in named if self._entry(file)]
                 files += listed[:1]
         yield from ((label, file) for file in files)

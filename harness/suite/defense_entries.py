@@ -16,6 +16,7 @@ from harness.plugins.returned import MEND, told
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, SUFFIX, read_manifest, trained
 from harness.plugins.weights.locate import check as check_weights
 from harness.plugins.weights.locate import resolve as resolve_weights
+from harness.plugins.weights.manifest import file_in_folder
 from harness.suite.entries import (
     EntryContext,
     built_entry,
@@ -318,7 +319,7 @@ def _weights_of(training: TrainedUse, metric: MetricUse) -> tuple[str, str]:
     if asked is None:
         name = names[-1]
         return (name, "") if name in read_manifest() else ("", f"{who}: the manifest has no '{name}'")
-    files = [name.replace("/", ":") + SUFFIX for name in names]  # labels have fractions
+    files = [file_in_folder(name) for name in names]
     folder = expanded(asked, f"{who}, weights")
     if folder.is_file():
         return "", f"{who}: {asked} is a file, and files are named by metric: {{{metric.label}: {asked}}}"

@@ -80,6 +80,23 @@ def written_beside(suite: Mapping[str, Any], relative: Collection[str], folder: 
     return {key: _each(value, (key,), beside) if key in _KEYS else value for key, value in suite.items()}
 
 
+def led_from(suite: Mapping[str, Any], folder: Path, other: Path) -> dict[str, Any]:
+    """The suite of a run folder with paths that lead somewhere from it leading there from another folder.
+
+    Args:
+        suite: What its ``suite.yaml`` says, as `written_beside` made it.
+        folder: The run folder.
+        other: The other one.
+    """
+
+    def moved(path: YamlPath, text: str) -> str:
+        if not _is_relative(text) or not (folder / text).exists():
+            return text
+        return os.path.relpath(os.path.realpath(folder / text), os.path.realpath(other))
+
+    return {key: _each(value, (key,), moved) if key in _KEYS else value for key, value in suite.items()}
+
+
 def _each(value: Any, path: YamlPath, change: Callable[[YamlPath, str], str]) -> Any:
     """Entries with every text changed that stands under one of the keys."""
     if isinstance(value, list):

@@ -143,6 +143,8 @@ def test_an_unknown_name_that_a_file_here_registers_says_which(here, said):
 def test_doctor_probes_a_metric_with_the_weights_it_is_given(here, said):
     assert "--set weights=random" in said("doctor", "--metric", "birqa", code=2)[1]
     assert "Name the metric with --metric" in said("doctor", "--set", "weights=x", code=2)[1]
+    missing = said("doctor", "--metric", "birqa-tiny", "--set", "weights=nowhere.safetensors", code=2)[1]
+    assert "nowhere.safetensors" in missing, "not those that it has by default"
     found = json.loads(said("doctor", "--metric", "birqa-tiny", "--set", "weights=birqa-tiny@r", "--json")[0])
     assert {"subject": "birqa-tiny", "verdict": "ok", "detail": found[0]["detail"]} == found[0]
 
@@ -190,8 +192,12 @@ def test_attack_writes_what_it_reports(here, said):
             assert float(harness.score(row["metric"], "ref.png", file)) == pytest.approx(row[name], abs=1e-6)
         assert float(harness.score(row["metric"], "ref.png", "out/attacked_8bit.png")) == row["attacked_8bit"]
     assert page["scores"][0]["attacked"] < page["scores"][0]["distorted"]
-    with Image.open("out/strip.png") as strip:
-        assert strip.size[0] > 4 * 192
+    strip = np.asarray(Image.open("out/strip.png"), dtype=int)
+    change = 0.5 + (floats - distorted) * (0.5 / page["linf"])
+    for place, image in enumerate((read_image("ref.png"), distorted, floats, change)):
+        left = 8 + place * (192 + 8)  # each pixel six times as large, and a gap between images
+        shown = strip[8 : 8 + 192 : 6, left : left + 192 : 6]
+        assert np.array_equal(shown, (image.clamp(0, 1) * 255).round().permute(1, 2, 0).int().numpy()), place
     for more, message in (
         (["--eps", "8"], "--eps 8: should be a number above 0, in linf at most 1"),
         (["--set", "stepz=3"], "neither ssim nor pgd has a parameter 'stepz'. Did you mean 'steps'?"),

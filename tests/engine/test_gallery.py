@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from harness.engine.gallery_choice import (
     in_page,
     page_limit,
 )
+from harness.engine.gallery_pool import POOL_SAMPLES, Pool
 from harness.engine.run_folder import RunFolder, StoreError
 from harness.flow import Options, run_suite
 from harness.suite.resolve import validate
@@ -110,6 +112,14 @@ def test_bytes_stay_below_the_limit_and_medians_go_first():
     assert fitting(twice, in_page(b"x" * 30_000)) == [True, True], "a picture that two show counts once"
 
 
+def test_a_pool_takes_no_more_images_than_fit():
+    cell, other = SimpleNamespace(id="cell"), SimpleNamespace(id="other")
+    pool, image = Pool(frozenset({"cell"}), quota=500), torch.zeros(3, 10, 5)
+    assert [rank for rank in range(9) if pool.takes(cell, rank, image)] == [0, 1, 2] and not pool.takes(other, 0, image)
+    small = [rank for rank in range(200) if pool.takes(cell, rank, torch.zeros(3, 1, 1))]
+    assert small == list(range(POOL_SAMPLES)), "first in hash order"
+
+
 def test_the_part_shown_is_the_square_that_is_changed_most():
     change = torch.zeros(3, 200, 300, dtype=torch.int32)
     change[1, 150, 40], change[0, 20, 250:260] = -50, 3
@@ -185,6 +195,9 @@ def test_what_is_shown_is_what_the_records_say(whole):
         (records["metric"] == "linear") & (records["attack"] == "clean") & (records["item"] == case["item"])
     ]
     assert again["linear"]["clean"] == pytest.approx(direct["clean"].item()) and set(again) == {"linear"}
+    pair = (torch.from_numpy(image).float()[None] for image in (reference, attacked))
+    asked = result.registry.metric("linear").build({}).score(*pair).item()
+    assert again["linear"]["attacked_8bit"] == pytest.approx(asked, rel=1e-4) != again["linear"]["clean"]
 
 
 @pytest.mark.parametrize("moment", ["_write", "_write_page", "drop_pool"])

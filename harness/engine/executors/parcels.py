@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.files import write_whole
+from harness.files import sha256_of, write_whole
 from harness.plugins.weights.locate import MANIFEST, read_manifest
 from harness.plugins.weights.manifest import PINS, read_entry
 from harness.suite.model import DatasetUse, Use
@@ -183,7 +183,7 @@ class Depot:
             if there.exists():
                 continue
             kept = self._contents / one.sha256
-            if not kept.is_file() or _sha256(kept) != one.sha256:
+            if not kept.is_file() or sha256_of(kept) != one.sha256:
                 content = content_of(one)
                 if hashlib.sha256(content).hexdigest() != one.sha256:
                     raise ValueError(f"{one.path}: what arrived is not what was sent")
@@ -193,8 +193,3 @@ class Depot:
                 os.link(kept, there)
             except OSError:  # no links there, or on another file system
                 shutil.copyfile(kept, there)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -368,7 +368,7 @@ class RayExecutor:
         """Stop where nothing comes of a cluster.
 
         Raises:
-            UserError: No actor has found room for a minute, or none stays.
+            UserError: No actor has found room for `_PATIENCE_S`, or none stays.
         """
         if self._unmet >= _LOSSES_UNMET:
             raise UserError(

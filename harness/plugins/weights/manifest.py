@@ -24,6 +24,11 @@ WHOLE = 64
 """Hexadecimal digits of a whole sha256."""
 
 
+def file_in_folder(name: str) -> str:
+    """What the file of a metric's trained weights is called in a folder of such: labels may have fractions in them."""
+    return name.replace("/", ":") + SUFFIX
+
+
 class WeightsError(UserError):
     """A weight file is missing, altered, or does not fit its metric."""
 
