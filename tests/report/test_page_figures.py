@@ -184,7 +184,9 @@ def test_strength_and_scatter_show_the_tables_figures(page):
     )
     root = read(scatter.pictures[0])
     across, up = scale_of(root, "11"), scale_of(root, "11", vertical=True)
-    for group in (each for each in root.iter(f"{SPACE}g") if each.get("data-metric")):
+    groups = [each for each in root.iter(f"{SPACE}g") if each.get("data-metric")]
+    assert len(groups) == len(head.rows) == 3
+    for group in groups:
         row = next(each for each in head.rows if each.label == group.get("data-metric"))
         ((x, y),) = marks(group)
         assert across(x) == pytest.approx(row.clean.value, abs=0.001)
