@@ -17,8 +17,8 @@ from pathlib import Path
 from generators.api_page import api_page
 from generators.cli_page import cli_page
 from generators.plugin_pages import plugin_pages
-from generators.suite_pages import DOCS, suite_pages
-from generators.text import cell, filled
+from generators.suite_pages import suite_pages
+from generators.text import DOCS, cell, filled
 
 from harness.engine.record import as_table
 from harness.plugins.registry import Registry

@@ -13,8 +13,7 @@ from typing import Any
 import pydantic
 
 from generators.schema_text import type_text, written
-from generators.suite_pages import DOCS, MARK
-from generators.text import capital, wrapped
+from generators.text import DOCS, MARK, capital, wrapped
 from harness.contracts import Purifier
 from harness.plugins.model import KINDS, Kind, Parameter, Plugin
 from harness.plugins.registry import Registry

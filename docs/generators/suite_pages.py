@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from generators.schema_text import type_text, written
-from generators.text import capital, items, wrapped
+from generators.text import DOCS, MARK, capital, items, wrapped
 from harness.cli.app import verb_named
 from harness.suite.keys import COMPOSING_KEYS, DIRECTIONS, DIRECTIONS_EXPLAINED, ENTRY_KEYS, SuiteFile
 from harness.suite.tables import table_sources
 
-DOCS = Path(__file__).parents[1]
 EXAMPLE = DOCS / "examples" / "suite.yaml"
-MARK = "<!-- Written by docs/reference.py from {}. Change that, then run it. -->"
 
 HEAD = f"""# Suites
 

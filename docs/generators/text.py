@@ -1,4 +1,4 @@
-"""How generated pages write texts, lists and tables."""
+"""How generated pages write texts, lists and tables, and where they stand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+DOCS = Path(__file__).parents[1]
+MARK = "<!-- Written by docs/reference.py from {}. Change that, then run it. -->"
+"""What a page that nobody should edit says of itself."""
 WIDTH = 120
 
 

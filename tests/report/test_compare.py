@@ -19,6 +19,7 @@ from harness.report.data import UseFacts
 from harness.report.measure import shift_rows, srocc_rows, type_rows
 from harness.report.pairing import pair_labels
 from harness.statistics.levels import holm
+from tests.report.test_portable import said
 
 SUITE = """
 name: toy
@@ -34,14 +35,6 @@ verdicts: false
 
 def suite(attacks, metrics="negative_mse", budgets="8/255", more=""):
     return SUITE.format(metrics=metrics, attacks=attacks, budgets=budgets) + more
-
-
-def said(capsys, *arguments, code=0):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    text = capsys.readouterr()
-    assert end.value.code == code, text.err
-    return text.out if code == 0 else text.err
 
 
 def pgd(**parameters):

@@ -67,7 +67,7 @@ def test_every_name_and_figure_stands_at_every_width(screen, width):
     )
     # Each table repeats its names where it goes on below itself.
     heads = [line for line in text.splitlines() if line.startswith("metric")]
-    assert len(heads) >= 7 and all(line.split()[1] in text for line in heads)
+    assert len(heads) >= 7 and all(len(line.split()) > 1 for line in heads)
 
 
 def test_the_answer_comes_first_on_one_screen(screen, run):

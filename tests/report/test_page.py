@@ -51,6 +51,7 @@ def number_of(cell):
 
 
 def test_every_number_is_the_frames_and_stands_alone_in_its_cell(page, text):
+    compared = set()
     for table in page.tables:
         if not table.protocol:
             continue
@@ -63,7 +64,10 @@ def test_every_number_is_the_frames_and_stands_alone_in_its_cell(page, text):
                     table.name,
                     name,
                 )
+                compared.add((table.name, name))
         assert not any("[" in cell for row in rows for cell in row if re.match(r"[−\d]", cell))
+    assert {name for name, _ in compared} == {table.name for table in page.tables if table.protocol}
+    assert {("srocc", "srocc"), ("shift", "shift_over_sigma"), ("two_afc", "accuracy")} <= compared
 
 
 def test_every_column_has_a_meaning_a_unit_and_a_direction_where_it_has_one(page):
@@ -94,7 +98,9 @@ def test_a_cell_of_the_heat_map_is_the_lowest_of_the_directions(page):
     variant = next(part for part in drawn.split("<div data-")[1:] if f"data-{part}".startswith(worst))
     attacks = re.findall(r'data-attack="([^"]+)"', variant)
     assert attacks[:2] == ["noise", "restore"] and {"fgsm", "pgd(steps=10)"} <= {*attacks}
-    for row in re.findall(r'<tr data-metric="(.*?)</tr>', variant, re.S):
+    rows = re.findall(r'<tr data-metric="(.*?)</tr>', variant, re.S)
+    assert len(rows) == srocc["metric"].nunique() == 3
+    for row in rows:
         metric, cells = row.split('"')[0], re.findall(r"<td[^>]*>(?:<button>)?([^<]+)", row)
         own = srocc[(srocc["metric"] == metric) & (srocc["eps"] - eps).abs().lt(1e-6)]
         assert number_of(cells[0]) == pytest.approx(own["clean_srocc"].iloc[0], abs=6e-4)

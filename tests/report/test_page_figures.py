@@ -33,6 +33,7 @@ from harness.report.page.svg import axis_over, svg_of
 from harness.report.ranking import COMPARED, rank_rows
 from tests.engine.test_drawing import rgb, seen
 
+ROOT = Path(__file__).parents[2]
 EPS = 8 / 255
 USUAL = Ball("linf", round(EPS, 9))
 USUAL_WORST = (USUAL, "")
@@ -184,7 +185,9 @@ def test_strength_and_scatter_show_the_tables_figures(page):
     )
     root = read(scatter.pictures[0])
     across, up = scale_of(root, "11"), scale_of(root, "11", vertical=True)
-    for group in (each for each in root.iter(f"{SPACE}g") if each.get("data-metric")):
+    groups = [each for each in root.iter(f"{SPACE}g") if each.get("data-metric")]
+    assert len(groups) == len(head.rows) == 3
+    for group in groups:
         row = next(each for each in head.rows if each.label == group.get("data-metric"))
         ((x, y),) = marks(group)
         assert across(x) == pytest.approx(row.clean.value, abs=0.001)
@@ -242,7 +245,7 @@ def test_an_attack_has_one_colour_in_every_figure_fixed_by_its_name(page):
         light, ground = (each @ [0.2126, 0.7152, 0.0722] for each in linear)
         contrast = (np.maximum(light, ground) + 0.05) / (np.minimum(light, ground) + 0.05)
         assert contrast.min() >= 3, "WCAG 2.1, 1.4.11: of graphics"
-    css = "".join(path.read_text() for path in Path("harness/report/page/static").glob("*.css"))
+    css = "".join(path.read_text() for path in (ROOT / "harness/report/page/static").glob("*.css"))
     for name, colour in LIGHT.items():
         assert f"--{name}: {colour};" in css and f"--{name}: {DARK[name]};" in css, name
     chart = strength_chart(page.evaluated[0], page.headlines[0])

@@ -81,11 +81,12 @@ def write_project(folder: Path) -> None:
 
 
 def said(capsys, *arguments, code=0):
+    """What a command printed; of one that was refused (exit code 2) what it said of that."""
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     text = capsys.readouterr()
     assert end.value.code == code, text.err
-    return text.out
+    return text.err if code == 2 else text.out
 
 
 def files_of_report(run: Path) -> dict[str, bytes]:

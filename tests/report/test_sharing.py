@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from harness.cli import main
 from harness.engine import bundle
 from harness.engine.bundle import run_folder_at
 from harness.engine.placeless import without_places
@@ -25,7 +24,7 @@ from harness.report.entries import RULES
 from harness.report.leaderboard import boards_of
 from harness.suite.joined import RunPlan, join
 from harness.suite.planning import make_plan
-from tests.report.test_portable import write_project
+from tests.report.test_portable import said, write_project
 
 SUITE = """
 name: {name}
@@ -39,14 +38,6 @@ slice: 10
 """
 QUIET = ("-q", "--executor", "serial", "--no-probes")
 PGD = "{name: pgd, steps: 10, label: pgd}"
-
-
-def said(capsys, *arguments, code=0):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    text = capsys.readouterr()
-    assert end.value.code == code, text.err
-    return text.out if code == 0 else text.err
 
 
 @pytest.fixture(scope="module")
@@ -217,17 +208,10 @@ def test_a_tampered_record_of_a_bundle_does_not_count(runs, here, capsys):
                 pq.write_table(table, buffer)
                 content = buffer.getvalue()
             forged.writestr(name, content)
-    checked = json.loads(said_with(capsys, "check", "forged.zip", "--json", code=1))
+    checked = json.loads(said(capsys, "check", "forged.zip", "--json", code=1))
     assert list(checked["damaged"]) == [chosen.partition("/")[2]]
     assert "not finished" in said(capsys, "status", "forged.zip")
     assert "damaged" in said(capsys, "bundle", run_folder_at(here / "forged.zip"), "-o", "x.zip", code=2)
-
-
-def said_with(capsys, *arguments, code):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    assert end.value.code == code
-    return capsys.readouterr().out
 
 
 def test_two_halves_merged_are_the_whole(runs, here, capsys, registry):
