@@ -25,7 +25,7 @@ from harness.report.layout import usual_of
 from harness.report.masking import FAIL, INCONCLUSIVE, PASS, verdicts_of
 from harness.report.measure import Correlated, attacked_sroccs, clean_sroccs, rated_clusters, shift_rows
 from harness.report.ranking import rank_ranges
-from harness.report.rows import Bools, Measured, Row, figure, joint_state, lowest_of, start_row
+from harness.report.rows import Bools, Measured, Row, figure, joint_state, lowest_of, mean_of, start_row
 from harness.report.table import has_opinions, labels_text, protocol_of
 from harness.report.triplets import attacked_accuracies, clean_accuracies, judged_clusters
 from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale
@@ -408,7 +408,7 @@ def _ranks(figures: _Figures, grids: Sequence[_Grid], place: _Place, adjust: Adj
     for i, grid in enumerate(grids):
         left = grid.left(*place)
         if grid.scorer.threat != "oblivious" and left.mean < math.inf:
-            found[str(i)] = left.mean, np.mean([spread for _, spread in left.draws], axis=0)
+            found[str(i)] = mean_of(left.draws)
     return {int(i): range_ for i, range_ in rank_ranges(found, figures.present, adjust).items()}
 
 

@@ -22,7 +22,7 @@ from harness.report.measure import (
     type_sroccs,
 )
 from harness.report.page.chart import usual_direction
-from harness.report.rows import Bools, Measured, choose, clusters_of
+from harness.report.rows import Bools, Measured, choose, clusters_of, mean_of
 from harness.report.triplets import (
     attacked_accuracies,
     clean_accuracies,
@@ -216,10 +216,6 @@ def _within(
 
 def _apart(a: Sequence[Measured], b: Sequence[Measured], present: Bools) -> Apart:
     """The difference of the means over draws, under the same resamples of clusters."""
-    (value, spread), (other, other_spread) = _mean(a), _mean(b)
+    (value, spread), (other, other_spread) = mean_of(a), mean_of(b)
     found = difference(value - other, spread - other_spread, len(present), present)
     return Apart(found.value, found.low, found.high)
-
-
-def _mean(draws: Sequence[Measured]) -> Measured:
-    return float(np.mean([value for value, _ in draws])), np.mean([spread for _, spread in draws], axis=0)
