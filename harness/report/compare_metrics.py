@@ -123,11 +123,9 @@ def compare_metrics(data: RunData, a: str, b: str, evaluated: Sequence[Evaluated
         scorers = [_scorer(one, name) for name in (a, b)]
         absent = [side for side, scorer in zip("AB", scorers, strict=True) if scorer is None]
         if absent:
-            side = "A" if absent == ["B"] else "B"
             if len(absent) == 1:
-                left_out.append(
-                    _left(side, f"data set {one.name}", f"{(a, b)[absent == ['B']]} is not judged on it", 0)
-                )
+                side, lacking = ("A", b) if absent == ["B"] else ("B", a)
+                left_out.append(_left(side, f"data set {one.name}", f"{lacking} is not judged on it", 0))
             continue
         found = [_figures(data, one, scorer) for scorer in scorers if scorer is not None]
         mine = [_row(data, one, (a, b), cell, *pair) for cell, pair in _pairs(*found)]

@@ -9,8 +9,9 @@ from typing import Any
 
 from harness.report.entries import ALL_DIRECTIONS, REVIEWED, RULES
 from harness.report.headline import NOT_FLAGGED, NOT_JUDGED, SUSPECT, UNDECIDED
+from harness.report.layout import USUAL_BUDGET
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
-from harness.wording import MISSING, UNDEFINED, budget_text, counted, html_environment, number
+from harness.wording import MISSING, UNDEFINED, budget_text, counted, html_environment, number, with_interval
 
 PublishedEntry = Mapping[str, Any]
 _FLAGS = {
@@ -19,7 +20,6 @@ _FLAGS = {
     SUSPECT: "SUSPECT",
     NOT_JUDGED: "not judged",
 }
-_USUAL = 8 / 255
 _LABELS = {"human": "people's opinions", "proxy": "PROXY labels, not people's opinions", "none": "no labels"}
 
 
@@ -96,7 +96,7 @@ def _key(entry: PublishedEntry, at: Mapping[str, Any]) -> tuple[Any, ...]:
     first = at["direction"] != ALL_DIRECTIONS, at["direction"]
     whose = ("human", "proxy", "none").index(data["labels"])
     same = (data["dataset"], data["split_key"], data["n"], data["clusters"], entry["statistic"])
-    return (whose, *same, at["norm"] != "linf", at["norm"], abs(at["eps"] - _USUAL) > 1e-6, at["eps"], *first)
+    return (whose, *same, at["norm"] != "linf", at["norm"], abs(at["eps"] - USUAL_BUDGET) > 1e-6, at["eps"], *first)
 
 
 def _board(found: Sequence[tuple[PublishedEntry, Mapping[str, Any]]]) -> EntryBoard:
@@ -223,9 +223,6 @@ def _figure(one: Mapping[str, float | None], *, interval: bool = True, signed: b
     value, low, high = one["value"], one["low"], one["high"]
     if value is None:
         return UNDEFINED
-    text = number(value, 2, signed)
-    return (
-        f"{text} [{number(low, 2, signed)}, {number(high, 2, signed)}]"
-        if interval and low is not None and high is not None
-        else text
-    )
+    if not interval or low is None or high is None:
+        return number(value, 2, signed)
+    return with_interval(value, low, high, 2, signed)
