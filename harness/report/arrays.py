@@ -15,7 +15,7 @@ from harness.report.data import DatasetFacts, RunData
 from harness.statistics import directions
 from harness.statistics.bootstrap import RESAMPLES, Floats, Ints, cluster_codes, weightings
 from harness.suite.cell_names import CLEAN, cell_name
-from harness.wording import counted
+from harness.wording import counted, marked, scorer_text
 
 State = Literal["ok", "failed", "missing"]
 
@@ -109,6 +109,16 @@ class ScorerGrid:
     settings: tuple[Setting, ...]
     furthest: tuple[Setting, ...] = ()
     """`FURTHEST` at every budget that two attacks or more were run at."""
+
+    @property
+    def who(self) -> tuple[str, str, str, str]:
+        """Metric, defense, threat and source: which scorer it is, whatever the data set."""
+        return self.metric, self.defense, self.threat, self.source
+
+    @property
+    def label(self) -> str:
+        """What people read, as `harness.report.layout.scorer_of` says it of a row."""
+        return marked(scorer_text(*self.who), self.broken)
 
     def of(self, setting: Setting, endpoint: str) -> Finished:
         """The finished attack of one endpoint ("" for a control); state "missing" when it was not run."""

@@ -28,7 +28,16 @@ from harness.report.measure import (
     shifts_over_sigma,
     type_sroccs,
 )
-from harness.report.rows import Bools, Measured, choose, clusters_of, in_order, interval_mark
+from harness.report.rows import (
+    Bools,
+    Measured,
+    choose,
+    clusters_of,
+    clusters_with_values,
+    in_order,
+    interval_mark,
+    mean_of,
+)
 from harness.report.table import has_opinions, labels_text
 from harness.statistics.bootstrap import Floats, Ints
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
@@ -114,11 +123,9 @@ def compare_metrics(data: RunData, a: str, b: str, evaluated: Sequence[Evaluated
         scorers = [_scorer(one, name) for name in (a, b)]
         absent = [side for side, scorer in zip("AB", scorers, strict=True) if scorer is None]
         if absent:
-            side = "A" if absent == ["B"] else "B"
             if len(absent) == 1:
-                left_out.append(
-                    _left(side, f"data set {one.name}", f"{(a, b)[absent == ['B']]} is not judged on it", 0)
-                )
+                side, lacking = ("A", b) if absent == ["B"] else ("B", a)
+                left_out.append(_left(side, f"data set {one.name}", f"{lacking} is not judged on it", 0))
             continue
         found = [_figures(data, one, scorer) for scorer in scorers if scorer is not None]
         mine = [_row(data, one, (a, b), cell, *pair) for cell, pair in _pairs(*found)]
@@ -196,10 +203,7 @@ def _types(one: Evaluated) -> dict[str, Ints]:
 
 
 def _figure(draws: Sequence[Measured], present: Bools) -> _Figure | None:
-    if not draws:
-        return None
-    value = float(np.mean([value for value, _ in draws]))
-    return _Figure((value, np.mean([spread for _, spread in draws], axis=0)), present)
+    return _Figure(mean_of(draws), present) if draws else None
 
 
 def _shift(one: Evaluated, scorer: ScorerGrid, pushed: Floats | None, items: Ints) -> _Figure | None:
@@ -207,8 +211,7 @@ def _shift(one: Evaluated, scorer: ScorerGrid, pushed: Floats | None, items: Int
         return None
     kept = np.full_like(pushed, np.nan)
     kept[:, items] = pushed[:, items]
-    present = clusters_of(one, one.codes[~np.isnan(kept).all(axis=0)])
-    return _figure(shifts_over_sigma(one, scorer, kept), present)
+    return _figure(shifts_over_sigma(one, scorer.clean, kept), clusters_with_values(one, kept))
 
 
 def _pairs(a: _Found, b: _Found) -> Iterator[tuple[_Cell, tuple[_Figure, _Figure]]]:

@@ -12,7 +12,7 @@ from harness.report.layout import Layout
 from harness.report.screen import BULLET, Columns, Paragraph, Screen, Stretch
 from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences, told_of
-from harness.report.table import ASSUMPTION, Table
+from harness.report.table import ASSUMPTION, PROTOCOL, Table, protocol_parts
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.wording import BROKEN, FAILED, MISSING, budget_text, counted, joined, number, with_interval
 
@@ -26,7 +26,6 @@ _AROUND = 4
 _MIXED = "mixed"
 _WAYS = {"up": "up", "down": "down", "rejected_up": "up", "preferred_down": "down"}
 """Direction -> column; what raises some images and lowers others is mixed."""
-_PROTOCOL = "Protocol: "
 _UNSEEN = "bias from "
 """How a part of a protocol begins that says nothing of the first screen."""
 _FLAGS = {
@@ -51,8 +50,8 @@ def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headlin
     below = [*_legend(heads), *_notes(data, tables, heads)]
     protocol = [part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)]
     lines = [Paragraph(f"\n{' '.join(below)}", "dim")] if below else []
-    lines += [Paragraph(f"{'' if below else chr(10)}{_PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
-    return Screen([*_first_table(heads), *said, *lines], list(_every_table(tables, heads)))
+    lines += [Paragraph(f"{'' if below else chr(10)}{PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
+    return Screen([*_first_table(heads), *said, *lines], list(_every_table(tables, protocol)))
 
 
 def _first_table(heads: Sequence[Headline]) -> Iterator[Paragraph | Columns]:
@@ -211,13 +210,12 @@ def _notes(data: RunData, tables: Sequence[Table], heads: Sequence[Headline]) ->
 
 def _united(protocols: Sequence[str]) -> list[str]:
     """The parts of protocol lines, each once."""
-    parts = (part for one in protocols for part in one.removeprefix(_PROTOCOL).removesuffix(".").split("; "))
-    return list(dict.fromkeys(part for part in parts if part))
+    return list(dict.fromkeys(part for one in protocols for part in protocol_parts(one)))
 
 
-def _every_table(tables: Sequence[Table], heads: Sequence[Headline]) -> Iterator[Paragraph | Columns]:
-    """The compact form of every table; of its protocol what is not said above for all tables."""
-    said = {part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)}
+def _every_table(tables: Sequence[Table], protocol: Sequence[str]) -> Iterator[Paragraph | Columns]:
+    """The compact form of every table; of its protocol what is not among the parts said above for all tables."""
+    said = set(protocol)
     for table in tables:
         yield Paragraph(f"\n{table.title}", "bold")
         layout = table.compact
@@ -230,7 +228,7 @@ def _every_table(tables: Sequence[Table], heads: Sequence[Headline]) -> Iterator
         more = [part for part in _united([table.protocol]) if part not in said]
         said |= {part for part in more if (" = " in part and ":" not in part) or part.startswith(_UNSEEN)}
         if table.protocol:
-            yield Paragraph(f"{_PROTOCOL}as above{'; ' if more else ''}{'; '.join(more)}.", "dim")
+            yield Paragraph(f"{PROTOCOL}as above{'; ' if more else ''}{'; '.join(more)}.", "dim")
 
 
 def _block(layout: Layout, each: bool) -> Columns:

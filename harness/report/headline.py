@@ -25,12 +25,12 @@ from harness.report.layout import usual_of
 from harness.report.masking import FAIL, INCONCLUSIVE, PASS, verdicts_of
 from harness.report.measure import Correlated, attacked_sroccs, clean_sroccs, rated_clusters, shift_rows
 from harness.report.ranking import rank_ranges
-from harness.report.rows import Bools, Measured, Row, figure, joint_state, lowest_of, start_row
+from harness.report.rows import Bools, Measured, Row, figure, joint_state, lowest_of, mean_of, start_row
 from harness.report.table import has_opinions, labels_text, protocol_of
 from harness.report.triplets import attacked_accuracies, clean_accuracies, judged_clusters
 from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale
 from harness.suite.model import Adjustment
-from harness.wording import marked, number, scorer_text, with_interval
+from harness.wording import number, with_interval
 
 EVERY_DIRECTION = ""
 """In place of a direction: the worst of all that were run."""
@@ -207,7 +207,7 @@ def _headline(data: RunData, one: Evaluated) -> Headline:
     figures = _figures_of(one, directions)
     shifts = _shifts(one, directions)
     grids = [
-        _Grid(figures, scorer, shifts.get(_who(scorer), {})) for scorer in one.scorers if scorer.threat != "transfer"
+        _Grid(figures, scorer, shifts.get(scorer.who, {})) for scorer in one.scorers if scorer.threat != "transfer"
     ]
     found = dict.fromkeys(place for grid in grids for place in grid.run)
     balls = sorted({ball for ball, _ in found}, key=lambda ball: (ball.norm != "linf", ball))
@@ -218,11 +218,11 @@ def _headline(data: RunData, one: Evaluated) -> Headline:
     masking = _masking(data, one)
     rows = [
         HeadlineRow(
-            marked(scorer_text(*_who(grid.scorer)), grid.scorer.broken),
+            grid.scorer.label,
             *(grid.scorer.metric, grid.scorer.defense, grid.scorer.threat, grid.scorer.broken, grid.scorer.state),
             clean=figures.reading(figures.clean(grid.scorer)),
             at={place: replace(grid.under(*place), rank=ranks[place].get(i)) for place in places},
-            masking=masking.get(_who(grid.scorer), Masking()),
+            masking=masking.get(grid.scorer.who, Masking()),
         )
         for i, grid in enumerate(grids)
     ]
@@ -264,10 +264,6 @@ def order(first: Ball | None, row: HeadlineRow) -> tuple[bool, bool, float]:
     labelled = row.clean.known or (under is not None and under.left.known)
     figure = -row.clean.value if under is None else -under.left.value if labelled else under.shift.value
     return row.threat == "oblivious", math.isnan(figure), 0.0 if math.isnan(figure) else figure
-
-
-def _who(scorer: ScorerGrid) -> tuple[str, str, str, str]:
-    return scorer.metric, scorer.defense, scorer.threat, scorer.source
 
 
 @dataclass(frozen=True)
@@ -412,7 +408,7 @@ def _ranks(figures: _Figures, grids: Sequence[_Grid], place: _Place, adjust: Adj
     for i, grid in enumerate(grids):
         left = grid.left(*place)
         if grid.scorer.threat != "oblivious" and left.mean < math.inf:
-            found[str(i)] = left.mean, np.mean([spread for _, spread in left.draws], axis=0)
+            found[str(i)] = mean_of(left.draws)
     return {int(i): range_ for i, range_ in rank_ranges(found, figures.present, adjust).items()}
 
 

@@ -10,7 +10,17 @@ import numpy as np
 from harness.report.arrays import FURTHEST, MEAN_OVER_ATTACKS, Evaluated, ScorerGrid, Setting, State
 from harness.report.common_domain import CommonDomain, NoDomainError, Scaled
 from harness.report.data import RunData
-from harness.report.rows import Bools, Measured, Row, choose, clusters_with_values, figure, joint_state, start_row
+from harness.report.rows import (
+    Bools,
+    Measured,
+    Row,
+    choose,
+    clusters_with_values,
+    figure,
+    joint_state,
+    mean_of,
+    start_row,
+)
 from harness.statistics.bootstrap import Floats, resampled_mean
 from harness.statistics.integral import UNMOVED, budget_weights, r_scores
 from harness.wording import NO_DEFENSE
@@ -135,10 +145,7 @@ def _mean_over_attacks(found: Sequence[_Found]) -> Iterator[_Found]:
 
 def _mean_of(parts: Sequence[Sequence[Measured]]) -> list[Measured]:
     """The mean of several figures, draw by draw and resample by resample."""
-    return [
-        (float(np.mean([value for value, _ in draw])), np.mean([spread for _, spread in draw], axis=0))
-        for draw in zip(*parts, strict=True)
-    ]
+    return [mean_of(draw) for draw in zip(*parts, strict=True)]
 
 
 def _rows(data: RunData, one: Evaluated, part: _Found, base: _Found | None) -> Iterator[Row]:

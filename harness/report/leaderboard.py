@@ -10,7 +10,16 @@ from typing import Any
 from harness.report.entries import ALL_DIRECTIONS, REVIEWED, RULES
 from harness.report.headline import NOT_FLAGGED, NOT_JUDGED, SUSPECT, UNDECIDED
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
-from harness.wording import MISSING, UNDEFINED, USUAL_BUDGET, budget_text, counted, html_environment, number
+from harness.wording import (
+    MISSING,
+    UNDEFINED,
+    USUAL_BUDGET,
+    budget_text,
+    counted,
+    html_environment,
+    number,
+    with_interval,
+)
 
 PublishedEntry = Mapping[str, Any]
 _FLAGS = {
@@ -222,9 +231,6 @@ def _figure(one: Mapping[str, float | None], *, interval: bool = True, signed: b
     value, low, high = one["value"], one["low"], one["high"]
     if value is None:
         return UNDEFINED
-    text = number(value, 2, signed)
-    return (
-        f"{text} [{number(low, 2, signed)}, {number(high, 2, signed)}]"
-        if interval and low is not None and high is not None
-        else text
-    )
+    if not interval or low is None or high is None:
+        return number(value, 2, signed)
+    return with_interval(value, low, high, 2, signed)

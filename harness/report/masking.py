@@ -134,7 +134,7 @@ def verdict_rows(data: RunData, one: Evaluated, few: Evaluated | None = None) ->
         clean = scorer.clean.mean(axis=0)
         views = [View(data, one, scorer, clean)] if scorer.state == "ok" else []
         if few is not None and views:
-            own = (other for other in few.scorers if other.state == "ok" and _who(other) == _who(scorer))
+            own = (other for other in few.scorers if other.state == "ok" and other.who == scorer.who)
             views += [View(data, few, other, clean) for other in own]
         for claim in CLAIMS:
             yield _row(data, one, scorer, claim, views)
@@ -218,10 +218,6 @@ def _decided(view: View, scorer: ScorerGrid, claim: _Claim, piece: Evidence, amo
 
 def _words(claim: _Claim, verdict: str) -> Row:
     return {"verdict": claim.name, "claim": claim.text, "outcome": verdict, "against": "", "unit": "", "comparisons": 0}
-
-
-def _who(scorer: ScorerGrid) -> tuple[str, str, str, str]:
-    return scorer.metric, scorer.defense, scorer.threat, scorer.source
 
 
 def _lost(view: View) -> bool:

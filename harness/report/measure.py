@@ -364,12 +364,22 @@ def pushes(scorer: ScorerGrid, chosen: Chosen) -> Floats:
     return robustness.push(scorer.clean, chosen.outcome.attacked, chosen.sign)
 
 
-def shifts_over_sigma(data: Evaluated, scorer: ScorerGrid, pushed: Floats) -> list[Measured]:
-    """Mean push of each draw in standard deviations of the clean scores of all images; nan in `pushed` is left out."""
+def shifts_over_sigma(data: Evaluated, clean: Floats, pushed: Floats, spread: bool = True) -> list[Measured]:
+    """Mean push of each draw in standard deviations of clean scores.
+
+    Args:
+        data: The data set.
+        clean: Clean scores of all images, [draws, items].
+        pushed: Pushes, of the same shape; nan is left out.
+        spread: Whether it is found under every weighting of clusters too.
+    """
     codes, m = data.codes, data.multiplicities
     return [
-        (robustness.mean_over_sigma(one, clean), robustness.resampled_mean_over_sigma(one, clean, codes, m))
-        for one, clean in zip(pushed, scorer.clean, strict=True)
+        (
+            robustness.mean_over_sigma(push, scores),
+            robustness.resampled_mean_over_sigma(push, scores, codes, m) if spread else np.empty(0),
+        )
+        for push, scores in zip(pushed, clean, strict=True)
     ]
 
 
@@ -384,24 +394,14 @@ def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction:
     ok = chosen.state == "ok"
     row = start_row(data, scorer, setting, direction, chosen.state)
 
-    def over_sigma(values: Floats, unattacked: Floats = scorer.clean, spread: bool = True) -> list[Measured]:
-        return [
-            (
-                robustness.mean_over_sigma(value, clean),
-                robustness.resampled_mean_over_sigma(value, clean, data.codes, data.multiplicities)
-                if spread
-                else np.empty(0),
-            )
-            for value, clean in zip(values, unattacked, strict=True)
-        ]
+    over_sigma = partial(shifts_over_sigma, data, scorer.clean)
 
     pushed = pushes(scorer, chosen)
     worst: list[Measured] = []
     if ok and asked_again(scorer.clean) and not setting.control:
         gained = favoured_draw(sign, outcome.attacked, scorer.clean)[1]
-        worst = over_sigma(gained, scorer.clean.mean(axis=0, keepdims=True))
-    shifts = shifts_over_sigma(data, scorer, pushed) if ok else []
-    row |= figure("shift_over_sigma", shifts, clusters_with_values(data, pushed), worst=worst)
+        worst = shifts_over_sigma(data, scorer.clean.mean(axis=0, keepdims=True), gained)
+    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], clusters_with_values(data, pushed), worst=worst)
     rounded = robustness.push(scorer.clean, outcome.attacked_8bit, sign)
     row["shift_over_sigma_8bit"] = mean_over_draws(over_sigma(rounded, spread=False)) if ok else np.nan
     own = np.full(sign.shape, np.nan)

@@ -29,6 +29,11 @@ def lowest_of(figures: Sequence[Measured]) -> Measured:
     return min(value for value, _ in figures), np.min([spread for _, spread in figures], axis=0)
 
 
+def mean_of(figures: Sequence[Measured]) -> Measured:
+    """The mean of some figures, such as of those of each draw, found anew under every weighting of clusters."""
+    return float(np.mean([value for value, _ in figures])), np.mean([spread for _, spread in figures], axis=0)
+
+
 def in_order(
     scorer: ScorerGrid, directions: Sequence[str], over_all: Sequence[Setting] = ()
 ) -> Iterator[tuple[Setting, str]]:
@@ -102,8 +107,8 @@ def figure(
     row = dict.fromkeys(columns, np.nan)
     if draws:
         values = [value for value, _ in draws]
-        mean = float(np.mean(values))
-        found = interval(mean, np.mean([spread for _, spread in draws], axis=0), len(present), scale, present)
+        mean, resampled = mean_of(draws)
+        found = interval(mean, resampled, len(present), scale, present)
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
         row = dict(zip(columns, (mean, found.low, found.high, found.bias, spread), strict=True))
     if worst is None:

@@ -20,6 +20,9 @@ from harness.wording import BROKEN, MISSING, budget_text, counted
 ASSUMPTION = "Opinions are taken not to change within the budget."
 """Stands under every figure of attacked images against opinions."""
 
+PROTOCOL = "Protocol: "
+"""How every protocol line begins."""
+
 _DIRECTIONS = {
     "up": "up = quality raised",
     "down": "down = quality lowered",
@@ -132,6 +135,12 @@ def make_table(
     )
 
 
+def protocol_parts(protocol: str) -> list[str]:
+    """The parts of what `protocol_of` gives; none of an empty text."""
+    parts = protocol.removeprefix(PROTOCOL).removesuffix(".").split("; ")
+    return [part for part in parts if part]
+
+
 def protocol_of(data: RunData, one: Evaluated, rows: Sequence[Row], directions: Sequence[str]) -> str:
     """How some rows of a data set were made: parts between semicolons, after "Protocol: " and with a full stop."""
     facts = one.facts
@@ -178,7 +187,7 @@ def protocol_of(data: RunData, one: Evaluated, rows: Sequence[Row], directions: 
         f"seed {data.seed}",
         ", ".join(f"{name} {version}" for name, version in data.versions.items()),
     ]
-    return "Protocol: " + "; ".join(part for part in parts if part) + "."
+    return PROTOCOL + "; ".join(part for part in parts if part) + "."
 
 
 def _labels(data: RunData, one: Evaluated) -> str:

@@ -19,6 +19,7 @@ from harness.report.rows import (
     clusters_of,
     figure,
     in_order,
+    mean_of,
     mean_of_known,
     start_row,
 )
@@ -55,8 +56,7 @@ def two_afc_rows(data: Evaluated, direction: str = "pair", honest: bool = False)
             ]
             yield kind, "all", mean_of_known(credits, codes, data.multiplicities)
             if len(subsets) > 1:
-                macro = float(np.mean([value for value, _ in parts]))
-                yield kind, "macro", (macro, np.mean([spread for _, spread in parts], axis=0))
+                yield kind, "macro", mean_of(parts)
                 yield from ((kind, name, part) for name, part in zip(subsets, parts, strict=True))
 
     def figures(draws: Floats) -> dict[tuple[str, str], list[Measured]]:

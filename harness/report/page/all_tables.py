@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness.report.layout import usual_of
+from harness.report.layout import scorer_of, usual_of
 from harness.report.page.columns import DETAIL_ENDS, FILES_ALONE, INTERVAL_ENDS, Heading, described
 from harness.report.page.flags import FLAG, flag_note, flags
 from harness.report.page.protocol import protocol_id
 from harness.report.page.section import PageInput, Section, id_text
 from harness.report.page.tables_html import as_printed, scrolled
+from harness.report.rows import Row
 from harness.report.table import Table
 from harness.suite.cell_names import CLEAN
-from harness.wording import FAILED, MISSING, attack_text, budget_text, for_html, marked, scorer_text
+from harness.wording import FAILED, MISSING, attack_text, budget_text, for_html
 
 MOST_BYTES = 4_000_000
 """What all tables together may take; beyond it the longest have the usual budget alone, or only their files."""
@@ -54,8 +55,7 @@ def tables_section(page: PageInput, room: int) -> Section | None:
     """
     if not page.tables:
         return None
-    frames = [(table, table.frame) for table in page.tables]
-    made = [(table, _details(page, table, frame, "")) for table, frame in frames]
+    made = [(table, _details(page, table, table.frame, "")) for table in page.tables]
     made = _within(page, made, min(max(room, LEAST_BYTES), MOST_BYTES))
     told = (
         "<p>Every figure of this report, one number per cell. Open a table, sort it by a click on a head, filter its "
@@ -178,8 +178,8 @@ def _part(table: Table, name: str, cells: Sequence[str], number: bool = False, e
     return _Part(name, described(table.name, name), cells if escaped else [for_html(c) for c in cells], number)
 
 
-def _scorer(row: Mapping[str, Any], flagged: Mapping[tuple[str, str], str]) -> str:
-    name = marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
+def _scorer(row: Row, flagged: Mapping[tuple[str, str], str]) -> str:
+    name = scorer_of(row)
     return for_html(f"{name} {FLAG}" if (row["dataset"], name) in flagged else name)
 
 

@@ -22,7 +22,7 @@ from harness.report.measure import (
     type_sroccs,
 )
 from harness.report.page.chart import usual_direction
-from harness.report.rows import Bools, Measured, choose, clusters_of
+from harness.report.rows import Bools, Measured, choose, clusters_of, mean_of
 from harness.report.triplets import (
     attacked_accuracies,
     clean_accuracies,
@@ -33,7 +33,7 @@ from harness.report.triplets import (
 from harness.statistics.bootstrap import Floats
 from harness.statistics.ranking import difference
 from harness.suite.cell_names import CLEAN
-from harness.wording import attack_text, marked, scorer_text
+from harness.wording import attack_text
 
 MOST_INTERVALS = 4000
 """Differences that a page works out; of more metrics it has fewer budgets, directions and types."""
@@ -93,7 +93,7 @@ def differences_of(one: Evaluated, headline: Headline) -> Pairs | None:
 
     Of many metrics only those that `MOST_INTERVALS` has room for: first at one budget alone, then in one direction.
     """
-    grids = {marked(scorer_text(*_who(grid)), grid.broken): grid for grid in one.scorers}
+    grids = {grid.label: grid for grid in one.scorers}
     rows = [row for row in headline.rows if row.threat != "oblivious" and row.clean.known]
     scorers = [grids[row.label] for row in rows if row.label in grids]
     if len(scorers) < 2 or not headline.statistic or headline.first is None:
@@ -216,14 +216,6 @@ def _within(
 
 def _apart(a: Sequence[Measured], b: Sequence[Measured], present: Bools) -> Apart:
     """The difference of the means over draws, under the same resamples of clusters."""
-    (value, spread), (other, other_spread) = _mean(a), _mean(b)
+    (value, spread), (other, other_spread) = mean_of(a), mean_of(b)
     found = difference(value - other, spread - other_spread, len(present), present)
     return Apart(found.value, found.low, found.high)
-
-
-def _mean(draws: Sequence[Measured]) -> Measured:
-    return float(np.mean([value for value, _ in draws])), np.mean([spread for _, spread in draws], axis=0)
-
-
-def _who(grid: ScorerGrid) -> tuple[str, str, str, str]:
-    return grid.metric, grid.defense, grid.threat, grid.source

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from harness.report.data import RunData
 from harness.report.page.section import PageInput, Section, id_text
 from harness.report.page.tables_html import words_table
-from harness.report.table import Table
+from harness.report.table import Table, protocol_parts
 from harness.wording import for_html, joined
-
-_START = "Protocol: "
 
 
 def protocol(page: PageInput) -> Section:
@@ -34,7 +32,7 @@ def _lines(tables: Sequence[Table]) -> Iterator[str]:
     told: dict[str, list[str]] = {}
     with_protocol = [table for table in tables if table.protocol]
     for table in with_protocol:
-        for part in table.protocol.removeprefix(_START).rstrip(".").split("; "):
+        for part in protocol_parts(table.protocol):
             told.setdefault(part, []).append(table.name)
     names = {table.name for table in with_protocol}
     for part, whose in sorted(told.items(), key=lambda one: {*one[1]} != names):

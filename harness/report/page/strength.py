@@ -10,6 +10,7 @@ from typing import NamedTuple
 from harness.report.arrays import HONEST, OVER_ALL, Evaluated
 from harness.report.colours import CONTROL_COLOUR, AttackLook, direction_mark, grouped, looks
 from harness.report.headline import Headline
+from harness.report.layout import scorer_of
 from harness.report.measure import shift_rows, srocc_rows
 from harness.report.page.chart import Chart, Variant, sample_text, section_html, usual_direction
 from harness.report.page.dumbbells import tick_text
@@ -29,7 +30,7 @@ from harness.report.page.svg import (
 )
 from harness.report.rows import CONTROL, Row
 from harness.report.triplets import overall_accuracy_of, two_afc_rows
-from harness.wording import attack_text, base_name, budget_text, marked, number, scorer_text, with_interval
+from harness.wording import attack_text, base_name, budget_text, number, with_interval
 
 _WIDTH, _LEGEND_WIDTH = 300.0, 480.0
 _LEFT, _RIGHT = 40.0, 278.0
@@ -95,20 +96,14 @@ def _overall(row: Row) -> bool:
     return overall_accuracy_of(row) and row["attacked"] != ""
 
 
-def _add(
-    found: dict[tuple[str, str, bool, str, str, str], list[CurvePoint]],
-    row: Row,
-    measure: str,
-    name: str,
-    start: CurvePoint,
-) -> None:
+def _add(found: _Found, row: Row, measure: str, name: str, start: CurvePoint) -> None:
+    """Put a row's figure to its curve, which begins at the clean one."""
     if row["state"] != "ok" or row["attack"] in ("", *OVER_ALL) or row["threat"] == "transfer":
         return
     if math.isnan(row[name]):
         return
-    scorer = marked(scorer_text(row["metric"], row["defense"], row["threat"], row["source"]), row["broken"])
     direction = CONTROL if row["control"] else row["direction"]
-    key = (scorer, str(row["attack"]), bool(row["control"]), str(row["norm"]), str(direction), measure)
+    key = (scorer_of(row), str(row["attack"]), bool(row["control"]), str(row["norm"]), str(direction), measure)
     place = CurvePoint(row["eps"], row[name], row[f"{name}_low"], row[f"{name}_high"])
     found.setdefault(key, [] if math.isnan(start.value) else [start]).append(place)
 

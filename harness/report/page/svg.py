@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.report.colours import LIGHT
 from harness.wording import for_html, visible
@@ -207,19 +207,10 @@ def legend(
 def moved(part: Piece, right: float, down: float) -> Piece:
     """A mark at another place."""
     if isinstance(part, Stroke):
-        return Stroke(
-            tuple((x + right, y + down) for x, y in part.points),
-            part.colour,
-            part.width,
-            part.dash,
-            part.opacity,
-            part.closed,
-        )
+        return replace(part, points=tuple((x + right, y + down) for x, y in part.points))
     if isinstance(part, Bundle):
-        return Bundle(tuple(moved(one, right, down) for one in part.parts), part.title, part.data)
-    if isinstance(part, Spot):
-        return Spot(part.x + right, part.y + down, part.shape, part.colour, part.size, part.hollow, part.opacity)
-    return Words(part.x + right, part.y + down, part.text, part.size, part.anchor, part.colour, part.bold, part.name)
+        return replace(part, parts=tuple(moved(one, right, down) for one in part.parts))
+    return replace(part, x=part.x + right, y=part.y + down)
 
 
 def composed(pictures: Sequence[Picture], columns: int, gap: float = 18) -> Picture:

@@ -6,7 +6,7 @@ from harness.report.arrays import Evaluated, Setting
 from harness.report.headline import Ball
 from harness.report.page.section import PageInput
 from harness.report.page.variants import LEFT, WORST, chips, first_budget, radius_key
-from harness.wording import attack_text, budget_text, marked, scorer_text
+from harness.wording import attack_text, budget_text
 
 
 def attacks_of(one: Evaluated) -> list[Setting]:
@@ -34,8 +34,7 @@ def first_state(page: PageInput) -> dict[str, str]:
     attacked = [(scorer, setting) for scorer, setting in pairs if not setting.control]
     if attacked:
         scorer, setting = attacked[0]
-        name = scorer_text(scorer.metric, scorer.defense, scorer.threat, scorer.source)
-        state["metric"] = marked(name, scorer.broken)
+        state["metric"] = scorer.label
         state["attack"] = attack_text(setting.attack, setting.norm)
     if budget := first_budget(budgets_of(page)):
         state |= {"norm": budget[0], "eps": radius_key(*budget)}

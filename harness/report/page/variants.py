@@ -32,12 +32,6 @@ def attributes(shown: bool, **wanted: str) -> str:
     return text + ("" if shown else " hidden")
 
 
-def of_budget(budget: Ball, direction: str, shown: bool) -> str:
-    """`attributes` of a variant of one budget and direction; "" (`EVERY_DIRECTION`) stands for `WORST`."""
-    norm, eps = budget
-    return attributes(shown, norm=norm, eps=radius_key(norm, eps), direction=direction or WORST)
-
-
 def radius_key(norm: str, eps: float) -> str:
     """A radius as the state and the address have it: ``8/255``."""
     return budget_text(norm, eps)

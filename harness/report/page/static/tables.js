@@ -134,9 +134,7 @@
     var seen = all(details, 'thead th').map(function (head) { return getComputedStyle(head).display !== 'none'; });
     return all(details, 'thead tr,tbody tr').filter(function (row) { return !row.hidden; }).map(function (row) {
       return all(row, 'th,td').filter(function (cell, place) { return seen[place]; }).map(function (cell) {
-        var clone = cell.cloneNode(true);
-        all(clone, '.flag').forEach(function (flag) { flag.textContent = '⚑'; });
-        return clone.textContent.trim().replace(/^−(?=[\d.])/, '-');
+        return cell.textContent.trim().replace(/^−(?=[\d.])/, '-');
       });
     });
   }
