@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,6 +25,10 @@ VIEWED = 256
 RADIUS = 5
 """The window has 2 x RADIUS + 1 = 11 taps along each axis."""
 SIGMA = 1.5
+_STRIP = 2**16
+"""Pixels, of all maps together, that are worked on at once by each thread, so that they stay in its cache."""
+_PART = 64
+"""Places along an axis that one matrix product blurs: few enough that its zeros cost little."""
 C1 = 0.01**2
 """Stabiliser of SSIM's luminance term, for a data range of 1 (Wang et al. 2004)."""
 C2 = 0.03**2
@@ -108,9 +114,12 @@ def cropped(images: Tensor, border: int) -> Tensor:
     return images[..., border:-border, border:-border] if border else images
 
 
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
+
+
 def luma(images: Tensor) -> Tensor:
     """BT.601 luma of RGB images: N x 3 x H x W in [0, 1] to N x 1 x H x W in [0, 1]."""
-    return _weighted(images, (0.299, 0.587, 0.114))
+    return _weighted(images, (_RED, _GREEN, _BLUE))
 
 
 def _weighted(images: Tensor, weights: tuple[float, float, float]) -> Tensor:
@@ -120,8 +129,43 @@ def _weighted(images: Tensor, weights: tuple[float, float, float]) -> Tensor:
 
 def ycbcr(images: Tensor) -> Tensor:
     """BT.601 full-range YCbCr without offset: N x 3 x H x W, Y in [0, 1], Cb and Cr in [-0.5, 0.5]."""
-    y = luma(images)
-    return torch.cat((y, (images[:, 2:3] - y) * (0.5 / (1 - 0.114)), (images[:, 0:1] - y) * (0.5 / (1 - 0.299))), dim=1)
+    result: Tensor = _YCbCr.apply(images)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _YCbCr(torch.autograd.Function):
+    """The conversion a strip of rows at a time; its gradient is one matrix product."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        result = torch.empty_like(images, memory_format=torch.contiguous_format)
+        for rows in strips(images):
+            red, green, blue = images[:, :, rows].contiguous().unbind(1)
+            y, cb, cr = result[:, :, rows].unbind(1)
+            part = torch.mul(green, _GREEN)
+            torch.mul(red, _RED, out=y).add_(part)
+            y.add_(torch.mul(blue, _BLUE, out=part))
+            torch.sub(blue, y, out=cb).mul_(0.5 / (1 - _BLUE))
+            torch.sub(red, y, out=cr).mul_(0.5 / (1 - _RED))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0]
+        y = (_RED, _GREEN, _BLUE)
+        cb = [(share - luma) * 0.5 / (1 - _BLUE) for share, luma in zip((0, 0, 1), y, strict=True)]
+        cr = [(share - luma) * 0.5 / (1 - _RED) for share, luma in zip((1, 0, 0), y, strict=True)]
+        matrix = torch.tensor((y, cb, cr), dtype=gradient.dtype, device=gradient.device).mT
+        planes = torch.bmm(matrix.expand(len(gradient), -1, -1), gradient.flatten(2))
+        return planes.unflatten(2, gradient.shape[2:])
+
+
+def strips(maps: Tensor) -> Iterator[slice]:
+    """Rows of maps, ... x H x W, in strips that stay in a processor's cache; all at once on other devices."""
+    height = maps.shape[-2]
+    pixels = maps.numel() // height if height else 1
+    rows = max(1, _STRIP * torch.get_num_threads() // max(1, pixels)) if maps.device.type == "cpu" else height
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def blur_valid(maps: Tensor) -> Tensor:
@@ -145,25 +189,88 @@ def _along(maps: Tensor, axis: int) -> Tensor:
     return total
 
 
+def _along_into(total: Tensor, pair: Tensor, maps: Tensor, axis: int) -> None:
+    """`_along` without new memory: `total` receives it, `pair` is of its size and is overwritten."""
+    size = maps.shape[axis] - 2 * RADIUS
+    torch.mul(maps.narrow(axis, RADIUS, size), TAPS[0], out=total)
+    for distance in range(1, RADIUS + 1):
+        before, after = (maps.narrow(axis, RADIUS + sign * distance, size) for sign in (-1, 1))
+        total.add_(torch.add(before, after, out=pair), alpha=TAPS[distance])
+
+
 class _Blur(torch.autograd.Function):
-    """Replicate padding and the separable window, with the adjoint written out: autograd would keep ten buffers."""
+    """Replicate padding and the separable window, a strip of rows at a time."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:
-        rows = _along(F.pad(maps, (0, 0, RADIUS, RADIUS), mode="replicate"), 2)
-        return _along(F.pad(rows, (RADIUS, RADIUS, 0, 0), mode="replicate"), 3)
+        height, width = maps.shape[2:]
+        result = torch.empty_like(maps, memory_format=torch.contiguous_format)
+        for rows in strips(maps):
+            high = maps[:, :, max(rows.start - RADIUS, 0) : rows.stop + RADIUS]
+            above, below = (max(RADIUS - room, 0) for room in (rows.start, height - rows.stop))
+            if above or below:
+                high = F.pad(high, (0, 0, above, below), mode="replicate")
+            wide = maps.new_empty((*maps.shape[:2], rows.stop - rows.start, width + 2 * RADIUS))
+            inner, pair = wide[..., RADIUS : RADIUS + width], result[:, :, rows]
+            _along_into(inner, pair, high, 2)
+            wide[..., :RADIUS].copy_(inner[..., :1].expand_as(wide[..., :RADIUS]))
+            wide[..., RADIUS + width :].copy_(inner[..., -1:].expand_as(wide[..., :RADIUS]))
+            _along_into(result[:, :, rows], torch.empty_like(inner), wide, 3)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        wide = 2 * RADIUS
-        columns = _fold(_along(F.pad(gradients[0], (wide, wide, 0, 0)), 3), 3)
-        return _fold(_along(F.pad(columns, (0, 0, wide, wide)), 2), 2)
+        gradient: Tensor = _Unblur.apply(gradients[0])  # type: ignore[no-untyped-call]
+        return gradient
 
 
-def _fold(maps: Tensor, axis: int) -> Tensor:
-    """Adjoint of replicate padding: what fell on the padding is added to the border pixel."""
-    size = maps.shape[axis] - 2 * RADIUS
-    inner = maps.narrow(axis, RADIUS, size)
-    inner.narrow(axis, 0, 1).add_(maps.narrow(axis, 0, RADIUS).sum(axis, keepdim=True))
-    inner.narrow(axis, size - 1, 1).add_(maps.narrow(axis, RADIUS + size, RADIUS).sum(axis, keepdim=True))
-    return inner
+class _Unblur(torch.autograd.Function):
+    """Adjoint of the blur, as products with the transposes of the band matrices that it is."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        planes = gradient.reshape(-1, *gradient.shape[2:])
+        count, height, width = planes.shape
+        rows, result = torch.zeros_like(planes), torch.zeros_like(planes)
+        for inner, outer, taps in _bands(width, planes):
+            rows.view(-1, width)[:, outer].addmm_(planes.view(-1, width)[:, inner], taps.mT)
+        for inner, outer, taps in _bands(height, planes):
+            result[:, outer].baddbmm_(taps.expand(count, -1, -1), rows[:, inner])
+        return result.view(gradient.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return blur(gradients[0])
+
+
+def _bands(size: int, like: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """The window along an axis of this size, a part of the axis at a time.
+
+    Yields:
+        Which places are blurred, which they are made of, and the weights of the latter (rows) in the former (columns).
+    """
+    for start in range(0, size, _PART):
+        end = min(start + _PART, size)
+        first, last = max(start - RADIUS, 0), min(end + RADIUS, size)
+        with torch.inference_mode(False):
+            taps = _band(start - first, end - start, last - end, like.dtype, like.device)
+        yield slice(start, end), slice(first, last), taps
+
+
+@functools.lru_cache(maxsize=256)
+def _band(before: int, inside: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weights of a part of an axis and the places beside it (rows) in the means of the part (columns).
+
+    Args:
+        before: Places before the part; fewer than `RADIUS` where the axis begins, whose first place is replicated.
+        inside: Places in the part.
+        after: Places after it, like those before.
+        dtype: Of the weights.
+        device: Where they lie.
+    """
+    weights = torch.zeros(before + inside + after, inside, dtype=torch.float64)
+    for column in range(inside):
+        for distance in range(-RADIUS, RADIUS + 1):
+            row = min(max(before + column + distance, 0), len(weights) - 1)
+            weights[row, column] += TAPS[abs(distance)]
+    return weights.to(device, dtype)

@@ -19,6 +19,9 @@ TEMPERATURE = 0.02
 # Row and column of neighbour i in a 3 x 3 window: it sets bit i of the code.
 _NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
 
+_SHARES = torch.tensor([code.bit_count() / 8 for code in range(256)])
+"""Number of bits set in each uint8, / 8."""
+
 
 def binary_patterns(y: Tensor) -> Tensor:
     """Local binary patterns of 8 neighbours at radius 1: bit i = [neighbour i - centre >= -DEAD_ZONE].
@@ -29,10 +32,22 @@ def binary_patterns(y: Tensor) -> Tensor:
     Returns:
         Codes as uint8, same shape; neighbours run clockwise from the top left, bit 0 first.
     """
-    padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
-    code = torch.zeros_like(y, dtype=torch.uint8)
-    for bit, neighbour in enumerate(_neighbours(padded, y)):
-        code.add_((neighbour - y).ge_(-DEAD_ZONE).to(torch.uint8), alpha=1 << bit)
+    height, width = y.shape[-2:]
+    padded = F.pad(y, (1, 1, 1, 1), mode="replicate").contiguous()
+    flat, step = padded.view(-1), padded.shape[-1]
+    code = torch.zeros_like(y, dtype=torch.uint8, memory_format=torch.contiguous_format)
+    differences, bits = torch.empty_like(padded), torch.empty_like(code, dtype=torch.bool)
+    here = differences[..., 1 : 1 + height, 1 : 1 + width]
+    for bit in (0, 1, 2, 7):
+        top, left = _NEIGHBOURS[bit]
+        before = (1 - top) * step + 1 - left
+        torch.sub(flat[:-before], flat[before:], out=differences.view(-1)[before:])
+        torch.ge(here, -DEAD_ZONE, out=bits)
+        code.add_(bits.view(torch.uint8), alpha=1 << bit)
+        # The neighbour across differs by what its own neighbour here differs from it, with the other sign.
+        across = differences[..., 2 - top : 2 - top + height, 2 - left : 2 - left + width]
+        torch.le(across, DEAD_ZONE, out=bits)
+        code.add_(bits.view(torch.uint8), alpha=1 << (bit + 4) % 8)
     return code
 
 
@@ -78,13 +93,6 @@ def _neighbours(padded: Tensor, y: Tensor) -> list[Tensor]:
     return [padded[..., top : top + height, left : left + width] for top, left in _NEIGHBOURS]
 
 
-def _count_bits(code: Tensor) -> Tensor:
-    """Number of bits set in each uint8, by adding them pairwise."""
-    code = code - ((code >> 1) & 0x55)
-    code = (code & 0x33) + ((code >> 2) & 0x33)
-    return (code + (code >> 4)) & 0x0F
-
-
 class _ComparePatterns(torch.autograd.Function):
     """BPDA: hard comparisons forward, the derivative of their sigmoid form backward."""
 
@@ -92,7 +100,11 @@ class _ComparePatterns(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, reference_code: Tensor) -> Tensor:
         ctx.save_for_backward(y, reference_code)
         code = binary_patterns(y)
-        return torch.cat((code.to(y.dtype) / 255, _count_bits(code ^ reference_code).to(y.dtype) / 8), dim=1)
+        result = y.new_empty((len(y), 2, *y.shape[2:]))
+        result[:, 0:1].copy_(code).div_(255)
+        shares = _SHARES.to(y.device).index_select(0, (code ^ reference_code).flatten().int())
+        result[:, 1:2].copy_(shares.view(y.shape))
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -42,7 +42,7 @@ SQUARED = 1e-8
 
 def information(variance: Tensor) -> Tensor:
     """Informational content log(1 + variance / noise) of a region, as in IW-SSIM (Wang and Li 2011)."""
-    return torch.log1p(variance.clamp_min(0) * (1 / NOISE_VARIANCE)) * INFORMATION_SCALE
+    return torch.log1p(variance.clamp_min(0).mul_(1 / NOISE_VARIANCE)).mul_(INFORMATION_SCALE)
 
 
 def fidelity(reference: Tensor, distorted: Tensor, covariance: Tensor) -> Tensor:
