@@ -6,7 +6,7 @@ The level-0 maps of a 1080p image fill 130 MB, so passes over them cost as much 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from metrics_zoo.birqa.winograd import are_learned, convolve, from_weights
 
 REDUCTION = 4
 """How much narrower the hidden layers of the channel attentions are (fusion and Squeeze-and-Excitation)."""
+_STRIP = 2**18
+"""Values of maps that each thread works on at once."""
 _SMALLEST, _LARGEST = 1e-6, 1e6
 """Activations that generalised-mean pooling takes as they are: their sixth powers fit into fp32."""
 
@@ -88,21 +90,60 @@ class Stem(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """N x F x h x w to N x (features D) x ceil(h/s) x ceil(w/s); borders are replicated up to whole patches."""
-        embedded, gates = self.parts(maps)
-        gated: Tensor = _times(embedded.unflatten(1, (gates.shape[1], -1)), gates.unsqueeze(2))
-        return gated.flatten(1, 2)
+        weights = self._weights()
+        maps = self._whole_patches(maps)
+
+        def gated(strip: Tensor) -> Tensor:
+            embedded, gates = self._parts(strip, *weights)
+            product: Tensor = _times(embedded.unflatten(1, (gates.shape[1], -1)), gates.unsqueeze(2))
+            return product.flatten(1, 2)
+
+        return _in_strips(gated, maps, unit=self.stride)
 
     def parts(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """The embedded features, and the gate of each in (0, 1), N x features x ceil(h/s) x ceil(w/s)."""
-        stride = self.stride
-        bottom, right = -maps.shape[2] % stride, -maps.shape[3] % stride
-        if bottom or right:
-            maps = F.pad(maps, (0, right, 0, bottom), mode="replicate")
-        maps = maps.contiguous(memory_format=torch.channels_last)  # the convolutions' backward is three times faster
+        return self._parts(self._whole_patches(maps), *self._weights())
+
+    def _whole_patches(self, maps: Tensor) -> Tensor:
+        bottom, right = -maps.shape[2] % self.stride, -maps.shape[3] % self.stride
+        return F.pad(maps, (0, right, 0, bottom), mode="replicate") if bottom or right else maps
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights and biases of the embeddings and of the gates, each as one convolution's."""
         weight, bias = _joined(self.embeddings)
-        embedded = F.silu(F.conv2d(maps, weight.view(-1, maps.shape[1], stride, stride), bias, stride))
-        weight, bias = _joined(self.gates)
-        return embedded, _pointwise(embedded, weight, bias).sigmoid()
+        patches = weight.unflatten(1, (-1, self.stride, self.stride))
+        return patches.contiguous(memory_format=torch.channels_last), bias, *_joined(self.gates)
+
+    def _parts(self, maps: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        maps = maps.contiguous(memory_format=torch.channels_last)  # the convolutions' backward is three times faster
+        embedded = F.conv2d(maps, weight, bias, self.stride)
+        embedded = F.silu(embedded, inplace=not torch.is_grad_enabled())
+        return embedded, _pointwise(embedded, gate, shift).sigmoid()
+
+
+def _in_strips(work: Callable[..., Tensor], *maps: Tensor, unit: int = 1) -> Tensor:
+    """What is made from maps row by row, some rows at a time, so that it stays in a processor's cache meanwhile.
+
+    Where a gradient may be asked for, or on another device, it is made of all rows at once.
+
+    Args:
+        work: Takes rows of all the maps and makes N x C x h / unit x w of N x .. x h x w.
+        maps: Of equal height.
+        unit: How many rows of maps one row is made from.
+    """
+    first = maps[0]
+    height = first.shape[2] // unit
+    rows = max(1, _STRIP * torch.get_num_threads() // (first.numel() // height))
+    if torch.is_grad_enabled() or first.device.type != "cpu" or rows >= height:
+        return work(*maps)
+    whole: Tensor | None = None
+    for top in range(0, height, rows):
+        made = work(*(m[:, :, unit * top : unit * (top + rows)] for m in maps))
+        if whole is None:
+            whole = made.new_empty((len(made), height, made.shape[3], made.shape[1])).permute(0, 3, 1, 2)
+        whole[:, :, top : top + rows] = made
+    assert whole is not None
+    return whole
 
 
 def _joined(convolutions: nn.ModuleList) -> tuple[Tensor, Tensor]:
@@ -185,12 +226,17 @@ class CrossScaleResidualAttention(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """The coarse level, N x C x h x w, refined by the fine one, N x C x 2h x 2w (odd sizes: one less)."""
-        strength, confidence, _, residual = self.parts(fine, coarse)
+        return _in_strips(self._refined, self._message(fine), coarse)
+
+    def _refined(self, message: Tensor, coarse: Tensor) -> Tensor:
+        strength, confidence, _, residual = self._parts(message, coarse)
         return torch.addcmul(coarse, _times(confidence, strength), residual)
 
     def parts(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Strength above 0 and confidence in (0, 1), N x C x h x w; mask N x 1 x h x w; residual in (-1, 1)."""
-        message = self._message(fine)
+        return self._parts(self._message(fine), coarse)
+
+    def _parts(self, message: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         mask = (message.mean(dim=1, keepdim=True) + message.amax(dim=1, keepdim=True)).sigmoid()
         # The mask is the last input channel; added apart, 256 channels stay 256 and nothing is copied.
         weight = self.strength_confidence.weight
@@ -230,7 +276,7 @@ class SpatialCrossGating(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """The fine level, N x C x h x w, refined."""
-        gate = F.interpolate(self.mlp(coarse), size=fine.shape[2:], mode="bilinear", align_corners=False)
+        gate = F.interpolate(_in_strips(self.mlp, coarse), size=fine.shape[2:], mode="bilinear", align_corners=False)
         return torch.addcmul(fine, fine, gate)
 
 
@@ -251,9 +297,11 @@ class ReliabilityAwareHead(nn.Module):
 
     def parts(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Contribution of each level and its weight (they add up to 1), N x levels each."""
-        pooled = [
-            pool(F.softplus(project(x))) for project, pool, x in zip(self.projections, self.pools, levels, strict=True)
-        ]
+        pooled = []
+        for project, pool, level in zip(self.projections, self.pools, levels, strict=True):
+            assert isinstance(pool, GeneralisedMean)
+            rows = _in_strips(lambda x, to=project, by=pool: by.rows(F.softplus(to(x))), level)
+            pooled.append(pool.of_rows(rows))
         contributions = torch.cat([mlp(z) for mlp, z in zip(self.contributions, pooled, strict=True)], dim=1)
         reliabilities = torch.cat([mlp(z) for mlp, z in zip(self.reliabilities, pooled, strict=True)], dim=1)
         return contributions, reliabilities.softmax(dim=1)
@@ -272,8 +320,18 @@ class GeneralisedMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x d x h x w, positive, to N x d."""
-        exponent = self.exponent.clamp(1, 6)
-        logarithms = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(_SMALLEST, _LARGEST).log()
-        powers = _times(logarithms, exponent).exp()  # a third of the time of pow, and of its gradient
-        mean: Tensor = powers.mean(dim=(2, 3)).pow(1 / exponent)
+        return self.of_rows(self.rows(x))
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The powers' mean of each row, N x d x h x 1."""
+        positive = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(_SMALLEST, _LARGEST)
+        # Powers by logarithms take a third of the time of pow, and so does their gradient.
+        return _times(positive.log(), self._exponent()).exp().mean(dim=3, keepdim=True)
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """The generalised mean from what `rows` says, N x d."""
+        mean: Tensor = rows.mean(dim=(2, 3)).pow(1 / self._exponent())
         return mean
+
+    def _exponent(self) -> Tensor:
+        return self.exponent.clamp(1, 6)
