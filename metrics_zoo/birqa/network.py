@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metrics_zoo.birqa.ablations import CrossAttention, Multiplication, PooledHead
-from metrics_zoo.birqa.winograd import are_learned, convolve, from_weights
+from metrics_zoo.birqa.winograd import are_learned, convolve, convolve_scaled, from_weights, pays
 
 REDUCTION = 4
 """How much narrower the hidden layers of the channel attentions are (fusion and Squeeze-and-Excitation)."""
@@ -90,15 +90,28 @@ class Stem(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """N x F x h x w to N x (features D) x ceil(h/s) x ceil(w/s); borders are replicated up to whole patches."""
-        weights = self._weights()
         maps = self._whole_patches(maps)
+        if not torch.is_grad_enabled():
+            return _in_strips(self._gated_alone, maps, unit=self.stride)
+        embedded, gates = self._parts(maps, *self._weights())
+        gated: Tensor = embedded.unflatten(1, (gates.shape[1], -1)) * gates.unsqueeze(2)
+        return gated.flatten(1, 2)
 
-        def gated(strip: Tensor) -> Tensor:
-            embedded, gates = self._parts(strip, *weights)
-            product: Tensor = _times(embedded.unflatten(1, (gates.shape[1], -1)), gates.unsqueeze(2))
-            return product.flatten(1, 2)
-
-        return _in_strips(gated, maps, unit=self.stride)
+    def _gated_alone(self, maps: Tensor) -> Tensor:
+        """The same by one convolution for each feature: backward it would take longer, forward it does not."""
+        parts = maps.split([embedding.weight.shape[1] for embedding in self.embeddings], dim=1)
+        gated: Tensor | None = None
+        for place, (part, embedding, gate) in enumerate(zip(parts, self.embeddings, self.gates, strict=True)):
+            weight = embedding.weight.contiguous(memory_format=torch.channels_last)
+            patches = part.contiguous(memory_format=torch.channels_last)
+            embedded = F.silu(F.conv2d(patches, weight, embedding.bias, self.stride), inplace=True)
+            if gated is None:
+                count, width, *size = embedded.shape
+                gated = embedded.new_empty((count, *size, len(parts) * width)).permute(0, 3, 1, 2)
+            target = gated[:, place * width : (place + 1) * width]
+            torch.mul(embedded, _pointwise(embedded, gate.weight.flatten(1), gate.bias).sigmoid_(), out=target)
+        assert gated is not None
+        return gated
 
     def parts(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """The embedded features, and the gate of each in (0, 1), N x features x ceil(h/s) x ceil(w/s)."""
@@ -131,17 +144,19 @@ def _in_strips(work: Callable[..., Tensor], *maps: Tensor, unit: int = 1) -> Ten
         maps: Of equal height.
         unit: How many rows of maps one row is made from.
     """
-    first = maps[0]
-    height = first.shape[2] // unit
-    rows = max(1, _STRIP * torch.get_num_threads() // (first.numel() // height))
-    if torch.is_grad_enabled() or first.device.type != "cpu" or rows >= height:
+    count, height = len(maps[0]), maps[0].shape[2] // unit
+    each = max(1, _STRIP * torch.get_num_threads() // (maps[0].numel() // (count * height)))
+    if torch.is_grad_enabled() or maps[0].device.type != "cpu" or each >= count * height:
         return work(*maps)
+    images, rows = max(1, each // height), min(each, height)
     whole: Tensor | None = None
-    for top in range(0, height, rows):
-        made = work(*(m[:, :, unit * top : unit * (top + rows)] for m in maps))
-        if whole is None:
-            whole = made.new_empty((len(made), height, made.shape[3], made.shape[1])).permute(0, 3, 1, 2)
-        whole[:, :, top : top + rows] = made
+    for first in range(0, count, images):
+        for top in range(0, height, rows):
+            strip = slice(first, first + images), slice(None), slice(top, top + rows)
+            made = work(*(m[first : first + images, :, unit * top : unit * (top + rows)] for m in maps))
+            if whole is None:
+                whole = made.new_empty((count, height, made.shape[3], made.shape[1])).permute(0, 3, 1, 2)
+            whole[strip] = made
     assert whole is not None
     return whole
 
@@ -168,7 +183,11 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: Outputs x inputs.
         bias: Of each output.
     """
-    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+    pixels = x.permute(0, 2, 3, 1)
+    made = pixels.reshape(-1, x.shape[1]) @ weight.mT
+    if bias is not None:
+        made = made.add_(bias)
+    return made.view(*pixels.shape[:3], len(weight)).permute(0, 3, 1, 2)
 
 
 class Pointwise(nn.Conv2d):
@@ -211,8 +230,25 @@ class AdaptiveFusion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x joint x h x w, which may be overwritten, to N x C x h x w."""
-        fused: Tensor = self.excitation(convolve(self.attention(x), self.fuse))
-        return fused
+        if torch.is_grad_enabled() or not pays(x, self.fuse):
+            fused: Tensor = self.excitation(convolve(self.attention(x), self.fuse))
+            return fused
+        # What the convolution's mean is, and so the excitation's gates, is known before it: no pass over its result.
+        met = _met_by_taps(x)
+        gates = self.attention.mlp(met[:, :, 1, 1])
+        means = F.conv2d(met * gates[:, :, None, None], self.fuse.weight, self.fuse.bias)
+        return convolve_scaled(x, self.fuse, gates, self.excitation.mlp(means.flatten(1)))
+
+
+def _met_by_taps(x: Tensor) -> Tensor:
+    """The mean of what each tap of a 3 x 3 convolution meets of N x C x h x w with zeros around, N x C x 3 x 3."""
+    none = torch.zeros_like(x[:, :, 0])
+    rows = torch.stack((x[:, :, -1], none, x[:, :, 0]), dim=2)  # which each row of taps does not meet
+    none = torch.zeros_like(x[..., 0])
+    columns = torch.stack((x[..., -1], none, x[..., 0]), dim=3)
+    corners = torch.stack((rows[..., -1], torch.zeros_like(rows[..., 0]), rows[..., 0]), dim=3)
+    missed = rows.sum(dim=3).unsqueeze(3) + columns.sum(dim=2).unsqueeze(2) - corners
+    return x.mean(dim=(2, 3))[:, :, None, None] - missed / (x.shape[2] * x.shape[3])
 
 
 class CrossScaleResidualAttention(nn.Module):

@@ -24,7 +24,7 @@ _WINDOW = TILE + 2
 """Side of what they are made from."""
 NARROWEST = 64
 """Channels in and out below which moving tiles takes longer than the multiplications that are saved."""
-_TILES = 128
+_TILES = 64
 """Tiles that are worked on at once: few enough to stay in the cache, enough for matrix products at full speed."""
 
 # Of the points 0, 1, -1, 2, -2 and infinity: values from windows, weights from kernels, results from products.
@@ -108,16 +108,8 @@ def are_learned(convolution: nn.Conv2d) -> bool:
     return (torch.is_grad_enabled() and weight.requires_grad) or weight.is_inference()
 
 
-def convolve(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """A 3 x 3 convolution of stride 1 that keeps the size, N x inputs x h x w to N x outputs x h x w, channels last."""
-    if not _pays(x, convolution):
-        weight = convolution.weight.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, weight, convolution.bias, padding=1)
-    result: Tensor = _Convolution.apply(x, from_weights(convolution, Kernel), convolution.bias)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _pays(x: Tensor, convolution: nn.Conv2d) -> bool:
+def pays(x: Tensor, convolution: nn.Conv2d) -> bool:
+    """Whether a convolution of these maps is better made by tiles."""
     return (
         x.device.type == "cpu"
         and x.dtype == convolution.weight.dtype == torch.float32
@@ -125,6 +117,28 @@ def _pays(x: Tensor, convolution: nn.Conv2d) -> bool:
         and min(convolution.weight.shape[:2]) >= NARROWEST
         and not are_learned(convolution)
     )
+
+
+def convolve(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """A 3 x 3 convolution of stride 1 that keeps the size, N x inputs x h x w to N x outputs x h x w, channels last."""
+    if not pays(x, convolution):
+        weight = convolution.weight.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, convolution.bias, padding=1)
+    result: Tensor = _Convolution.apply(x, from_weights(convolution, Kernel), convolution.bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+def convolve_scaled(x: Tensor, convolution: nn.Conv2d, before: Tensor, after: Tensor) -> Tensor:
+    """`convolve` of x times `before`, times `after`, without gradient.
+
+    Args:
+        x: N x inputs x h x w; the convolution by tiles `pays`.
+        convolution: The convolution.
+        before: N x inputs.
+        after: N x outputs.
+    """
+    products = from_weights(convolution, Kernel).products
+    return _by_tiles(x.permute(0, 2, 3, 1), products, convolution.bias, before, after).permute(0, 3, 1, 2)
 
 
 class _Convolution(torch.autograd.Function):
@@ -137,40 +151,41 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        with torch.inference_mode(False):
-            turned = ctx.kernel.turned
-        return _Convolution.apply(gradients[0], turned, None), None, None  # type: ignore[no-untyped-call]
+        return _Convolution.apply(gradients[0], ctx.kernel.turned, None), None, None  # type: ignore[no-untyped-call]
 
 
-def _by_tiles(x: Tensor, products: Tensor, bias: Tensor | None) -> Tensor:
+def _by_tiles(
+    x: Tensor, products: Tensor, bias: Tensor | None, before: Tensor | None = None, after: Tensor | None = None
+) -> Tensor:
     """N x h x w x inputs to N x h x w x outputs, some rows of tiles at a time."""
     count, height, width, inputs = x.shape
     outputs = products.shape[2]
     down, across = -(-height // TILE), -(-width // TILE)
     rows = -(-down // -(-count * down * across // _TILES))
     values, joined = (_square(t).to(x.dtype) for t in (_VALUES, _RESULTS))
+    factor = x.new_ones(1, outputs) if after is None else after
+    shift = x.new_zeros(1, outputs) if bias is None else bias * factor
     result = x.new_empty((count, TILE * down, TILE * across, outputs))
     padded = x.new_zeros((count, TILE * rows + 2, TILE * across + 2, inputs))
-    windows = x.new_empty(_WINDOW**2 * count * rows * across * inputs)
-    tiles = x.new_empty(windows.shape)
-    multiplied = x.new_empty(_WINDOW**2 * count * rows * across * outputs)
-    summed = x.new_empty(TILE**2 * count * rows * across * outputs)
+    windows, tiles, multiplied = (
+        x.new_empty(_WINDOW**2 * count * rows * across * channels) for channels in (inputs, inputs, outputs)
+    )
     for top in range(0, down, rows):
         now = min(rows, down - top)
-        shape = (count, now, across)
-        number = count * now * across
+        shape, number = (count, now, across), count * now * across
         _fill(padded, x, TILE * top - 1)
-        window = _piece(windows, _WINDOW, _WINDOW, *shape, inputs).copy_(_windows(padded, now, across))
+        window = _piece(windows, _WINDOW, _WINDOW, *shape, inputs)
+        if before is None:
+            window.copy_(_windows(padded, now, across))
+        else:
+            torch.mul(_windows(padded, now, across), before[:, None, None], out=window)
         tile = torch.mm(values, window.view(_WINDOW**2, -1), out=_piece(tiles, _WINDOW**2, number * inputs))
         product = _piece(multiplied, _WINDOW**2, number, outputs)
         torch.bmm(tile.view(_WINDOW**2, number, inputs), products, out=product)
-        total = torch.mm(joined, product.view(_WINDOW**2, -1), out=_piece(summed, TILE**2, number * outputs))
+        total = torch.mm(joined, product.view(_WINDOW**2, -1)).view(TILE, TILE, *shape, outputs)
         place = result[:, TILE * top : TILE * (top + now)].view(count, now, TILE, across, TILE, outputs)
-        in_place = total.view(TILE, TILE, *shape, outputs).permute(2, 3, 0, 4, 1, 5)
-        if bias is None:
-            place.copy_(in_place)
-        else:
-            torch.add(in_place, bias, out=place)
+        sides = (slice(None), *(None,) * 4)
+        torch.addcmul(shift[sides], total.permute(2, 3, 0, 4, 1, 5), factor[sides], out=place)
     return result[:, :height, :width]
 
 
