@@ -192,10 +192,13 @@ def _along(maps: Tensor, axis: int) -> Tensor:
 def _along_into(total: Tensor, pair: Tensor, maps: Tensor, axis: int) -> None:
     """`_along` without new memory: `total` receives it, `pair` is of its size and is overwritten."""
     size = maps.shape[axis] - 2 * RADIUS
-    torch.mul(maps.narrow(axis, RADIUS, size), TAPS[0], out=total)
+    shifted = maps.unfold(axis, size, 1).unbind(axis)
+    if axis == 2:
+        total, pair = total.mT, pair.mT
+    torch.mul(shifted[RADIUS], TAPS[0], out=total)
     for distance in range(1, RADIUS + 1):
-        before, after = (maps.narrow(axis, RADIUS + sign * distance, size) for sign in (-1, 1))
-        total.add_(torch.add(before, after, out=pair), alpha=TAPS[distance])
+        torch.add(shifted[RADIUS - distance], shifted[RADIUS + distance], out=pair)
+        total.add_(pair, alpha=TAPS[distance])
 
 
 class _Blur(torch.autograd.Function):

@@ -6,7 +6,7 @@ The level-0 maps of a 1080p image fill 130 MB, so passes over them cost as much 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -90,28 +90,27 @@ class Stem(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """N x F x h x w to N x (features D) x ceil(h/s) x ceil(w/s); borders are replicated up to whole patches."""
-        maps = self._whole_patches(maps)
-        if not torch.is_grad_enabled():
-            return _in_strips(self._gated_alone, maps, unit=self.stride)
-        embedded, gates = self._parts(maps, *self._weights())
-        gated: Tensor = embedded.unflatten(1, (gates.shape[1], -1)) * gates.unsqueeze(2)
-        return gated.flatten(1, 2)
-
-    def _gated_alone(self, maps: Tensor) -> Tensor:
-        """The same by one convolution for each feature: backward it would take longer, forward it does not."""
-        parts = maps.split([embedding.weight.shape[1] for embedding in self.embeddings], dim=1)
-        gated: Tensor | None = None
-        for place, (part, embedding, gate) in enumerate(zip(parts, self.embeddings, self.gates, strict=True)):
-            weight = embedding.weight.contiguous(memory_format=torch.channels_last)
-            patches = part.contiguous(memory_format=torch.channels_last)
-            embedded = F.silu(F.conv2d(patches, weight, embedding.bias, self.stride), inplace=True)
-            if gated is None:
-                count, width, *size = embedded.shape
-                gated = embedded.new_empty((count, *size, len(parts) * width)).permute(0, 3, 1, 2)
-            target = gated[:, place * width : (place + 1) * width]
-            torch.mul(embedded, _pointwise(embedded, gate.weight.flatten(1), gate.bias).sigmoid_(), out=target)
-        assert gated is not None
+        maps, stride = self._whole_patches(maps), self.stride
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(maps.device.type):
+            embedded, gates = self._parts(maps, *self._weights())
+            gated: Tensor = embedded.unflatten(1, (gates.shape[1], -1)) * gates.unsqueeze(2)
+            return gated.flatten(1, 2)
+        count, _, height, width = maps.shape
+        channels = sum(len(embedding.weight) for embedding in self.embeddings)
+        gated = maps.new_empty((count, height // stride, width // stride, channels)).permute(0, 3, 1, 2)
+        for images, rows in _strips(maps, stride):
+            patches = maps[images, :, stride * rows.start : stride * rows.stop]
+            self._into(gated[images, :, rows], patches)
         return gated
+
+    def _into(self, gated: Tensor, maps: Tensor) -> None:
+        """The same by one convolution for each feature: backward it would take longer, forward it does not."""
+        features = maps.split([embedding.weight.shape[1] for embedding in self.embeddings], dim=1)
+        targets = gated.split([len(embedding.weight) for embedding in self.embeddings], dim=1)
+        for feature, embedding, gate, target in zip(features, self.embeddings, self.gates, targets, strict=True):
+            patches = feature.contiguous(memory_format=torch.channels_last)
+            embedded = F.silu(F.conv2d(patches, _laid_out(embedding.weight), embedding.bias, self.stride), inplace=True)
+            torch.mul(embedded, _pointwise(embedded, gate.weight.flatten(1), gate.bias).sigmoid_(), out=target)
 
     def parts(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """The embedded features, and the gate of each in (0, 1), N x features x ceil(h/s) x ceil(w/s)."""
@@ -134,29 +133,35 @@ class Stem(nn.Module):
         return embedded, _pointwise(embedded, gate, shift).sigmoid()
 
 
-def _in_strips(work: Callable[..., Tensor], *maps: Tensor, unit: int = 1) -> Tensor:
-    """What is made from maps row by row, some rows at a time, so that it stays in a processor's cache meanwhile.
+def _strips(maps: Tensor, unit: int = 1) -> Iterator[tuple[slice, slice]]:
+    """Images and rows of them to work on one after the other, so that what is made stays in a processor's cache.
 
-    Where a gradient may be asked for, or on another device, it is made of all rows at once.
+    All of them at once where gradients may be asked for, and on other devices.
 
     Args:
-        work: Takes rows of all the maps and makes N x C x h / unit x w of N x .. x h x w.
-        maps: Of equal height.
-        unit: How many rows of maps one row is made from.
+        maps: What is worked on.
+        unit: How many of its rows are one row of what is made; the rows are counted in these.
     """
-    count, height = len(maps[0]), maps[0].shape[2] // unit
-    each = max(1, _STRIP * torch.get_num_threads() // (maps[0].numel() // (count * height)))
-    if torch.is_grad_enabled() or maps[0].device.type != "cpu" or each >= count * height:
-        return work(*maps)
+    count, height = len(maps), maps.shape[2] // unit
+    each = max(1, _STRIP * torch.get_num_threads() // (maps.numel() // (count * height)))
+    if torch.is_grad_enabled() or maps.device.type != "cpu":
+        each = count * height
     images, rows = max(1, each // height), min(each, height)
+    for image in range(0, count, images):
+        for row in range(0, height, rows):
+            yield slice(image, min(image + images, count)), slice(row, min(row + rows, height))
+
+
+def _in_strips(work: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """What is made from maps of one height pixel by pixel, channels last, a strip at a time."""
     whole: Tensor | None = None
-    for first in range(0, count, images):
-        for top in range(0, height, rows):
-            strip = slice(first, first + images), slice(None), slice(top, top + rows)
-            made = work(*(m[first : first + images, :, unit * top : unit * (top + rows)] for m in maps))
-            if whole is None:
-                whole = made.new_empty((count, height, made.shape[3], made.shape[1])).permute(0, 3, 1, 2)
-            whole[strip] = made
+    for images, rows in _strips(maps[0]):
+        made = work(*(m[images, :, rows] for m in maps))
+        if made.shape[2] == maps[0].shape[2] and len(made) == len(maps[0]):
+            return made
+        if whole is None:
+            whole = made.new_empty((len(maps[0]), *maps[0].shape[2:], made.shape[1])).permute(0, 3, 1, 2)
+        whole[images, :, rows] = made
     assert whole is not None
     return whole
 
@@ -236,8 +241,11 @@ class AdaptiveFusion(nn.Module):
         # What the convolution's mean is, and so the excitation's gates, is known before it: no pass over its result.
         met = _met_by_taps(x)
         gates = self.attention.mlp(met[:, :, 1, 1])
-        means = F.conv2d(met * gates[:, :, None, None], self.fuse.weight, self.fuse.bias)
-        return convolve_scaled(x, self.fuse, gates, self.excitation.mlp(means.flatten(1)))
+        met, weight = (met * gates[:, :, None, None]), self.fuse.weight
+        if not weight.is_contiguous():
+            met, weight = met.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+        means = F.linear(met.flatten(1), weight.flatten(1), self.fuse.bias)
+        return convolve_scaled(x, self.fuse, gates, self.excitation.mlp(means))
 
 
 def _met_by_taps(x: Tensor) -> Tensor:
@@ -311,9 +319,11 @@ class SpatialCrossGating(nn.Module):
         )
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """The fine level, N x C x h x w, refined."""
+        """The fine level, N x C x h x w, which may be overwritten, refined."""
         gate = F.interpolate(_in_strips(self.mlp, coarse), size=fine.shape[2:], mode="bilinear", align_corners=False)
-        return torch.addcmul(fine, fine, gate)
+        if torch.is_grad_enabled():
+            return torch.addcmul(fine, fine, gate)
+        return fine.addcmul_(fine, gate)
 
 
 class ReliabilityAwareHead(nn.Module):
@@ -336,8 +346,11 @@ class ReliabilityAwareHead(nn.Module):
         pooled = []
         for project, pool, level in zip(self.projections, self.pools, levels, strict=True):
             assert isinstance(pool, GeneralisedMean)
-            rows = _in_strips(lambda x, to=project, by=pool: by.rows(F.softplus(to(x))), level)
-            pooled.append(pool.of_rows(rows))
+            sums: dict[int, Tensor] = {}
+            for images, rows in _strips(level):
+                found = pool.summed(F.softplus(project(level[images, :, rows])))
+                sums[images.start] = sums[images.start] + found if images.start in sums else found
+            pooled.append(pool.of_sums(torch.cat(list(sums.values())), level.shape[2] * level.shape[3]))
         contributions = torch.cat([mlp(z) for mlp, z in zip(self.contributions, pooled, strict=True)], dim=1)
         reliabilities = torch.cat([mlp(z) for mlp, z in zip(self.reliabilities, pooled, strict=True)], dim=1)
         return contributions, reliabilities.softmax(dim=1)
@@ -356,17 +369,17 @@ class GeneralisedMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x d x h x w, positive, to N x d."""
-        return self.of_rows(self.rows(x))
+        return self.of_sums(self.summed(x), x.shape[2] * x.shape[3])
 
-    def rows(self, x: Tensor) -> Tensor:
-        """The powers' mean of each row, N x d x h x 1."""
+    def summed(self, x: Tensor) -> Tensor:
+        """The powers' sums, N x d."""
         positive = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(_SMALLEST, _LARGEST)
         # Powers by logarithms take a third of the time of pow, and so does their gradient.
-        return _times(positive.log(), self._exponent()).exp().mean(dim=3, keepdim=True)
+        return _times(positive.log(), self._exponent()).exp().sum(dim=(2, 3))
 
-    def of_rows(self, rows: Tensor) -> Tensor:
-        """The generalised mean from what `rows` says, N x d."""
-        mean: Tensor = rows.mean(dim=(2, 3)).pow(1 / self._exponent())
+    def of_sums(self, sums: Tensor, pixels: int) -> Tensor:
+        """The generalised mean of so many pixels from the powers' sums, N x d."""
+        mean: Tensor = (sums / pixels).pow(1 / self._exponent())
         return mean
 
     def _exponent(self) -> Tensor:
