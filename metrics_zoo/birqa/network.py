@@ -6,7 +6,7 @@ The level-0 maps of a 1080p image fill 130 MB, so passes over them cost as much 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,6 @@ from metrics_zoo.birqa.winograd import are_learned, convolve, convolve_scaled, f
 
 REDUCTION = 4
 """How much narrower the hidden layers of the channel attentions are (fusion and Squeeze-and-Excitation)."""
-_STRIP = 2**18
-"""Values of maps that each thread works on at once."""
 _SMALLEST, _LARGEST = 1e-6, 1e6
 """Activations that generalised-mean pooling takes as they are: their sixth powers fit into fp32."""
 
@@ -90,27 +88,27 @@ class Stem(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """N x F x h x w to N x (features D) x ceil(h/s) x ceil(w/s); borders are replicated up to whole patches."""
-        maps, stride = self._whole_patches(maps), self.stride
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(maps.device.type):
+        maps = self._whole_patches(maps)
+        if torch.is_grad_enabled():
             embedded, gates = self._parts(maps, *self._weights())
             gated: Tensor = embedded.unflatten(1, (gates.shape[1], -1)) * gates.unsqueeze(2)
             return gated.flatten(1, 2)
-        count, _, height, width = maps.shape
-        channels = sum(len(embedding.weight) for embedding in self.embeddings)
-        gated = maps.new_empty((count, height // stride, width // stride, channels)).permute(0, 3, 1, 2)
-        for images, rows in _strips(maps, stride):
-            patches = maps[images, :, stride * rows.start : stride * rows.stop]
-            self._into(gated[images, :, rows], patches)
-        return gated
+        return self._alone(maps)
 
-    def _into(self, gated: Tensor, maps: Tensor) -> None:
-        """The same by one convolution for each feature: backward it would take longer, forward it does not."""
+    def _alone(self, maps: Tensor) -> Tensor:
+        """The same by one convolution for each feature, without gradient, which would take longer."""
         features = maps.split([embedding.weight.shape[1] for embedding in self.embeddings], dim=1)
-        targets = gated.split([len(embedding.weight) for embedding in self.embeddings], dim=1)
-        for feature, embedding, gate, target in zip(features, self.embeddings, self.gates, targets, strict=True):
+        gated: Tensor | None = None
+        for place, (feature, embedding, gate) in enumerate(zip(features, self.embeddings, self.gates, strict=True)):
             patches = feature.contiguous(memory_format=torch.channels_last)
             embedded = F.silu(F.conv2d(patches, _laid_out(embedding.weight), embedding.bias, self.stride), inplace=True)
+            count, width, *size = embedded.shape
+            if gated is None:
+                gated = embedded.new_empty((count, *size, len(features) * width)).permute(0, 3, 1, 2)
+            target = gated[:, place * width : (place + 1) * width]
             torch.mul(embedded, _pointwise(embedded, gate.weight.flatten(1), gate.bias).sigmoid_(), out=target)
+        assert gated is not None
+        return gated
 
     def parts(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """The embedded features, and the gate of each in (0, 1), N x features x ceil(h/s) x ceil(w/s)."""
@@ -128,42 +126,8 @@ class Stem(nn.Module):
 
     def _parts(self, maps: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         maps = maps.contiguous(memory_format=torch.channels_last)  # the convolutions' backward is three times faster
-        embedded = F.conv2d(maps, weight, bias, self.stride)
-        embedded = F.silu(embedded, inplace=not torch.is_grad_enabled())
+        embedded = F.silu(F.conv2d(maps, weight, bias, self.stride))
         return embedded, _pointwise(embedded, gate, shift).sigmoid()
-
-
-def _strips(maps: Tensor, unit: int = 1) -> Iterator[tuple[slice, slice]]:
-    """Images and rows of them to work on one after the other, so that what is made stays in a processor's cache.
-
-    All of them at once where gradients may be asked for, and on other devices.
-
-    Args:
-        maps: What is worked on.
-        unit: How many of its rows are one row of what is made; the rows are counted in these.
-    """
-    count, height = len(maps), maps.shape[2] // unit
-    each = max(1, _STRIP * torch.get_num_threads() // (maps.numel() // (count * height)))
-    if torch.is_grad_enabled() or maps.device.type != "cpu":
-        each = count * height
-    images, rows = max(1, each // height), min(each, height)
-    for image in range(0, count, images):
-        for row in range(0, height, rows):
-            yield slice(image, min(image + images, count)), slice(row, min(row + rows, height))
-
-
-def _in_strips(work: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    """What is made from maps of one height pixel by pixel, channels last, a strip at a time."""
-    whole: Tensor | None = None
-    for images, rows in _strips(maps[0]):
-        made = work(*(m[images, :, rows] for m in maps))
-        if made.shape[2] == maps[0].shape[2] and len(made) == len(maps[0]):
-            return made
-        if whole is None:
-            whole = made.new_empty((len(maps[0]), *maps[0].shape[2:], made.shape[1])).permute(0, 3, 1, 2)
-        whole[images, :, rows] = made
-    assert whole is not None
-    return whole
 
 
 def _joined(convolutions: nn.ModuleList) -> tuple[Tensor, Tensor]:
@@ -270,22 +234,17 @@ class CrossScaleResidualAttention(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """The coarse level, N x C x h x w, refined by the fine one, N x C x 2h x 2w (odd sizes: one less)."""
-        return _in_strips(self._refined, self._message(fine), coarse)
-
-    def _refined(self, message: Tensor, coarse: Tensor) -> Tensor:
-        strength, confidence, _, residual = self._parts(message, coarse)
+        strength, confidence, _, residual = self.parts(fine, coarse)
         return torch.addcmul(coarse, _times(confidence, strength), residual)
 
     def parts(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Strength above 0 and confidence in (0, 1), N x C x h x w; mask N x 1 x h x w; residual in (-1, 1)."""
-        return self._parts(self._message(fine), coarse)
-
-    def _parts(self, message: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        message = self._message(fine)
         mask = (message.mean(dim=1, keepdim=True) + message.amax(dim=1, keepdim=True)).sigmoid()
         # The mask is the last input channel; added apart, 256 channels stay 256 and nothing is copied.
         weight = self.strength_confidence.weight
         both = _pointwise(coarse, weight[:, :-1, 0, 0], self.strength_confidence.bias)
-        strength, confidence = torch.addcmul(both, mask, weight[None, :, -1]).chunk(2, dim=1)
+        strength, confidence = both.addcmul_(mask, weight[None, :, -1]).chunk(2, dim=1)
         return F.softplus(strength), confidence.sigmoid(), mask, self.residual(_times(message, mask)).tanh()
 
     def _message(self, fine: Tensor) -> Tensor:
@@ -320,7 +279,7 @@ class SpatialCrossGating(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """The fine level, N x C x h x w, which may be overwritten, refined."""
-        gate = F.interpolate(_in_strips(self.mlp, coarse), size=fine.shape[2:], mode="bilinear", align_corners=False)
+        gate = F.interpolate(self.mlp(coarse), size=fine.shape[2:], mode="bilinear", align_corners=False)
         if torch.is_grad_enabled():
             return torch.addcmul(fine, fine, gate)
         return fine.addcmul_(fine, gate)
@@ -343,14 +302,9 @@ class ReliabilityAwareHead(nn.Module):
 
     def parts(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Contribution of each level and its weight (they add up to 1), N x levels each."""
-        pooled = []
-        for project, pool, level in zip(self.projections, self.pools, levels, strict=True):
-            assert isinstance(pool, GeneralisedMean)
-            sums: dict[int, Tensor] = {}
-            for images, rows in _strips(level):
-                found = pool.summed(F.softplus(project(level[images, :, rows])))
-                sums[images.start] = sums[images.start] + found if images.start in sums else found
-            pooled.append(pool.of_sums(torch.cat(list(sums.values())), level.shape[2] * level.shape[3]))
+        pooled = [
+            pool(F.softplus(project(x))) for project, pool, x in zip(self.projections, self.pools, levels, strict=True)
+        ]
         contributions = torch.cat([mlp(z) for mlp, z in zip(self.contributions, pooled, strict=True)], dim=1)
         reliabilities = torch.cat([mlp(z) for mlp, z in zip(self.reliabilities, pooled, strict=True)], dim=1)
         return contributions, reliabilities.softmax(dim=1)
@@ -369,18 +323,8 @@ class GeneralisedMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x d x h x w, positive, to N x d."""
-        return self.of_sums(self.summed(x), x.shape[2] * x.shape[3])
-
-    def summed(self, x: Tensor) -> Tensor:
-        """The powers' sums, N x d."""
+        exponent = self.exponent.clamp(1, 6)
         positive = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(_SMALLEST, _LARGEST)
         # Powers by logarithms take a third of the time of pow, and so does their gradient.
-        return _times(positive.log(), self._exponent()).exp().sum(dim=(2, 3))
-
-    def of_sums(self, sums: Tensor, pixels: int) -> Tensor:
-        """The generalised mean of so many pixels from the powers' sums, N x d."""
-        mean: Tensor = (sums / pixels).pow(1 / self._exponent())
+        mean: Tensor = _times(positive.log(), exponent).exp().mean(dim=(2, 3)).pow(1 / exponent)
         return mean
-
-    def _exponent(self) -> Tensor:
-        return self.exponent.clamp(1, 6)

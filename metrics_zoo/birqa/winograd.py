@@ -24,6 +24,8 @@ _WINDOW = TILE + 2
 """Side of what they are made from."""
 NARROWEST = 64
 """Channels in and out below which moving tiles takes longer than the multiplications that are saved."""
+FEWEST = 16
+"""Tiles of an image below which reading the transformed weights takes longer than the multiplications that are saved."""
 _TILES = 64
 """Tiles that are worked on at once: few enough to stay in the cache, enough for matrix products at full speed."""
 
@@ -115,6 +117,7 @@ def pays(x: Tensor, convolution: nn.Conv2d) -> bool:
         and x.dtype == convolution.weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and min(convolution.weight.shape[:2]) >= NARROWEST
+        and -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE) >= FEWEST
         and not are_learned(convolution)
     )
 
