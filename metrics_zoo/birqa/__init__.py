@@ -59,6 +59,7 @@ class BiRQA(Metric):
         rah: False: pooling and an MLP in place of the reliability-aware head (Table 4).
     """
 
+    version: ClassVar[int] = 2
     cite = "gushchin_birqa"
     higher_is_better: ClassVar[bool] = True
     exact_gradient: ClassVar[bool] = False

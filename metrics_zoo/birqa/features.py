@@ -213,7 +213,8 @@ def feature_pyramid(
     """
     with torch.autocast(dist.device.type, enabled=False):
         levels = [Compared(level, image, soft) for level, image in zip(reference, _pyramid(dist), strict=True)]
-        return [torch.cat([part for name in names for part in FEATURES[name].compare(level)], dim=1) for level in levels]
+        parts = ([part for name in names for part in FEATURES[name].compare(level)] for level in levels)
+        return [torch.cat(level, dim=1) for level in parts]
 
 
 def _pyramid(images: Tensor) -> list[Tensor]:
@@ -241,8 +242,9 @@ class _Halved(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        quarter = (gradients[0] / 4)[:, :, :, None, :, None]
-        return quarter.expand(-1, -1, -1, 2, -1, 2).reshape(*gradients[0].shape[:2], *(2 * s for s in gradients[0].shape[2:]))
+        count, channels, height, width = gradients[0].shape
+        quarters = (gradients[0] / 4)[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+        return quarters.reshape(count, channels, 2 * height, 2 * width)
 
 
 def _reference_level(image: Tensor, names: Sequence[str]) -> ReferenceLevel:

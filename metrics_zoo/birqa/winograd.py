@@ -25,7 +25,7 @@ _WINDOW = TILE + 2
 NARROWEST = 64
 """Channels in and out below which moving tiles takes longer than the multiplications that are saved."""
 FEWEST = 16
-"""Tiles of an image below which reading the transformed weights takes longer than the multiplications that are saved."""
+"""Tiles of an image below which it takes longer to read the transformed weights."""
 _TILES = 64
 """Tiles that are worked on at once: few enough to stay in the cache, enough for matrix products at full speed."""
 

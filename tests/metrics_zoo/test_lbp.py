@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from skimage.feature import local_binary_pattern
 
-from metrics_zoo.birqa import lbp as features
 from metrics_zoo.birqa.lbp import DEAD_ZONE, TEMPERATURE, binary_patterns, compare_patterns, soft_patterns
 
 # (row, column) of neighbour i relative to the centre: clockwise from the top left.
