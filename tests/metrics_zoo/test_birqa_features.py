@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 import pywt
 import torch
+import torch.nn.functional as F
 from scipy import ndimage, signal
 from skimage import filters
 from skimage.filters.rank import entropy as rank_entropy
 
+from metrics_zoo import gaussian
 from metrics_zoo.birqa import BiRQA, maps
 from metrics_zoo.birqa.features import CHANNEL_NAMES, FEATURES, feature_pyramid, reference_pyramid
-from metrics_zoo.gaussian import blur
+from metrics_zoo.gaussian import blur, ycbcr
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "metrics.md"
 NAMES = [name for name in FEATURES if name != "info-gradient"]
@@ -37,6 +39,19 @@ def pair(seed=0, height=64, width=72):
 def compared(name, ref, dist):
     """The finest level's maps of one feature."""
     return feature_pyramid(reference_pyramid(ref, [name]), dist, [name])[0]
+
+
+def test_strips_change_no_bit(monkeypatch):
+    images = torch.rand(2, 3, 66, 70, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(gaussian, "_STRIP", 5000)
+    assert len(list(gaussian.strips(images))) > 3
+    whole = gaussian.blur_valid(F.pad(images, (gaussian.RADIUS,) * 4, mode="replicate"))
+    assert torch.equal(blur(images), whole)
+    red, _, blue = images.split(1, dim=1)
+    y = gaussian.luma(images)
+    assert torch.equal(ycbcr(images), torch.cat((y, (blue - y) * (0.5 / 0.886), (red - y) * (0.5 / 0.701)), dim=1))
+    coarse = reference_pyramid(images)[1]["ycbcr"]
+    assert torch.equal(coarse, F.avg_pool2d(ycbcr(images), 2))
 
 
 @pytest.mark.parametrize("number", range(4))
