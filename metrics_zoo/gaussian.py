@@ -157,7 +157,7 @@ class _YCbCr(torch.autograd.Function):
         cr = [(share - luma) * 0.5 / (1 - _RED) for share, luma in zip((1, 0, 0), y, strict=True)]
         matrix = torch.tensor((y, cb, cr), dtype=gradient.dtype, device=gradient.device).mT
         planes = torch.bmm(matrix.expand(len(gradient), -1, -1), gradient.flatten(2))
-        return planes.unflatten(2, gradient.shape[2:])
+        return planes.view(gradient.shape)
 
 
 def strips(maps: Tensor) -> Iterator[slice]:

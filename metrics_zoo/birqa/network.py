@@ -97,14 +97,18 @@ class Stem(nn.Module):
 
     def _alone(self, maps: Tensor) -> Tensor:
         """The same by one convolution for each feature, without gradient, which would take longer."""
-        features = maps.split([embedding.weight.shape[1] for embedding in self.embeddings], dim=1)
         gated: Tensor | None = None
-        for place, (feature, embedding, gate) in enumerate(zip(features, self.embeddings, self.gates, strict=True)):
+        first = 0
+        for place, (embedding, gate) in enumerate(zip(self.embeddings, self.gates, strict=True)):
+            assert isinstance(embedding, nn.Conv2d)
+            assert isinstance(gate, nn.Conv2d)
+            feature = maps[:, first : first + embedding.in_channels]
+            first += embedding.in_channels
             patches = feature.contiguous(memory_format=torch.channels_last)
             embedded = F.silu(F.conv2d(patches, _laid_out(embedding.weight), embedding.bias, self.stride), inplace=True)
             count, width, *size = embedded.shape
             if gated is None:
-                gated = embedded.new_empty((count, *size, len(features) * width)).permute(0, 3, 1, 2)
+                gated = embedded.new_empty((count, *size, len(self.gates) * width)).permute(0, 3, 1, 2)
             target = gated[:, place * width : (place + 1) * width]
             torch.mul(embedded, _pointwise(embedded, gate.weight.flatten(1), gate.bias).sigmoid_(), out=target)
         assert gated is not None
