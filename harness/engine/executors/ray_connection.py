@@ -50,6 +50,7 @@ class Connection:
 
 def _connect(ray: Any, asked: str) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    _hush(ray)
     address = asked
     if asked == "local":
         options["include_dashboard"] = False
@@ -57,7 +58,6 @@ def _connect(ray: Any, asked: str) -> None:
         found = RayAddress.of(asked)
         found.reach()
         address = str(found)
-    _hush(ray)
     try:
         ray.init(address=address, **options)
     except (OSError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
@@ -123,8 +123,15 @@ def _door() -> type:
         def check(self, data: Any) -> str:
             return str(self._hand.check(data))
 
-        def execute(self, job: Any) -> Any:
-            return self._hand.execute(job)
+        def execute(self, job: Any, number: int) -> Any:
+            return self._hand.execute(job, number)
+
+        def withdraw(self, number: int) -> None:
+            self._hand.withdraw(number)
+
+        def leave(self) -> None:
+            if self._hand is not None:
+                self._hand.leave()
 
         def at(self) -> str:
             return self._hand.at() if self._hand is not None else ""
