@@ -119,12 +119,13 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
     with (tmp_path / "said.txt").open("w") as file:
         driver = subprocess.Popen(on_cluster, env=own_path, stderr=file)
     said = lambda: (tmp_path / "said.txt").read_text()  # noqa: E731
+    more_than = lambda count: wait_for(lambda: done() > count, driver)  # noqa: E731
     for count in (1, 2):
-        wait_for(lambda more=done() + rng.randint(1, 6): done() > more, driver)
+        more_than(done() + rng.randint(1, 6))
         cluster.remove_node(nodes.pop(0), allow_graceful=False)
         nodes.append(node(2)) if count == 1 else None
         wait_for(lambda count=count: said().count("node of the cluster was lost") == count, driver)
-    wait_for(lambda more=done() + rng.randint(0, 3): done() > more, driver)
+    more_than(done() + rng.randint(0, 3))
     driver.kill()
     driver.wait()
     assert serial.wait(120) == 0, serial.stderr.read()
