@@ -33,8 +33,8 @@ class Scaled(Metric):
     def score(self, reference, dist):
         return -self.factor * (dist - reference).square().flatten(1).mean(1)
 '''
-HEALTH = {"health_check_period_ms": 300, "health_check_failure_threshold": 3, "health_check_timeout_ms": 1000}
-"""So that a node that was killed is missed within seconds."""
+HEALTH = {"health_check_period_ms": 300, "health_check_failure_threshold": 10, "health_check_timeout_ms": 5000}
+"""So that a node that was killed is missed within seconds, and one that is only slow is not."""
 SUITE = """
 name: spread
 datasets: [{{name: toy, references: 2, levels: 4}}, {{name: csv, label: mine, file: {table}}}]
@@ -129,7 +129,7 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
     driver.kill()
     driver.wait()
     assert serial.wait(120) == 0, serial.stderr.read()
-    assert "raylet" not in said() and "Traceback" not in said(), said()
+    assert "raylet" not in said() and "core_worker" not in said() and "Traceback" not in said(), said()
     assert said().count("gets no work: data set mine all: labels, or names or sizes of images, are not those") == 1
     assert 0 < done() < len(list((tmp_path / "serial").glob("records/*/*.parquet")))
 

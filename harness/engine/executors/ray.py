@@ -121,7 +121,7 @@ class RayExecutor:
                     waiting.appendleft(answer.job)
                 elif isinstance(answer, UserError):  # of its disk or its data, which others may have whole
                     waiting.extendleft(actor.jobs)
-                    self._refuse(number, str(answer))
+                    self._refuse(number, str(answer).partition(". What was finished")[0])
                 elif isinstance(answer, Lost):
                     jobs = self._lost(number, answer)
                     if jobs and self._is_guilty(jobs[-1], answer):

@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.errors import UserError
 
@@ -98,12 +97,12 @@ class RayAddress:
             try:
                 channel.unary_unary(asked)(b"", timeout=_REACHED_WITHIN_S, metadata=list(shown.items()))
             except grpc.RpcError as error:
-                code: Any = error.code()  # type: ignore[attr-defined, unused-ignore]
+                code = error.code()
                 if code is grpc.StatusCode.UNIMPLEMENTED:
                     hint = f"a head is HOST:{_HEAD_PORT}, its server for clients ray://HOST:{_CLIENT_PORT}"
                     raise ConnectionError(f"another server listens there; {hint}") from None
                 if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    raise ConnectionError(f"it is silent: {error.details()}") from None  # type: ignore[attr-defined, unused-ignore]
+                    raise ConnectionError(f"it is silent: {error.details()}") from None
                 return bool(code is grpc.StatusCode.UNAUTHENTICATED)
         return False
 
