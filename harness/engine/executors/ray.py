@@ -137,9 +137,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Let go of actors, and of the cluster."""
-        with contextlib.suppress(Exception):  # of a cluster that is gone
-            leaving = [actor.handle.leave.remote() for actor in self._actors.values() if actor.node]
-            self._ray.wait(leaving, num_returns=len(leaving), timeout=_LEFT_WITHIN_S)
+        self._have_left(list(self._actors.values()))
         for number in list(self._actors):
             self._let_go(number)
         self._connection.close()
@@ -327,6 +325,12 @@ class RayExecutor:
         if unfit:
             self._refuse(number, unfit)
 
+    def _have_left(self, actors: Sequence[Actor]) -> None:
+        """Have actors remove what they wrote on their nodes."""
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            leaving = [actor.handle.leave.remote() for actor in actors if actor.node]
+            self._ray.wait(leaving, num_returns=len(leaving), timeout=_LEFT_WITHIN_S)
+
     def _let_go(self, number: int) -> Actor:
         """End an actor, which may only have been out of reach."""
         actor = self._actors.pop(number)
@@ -341,6 +345,7 @@ class RayExecutor:
         Raises:
             UserError: It was the last one.
         """
+        self._have_left([self._actors[number]])
         actor = self._let_go(number)
         if not actor.node:
             self._unmet, self._last_loss = self._unmet + 1, reason
