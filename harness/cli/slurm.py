@@ -45,12 +45,18 @@ set -eu
 cd {folder}
 run=({run})
 
+submitted() {{  # prints the job's number; a federation adds its cluster's name to it
+  local job
+  job=$(sbatch --parsable "$@")
+  echo "${{job%%;*}}"
+}}
+
 case "${{1:-submit}}" in
 submit)
   mkdir -p {logs}
-  facts=$(sbatch --parsable {script} facts)
-  fits=$(sbatch --parsable --dependency=afterany:"$facts" {script} fits)
-  blocks=$(sbatch --parsable --dependency=afterany:"$fits" --array=0-{last} {script} blocks)
+  facts=$(submitted {script} facts)
+  fits=$(submitted --dependency=afterany:"$facts" {script} fits)
+  blocks=$(submitted --dependency=afterany:"$fits" --array=0-{last} {script} blocks)
   echo "submitted: facts $facts, fits $fits, blocks $blocks; bash {script} status says how far they are"
   ;;
 status) exec {status} ;;

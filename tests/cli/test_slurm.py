@@ -1,4 +1,4 @@
-"""The script of a job array, run by a scheduler that does each job at once."""
+"""The script of a job array, run by a scheduler that does each job at once, the tasks of an array side by side."""
 
 import os
 import subprocess
@@ -16,8 +16,9 @@ while [[ "$1" == --* ]]; do
   [[ "$1" == --array=* ]] && last="${1#--array=0-}"
   shift
 done
-for i in $(seq 0 "$last"); do SLURM_ARRAY_TASK_ID=$i bash "$@" >&2; done
-echo 7
+for i in $(seq 0 "$last"); do SLURM_ARRAY_TASK_ID=$i bash "$@" >&2 & done
+wait
+echo "7;federated"
 """
 
 

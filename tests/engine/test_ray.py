@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -32,11 +33,11 @@ class Scaled(Metric):
     def score(self, reference, dist):
         return -self.factor * (dist - reference).square().flatten(1).mean(1)
 '''
-HEALTH = {"health_check_period_ms": 300, "health_check_failure_threshold": 3, "health_check_timeout_ms": 1000}
-"""So that a node that was killed is missed within seconds."""
+HEALTH = {"health_check_period_ms": 300, "health_check_failure_threshold": 10, "health_check_timeout_ms": 5000}
+"""So that a node that was killed is missed within seconds, and one that is only slow is not."""
 SUITE = """
 name: spread
-datasets: [{{name: toy, references: 4, levels: 6}}, {{name: csv, label: mine, file: {table}}}]
+datasets: [{{name: toy, references: 2, levels: 4}}, {{name: csv, label: mine, file: {table}}}]
 metrics: [negative_mse, {{name: scaled, file: {factor}}}]
 attacks: [leisurely, noise]
 budgets: {{linf: [4/255, 8/255]}}
@@ -90,10 +91,10 @@ def cluster(monkeypatch):
 @pytest.mark.slow
 def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_path):
     own = own_images(tmp_path / "own")
-    copies = [tmp_path / f"copy{i}" for i in range(6)]
+    copies = [tmp_path / f"copy{i}" for i in range(4)]
     for copy in copies:
         shutil.copytree(own, copy)
-    Image.new("RGB", (16, 16)).save(copies[5] / "a.png")  # a node whose data are damaged
+    Image.new("RGB", (16, 16)).save(copies[3] / "a.png")  # a node whose data are damaged
     (tmp_path / "lib").mkdir()  # which only the driver looks for modules in
     for name, text in (("plugin.py", PLUGIN), ("lib/sibling.py", "FACTOR = 2.0\n"), ("factor.txt", "1.5")):
         (tmp_path / name).write_text(text)
@@ -110,44 +111,33 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
         place = {"ROBUSTIQA_DATA_MINE": str(copies[number]), "ROBUSTIQA_CACHE_DIR": str(tmp_path / f"cache{number}")}
         return cluster.add_node(num_cpus=1, env_vars=place)
 
-    node(5)
+    rng = random.Random(os.environ.get("ROBUSTIQA_TEST_SEED", "0"))
     out, done = tmp_path / "spread", (lambda: len(list((tmp_path / "spread").glob("records/*/*.parquet"))))
     on_cluster = [*run, "--out", out, "--ray-address", cluster.address]
-    told = {"env": own_path, "capture_output": True, "text": True}
-    refused = subprocess.run(on_cluster, **told)
-    assert refused.returncode == 2 and "no node of the cluster can do the work" in refused.stderr, refused.stderr
-    assert "data set mine all: labels, or names or sizes of images, are not those" in refused.stderr
+    node(3)
     nodes = [node(0), node(1)]
-    assert serial.wait(120) == 0, serial.stderr.read()
-
     with (tmp_path / "said.txt").open("w") as file:
         driver = subprocess.Popen(on_cluster, env=own_path, stderr=file)
     said = lambda: (tmp_path / "said.txt").read_text()  # noqa: E731
     more_than = lambda count: wait_for(lambda: done() > count, driver)  # noqa: E731
-    for number in (2, 3):
-        more_than(done() + 8)
+    for count in (1, 2):
+        more_than(done() + rng.randint(1, 6))
         cluster.remove_node(nodes.pop(0), allow_graceful=False)
-        nodes.insert(1, node(number))
-        wait_for(lambda count=number - 1: said().count("node of the cluster was lost") == count, driver)
+        nodes.append(node(2)) if count == 1 else None
+        wait_for(lambda count=count: said().count("node of the cluster was lost") == count, driver)
+    more_than(done() + rng.randint(0, 3))
     driver.kill()
     driver.wait()
-    said = said()
-    assert "raylet" not in said and "Traceback" not in said, said
+    assert serial.wait(120) == 0, serial.stderr.read()
+    assert "raylet" not in said() and "core_worker" not in said() and "Traceback" not in said(), said()
+    assert said().count("gets no work: data set mine all: labels, or names or sizes of images, are not those") == 1
     assert 0 < done() < len(list((tmp_path / "serial").glob("records/*/*.parquet")))
 
-    again = subprocess.run(on_cluster, **told)
+    again = subprocess.run(on_cluster, env=own_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert records(out) == records(tmp_path / "serial")
     nodes_met = json.loads((out / "provenance" / "nodes.json").read_text())
     assert all(one["did"] and one["hardware"]["cores"] for one in nodes_met if "node" in one)
-
-    (tmp_path / "suite.yaml").write_text(
-        SUITE.format(table=own / "mine.csv", factor=tmp_path / "factor.txt").replace("leisurely", "dies_here")
-        + "limit: 2\n"
-    )
-    fatal = subprocess.run([*on_cluster, "--out", tmp_path / "fatal", "--no-probes"], **told)
-    assert fatal.returncode == 1
-    assert f"SIGKILL in attack 'dies_here' from {toy_file}: perturb()" in fatal.stderr
 
 
 def test_an_address_where_nobody_answers(toy_file, tmp_path):

@@ -7,14 +7,19 @@ taken as bytes: only the driver writes the run folder.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from harness.engine.executors.cluster import DataCheck, DataSeen, root_here
 from harness.engine.executors.parcels import Depot, Parcel, relocated
@@ -30,6 +35,7 @@ TAKEN = ("gallery", "examples", "records")
 STATE = ("facts", "fits", "probes", "failures")
 """Parts that jobs read which others wrote."""
 _VOUCHING = ("scores.json", "samples.json")
+_PREFIX, _HELD = "robustiqa-", "held"
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,16 @@ class Hand:
 
     def __init__(self, context: Context, roots: Mapping[str, str], variables: Mapping[str, str]) -> None:
         os.environ.update(variables)
-        self._scratch = tempfile.TemporaryDirectory(prefix="robustiqa-")
-        self._tree = Path(self._scratch.name) / "files"
+        self._scratch, self._held = _own_folder()
+        self._tree = self._scratch / "files"
         self._depot = Depot(cache_dir() / "cluster", self._tree)
-        self._folder = Path(self._scratch.name) / "run"
+        self._folder = self._scratch / "run"
         self._context, self._roots = context, roots
         self._executor: ProcessExecutor | None = None
         self._at = ""
+        self._turn = threading.Condition()
+        self._current = 1
+        self._withdrawn: set[int] = set()
 
     def prepare(self, supplies: Supplies, content_of: Callable[[Parcel], bytes]) -> None:
         """Put files into place.
@@ -112,11 +121,47 @@ class Hand:
 
     def check(self, data: Sequence[DataSeen]) -> str:
         """What is wrong with the data sets of this node; empty where nothing is."""
-        answer = self.execute(DataCheck(tuple(data)))
+        answer = self._done(DataCheck(tuple(data)))
         return str(answer) if isinstance(answer, UserError) else "; ".join(answer.done.notices)
 
-    def execute(self, job: Job) -> Answer | UserError:
-        """Do a job; a mistake of the user is returned and not raised, since it is no fault of the node."""
+    def execute(self, job: Job, number: int) -> Answer | UserError | None:
+        """Do a job when those handed out before it are done.
+
+        Args:
+            job: The job.
+            number: The how many-th that this actor was handed, from 1.
+
+        Returns:
+            What became of it; a mistake of the user, since it is no fault of the node; None where it was withdrawn.
+        """
+        with self._turn:
+            self._turn.wait_for(lambda: number == self._current or number in self._withdrawn)
+            if number in self._withdrawn:
+                return None
+        try:
+            return self._done(job)
+        finally:
+            with self._turn:
+                self._current += 1
+                while self._current in self._withdrawn:
+                    self._current += 1
+                self._turn.notify_all()
+
+    def withdraw(self, number: int) -> None:
+        """Take a job back that was handed out, where it has not begun."""
+        with self._turn:
+            if number > self._current:
+                self._withdrawn.add(number)
+                self._turn.notify_all()
+
+    def leave(self) -> None:
+        """Leave nothing behind on this node but contents that others may need."""
+        if self._executor is not None:
+            self._executor.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._held.release()
+
+    def _done(self, job: Job) -> Answer | UserError:
         before = self._stamps()
         self._at = ""
         try:
@@ -162,6 +207,23 @@ class Hand:
             if name.partition("/")[0] in TAKEN:
                 path.unlink()
         return [*files, *((name, None) for name in before if name not in now and name.startswith("failures/"))]
+
+
+def _own_folder() -> tuple[Path, FileLock]:
+    """A folder of this process, which it holds locked; those of processes that were killed are removed.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    base = Path(tempfile.gettempdir())
+    for other in base.glob(f"{_PREFIX}*/{_HELD}"):
+        with contextlib.suppress(Timeout, OSError), FileLock(other, timeout=0):
+            shutil.rmtree(other.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))  # of another name until it is held
+    held = FileLock(folder / _HELD, thread_local=False)
+    held.acquire()
+    named = folder.rename(folder.with_name(folder.name[1:]))
+    return named, held
 
 
 def _order(name: str) -> tuple[int, int, str]:

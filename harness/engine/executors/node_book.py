@@ -74,11 +74,11 @@ class NodeBook:
         """Give a node no more work; said once."""
         if node not in self.refused:
             self.refused[node] = reason
-            self._say(f"node {self._host(node)} gets no work: {reason}.")
+            self._say(f"node {self._host(node)} gets no work: {reason.rstrip('.')}.")
 
     def why_refused(self) -> str:
         """Each node with what is wrong with it."""
-        return " ".join(f"{self._host(node)}: {reason}." for node, reason in self.refused.items())
+        return " ".join(f"{self._host(node)}: {reason.rstrip('.')}." for node, reason in self.refused.items())
 
     def lose(self, node: str) -> None:
         """A node is gone; said once."""

@@ -1,7 +1,10 @@
-"""Jobs on a Ray cluster: one actor per core or GPU, handed one job at a time; the driver alone writes the run folder.
+"""Jobs on a Ray cluster: one actor per core or GPU; the driver alone writes the run folder.
 
 So no file system is shared, and where one is the same code runs. A node that is lost takes no job down with it: what
 ran there is handed out again, as often as that happens. `harness.engine.executors.node` is what an actor does.
+
+While more jobs wait than there are actors, each is handed a second one, which it begins without asking the driver;
+what has not begun is taken back where another actor has nothing to do, or all is to stop.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from harness.engine.executors.node import STATE, Answer, Supplies
 from harness.engine.executors.node_book import NodeBook
 from harness.engine.executors.parcels import Parcel, files_needed, parcel
 from harness.engine.executors.processes import ProcessExecutor
+from harness.engine.executors.ray_actors import ASKED_EVERY_S, Actor, GivenBack, Lost, hand_out, take_back
 from harness.engine.executors.ray_connection import Connection
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Done, Job
@@ -36,44 +40,9 @@ _LOSSES_UNMET = 5
 _WAIT_S = 1.0
 _PATIENCE_S = 120.0
 """For a cluster in which no actor finds room."""
-_ASKED_EVERY_S = 2.0
 _COUNTED_EVERY_S = 5.0
+_LEFT_WITHIN_S = 3.0
 _PASSED_ON = ("ROBUSTIQA_MAX_PIXELS", "ROBUSTIQA_NO_PLUGINS")
-
-
-@dataclass
-class _Slot:
-    """One actor as the driver sees it."""
-
-    actor: Any
-    node: str = ""
-    """Id of its node, once it has said so."""
-    ready_for: int = 0
-    """The stage whose files it has."""
-    doing: str = "where"
-    """Which of its methods is asked: where, about, begin, prepare, check, execute; empty where it is idle."""
-    answer: Any = None
-    """Reference to what that will return."""
-    job: Job | None = None
-    told: Any = None
-    """Reference to what it will say of how far it is."""
-    next_asked: float = 0.0
-    """When it is to be asked again."""
-
-
-@dataclass(frozen=True)
-class _Lost:
-    """An actor that will not answer any more.
-
-    Attributes:
-        reason: As Ray says it.
-        with_node: Whether its node is gone; otherwise its process alone.
-        memory: Whether Ray ended it because memory ran out.
-    """
-
-    reason: str
-    with_node: bool
-    memory: bool
 
 
 class RayExecutor:
@@ -95,7 +64,7 @@ class RayExecutor:
         self._connection = Connection(options.address)
         self._ray = self._connection.ray
         self._asked = workers
-        self._slots: dict[int, _Slot] = {}
+        self._actors: dict[int, Actor] = {}
         self._references: dict[str, Any] = {}
         self._parcels: dict[Path, Parcel] = {}
         self._stage = 0
@@ -135,34 +104,31 @@ class RayExecutor:
             if stop():
                 left -= len(waiting)
                 waiting.clear()
+                take_back(self._actors.values(), len(self._actors))
             self._hire(left)
-            self._hand_out(waiting, began)
+            hand_out(self._actors.items(), waiting, self._stage, self._supply, began)
             for number, answer in self._answers(at):
-                slot = self._slots[number]
+                actor = self._actors[number]
                 if isinstance(answer, Answer):
-                    job, slot.job = slot.job, None
-                    assert job is not None
-                    slot.doing = ""
+                    job = self._answered(number, began)
                     keep(self._folder, answer)
-                    self._book.did(slot.node, job)
+                    self._book.did(actor.node, job)
                     left -= 1
                     yield answer.done
+                elif answer is None and actor.job is not None:  # it gave back what it was to begin
+                    waiting.appendleft(self._answered(number, began))
+                elif isinstance(answer, GivenBack):
+                    waiting.appendleft(answer.job)
                 elif isinstance(answer, UserError):  # of its disk or its data, which others may have whole
-                    if slot.job is not None:
-                        waiting.appendleft(slot.job)
-                    self._refuse(number, str(answer))
-                elif isinstance(answer, _Lost):
-                    self._let_go(number)
-                    self._last_loss = answer.reason
-                    job = slot.job
-                    if job is None:
-                        self._unmet += not slot.node
-                    elif self._is_guilty(job, answer):
+                    waiting.extendleft(actor.jobs)
+                    self._refuse(number, str(answer).partition(". What was finished")[0])
+                elif isinstance(answer, Lost):
+                    jobs = self._lost(number, answer)
+                    if jobs and self._is_guilty(jobs[-1], answer):
+                        job = jobs.pop()
                         left -= 1
-                        why = "memory ran out" if answer.memory else answer.reason
-                        yield job.fail(self._folder, f"its worker was lost {self._losses[id(job)]} times: {why}")
-                    else:
-                        waiting.appendleft(job)
+                        yield job.fail(self._folder, f"its worker was lost {self._losses[id(job)]} times: {answer}")
+                    waiting.extendleft(jobs)
                 else:
                     self._met(number, answer)
             self._lose_patience(left)
@@ -171,7 +137,8 @@ class RayExecutor:
 
     def close(self) -> None:
         """Let go of actors, and of the cluster."""
-        for number in list(self._slots):
+        self._have_left(list(self._actors.values()))
+        for number in list(self._actors):
             self._let_go(number)
         self._connection.close()
         with contextlib.suppress(UserError):  # of a full disk, which has been said
@@ -225,8 +192,8 @@ class RayExecutor:
 
     def _hire(self, left: int) -> None:
         count = min(self.workers, left)
-        numbers = [number for number in range(count) if number not in self._slots]
-        for number in numbers[: count - len(self._slots)]:
+        numbers = [number for number in range(count) if number not in self._actors]
+        for number in numbers[: count - len(self._actors)]:
             refused = ",".join(self._book.refused)
             selector = {"label_selector": {"ray.io/node-id": f"!in({refused})"}} if refused else {}
             memory = {"memory": self._options.memory_mib * 2**20} if self._options.memory_mib else {}
@@ -235,66 +202,84 @@ class RayExecutor:
                 .options(
                     num_cpus=self._options.cpus,
                     num_gpus=self._options.gpus,
-                    max_concurrency=2,
+                    max_concurrency=4,
                     max_restarts=0,
                     **memory,
                     **selector,
                 )
                 .remote()
             )
-            self._slots[number] = _Slot(actor, answer=actor.where.remote())
+            self._actors[number] = Actor(actor, answer=actor.where.remote())
 
-    def _hand_out(self, waiting: deque[Job], began: Callable[[int, Job], None]) -> None:
-        for number, slot in self._slots.items():
-            if slot.doing or not waiting:
-                continue
-            if slot.ready_for == self._stage:
-                slot.job = waiting.popleft()
-                slot.next_asked = time.monotonic() + _ASKED_EVERY_S
-                began(number, slot.job)
-                slot.doing, slot.answer = "execute", slot.actor.execute.remote(slot.job)
-            else:
-                slot.doing, slot.answer = "prepare", slot.actor.prepare.remote(self._supplies, self._references)
+    def _supply(self, actor: Actor) -> None:
+        actor.ask("prepare", self._supplies, self._references)
+
+    def _answered(self, number: int, began: Callable[[int, Job], None]) -> Job:
+        job = self._actors[number].answered()
+        if (following := self._actors[number].job) is not None:
+            began(number, following)
+        return job
+
+    def _lost(self, number: int, lost: Lost) -> list[Job]:
+        """An actor is lost; what it had, last what it was at."""
+        actor = self._let_go(number)
+        self._last_loss = lost.reason
+        self._unmet += not actor.jobs and not actor.node
+        return actor.jobs
 
     def _answers(self, at: Callable[[int, str], None]) -> Iterator[tuple[int, Any]]:
         """What came in within a second, with the number of the actor."""
-        due = {slot.answer: number for number, slot in self._slots.items() if slot.doing}
-        told = {slot.told: number for number, slot in self._slots.items() if slot.told is not None}
-        now = time.monotonic()
-        for slot in self._slots.values():
-            if slot.job is not None and slot.told is None and now > slot.next_asked:
-                slot.told, slot.next_asked = slot.actor.at.remote(), now + _ASKED_EVERY_S
+        due = {actor.answer: number for number, actor in self._actors.items() if actor.doing}
+        due |= {actor.next_answer: number for number, actor in self._actors.items() if actor.is_asked_back}
+        self._listen(at)
         if not due:
             time.sleep(_WAIT_S / 10)
             return
-        ready, _ = self._ray.wait(list(due), num_returns=1, timeout=_WAIT_S)
-        spoken, _ = self._ray.wait(list(told), num_returns=len(told), timeout=0) if told else ([], None)
+        ready, others = self._ray.wait(list(due), num_returns=1, timeout=_WAIT_S)
+        if ready and others:
+            ready += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
+        for reference in ready:
+            actor = self._actors.get(due[reference])
+            if actor is None:  # let go since
+                continue
+            answer = self._got(actor, reference)
+            if reference == actor.answer:
+                yield due[reference], answer
+            elif answer is None and (job := actor.gave_back()) is not None:
+                yield due[reference], GivenBack(job)
+            else:  # it is lost, which its other answer says
+                actor.is_asked_back = False
+
+    def _listen(self, at: Callable[[int, str], None]) -> None:
+        """Pass on how far actors are in their jobs, and ask again."""
+        told = {actor.told: number for number, actor in self._actors.items() if actor.told is not None}
+        now = time.monotonic()
+        for actor in self._actors.values():
+            if actor.job is not None and actor.told is None and now > actor.next_asked:
+                actor.told, actor.next_asked = actor.handle.at.remote(), now + ASKED_EVERY_S
+        spoken = self._ray.wait(list(told), num_returns=len(told), timeout=0)[0] if told else []
         for reference in spoken:
             number = told[reference]
-            self._slots[number].told = None
+            self._actors[number].told = None
             with contextlib.suppress(Exception):  # that it is lost is told by what it works at
                 text = self._ray.get(reference)
-                if text and self._slots[number].job is not None:
+                if text and self._actors[number].job is not None:
                     at(number, text)
-        for reference in ready:
-            number = due[reference]
-            answer = self._got(self._slots[number], reference)
-            yield number, answer
 
-    def _got(self, slot: _Slot, reference: Any) -> Any:
+    def _got(self, actor: Actor, reference: Any) -> Any:
         """An answer, or why none will come."""
         from ray import exceptions
 
         try:
             return self._ray.get(reference)
         except exceptions.OutOfMemoryError as error:
-            return _Lost(_first_line(error), with_node=False, memory=True)
+            return Lost(_first_line(error), with_node=False, memory=True)
         except exceptions.RayTaskError as error:
-            if slot.doing == "execute":
+            if actor.doing == "execute":
                 raise RuntimeError(str(error)) from None
             return {"unfit": _last_line(error)}
         except exceptions.RayError as error:
-            return _Lost(_first_line(error), self._is_gone(slot.node, str(error)), memory=False)
+            return Lost(_first_line(error), self._is_gone(actor.node, str(error)), memory=False)
 
     def _is_gone(self, node: str, reason: str) -> bool:
         """Whether an actor went with its node; that is said once of each."""
@@ -309,44 +294,50 @@ class RayExecutor:
             self._book.lose(node)
         return gone
 
-    def _is_guilty(self, job: Job, lost: _Lost) -> bool:
+    def _is_guilty(self, job: Job, lost: Lost) -> bool:
         """Whether a job that was lost has been lost too often for reasons of its own."""
         self._losses[id(job)] = self._losses.get(id(job), 0) + (not lost.with_node)
         return self._losses[id(job)] >= (2 if lost.memory else _LOSSES_ALONE)
 
     def _met(self, number: int, answer: Any) -> None:
         """An actor has said where it is, has what it needs, or cannot do the work."""
-        slot, asked = self._slots[number], self._slots[number].doing
+        actor, asked = self._actors[number], self._actors[number].doing
         self._heard_from = time.monotonic()
-        slot.doing = ""
+        actor.doing = ""
         unfit = answer.get("unfit", "") if isinstance(answer, dict) else ""
         if asked == "where" and not unfit:
-            slot.node, self._unmet = answer, 0
-            slot.doing, slot.answer = "about", slot.actor.about.remote(self._context.device)
+            actor.node, self._unmet = answer, 0
+            actor.ask("about", self._context.device)
         elif asked == "about" and not unfit:
-            unfit = self._book.meet(slot.node, answer)
+            unfit = self._book.meet(actor.node, answer)
             if not unfit:
                 context, roots = self._context, dict(self._options.roots)
                 variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-                slot.doing, slot.answer = "begin", slot.actor.begin.remote(context, roots, variables)
+                actor.ask("begin", context, roots, variables)
         elif asked == "prepare" and not unfit:
-            slot.ready_for = self._stage
-            if not self._book.is_checked(slot.node):
-                slot.doing, slot.answer = "check", slot.actor.check.remote(list(self._options.data))
+            actor.ready_for = self._stage
+            if not self._book.is_checked(actor.node):
+                actor.ask("check", list(self._options.data))
         elif asked == "check" and not unfit:
             unfit = answer
             if not unfit:
-                self._book.checked(slot.node)
+                self._book.checked(actor.node)
         if unfit:
             self._refuse(number, unfit)
 
-    def _let_go(self, number: int) -> _Slot:
+    def _have_left(self, actors: Sequence[Actor]) -> None:
+        """Have actors remove what they wrote on their nodes."""
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            leaving = [actor.handle.leave.remote() for actor in actors if actor.node]
+            self._ray.wait(leaving, num_returns=len(leaving), timeout=_LEFT_WITHIN_S)
+
+    def _let_go(self, number: int) -> Actor:
         """End an actor, which may only have been out of reach."""
-        slot = self._slots.pop(number)
+        actor = self._actors.pop(number)
         with contextlib.suppress(Exception):
-            self._ray.kill(slot.actor)
+            self._ray.kill(actor.handle)
         self._counted = float("-inf")
-        return slot
+        return actor
 
     def _refuse(self, number: int, reason: str) -> None:
         """Give a node no more work.
@@ -354,11 +345,12 @@ class RayExecutor:
         Raises:
             UserError: It was the last one.
         """
-        slot = self._let_go(number)
-        if not slot.node:
+        self._have_left([self._actors[number]])
+        actor = self._let_go(number)
+        if not actor.node:
             self._unmet, self._last_loss = self._unmet + 1, reason
             return
-        self._book.refuse(slot.node, reason)
+        self._book.refuse(actor.node, reason)
         if not any(self._options.room(one["Resources"]) for one in self._usable()):
             raise UserError(
                 f"no node of the cluster can do the work. {self._book.why_refused()} What was finished is kept."
@@ -376,7 +368,7 @@ class RayExecutor:
                 f"they began (the last: {self._last_loss}). What was finished is kept; look at its logs ('ray logs'), "
                 "and run the same command again."
             )
-        if not left or any(slot.node for slot in self._slots.values()):
+        if not left or any(actor.node for actor in self._actors.values()):
             self._heard_from = time.monotonic()
         elif time.monotonic() - self._heard_from > _PATIENCE_S:
             raise UserError(

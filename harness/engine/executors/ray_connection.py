@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster: reached within a minute or not at all, and without what Ray prints of its own."""
+"""The connection to a Ray cluster, without what Ray prints of its own."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import threading
 from typing import Any
 
+from harness.engine.executors.ray_address import RayAddress, in_one_line
 from harness.errors import UserError
-
-_REACHED_WITHIN_S = 10.0
-_SETTINGS = b"\4"
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
-"""Of HTTP/2, which gRPC speaks; the answer is of the kind `_SETTINGS`."""
-_HEAD_PORT, _CLIENT_PORT = 6379, 10001
 
 
 class Connection:
@@ -55,45 +49,21 @@ class Connection:
 
 
 def _connect(ray: Any, asked: str) -> None:
-    address = asked
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    _hush(ray)
+    address = asked
+    if asked == "local":
+        options["include_dashboard"] = False
+    else:
+        found = RayAddress.of(asked)
+        found.reach()
+        address = str(found)
     try:
-        if address == "local":
-            options["include_dashboard"] = False
-        elif known := _found_by_ray(ray) if address == "auto" else address:
-            _reach(known)
-            address = known  # given 'auto', Ray 2.60 lost the actors of a head that is also a node
-        _hush(ray)
         ray.init(address=address, **options)
     except (OSError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"--ray-address {asked}: no cluster answers there ({reason}). Start one with 'ray start --head' and give "
-            "its address, or take --ray-address local."
-        ) from None
-
-
-def _reach(address: str) -> None:
-    """Try the port first, by the greeting that its protocol begins with: Ray itself would try for minutes.
-
-    Raises:
-        OSError: Nobody listens there, or somebody else.
-        ValueError: It is no address.
-    """
-    plain = address.removeprefix("ray://")
-    host, _, port = plain.rpartition(":") if ":" in plain else (plain, "", "")
-    number = int(port or (_CLIENT_PORT if plain != address else _HEAD_PORT))
-    with socket.create_connection((host.strip("[]"), number), timeout=_REACHED_WITHIN_S) as connection:
-        if os.environ.get("RAY_USE_TLS", "0") == "0":
-            connection.sendall(_GREETING)
-            if connection.recv(9)[3:4] != _SETTINGS:
-                raise ConnectionError("what listens there is not Ray")
-
-
-def _found_by_ray(ray: Any) -> str:
-    """The address of the cluster that this machine belongs to, where Ray says so; empty where it does not."""
-    read = getattr(getattr(getattr(ray, "_private", None), "utils", None), "read_ray_address", lambda: None)
-    return os.environ.get("RAY_ADDRESS") or read() or ""
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        what = "no cluster can be begun here" if asked == "local" else "the cluster there cannot be joined"
+        raise UserError(f"--ray-address {asked}: {what} ({in_one_line(cause)}).") from None
 
 
 def _hush(ray: Any) -> None:
@@ -153,8 +123,15 @@ def _door() -> type:
         def check(self, data: Any) -> str:
             return str(self._hand.check(data))
 
-        def execute(self, job: Any) -> Any:
-            return self._hand.execute(job)
+        def execute(self, job: Any, number: int) -> Any:
+            return self._hand.execute(job, number)
+
+        def withdraw(self, number: int) -> None:
+            self._hand.withdraw(number)
+
+        def leave(self) -> None:
+            if self._hand is not None:
+                self._hand.leave()
 
         def at(self) -> str:
             return self._hand.at() if self._hand is not None else ""

@@ -1,0 +1,60 @@
+"""Who is handed what on a cluster: a second job while many wait, taken back where somebody has nothing to do."""
+
+from collections import deque
+
+from harness.engine.executors.ray_actors import Actor, hand_out, take_back
+
+
+class Handle:
+    """An actor that notes its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, method):
+        noted = self.calls
+
+        class Call:
+            @staticmethod
+            def remote(*arguments):
+                noted.append((method, *arguments))
+                return (method, *arguments)
+
+        return Call
+
+
+def actors(count):
+    return {number: Actor(Handle(), ready_for=1, doing="") for number in range(count)}
+
+
+def test_a_second_job_while_more_wait_than_there_are_actors():
+    pool, waiting, begun = actors(2), deque("abcdef"), []
+    give = lambda: hand_out(pool.items(), waiting, 1, None, lambda number, job: begun.append((number, job)))  # noqa: E731
+    give()
+    assert begun == [(0, "a"), (1, "b")]
+    assert [actor.jobs for actor in pool.values()] == [["c", "a"], ["d", "b"]] and list(waiting) == ["e", "f"]
+    assert pool[0].answered() == "a" and pool[0].job == "c"
+    give()
+    assert pool[0].jobs == ["c"]  # two wait, and two actors will come for them
+    assert pool[0].handle.calls == [("execute", "a", 1), ("execute", "c", 2)]
+    pool[0].answered()
+    give()
+    assert pool[0].job == "e" and list(waiting) == ["f"]
+
+
+def test_what_has_not_begun_is_taken_back_by_who_has_nothing_to_do():
+    pool, waiting = actors(2), deque()
+    pool[0].take("long")
+    pool[0].take("next")
+    for _ in range(2):  # asked once
+        hand_out(pool.items(), waiting, 1, None, None)
+    assert pool[0].handle.calls[2:] == [("withdraw", 2)]
+    assert pool[0].gave_back() == "next" and pool[0].jobs == ["long"] and not pool[0].is_asked_back
+    take_back(pool.values(), 2)
+    assert len(pool[0].handle.calls) == 3
+
+
+def test_files_come_before_jobs():
+    pool, supplied = actors(1), []
+    hand_out(pool.items(), deque("a"), 2, supplied.append, None)
+    assert supplied == [pool[0]] and not pool[0].jobs
