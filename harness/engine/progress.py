@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TITLES = {
     "probes": "probing metrics",
     "calibration": "calibrating scorers",
+    "probes+calibration": "probing metrics, calibrating scorers",
     "fits": "fitting attacks",
     "blocks": "attacking and scoring",
     "gallery": "choosing pictures",

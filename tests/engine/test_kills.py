@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-import harness.flow
+import harness.report.render
 from harness.engine.example_names import id_in
 from harness.engine.run_folder import RunFolder
 from harness.engine.shards import shards_of
@@ -367,7 +367,7 @@ def test_no_line_of_a_shared_page_is_lost(tmp_path):
 def test_the_shard_that_reports_last_reports_everything(whole, tmp_path, monkeypatch):
     """One shard stands still between reading the records and writing its report; the other ends meanwhile."""
     folder, other = tmp_path / "run", []
-    original = harness.flow.write_report
+    original = harness.report.render.write_report
 
     def halting(*arguments):
         if not other:
@@ -379,7 +379,7 @@ def test_the_shard_that_reports_last_reports_everything(whole, tmp_path, monkeyp
     def run(shard):
         run_suite(whole.suite, whole.registry, Options(out=folder, executor="serial", shard=shard))
 
-    monkeypatch.setattr(harness.flow, "write_report", halting)
+    monkeypatch.setattr(harness.report.render, "write_report", halting)
     for part in ("facts", "fits", "probes"):
         shutil.copytree(whole.folder / part, folder / part)
     shutil.copy(whole.folder / "suite.yaml", folder)
