@@ -132,7 +132,7 @@ class ConsoleProgress(Progress):
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
         )
-        self._live: Any = Live(Group(self._bar, self._workers), console=console, transient=True, refresh_per_second=4)
+        self._live: Any = Live(Group(self._bar, self._workers), console=console, transient=True, refresh_per_second=2)
         self._name, self._left = "", _Left(0, None)
         self._printed = 0.0
         self._running: dict[int, str] = {}

@@ -215,10 +215,15 @@ def names(folder, pattern):
 
 
 def workers_of(pid):
-    """Worker processes of a run; its other child is the resource tracker of multiprocessing."""
+    """Worker processes of a run: below the server that they are copies of, or below the run itself."""
+    servers = children(pid, "forkserver")
+    return [*children(pid, "spawn_main"), *(worker for server in servers for worker in children(server, "forkserver"))]
+
+
+def children(pid, called):
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(c) for c in found if called in Path(f"/proc/{c}/cmdline").read_text()]
     except (FileNotFoundError, ProcessLookupError):
         return []
 
