@@ -36,10 +36,11 @@ def opened(device: str | None) -> Iterator[None]:
     if server is None:
         yield
         return
-    import_path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    # Modules are to be found where this program finds them, and no others in the folder that it was called in.
+    places = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}
     server.set_forkserver_preload(_IMPORTED)
     try:
-        with environment({**THREAD_VARIABLES, "PYTHONPATH": import_path, "PYTHONSAFEPATH": "1"}), signals_held_back():
+        with contextlib.suppress(OSError), environment({**THREAD_VARIABLES, **places}), signals_held_back():
             server.ensure_running()
         yield
     finally:
@@ -111,7 +112,7 @@ def _server_there_is() -> Any:
 def _end(server: Any) -> None:
     """End it at once, also while it imports."""
     with contextlib.suppress(OSError):
-        os.kill(server._forkserver_pid, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        server._stop()
+        if server._forkserver_pid is not None:
+            os.kill(server._forkserver_pid, signal.SIGKILL)
+            server._stop()
     server.set_forkserver_preload(["__main__"])
