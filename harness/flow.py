@@ -61,6 +61,18 @@ if TYPE_CHECKING:
     from harness.report.render import PrintForms
     from harness.report.table import Table
 
+_NEEDED_BY_REPORTS = (
+    "harness.report.collect",
+    "harness.report.figures",
+    "harness.report.render",
+    "harness.report.layouts.files",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "matplotlib.textpath",
+    "scipy.special",
+)
+"""What is slow to import."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -211,10 +223,8 @@ def _import_reports() -> None:
     with contextlib.suppress(Exception):  # it is said where it is needed
         if sys.platform.startswith("linux"):  # where a thread has a niceness of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        importlib.import_module("harness.report.collect")
-        importlib.import_module("harness.report.render")
-        importlib.import_module("harness.report.layouts.files")
-        importlib.import_module("matplotlib.textpath")
+        for name in _NEEDED_BY_REPORTS:
+            importlib.import_module(name)
 
 
 def _needed(damaged: Mapping[str, str], plan: Plan) -> dict[str, str]:

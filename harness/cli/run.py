@@ -30,6 +30,7 @@ from harness.cli.common import (
     end,
     print_report,
     registry_of,
+    uncollected,
 )
 from harness.engine.priority import NICE
 from harness.errors import UserError
@@ -114,11 +115,12 @@ def _run(
     from harness.engine.nursery import opened
 
     with opened(device) if executor in (None, ExecutorName.processes) and ray_address is None else nullcontext():
-        from harness.engine.memory import keep_freed_memory
-        from harness.engine.memory_cap import size_in_mib
-        from harness.engine.progress import ConsoleProgress, Progress
-        from harness.flow import LOCAL, Options, note_finished, run_suite
-        from harness.suite.compose import Overrides, files_of
+        with uncollected():
+            from harness.engine.memory import keep_freed_memory
+            from harness.engine.memory_cap import size_in_mib
+            from harness.engine.progress import ConsoleProgress, Progress
+            from harness.flow import LOCAL, Options, note_finished, run_suite
+            from harness.suite.compose import Overrides, files_of
 
         registry = registry_of(plugin)
         found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))

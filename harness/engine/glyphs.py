@@ -33,6 +33,14 @@ def drawable(text: str) -> Drawn:
 
 def _usual() -> str:
     """The file of the font that is asked first."""
+    import matplotlib as mpl
+
+    return _found(*(tuple(mpl.rcParams[name]) for name in ("font.family", "font.sans-serif")))
+
+
+@functools.lru_cache(maxsize=16)
+def _found(families: tuple[str, ...], without_serifs: tuple[str, ...]) -> str:
+    """The file that matplotlib finds while it is set so: to be asked once for each letter takes it long."""
     from matplotlib.font_manager import FontProperties, findfont
 
     return str(findfont(FontProperties()))

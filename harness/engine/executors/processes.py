@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import multiprocessing as mp
 import os
 import signal
@@ -214,6 +215,7 @@ def _work(pipe: Connection, context: Context, plugin: Any, variables: Mapping[st
 
 def _be_ones_own(variables: Mapping[str, str]) -> None:
     """What a copy of a server shares with the other copies, and a process that starts from nothing has of its own."""
+    gc.freeze()  # what was imported stays: it need not be looked through for garbage, nor its memory be written to
     os.environ.clear()
     os.environ.update(variables)
     np.random.seed()  # noqa: NPY002 (plugins may draw from it)
