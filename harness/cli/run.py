@@ -112,9 +112,10 @@ def _run(
     }
     if _told_again(suite, out, call, quiet, full):
         return
-    from harness.engine.nursery import opened
+    from harness.engine.nursery import workers_ahead
 
-    with opened(device) if executor in (None, ExecutorName.processes) and ray_address is None else nullcontext():
+    local = executor in (None, ExecutorName.processes) and ray_address is None
+    with workers_ahead(device) if local else nullcontext():
         with uncollected():
             from harness.engine.memory import keep_freed_memory
             from harness.engine.memory_cap import size_in_mib

@@ -26,7 +26,7 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 @contextlib.contextmanager
-def opened(device: str | None) -> Iterator[None]:
+def workers_ahead(device: str | None) -> Iterator[None]:
     """Workers on a CPU are made ahead while this lasts, where the system can.
 
     Args:
