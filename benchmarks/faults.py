@@ -172,9 +172,16 @@ def _shoot(process: subprocess.Popen[str], number: int, rng: random.Random) -> N
 
 
 def _workers(pid: int) -> list[int]:
+    """Worker processes of a run: below the server that they are copies of, or below the run itself."""
+    servers = _children(pid, "forkserver")
+    copies = [worker for server in servers for worker in _children(server, "forkserver")]
+    return [*_children(pid, "spawn_main"), *copies]
+
+
+def _children(pid: int, called: str) -> list[int]:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+        return [int(c) for c in children if called in Path(f"/proc/{c}/cmdline").read_text()]
     except (FileNotFoundError, ProcessLookupError):
         return []
 

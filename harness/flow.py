@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import os
+import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
@@ -21,6 +25,7 @@ from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import worker_count as worker_count
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.one_pair import Attacked, kept_example
+from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
 from harness.engine.run_folder import FailureRecord, RunFolder
@@ -34,19 +39,8 @@ from harness.engine.worker import Job
 from harness.errors import UserError
 from harness.files import PLAN, RUNS, SUITE, TERMINAL, locked
 from harness.plugins.registry import Registry
-from harness.report.arrays import Evaluated, lay_out
-from harness.report.build import build_tables
-from harness.report.collect import collect
-from harness.report.data import RunData
-from harness.report.first_screen import first_screen
-from harness.report.headline import Headline, headlines
-from harness.report.layouts import cells
-from harness.report.layouts import files as layouts
-from harness.report.layouts.cells import Cell
 from harness.report.planned import Planned, describe_split, planned_text, read_planned, registered
-from harness.report.render import PrintForms, write_report
 from harness.report.screen import Screen, read_screen
-from harness.report.table import Table
 from harness.suite.cited import cited, page_of
 from harness.suite.compose import read
 from harness.suite.identity import identity
@@ -58,6 +52,26 @@ from harness.suite.resolve import load_suite
 from harness.suite.strict_yaml import LocatedError
 from harness.testing.probes import ProbeJob
 from harness.wording import tell
+
+if TYPE_CHECKING:
+    from harness.report.arrays import Evaluated
+    from harness.report.data import RunData
+    from harness.report.headline import Headline
+    from harness.report.layouts.cells import Cell
+    from harness.report.render import PrintForms
+    from harness.report.table import Table
+
+_NEEDED_BY_REPORTS = (
+    "harness.report.collect",
+    "harness.report.figures",
+    "harness.report.render",
+    "harness.report.layouts.files",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "matplotlib.textpath",
+    "scipy.special",
+)
+"""What is slow to import."""
 
 
 @dataclass(frozen=True)
@@ -91,21 +105,29 @@ class RunResult:
     @functools.cached_property
     def data(self) -> RunData:
         """Everything the tables are made from."""
+        from harness.report.collect import collect
+
         return collect(self.planned, self.folder)
 
     @functools.cached_property
     def evaluated(self) -> Sequence[Evaluated]:
         """The data sets, laid out as arrays; tables and headlines share their figures."""
+        from harness.report.arrays import lay_out
+
         return lay_out(self.data)
 
     @functools.cached_property
     def tables(self) -> Sequence[Table]:
         """The tables."""
+        from harness.report.build import build_tables
+
         return build_tables(self.data, self.evaluated)
 
     @functools.cached_property
     def headlines(self) -> Sequence[Headline]:
         """What each data set's report begins with."""
+        from harness.report.headline import headlines
+
         return headlines(self.data, self.evaluated)
 
     @property
@@ -114,6 +136,8 @@ class RunResult:
         try:
             return read_screen(self.folder.report / TERMINAL)
         except (OSError, ValueError):
+            from harness.report.first_screen import first_screen
+
             return first_screen(self.data, self.tables, self.headlines)
 
     @property
@@ -176,7 +200,7 @@ def run_suite(
         store.add_provenance("invocations", [invocation])
         store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
         try:
-            execute(pending, plan, registry, store, options, device, tally)
+            execute(pending, plan, registry, store, options, device, tally, _begin_imports)
         finally:
             store.add_provenance("notices", list(tally.notices))
             keep_costs(store, tally.costs)
@@ -188,6 +212,19 @@ def run_suite(
         _report(result)
     store.soundness.keep()
     return result
+
+
+def _begin_imports() -> None:
+    """Import what reports need beside whatever else happens; who needs it before it is there waits for it."""
+    threading.Thread(target=_import_reports, daemon=True).start()
+
+
+def _import_reports() -> None:
+    with contextlib.suppress(Exception):  # it is said where it is needed
+        if sys.platform.startswith("linux"):  # where a thread has a niceness of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        for name in _NEEDED_BY_REPORTS:
+            importlib.import_module(name)
 
 
 def _needed(damaged: Mapping[str, str], plan: Plan) -> dict[str, str]:
@@ -224,6 +261,8 @@ def _state(planned: Planned, store: RunFolder) -> str:
 
 def _report(result: RunResult, forms: PrintForms | None = None) -> None:
     """One process at a time reads the records and reports them, or a shard's older report could replace a newer one."""
+    from harness.report.render import write_report
+
     store = result.folder
     store.require()
     try:
@@ -245,6 +284,8 @@ def _lay_out(result: RunResult) -> None:
     Raises:
         UserError: Of a finished run, the layouts that cannot be filled; the others are written.
     """
+    from harness.report.layouts import files as layouts
+
     folder, specs = result.folder.report / layouts.SUITE_FOLDER, result.plan.suite.layouts
     known = result.planned.facts.registered
     grids, errors = layouts.lay_out_run(specs, result.data, str(result.folder.path), known)
@@ -299,7 +340,9 @@ def cells_of_folder(folder: Path, registry: Registry, statistics: Sequence[str] 
     Raises:
         UserError: It is no run folder, or it holds no plan and none can be made.
     """
-    return cells.cells_of(open_folder(folder, registry).data, str(folder), statistics)
+    from harness.report.layouts.cells import cells_of
+
+    return cells_of(open_folder(folder, registry).data, str(folder), statistics)
 
 
 def note_finished(result: RunResult, call: Mapping[str, Any], suite_files: Sequence[Path], began_ns: int) -> None:

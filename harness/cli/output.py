@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -71,7 +72,9 @@ def _moved_away(given: TextIO) -> TextIO | None:
 
 
 def end_process(code: int) -> NoReturn:
-    """End it, whatever plugins left running.
+    """End it, whatever plugins left running, and without taking apart what the system takes back at once.
+
+    Python would spend most of a second on that once torch is imported.
 
     Args:
         code: With which it ends.
@@ -81,12 +84,13 @@ def end_process(code: int) -> NoReturn:
         names = ", ".join(one.name for one in left)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             tell(f"note: not waited for what a plugin left running: {names}")
-            sys.stderr.flush()
-        os._exit(code)
-    if code == INTERRUPTED:
-        # Python would end by the signal itself where a Ctrl-C came through an `exec`, as of numpy's modules.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    elif code != INTERRUPTED:
+        atexit._run_exitfuncs()
+    # After a Ctrl-C through an `exec`, as of numpy's modules, Python would end by the signal itself.
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        if code != INTERRUPTED and not left:
+            sys.exit(code)  # which has its own way of saying what could not be written
+    os._exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,7 @@ from harness.cli.common import (
     end,
     print_report,
     registry_of,
+    uncollected,
 )
 from harness.engine.priority import NICE
 from harness.errors import UserError
@@ -110,37 +112,42 @@ def _run(
     }
     if _told_again(suite, out, call, quiet, full):
         return
-    from harness.engine.memory import keep_freed_memory
-    from harness.engine.memory_cap import size_in_mib
-    from harness.engine.progress import ConsoleProgress, Progress
-    from harness.flow import LOCAL, Options, note_finished, run_suite
-    from harness.suite.compose import Overrides, files_of
+    from harness.engine.nursery import workers_ahead
 
-    registry = registry_of(plugin)
-    found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
-    executor = ExecutorName.ray if executor is None and ray_address is not None else executor
-    on_cluster = _is_on_cluster(executor, ray_address, gpus)
-    if not on_cluster:
-        check_device(device)
-    keep_freed_memory()
-    allowed = None if memory is None else size_in_mib(memory, "--memory")
-    place = (out, executor.value if executor else None, workers, device, shard_named(shard))
-    options = Options(*place, probes, yes, allowed, nice, _stage_named(stage), ray_address or LOCAL, gpus)
-    with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
-        result = run_suite(found, registry, options, progress)
-    if stage in (StageName.facts, StageName.fits):
+    local = executor in (None, ExecutorName.processes) and ray_address is None
+    with workers_ahead(device) if local else nullcontext():
+        with uncollected():
+            from harness.engine.memory import keep_freed_memory
+            from harness.engine.memory_cap import size_in_mib
+            from harness.engine.progress import ConsoleProgress, Progress
+            from harness.flow import LOCAL, Options, note_finished, run_suite
+            from harness.suite.compose import Overrides, files_of
+
+        registry = registry_of(plugin)
+        found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+        executor = ExecutorName.ray if executor is None and ray_address is not None else executor
+        on_cluster = _is_on_cluster(executor, ray_address, gpus)
+        if not on_cluster:
+            check_device(device)
+        keep_freed_memory()
+        allowed = None if memory is None else size_in_mib(memory, "--memory")
+        place = (out, executor.value if executor else None, workers, device, shard_named(shard))
+        options = Options(*place, probes, yes, allowed, nice, _stage_named(stage), ray_address or LOCAL, gpus)
+        with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
+            result = run_suite(found, registry, options, progress)
+        if stage in (StageName.facts, StageName.fits):
+            if not quiet:
+                jobs = f"{counted(result.jobs, 'job')} run" if result.jobs else "nothing left to run"
+                console().print(f"{found.name}: {stage.value}: {jobs} into {result.folder.path}.", soft_wrap=True)
+            end(result.failures)
+            return
         if not quiet:
-            jobs = f"{counted(result.jobs, 'job')} run" if result.jobs else "nothing left to run"
-            console().print(f"{found.name}: {stage.value}: {jobs} into {result.folder.path}.", soft_wrap=True)
+            blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
+            did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
+            print_report(result.screen, result.folder.path, full, f"{found.name}: {did}. ")
+        if suite.is_file():
+            note_finished(result, call, files_of(suite), began_ns)
         end(result.failures)
-        return
-    if not quiet:
-        blocks = "1 block" if result.blocks == 1 else f"{result.blocks} blocks"
-        did = f"{blocks} run ({result.cells} slices of cells)" if result.jobs else "nothing left to run"
-        print_report(result.screen, result.folder.path, full, f"{found.name}: {did}. ")
-    if suite.is_file():
-        note_finished(result, call, files_of(suite), began_ns)
-    end(result.failures)
 
 
 def _stage_named(stage: StageName | None) -> Stage | None:

@@ -21,7 +21,8 @@ class Drawn(NamedTuple):
 
 def drawable(text: str) -> Drawn:
     """A text with the fonts that have its letters; a letter that no font here has stands as its code, U+4E2D."""
-    lacking = sorted({one for one in text if ord(one) not in _letters(_usual()) and one.isprintable()})
+    usual = _letters(_usual())
+    lacking = sorted({one for one in text if ord(one) not in usual and one.isprintable()})
     if not lacking:
         return Drawn(text, ())
     found = {one: _family_with(one) for one in lacking}
@@ -32,6 +33,14 @@ def drawable(text: str) -> Drawn:
 
 def _usual() -> str:
     """The file of the font that is asked first."""
+    import matplotlib as mpl
+
+    return _found(*(tuple(mpl.rcParams[name]) for name in ("font.family", "font.sans-serif")))
+
+
+@functools.lru_cache(maxsize=16)
+def _found(families: tuple[str, ...], without_serifs: tuple[str, ...]) -> str:
+    """The file that matplotlib finds while it is set so: to be asked once for each letter takes it long."""
     from matplotlib.font_manager import FontProperties, findfont
 
     return str(findfont(FontProperties()))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TITLES = {
     "probes": "probing metrics",
     "calibration": "calibrating scorers",
+    "probes+calibration": "probing metrics, calibrating scorers",
     "fits": "fitting attacks",
     "blocks": "attacking and scoring",
     "gallery": "choosing pictures",
@@ -131,7 +132,7 @@ class ConsoleProgress(Progress):
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
         )
-        self._live: Any = Live(Group(self._bar, self._workers), console=console, transient=True, refresh_per_second=4)
+        self._live: Any = Live(Group(self._bar, self._workers), console=console, transient=True, refresh_per_second=2)
         self._name, self._left = "", _Left(0, None)
         self._printed = 0.0
         self._running: dict[int, str] = {}

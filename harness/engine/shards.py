@@ -1,15 +1,15 @@
-"""Shards: which of a plan's blocks each of several processes does, and in which order blocks are best handed out."""
+"""Shards: which of a plan's blocks each of several processes does."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from harness.engine.costs import Cost, Key, merged, read_costs, seconds_of_blocks
+from harness.engine.costs import Cost, merged, read_costs, seconds_of_blocks
 from harness.engine.run_folder import RunFolder
-from harness.suite.plan import Block, Plan
+from harness.suite.plan import Plan
 
 SHARDS_PAGE = "shards"
 """The page of provenance that all shards share their blocks by."""
@@ -64,10 +64,3 @@ def _shares_by(page: Mapping[str, Any], plan: Plan) -> dict[BlockKey, int]:
     blocks = plan.blocks({})
     seconds = seconds_of_blocks(plan, blocks, known, page["device"])
     return shares(dict(zip([block.key for block in blocks], seconds, strict=True)), page["shards"])
-
-
-def longest_first(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> list[Block]:
-    """Blocks in the order in which several workers are best given them, so that none is left with a long one."""
-    seconds = seconds_of_blocks(plan, blocks, known, device)
-    order = sorted(range(len(blocks)), key=lambda place: -seconds[place])
-    return [blocks[place] for place in order]

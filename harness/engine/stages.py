@@ -5,21 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from harness.engine.costs import Cost, estimate, read_costs
-from harness.engine.executors.choice import LOCAL, make_executor
+from harness.engine.costs import Cost, Key, estimate, read_costs
+from harness.engine.executors.choice import LOCAL, executor_name, make_executor
 from harness.engine.executors.cluster import ClusterOptions, data_of
 from harness.engine.gallery import gallery_job
 from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob
+from harness.engine.order import Paces, longest_of_all_first
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.run_folder import RunFolder
-from harness.engine.shards import longest_first, shards_of
+from harness.engine.shards import shards_of
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.plugins.model import Plugin
@@ -105,9 +106,6 @@ def own_part(
         shard = shards_of(plan, store, count, device)
         own = [job for job in part["blocks"] if isinstance(job, BlockJob) and shard[job.block.key] == index]
         part["blocks"] = own
-    if options.executor == "ray" and part["blocks"]:
-        blocks = [job.block for job in part["blocks"] if isinstance(job, BlockJob)]
-        part["blocks"] = [BlockJob(block) for block in longest_first(plan, blocks, read_costs(store.path), device)]
     return part
 
 
@@ -167,8 +165,19 @@ def execute(
     options: Options,
     device: str,
     tally: Tally,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the stages one after the other: each needs the ones before.
+
+    Args:
+        pending: Stage -> its jobs.
+        plan: What they are of.
+        registry: Where its plugins come from.
+        store: The run folder.
+        options: How to run.
+        device: Where.
+        tally: Told what ends.
+        meanwhile: Called when other processes have blocks to do, so that this one has nothing.
 
     Raises:
         StoreError: The run folder cannot be written.
@@ -182,13 +191,26 @@ def execute(
     try:
         with _Interrupt() as interrupt:
             asked, progress = lambda: interrupt.asked, tally.progress
-            for stage, jobs in pending.items():
-                if jobs and not interrupt.asked:
-                    hands = executor.workers
-                    expected = _expected(plan, jobs, store, device, hands) if stage == "blocks" else None
-                    progress.stage(stage, len(jobs), hands, expected)
-                    for result in executor.run(jobs, asked, progress.began, progress.at):
-                        tally.add(result, stage)
+            paces = Paces()
+
+            def began(worker: int, job: Job) -> None:
+                paces.began(job)
+                progress.began(worker, job)
+
+            for stage, jobs in _at_a_time(pending):
+                if not jobs or interrupt.asked:
+                    continue
+                hands, expected = executor.workers, None
+                if stage == "blocks":
+                    blocks, known = [job for job in jobs if isinstance(job, BlockJob)], read_costs(store.path)
+                    expected = _expected(plan, blocks, known, device, hands)
+                    if executor_name(device, options) != "serial":
+                        jobs = longest_of_all_first(blocks, plan, known, device, paces)
+                        meanwhile()
+                progress.stage(stage, len(jobs), hands, expected)
+                for result in executor.run(jobs, asked, began, progress.at):
+                    paces.ended(result)
+                    tally.add(result, stage)
             choosing = None if interrupt.asked else gallery_job(plan, store)
             if choosing:
                 progress.stage("gallery", 1, 1)
@@ -200,11 +222,20 @@ def execute(
         executor.close()
 
 
-def _expected(plan: Plan, jobs: Sequence[Job], store: RunFolder, device: str, workers: int) -> float | None:
+def _at_a_time(pending: Mapping[str, Sequence[Job]]) -> Iterator[tuple[str, Sequence[Job]]]:
+    """Stages with their jobs; probes and facts need nothing of each other, so that no worker waits between them."""
+    ahead = {stage: jobs for stage, jobs in pending.items() if jobs and STAGES[stage] == "facts"}
+    yield "+".join(ahead), [job for jobs in ahead.values() for job in jobs]
+    yield from ((stage, jobs) for stage, jobs in pending.items() if STAGES[stage] != "facts")
+
+
+def _expected(
+    plan: Plan, jobs: Sequence[BlockJob], known: Mapping[Key, Cost], device: str, workers: int
+) -> float | None:
     """Seconds that blocks take by what runs here and beside it measured; None where most of it never was."""
-    cost = estimate(plan, [job.block for job in jobs if isinstance(job, BlockJob)], read_costs(store.path), device)
-    known = cost.images - cost.unknown
-    return cost.seconds * cost.images / known / min(workers, len(jobs)) if 2 * known > cost.images else None
+    cost = estimate(plan, [job.block for job in jobs], known, device)
+    timed = cost.images - cost.unknown
+    return cost.seconds * cost.images / timed / min(workers, len(jobs)) if 2 * timed > cost.images else None
 
 
 class _Interrupt:

@@ -15,6 +15,10 @@ from harness.report.data import DatasetFacts, RunData
 from harness.statistics import directions
 from harness.statistics.bootstrap import RESAMPLES, Floats, Ints, cluster_codes, weightings
 from harness.suite.cell_names import CLEAN, cell_name
+from harness.suite.layout_names import FURTHEST as FURTHEST
+from harness.suite.layout_names import LOWEST_SROCC as LOWEST_SROCC
+from harness.suite.layout_names import MEAN_OVER_ATTACKS as MEAN_OVER_ATTACKS
+from harness.suite.layout_names import OVER_ALL as OVER_ALL
 from harness.wording import counted, marked, scorer_text
 
 State = Literal["ok", "failed", "missing"]
@@ -24,18 +28,10 @@ RAISING_CONTROL = "restore"
 LOWERING_CONTROL = "noise"
 """The control whose loss an attack downwards is compared with."""
 
-FURTHEST = "furthest of all"
-"""In place of an attack: per image, the furthest of what all attacks and controls reached inside that budget."""
-LOWEST_SROCC = "lowest SROCC of all"
-"""In place of an attack: the lowest correlation under any one of them, or under the furthest of all."""
 HONEST = "honest reference"
 """In place of an attack: `RAISING_CONTROL` where quality is to be raised, `LOWERING_CONTROL` where it is to be lowered.
 
 Inside the same ball, and no attack: a metric that notices either as it should loses by it."""
-MEAN_OVER_ATTACKS = "mean over attacks"
-"""In place of an attack: the mean of a figure over all of them."""
-OVER_ALL = (FURTHEST, LOWEST_SROCC, MEAN_OVER_ATTACKS)
-"""What stands in place of an attack and is none."""
 ROUNDING = 1e-6
 """What rounding to float32 may add to a recorded change; relative in l2, whose squares add up."""
 

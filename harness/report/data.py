@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.engine.gallery_store import GalleryKept
 from harness.report.training_time import TrainingTime
@@ -14,8 +12,17 @@ from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
 from harness.wording import trained_name
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 UNFINISHED = "NOT FINISHED"
 """How the notice of a run begins that is not done."""
+
+
+def _no_records() -> pd.DataFrame:
+    import pandas as pd  # a run plans with what stands here before it has any records
+
+    return pd.DataFrame()
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class RunData:
     """Metrics whose score is the lower the better; qualities are its negative."""
     ir_score: IrScore = field(default_factory=IrScore)
     """How the IR-Score is made."""
-    map_records: pd.DataFrame = field(default_factory=pd.DataFrame)
+    map_records: pd.DataFrame = field(default_factory=_no_records)
     """Clean records of train splits, which maps are fitted on; columns as in `records`."""
     mapped_apart: Sequence[str] = ()
     """Data sets whose maps are to be fitted on a split of their own, whether its records are there or not."""
@@ -130,7 +137,7 @@ class RunData:
     """In which white-box attacks searched."""
     verdicts: bool = True
     """Whether verdicts on gradient masking are given."""
-    verdict_records: pd.DataFrame = field(default_factory=pd.DataFrame)
+    verdict_records: pd.DataFrame = field(default_factory=_no_records)
     """Records of cells that verdicts alone look at, on the first few samples; columns as in `records`."""
     verdict_samples: int = 0
     """Samples of each data set that such cells were asked for; 0 where none were."""
@@ -157,6 +164,8 @@ class RunData:
 
     def records_of(self, dataset: str) -> pd.DataFrame:
         """Every record of a data set, those of cells that verdicts alone look at among them."""
+        import pandas as pd
+
         parts = [part for part in (self.records, self.verdict_records) if len(part)]
         kept = [part[part["dataset"] == dataset] for part in parts]
         return pd.concat(kept, ignore_index=True) if kept else self.records

@@ -14,11 +14,10 @@ from typing import Any
 from harness.plugins.model import Kind
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, trained_on
-from harness.report.arrays import OVER_ALL
 from harness.report.data import AttackFacts, DatasetFacts
 from harness.report.training_time import TrainingTime, time_of_file
 from harness.suite.layout_file import LayoutSpec
-from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER, NO_TRAINING
+from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER, NO_TRAINING, OVER_ALL
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, PurifierUse, Suite, Use
 from harness.suite.plan import CALIBRATION_SAMPLES, Plan, SplitSpec
 from harness.suite.stored_plan import adapter, plan_read, plan_text, plan_written

@@ -18,7 +18,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from harness.statistics.bootstrap import Floats, cluster_multiplicities
 
@@ -140,7 +139,11 @@ def _stretched(values: Floats, scale: Scale) -> Floats:
     """Fisher's z of correlations, the logit of shares: scales on which the error hardly depends on the figure."""
     if scale == "correlation":
         return np.asarray(np.arctanh(np.clip(values, -1 + _EDGE, 1 - _EDGE)))
-    return np.asarray(special.logit(np.clip(values, _EDGE, 1 - _EDGE))) if scale == "share" else values
+    if scale == "share":
+        from scipy import special  # not above: it is slow to import, and masking's thresholds need nothing of it
+
+        return np.asarray(special.logit(np.clip(values, _EDGE, 1 - _EDGE)))
+    return values
 
 
 def p_value(value: float, spread: Floats, clusters: int, present: NDArray[np.bool_] | None = None) -> float:
@@ -156,6 +159,8 @@ def p_value(value: float, spread: Floats, clusters: int, present: NDArray[np.boo
         A number in [0, 1]; nan where the difference has no interval. Below .05 where that leaves out 0, up to what
         rounding a quantile of the resamples may do.
     """
+    from scipy import special
+
     out = without_each_cluster(spread, clusters, present)
     count = len(out)
     if count < 2 or np.isnan(value) or np.isnan(out).any():
@@ -194,6 +199,8 @@ def _studentised(deviations: Floats) -> Floats:
 
 
 def _student(count: int) -> float:
+    from scipy import special
+
     return float(special.stdtrit(count - 1, (1 + LEVEL) / 2))
 
 

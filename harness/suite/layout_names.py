@@ -26,6 +26,14 @@ DIMENSIONS = (
 )
 NO_ATTACK = "none"
 """The attack of clean figures."""
+FURTHEST = "furthest of all"
+"""In place of an attack: per image, the furthest of what all attacks and controls reached inside that budget."""
+LOWEST_SROCC = "lowest SROCC of all"
+"""In place of an attack: the lowest correlation under any one of them, or under the furthest of all."""
+MEAN_OVER_ATTACKS = "mean over attacks"
+"""In place of an attack: the mean of a figure over all of them."""
+OVER_ALL = (FURTHEST, LOWEST_SROCC, MEAN_OVER_ATTACKS)
+"""What stands in place of an attack and is none."""
 NO_TRAINING = "base"
 """The training of a metric with its own weights."""
 NO_PURIFIER = "none"

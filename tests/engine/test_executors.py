@@ -20,17 +20,17 @@ directions: [up]
 """
 
 
-def children(pid):
-    """Processes that a process has started and that run spawned Python."""
-    found = []
+def server_of(pid):
+    """The process that a run's workers are to be copies of."""
     for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if "spawn_main" in Path(f"/proc/{number}/cmdline").read_text():
-            found.append(int(number))
-    return found
+        if "forkserver" in Path(f"/proc/{number}/cmdline").read_text():
+            return int(number)
+    return None
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds worker processes in /proc")
-def test_a_ctrl_c_while_workers_import_is_neither_a_traceback_nor_a_failure(toy_file, tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("when", ["imports", "works"])
+def test_a_ctrl_c_is_neither_a_traceback_nor_a_failure(when, toy_file, tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
     run = [
         sys.executable,
@@ -47,9 +47,11 @@ def test_a_ctrl_c_while_workers_import_is_neither_a_traceback_nor_a_failure(toy_
     # As from a terminal, every process of the group hears it.
     process = subprocess.Popen([*run, *options], stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not children(process.pid):
+    found = (lambda: server_of(process.pid)) if when == "imports" else (tmp_path / "run" / "suite.yaml").exists
+    while not found():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
+    server = server_of(process.pid)
     time.sleep(0.2)  # Python has started, and imports what it is to do
     with contextlib.suppress(ProcessLookupError):  # of a slow machine, where it is over by now
         os.killpg(process.pid, signal.SIGINT)
@@ -57,6 +59,7 @@ def test_a_ctrl_c_while_workers_import_is_neither_a_traceback_nor_a_failure(toy_
     assert process.returncode == 130
     assert "Traceback" not in said and "KeyboardInterrupt" not in said, said
     assert not list((tmp_path / "run" / "failures").glob("*"))
+    assert not Path(f"/proc/{server}").exists()
 
 
 def test_who_brought_a_worker_down_is_told(run_toy, toy_file, tmp_path):

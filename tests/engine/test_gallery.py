@@ -150,7 +150,7 @@ def files(folder):
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
     """The choice alone is looked at."""
-    monkeypatch.setattr("harness.flow.write_report", lambda *arguments: None)
+    monkeypatch.setattr("harness.report.render.write_report", lambda *arguments: None)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def whole(registry, tmp_path_factory, text):
     """A finished run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.flow.write_report", lambda *arguments: None)
+        patch.setattr("harness.report.render.write_report", lambda *arguments: None)
         options = Options(out=folder, executor="serial", probe=False)
         return run_suite(validate(parse_text(text, "suite.yaml"), registry), registry, options)
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-import harness.flow
+import harness.report.render
 from harness.engine.example_names import id_in
 from harness.engine.run_folder import RunFolder
 from harness.engine.shards import shards_of
@@ -215,10 +215,15 @@ def names(folder, pattern):
 
 
 def workers_of(pid):
-    """Worker processes of a run; its other child is the resource tracker of multiprocessing."""
+    """Worker processes of a run: below the server that they are copies of, or below the run itself."""
+    servers = children(pid, "forkserver")
+    return [*children(pid, "spawn_main"), *(worker for server in servers for worker in children(server, "forkserver"))]
+
+
+def children(pid, called):
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(c) for c in found if called in Path(f"/proc/{c}/cmdline").read_text()]
     except (FileNotFoundError, ProcessLookupError):
         return []
 
@@ -367,7 +372,7 @@ def test_no_line_of_a_shared_page_is_lost(tmp_path):
 def test_the_shard_that_reports_last_reports_everything(whole, tmp_path, monkeypatch):
     """One shard stands still between reading the records and writing its report; the other ends meanwhile."""
     folder, other = tmp_path / "run", []
-    original = harness.flow.write_report
+    original = harness.report.render.write_report
 
     def halting(*arguments):
         if not other:
@@ -379,7 +384,7 @@ def test_the_shard_that_reports_last_reports_everything(whole, tmp_path, monkeyp
     def run(shard):
         run_suite(whole.suite, whole.registry, Options(out=folder, executor="serial", shard=shard))
 
-    monkeypatch.setattr(harness.flow, "write_report", halting)
+    monkeypatch.setattr(harness.report.render, "write_report", halting)
     for part in ("facts", "fits", "probes"):
         shutil.copytree(whole.folder / part, folder / part)
     shutil.copy(whole.folder / "suite.yaml", folder)

@@ -1,4 +1,4 @@
-"""Jobs in spawned worker processes, one torch thread each. A job whose worker dies is tried once more, then failed.
+"""Jobs in worker processes, one torch thread each. A job whose worker dies is tried once more, then failed.
 
 A pool of our own, because `concurrent.futures` gives up on every job when one worker dies.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import multiprocessing as mp
 import os
 import signal
@@ -16,21 +17,22 @@ import threading
 import traceback
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import numpy as np
+
 from harness.engine.memory import keep_freed_memory
+from harness.engine.nursery import THREAD_VARIABLES, environment, signals_held_back, start_method
 from harness.engine.priority import stand_back
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Done, Job, Worker
 from harness.errors import UserError
 from harness.plugins.guard import announce_to
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TRIES = 2
 _NAME_BYTES = 256
 _LEAVE = os._exit
@@ -65,7 +67,7 @@ class ProcessExecutor:
     def __init__(self, context: Context, workers: int) -> None:
         self._context = context
         self.workers = workers
-        self._spawn = mp.get_context("spawn")
+        self._start: Any = mp.get_context(start_method() if context.device == "cpu" else "spawn")
         self._hands: list[_Hand] = []
 
     def run(
@@ -124,20 +126,12 @@ class ProcessExecutor:
         self._hands.clear()
 
     def _hire(self) -> _Hand:
-        ours, theirs = self._spawn.Pipe()
-        saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-        try:
-            plugin = self._spawn.RawArray(ctypes.c_char, _NAME_BYTES)
-            process = self._spawn.Process(target=_work, args=(theirs, self._context, plugin), daemon=True)
-            with _without_main(), _ctrl_c_held_back():
-                process.start()
-        finally:
-            for name, value in saved.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+        ours, theirs = self._start.Pipe()
+        plugin = self._start.RawArray(ctypes.c_char, _NAME_BYTES)
+        with environment(THREAD_VARIABLES), _without_main(), signals_held_back():
+            given = (theirs, self._context, plugin, dict(os.environ))
+            process = self._start.Process(target=_work, args=given, daemon=True)
+            process.start()
         theirs.close()
         return _Hand(process, ours, plugin)
 
@@ -179,20 +173,6 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-@contextlib.contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """A process that is started inherits that Ctrl-C waits, so that none ends it while it imports; ours comes after."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # which lets Ctrl-C through again when it starts its process
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _how_it_ended(code: int | None, where: str) -> str:
     if code is None or code >= 0:
         return f"it left with exit code {code}{where}"
@@ -201,7 +181,7 @@ def _how_it_ended(code: int | None, where: str) -> str:
     return f"{ended}, as the kernel does where memory runs out" if -code == signal.SIGKILL else ended
 
 
-def _work(pipe: Connection, context: Context, plugin: Any) -> None:
+def _work(pipe: Connection, context: Context, plugin: Any, variables: Mapping[str, str]) -> None:
     """A worker's life: do jobs until the parent hangs up; Ctrl-C and SIGTERM are the parent's to answer.
 
     What is printed goes to standard error, since standard output is the report's.
@@ -209,7 +189,8 @@ def _work(pipe: Connection, context: Context, plugin: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # a scheduler may send the latter to all of a job
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    _be_ones_own(variables)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
     announce_to(functools.partial(_write_down, plugin))
@@ -230,6 +211,14 @@ def _work(pipe: Connection, context: Context, plugin: Any) -> None:
             pipe.send(answer)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
+
+
+def _be_ones_own(variables: Mapping[str, str]) -> None:
+    """What a copy of a server shares with the other copies, and a process that starts from nothing has of its own."""
+    gc.freeze()  # what was imported stays: it need not be looked through for garbage, nor its memory be written to
+    os.environ.clear()
+    os.environ.update(variables)
+    np.random.seed()  # noqa: NPY002 (plugins may draw from it)
 
 
 def _write_down(plugin: Any, who: str) -> None:
