@@ -189,7 +189,7 @@ class _Attempt:
             batch.dist,
             sign,
             self._budget if remembers(self._attack) else None,
-            SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{self._use.name}", device),
+            self._draws(f"defense/attack/{self._use.name}"),
             encoded=None if scorer.randomised else self._encoded(),
             eot=cell.eot,
             white_box=self._attack.needs_gradient,
@@ -203,6 +203,11 @@ class _Attempt:
         )
         rng = SampleRng.for_samples(tools.seed, batch.ids, self._use.name, device)
         return _Tried(objective, self._perturb(objective, self._budget, rng))
+
+    def _draws(self, purpose: str) -> SampleRng:
+        """Generators for a scorer that is randomised; none for another, whose making would take time for nothing."""
+        samples = self._rows.samples if self._scorer.randomised else []
+        return SampleRng.for_samples(self._tools.seed, samples, purpose, self._rows.dist.device)
 
     def _perturb(self, objective: ScorerObjective, budget: Budget, rng: SampleRng) -> Tensor:
         attack, batch, who = self._attack, self._rows, self._tools.called(self._use)

@@ -278,7 +278,8 @@ class BlockRun:
         """Score one attacked batch with one draw of the scorer, and append its rows."""
         batch, device = result.batch, result.batch.dist.device
         with torch.no_grad():
-            rng = SampleRng.for_samples(self._tools.seed, batch.samples, f"defense/score/{draw}", device)
+            drawn = batch.samples if scorer.randomised else []
+            rng = SampleRng.for_samples(self._tools.seed, drawn, f"defense/score/{draw}", device)
             with blaming(lambda error: blame(scorer, batch, error, cell.scorer.label, self._tools.seed)):
                 encoded = (
                     scorer.encode(batch.ref, rng)
