@@ -58,6 +58,11 @@ class Batch:
         height, width = self.dist.shape[-2:]
         return int(width), int(height)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its images."""
+        return self.ref.nbytes + self.dist.nbytes
+
     def to(self, device: torch.device) -> Batch:
         """The same on a device; from pinned memory without waiting for it."""
         return Batch(self.items, *(images.to(device, non_blocking=True) for images in (self.ref, self.dist)))

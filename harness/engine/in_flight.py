@@ -93,19 +93,21 @@ def _packed(
         taken = _fitting(waiting, packing.rows(key, *size))
         rows = sum(unit.rows for unit in taken)
         parts = [part for unit in taken for part in unit.parts]
-        told = partial(_tell, tools, taken)
+        too_much, attacked = False, None
         try:
             with packing.meter.watching(key, *size, rows):
-                attacked = iter(attack_parts(parts, tools, told))
+                attacked = iter(attack_parts(parts, tools, partial(_tell, tools, taken)))
         except StoreError:
             raise
         except Exception as error:
-            if out_of_memory(error) and len(taken) > 1:
-                packing.fewer(key, *size, rows)
-                release()
-                waiting.extendleft(reversed(taken))
-            else:
-                yield from ((unit, None) for unit in taken)
+            too_much = out_of_memory(error) and len(taken) > 1
+        if attacked is None and too_much:  # now that the error is gone, so is what it held
+            packing.fewer(key, *size, rows)
+            release()
+            waiting.extendleft(reversed(taken))
+            continue
+        if attacked is None:
+            yield from ((unit, None) for unit in taken)
             continue
         yield from ((unit, [next(attacked) for _ in unit.parts]) for unit in taken)
 

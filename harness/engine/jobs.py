@@ -149,11 +149,9 @@ class BlockJob(Job):
 
     def reader(self, worker: Worker) -> Read | None:
         """What reads its images on the host, in any thread; None where the data set's code is not ours."""
-        read = worker.host_loader(self.block.split.dataset)
-        if read is None:
-            return None
         try:
-            return partial(read, self.entries(worker))
+            read = worker.host_loader(self.block.split.dataset)
+            return None if read is None else partial(read, self.entries(worker))
         except Exception:  # whoever does the job finds out
             return None
 

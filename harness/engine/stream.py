@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from harness.engine.ahead import Ahead, Read
 from harness.engine.behind import Behind
 from harness.engine.jobs import BlockJob, do_blocks
 from harness.engine.worker import Done, Job, Worker
+
+_AT_A_TIME_S = 60.0
+"""Blocks are done together as long as that takes no more than this: a Ctrl-C waits for those that were begun."""
+_AHEAD_BYTES = 1 << 30
+"""Of images that are read ahead; one block is in any case."""
 
 
 def streamed(
@@ -26,53 +32,62 @@ def streamed(
     Raises:
         StoreError: The run folder cannot be written.
     """
-    waiting = deque(jobs)
     with Behind() as behind, Ahead() as ahead:
         worker.store.behind = behind
         try:
-            while waiting and not stop():
-                yield from _next(worker, waiting, ahead, began)
+            stream = _Stream(worker, deque(jobs), ahead)
+            while stream.waiting and not stop():
+                yield from stream.next(began)
         finally:
             worker.store.behind = None
 
 
-def _next(worker: Worker, waiting: deque[Job], ahead: Ahead, began: Callable[[int, Job], None]) -> Iterator[Done]:
-    first = waiting[0]
-    if not isinstance(first, BlockJob):
-        waiting.popleft()
+class _Stream:
+    """What is left to do, and how long a block took."""
+
+    def __init__(self, worker: Worker, waiting: deque[Job], ahead: Ahead) -> None:
+        self.waiting = waiting
+        self._worker, self._ahead = worker, ahead
+        self._seconds = 0.0
+
+    def next(self, began: Callable[[int, Job], None]) -> list[Done]:
+        """Do the next job, or the next blocks together."""
+        worker, first = self._worker, self.waiting.popleft()
         began(0, first)
-        yield worker.execute(first)
-        return
-    together = [first, *_alike(worker, first, list(waiting)[1:])]
-    for job in together:
-        waiting.popleft()
-        began(0, job)
-    read = ahead.take([job.id for job in together])
-    ahead.fetch(_reads(worker, list(waiting)[: len(together)]))
-    yield from worker.executing(together, lambda: do_blocks(worker, together, read))
+        if not isinstance(first, BlockJob):
+            return [worker.execute(first)]
+        together = [first, *self._with(first)]
+        for job in together[1:]:
+            self.waiting.popleft()
+            began(0, job)
+        read = self._ahead.take([job.id for job in together])
+        size = max((sum(batch.nbytes for batch in batches) for batches in read.values()), default=_AHEAD_BYTES)
+        self._ahead.fetch(self._reads(min(len(together), max(_AHEAD_BYTES // size, 1))))
+        started = time.monotonic()
+        done = worker.executing(together, lambda: do_blocks(worker, together, read))
+        self._seconds = (time.monotonic() - started) / len(together)
+        return done
 
+    def _with(self, first: BlockJob) -> list[BlockJob]:
+        """The jobs next in line that can be done with this one."""
+        worker, block, cells = self._worker, first.block, [cell.id for cell in first.block.cells]
+        if worker.packing is None:
+            return []
+        most = worker.packing.slices(block, worker.context.slice_size)
+        if self._seconds:
+            most = min(most, max(int(_AT_A_TIME_S / self._seconds), 1))
+        blocks = takewhile(lambda job: isinstance(job, BlockJob), islice(self.waiting, most - 1))
+        return list(
+            takewhile(
+                lambda job: job.block.key[:2] == block.key[:2] and [cell.id for cell in job.block.cells] == cells,
+                (job for job in blocks if isinstance(job, BlockJob)),
+            )
+        )
 
-def _alike(worker: Worker, first: BlockJob, others: Sequence[Job]) -> list[BlockJob]:
-    """The jobs after the first one that can be done with it."""
-    if worker.packing is None:
-        return []
-    block, cells = first.block, [cell.id for cell in first.block.cells]
-    most = worker.packing.slices(block, worker.context.slice_size) - 1
-    following = takewhile(
-        lambda job: (
-            isinstance(job, BlockJob)
-            and job.block.key[:2] == block.key[:2]
-            and [cell.id for cell in job.block.cells] == cells
-        ),
-        others[:most],
-    )
-    return [job for job in following if isinstance(job, BlockJob)]
-
-
-def _reads(worker: Worker, jobs: Sequence[Job]) -> dict[str, Read]:
-    """What reads the images of the blocks among these jobs, where that can be done by another thread."""
-    found: dict[str, Read] = {}
-    for job in jobs:
-        if isinstance(job, BlockJob) and (read := job.reader(worker)) is not None:
-            found[job.id] = read
-    return found
+    def _reads(self, count: int) -> dict[str, Read]:
+        """What reads the images of the next blocks, where that can be done by another thread."""
+        found: dict[str, Read] = {}
+        for job in islice(self.waiting, count):
+            if isinstance(job, BlockJob) and (read := job.reader(self._worker)) is not None:
+                found[job.id] = read
+        return found
