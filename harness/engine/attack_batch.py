@@ -21,7 +21,7 @@ from harness.engine.batches import (
     refuse_nan,
 )
 from harness.engine.objective import Ledger, Opinions, ScorerObjective, remembers, within
-from harness.engine.parts import AttackedBatch, Part
+from harness.engine.parts import AttackedBatch, AttackPart
 from harness.engine.scorer import Scorer
 from harness.plugins.returned import check_images
 from harness.suite.model import Use
@@ -65,7 +65,7 @@ class Tools(Protocol):
 
 
 def attack_parts(
-    parts: Sequence[Part], tools: Tools, watch: Callable[[int], None] | None = None
+    parts: Sequence[AttackPart], tools: Tools, watch: Callable[[int], None] | None = None
 ) -> list[AttackedBatch]:
     """Attack some parts at once, as one batch. Their images have one size.
 
@@ -113,7 +113,7 @@ def _notes_of(tried: Sequence[_Tried], won: Sequence[int], status: Sequence[str]
 class _Attempt:
     """One call of `attack_parts`; rows are those of its parts, one after the other."""
 
-    def __init__(self, parts: Sequence[Part], tools: Tools, watch: Callable[[int], None] | None) -> None:
+    def __init__(self, parts: Sequence[AttackPart], tools: Tools, watch: Callable[[int], None] | None) -> None:
         self._parts, self._tools, self._watch = parts, tools, watch
         self._cell = parts[0].cell
         assert self._cell.attack is not None

@@ -33,7 +33,7 @@ from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
-from harness.engine.parts import AttackedBatch, Part, Seen, flight_key, unattacked
+from harness.engine.parts import AttackedBatch, AttackPart, Seen, flight_key, unattacked
 from harness.engine.peak import PeakMeter
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
@@ -119,15 +119,15 @@ class BlockRun:
                 while left:  # again with smaller batches where memory was too short
                     self.failed += self._share(left)
 
-    def units(self, cells: Sequence[Cell]) -> list[list[Part]]:
+    def units(self, cells: Sequence[Cell]) -> list[list[AttackPart]]:
         """What may be attacked ahead for cells that share one attack: of each batch, the parts that go together."""
         return [] if cells[0].attack is None or self.most is not None else list(self._units(cells[0]))
 
-    def _units(self, cell: Cell) -> Iterator[list[Part]]:
+    def _units(self, cell: Cell) -> Iterator[list[AttackPart]]:
         for k, whole in enumerate(self._seen.batches):
             batch = whole.of_sign(cell.sign, cell.patch)
             if batch is not None:
-                yield [Part(cell, eps, batch, k, self._seen) for eps in cell.together or (cell.eps,)]
+                yield [AttackPart(cell, eps, batch, k, self._seen) for eps in cell.together or (cell.eps,)]
 
     def attacked_ahead(self, cells: Sequence[Cell], attacked: AttackedByRadius) -> None:
         """Take what came of the units of these cells, so that they need not be attacked again."""

@@ -17,7 +17,7 @@ from harness.engine.costs import attack_key
 from harness.engine.evaluate_block import BlockRun, Flight
 from harness.engine.memory import out_of_memory, release
 from harness.engine.packing import Packing
-from harness.engine.parts import AttackedBatch, Part
+from harness.engine.parts import AttackedBatch, AttackPart
 from harness.engine.run_folder import StoreError
 from harness.suite.plan import Cell
 
@@ -28,7 +28,7 @@ class _Unit:
 
     run: BlockRun
     cells: Sequence[Cell]
-    parts: Sequence[Part]
+    parts: Sequence[AttackPart]
 
     @property
     def rows(self) -> int:

@@ -67,7 +67,7 @@ def unattacked(batch: Batch, index: int) -> AttackedBatch:
 
 
 @dataclass(frozen=True)
-class Part:
+class AttackPart:
     """Rows of an attack: a batch that is attacked for a cell at one radius.
 
     Parts that are attacked together agree in source, attack, norm, draws and precision, and in what is aimed at: up and

@@ -26,7 +26,7 @@ from harness.engine.scorer import Scorer, build_scorer, in_messages
 from harness.errors import UserError, raised_in
 from harness.files import OWN_PACKAGES
 from harness.plugins.build import default_metric
-from harness.plugins.guard import beside, calling
+from harness.plugins.guard import beside_the_worker, calling
 from harness.plugins.registry import Registry
 from harness.plugins.returned import told_of_plugin
 from harness.suite.identity import identity
@@ -206,7 +206,7 @@ class Worker:
         pinned = self.device.type == "cuda"
 
         def read(entries: Sequence[Entry]) -> list[Batch]:
-            with beside():
+            with beside_the_worker():
                 batches = load_batches(dataset, entries, torch.device("cpu"), name, self._reading)
                 return [batch.pinned() for batch in batches] if pinned else batches
 

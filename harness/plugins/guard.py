@@ -128,7 +128,7 @@ _BESIDE: ContextVar[bool] = ContextVar("beside", default=False)
 
 
 @contextlib.contextmanager
-def beside() -> Iterator[None]:
+def beside_the_worker() -> Iterator[None]:
     """Plugins of ours that are called by a thread beside the one that works: nothing of the process is put back.
 
     What it was when one was called may be what another, in the thread that works, had changed for a moment.
