@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import DataError, SampleRng, Tree, map_tree
-from harness.engine.attack_batch import AttackedBatch, Seen, Tools, attack_batch, unattacked
+from harness.engine.attack_batch import Tools, attack_parts
 from harness.engine.batches import (
     Batch,
     SampleError,
@@ -33,6 +33,8 @@ from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
+from harness.engine.parts import AttackedBatch, AttackPart, Seen, flight_key, unattacked
+from harness.engine.peak import PeakMeter
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
@@ -42,6 +44,11 @@ from harness.plugins.returned import told
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Block, Cell, ScorerSpec
 from harness.wording import counted, trained_name
+
+Flight = Sequence[Sequence[Cell]]
+"""Cells whose attacks may be one batch; of each attack those that share it."""
+AttackedByRadius = Mapping[float, Sequence[AttackedBatch]]
+"""Radius -> attacked batches, in the order of the block's batches."""
 
 
 class BlockRun:
@@ -56,6 +63,8 @@ class BlockRun:
         most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
             has not.
         cap: What the worker may take, where that is limited.
+        peaks: Measures what batches take of the device's memory; None where it is not to be known.
+        in_flight: Whether cells of one attack are done one after the other, so that they can be attacked together.
     """
 
     def __init__(
@@ -67,14 +76,20 @@ class BlockRun:
         keeping: Keeping,
         most: int | None = None,
         cap: MemoryCap | None = None,
+        peaks: PeakMeter | None = None,
+        *,
+        in_flight: bool = False,
     ) -> None:
         self._block = block
         self._tools = tools
         self._store = store
         self._keeping = keeping
         self._cap = cap
+        self._peaks = peaks or PeakMeter(torch.device("meta"))
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
-        self._done = 0
+        self._done = self.failed = 0
+        self._in_flight = in_flight
+        self._ahead: dict[tuple[Any, ...], AttackedByRadius] = {}
         self.costs: list[Cost] = []
         self.most = most
         """As given, or less if memory was too short again, or the cap asks for less."""
@@ -85,14 +100,38 @@ class BlockRun:
         Returns:
             Number of cells done, and of cells failed.
         """
-        failed = 0
+        for _ in self.steps():
+            pass
+        return len(self._block.cells) - self.failed, self.failed
+
+    def steps(self) -> Generator[Flight]:
+        """Do every cell of the block, telling which come next: until it is asked to go on, they may be attacked ahead.
+
+        Yields:
+            Cells that share one attack, of all radii and both directions where they are to be in flight together.
+        """
         if self._cap is not None and self._seen.batches:
             self._fit_under(self._cap)
-        for cells in self._shared_attacks():
-            left = list(cells)
-            while left:  # again with smaller batches where memory was too short
-                failed += self._share(left)
-        return len(self._block.cells) - failed, failed
+        for flight in self._flights():
+            yield flight
+            for cells in flight:
+                left = list(cells)
+                while left:  # again with smaller batches where memory was too short
+                    self.failed += self._share(left)
+
+    def units(self, cells: Sequence[Cell]) -> list[list[AttackPart]]:
+        """What may be attacked ahead for cells that share one attack: of each batch, the parts that go together."""
+        return [] if cells[0].attack is None or self.most is not None else list(self._units(cells[0]))
+
+    def _units(self, cell: Cell) -> Iterator[list[AttackPart]]:
+        for k, whole in enumerate(self._seen.batches):
+            batch = whole.of_sign(cell.sign, cell.patch)
+            if batch is not None:
+                yield [AttackPart(cell, eps, batch, k, self._seen) for eps in cell.together or (cell.eps,)]
+
+    def attacked_ahead(self, cells: Sequence[Cell], attacked: AttackedByRadius) -> None:
+        """Take what came of the units of these cells, so that they need not be attacked again."""
+        self._ahead[cells[0].attack_key] = attacked
 
     def _fit_under(self, cap: MemoryCap) -> None:
         """Cut batches to what fits under a cap, by what one of the largest images takes."""
@@ -117,9 +156,10 @@ class BlockRun:
         began = time.perf_counter()
         self._tell(left[0], "")
         try:
-            if self._cap is not None:
+            ahead = self._ahead.pop(left[0].attack_key, None)
+            if self._cap is not None and ahead is None:
                 self._cap.begin()
-            attacked = self._attack(left[0])
+            attacked = ahead or self._attack(left[0])
             self._check_cap()
         except Exception as error:
             if out_of_memory(error) and self._halve():
@@ -128,8 +168,9 @@ class BlockRun:
             left.clear()
             return failed
         failed = 0
-        count = sum(len(result.batch.items) for results in attacked.values() for result in results)
-        self._took(attack_key(left[0], self._tools.device.type), count, began)
+        every = [result for results in attacked.values() for result in results]
+        took = sum(result.seconds for result in every) if ahead else time.perf_counter() - began
+        self._took(attack_key(left[0], self._tools.device.type), sum(len(one.batch.items) for one in every), took)
         for cell in list(left):
             began = time.perf_counter()
             self._tell(cell, "scoring ")
@@ -139,7 +180,8 @@ class BlockRun:
                 self._check_cap()
                 self._keeping.keep(cell, self._block.slice, results, columns, self._store)
                 self._store.write_records(cell.id, self._block.slice, columns)
-                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, began)
+                took = time.perf_counter() - began
+                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, took)
             except StoreError:
                 raise
             except Exception as error:
@@ -156,23 +198,21 @@ class BlockRun:
         evaluated = f", {counted(evaluations, 'evaluation')}" if evaluations else ""
         self._tools.tell(f"{self._done} of {len(self._block.cells)} cells: {doing}{what}{evaluated}")
 
-    def _attack(self, cell: Cell) -> dict[float, list[AttackedBatch]]:
-        """Radius -> attacked batches, for every radius that the attack takes together."""
-        radii = cell.together or (cell.eps,)
-        attacked: dict[float, list[AttackedBatch]] = {eps: [] for eps in radii}
-        for k, whole in enumerate(self._seen.batches):
-            batch = whole.of_sign(cell.sign, cell.patch)
-            if batch is None:
-                continue
+    def _attack(self, cell: Cell) -> AttackedByRadius:
+        """Every batch, for every radius that the attack takes together."""
+        attacked: dict[float, list[AttackedBatch]] = {eps: [] for eps in cell.together or (cell.eps,)}
+        kind = attack_key(cell, self._tools.device.type)
+        for parts in self._units(cell):
+            batch, k = parts[0].batch, parts[0].index
             if cell.attack is None:
                 attacked[cell.eps].append(unattacked(batch, k))
                 continue
-            apart = len(whole.items) == 1 and self.most == 0
-            for some in [(eps,) for eps in radii] if apart else [radii]:
-                watch = partial(self._tell, cell, "")
-                results = attack_batch(cell, some, batch, k, self._seen, self._tools, watch)
-                for eps, result in zip(some, results, strict=True):
-                    attacked[eps].append(result)
+            apart = len(self._seen.batches[k].items) == 1 and self.most == 0
+            for some in [[part] for part in parts] if apart else [parts]:
+                with self._peaks.watching(kind, *batch.size, len(some) * len(batch.items)):
+                    results = attack_parts(some, self._tools, partial(self._tell, cell, ""))
+                for part, result in zip(some, results, strict=True):
+                    attacked[part.eps].append(result)
         return attacked
 
     def _check_cap(self) -> None:
@@ -186,18 +226,22 @@ class BlockRun:
             return False
         self.most = most_images(self._seen.batches) // 2
         self._seen = Seen(split_batches(self._seen.batches, max(self.most, 1)))
+        self._ahead.clear()
         release()
         return True
 
-    def _took(self, key: Key | None, count: int, began: float) -> None:
+    def _took(self, key: Key | None, count: int, seconds: float) -> None:
         if key is not None and count:
-            self.costs.append(measured(key, count, time.perf_counter() - began))
+            self.costs.append(measured(key, count, seconds, self._peaks.found(key)))
 
-    def _shared_attacks(self) -> Iterator[list[Cell]]:
+    def _flights(self) -> Iterator[Flight]:
         groups: dict[Any, list[Cell]] = defaultdict(list)
         for cell in self._block.cells:
             groups[cell.attack_key].append(cell)
-        yield from groups.values()
+        flights: dict[Any, list[list[Cell]]] = defaultdict(list)
+        for key, cells in groups.items():
+            flights[flight_key(cells[0]) if self._in_flight else key].append(cells)
+        yield from flights.values()
 
     def _fail(self, cells: Sequence[Cell], error: Exception) -> int:
         if isinstance(error, SampleError):
@@ -221,10 +265,11 @@ class BlockRun:
     def _records(self, cell: Cell, attacked: Sequence[AttackedBatch]) -> dict[str, list[Any]]:
         """The columns of a cell's records."""
         columns: dict[str, list[Any]] = {name: [] for name in NAMES}
-        scorer = self._tools.scorer(cell.scorer)
+        scorer, kind = self._tools.scorer(cell.scorer), score_key(cell, self._tools.device.type)
         for result in attacked:
             for draw in range(cell.draws):
-                self._score(cell, scorer, result, draw, columns)
+                with self._peaks.watching(kind, *result.batch.size, len(result.batch.items)):
+                    self._score(cell, scorer, result, draw, columns)
         return columns
 
     def _score(
@@ -233,7 +278,8 @@ class BlockRun:
         """Score one attacked batch with one draw of the scorer, and append its rows."""
         batch, device = result.batch, result.batch.dist.device
         with torch.no_grad():
-            rng = SampleRng.for_samples(self._tools.seed, batch.samples, f"defense/score/{draw}", device)
+            drawn = batch.samples if scorer.randomised else []
+            rng = SampleRng.for_samples(self._tools.seed, drawn, f"defense/score/{draw}", device)
             with blaming(lambda error: blame(scorer, batch, error, cell.scorer.label, self._tools.seed)):
                 encoded = (
                     scorer.encode(batch.ref, rng)
