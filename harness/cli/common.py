@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -173,6 +173,22 @@ def console(*, stderr: bool = False) -> Any:
 def print_json(value: Any) -> None:
     """The one document of `--json`; numbers that JSON has not (NaN, infinities) are null."""
     print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False), file=report_stream())
+
+
+def print_json_rows(about: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """As `print_json`, with a last key of rows, a line each, written as they come: there may be 100,000.
+
+    Args:
+        about: What comes before them.
+        name: The key of the rows.
+        rows: Whose values are texts and whole numbers.
+    """
+    out = report_stream()
+    head = json.dumps(_finite({**about, name: []}), indent=1, default=str, allow_nan=False)
+    out.write(head.removesuffix("]\n}"))
+    for number, row in enumerate(rows):
+        out.write(f"{',' if number else ''}\n  {json.dumps(row)}")
+    print("\n ]\n}", file=out)
 
 
 def _finite(value: Any) -> Any:

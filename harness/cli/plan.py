@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,14 +23,16 @@ from harness.cli.common import (
     check_device,
     checked_suite,
     console,
-    print_json,
+    print_json_rows,
     registry_of,
 )
 
 if TYPE_CHECKING:
     from harness.engine.costs import Estimate
+    from harness.suite.plan import Plan
 
 _CELLS_SHOWN = 100
+_PRINTED_AT_ONCE = 1000
 
 
 @verb("Run", 3)
@@ -55,9 +59,10 @@ def _plan(
     """
     from harness.engine.costs import estimate, read_costs
     from harness.engine.done import cell_rows, done_slices
+    from harness.engine.executors.choice import default_device, worker_count
     from harness.engine.run_folder import RunFolder
+    from harness.engine.stages import Options
     from harness.files import RUNS
-    from harness.flow import Options, default_device, pending_jobs, worker_count
     from harness.suite.compose import Overrides
     from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 
@@ -67,7 +72,14 @@ def _plan(
     device = device or default_device()
     store = RunFolder(out or RUNS / found.name)
     made = make_plan(found, registry, store.read_pixels)
-    pending, blocks = pending_jobs(made, store), made.blocks(done_slices(made, store))
+    done = done_slices(made, store)
+    blocks = made.blocks(done)
+    pending = {
+        "probes": sum(not store.has_probe(one.id) for one in made.probes),
+        "calibration": sum(not store.has_fact(fact.id) for fact in made.facts),
+        "fits": sum(not store.has_fit(fit.id) for fit in made.fits),
+        "blocks": len(blocks),
+    }
     known = read_costs(store.path)
     cost = estimate(made, blocks, known, device)
     if time_it and cost.unknown:
@@ -76,40 +88,53 @@ def _plan(
         known |= time_conditions(made, registry, device, cost.unknown_keys)
         cost = estimate(made, blocks, known, device)
     hands = worker_count(device, Options(workers=workers))
-    rows = cell_rows(made, store)
+    rows = cell_rows(made, done)
     if as_json:
-        counts = {name: len(jobs) for name, jobs in pending.items()}
         about = {"worker_seconds": cost.seconds, "workers": hands, "images": cost.images, "not_timed": cost.unknown}
-        print_json({"suite": found.name, "folder": str(store.path), "pending": counts, "cost": about, "cells": rows})
+        told = {"suite": found.name, "folder": str(store.path), "pending": pending, "cost": about}
+        print_json_rows(told, "cells", rows)
         return
-    from rich.table import Table
-
-    title = f"{found.name}: {len(rows)} cells"
-    if len(rows) > _CELLS_SHOWN and not every:
-        table = Table("attacked", "cells", "slices done", title=title, title_justify="left")
-        sums: dict[str, list[int]] = {}
-        for row in rows:
-            part = sums.setdefault(row["group"], [0, 0, 0])
-            sums[row["group"]] = [part[0] + 1, part[1] + row["done"], part[2] + row["slices"]]
-        for group, (cells, done, slices) in sums.items():
-            table.add_row(group, str(cells), f"{done} of {slices}")
-    else:
-        table = Table("cell", "slices done", title=title, title_justify="left")
-        for row in rows:
-            table.add_row(row["cell"], f"{row['done']} of {row['slices']}")
     screen = console()
-    screen.print(table)
-    if "cells" in [column.header for column in table.columns]:
-        screen.print("--all lists every cell.")
+    _print_cells(screen, found.name, made, rows, every)
     one = {"probes": "probe", "fits": "fit", "blocks": "block"}
-    counted = [
-        f"{len(jobs)} {one.get(name, name) if len(jobs) == 1 else name}" for name, jobs in pending.items() if jobs
-    ]
+    counted = [f"{count} {one.get(name, name) if count == 1 else name}" for name, count in pending.items() if count]
     screen.print(f"To run: {', '.join(counted) or 'nothing'} into {store.path}.", soft_wrap=True)
     if many_cells(found):
         screen.print(f"More than {MOST_UNASKED:,} cells: 'robustiqa run' asks for --yes.", soft_wrap=True)
     if pending["blocks"]:
         screen.print(_cost_text(cost, hands, time_it), soft_wrap=True)
+
+
+def _print_cells(screen: Any, name: str, plan: Plan, rows: Iterable[Mapping[str, Any]], every: bool) -> None:
+    """How much of each cell is done; of many cells by what is attacked with what, or by what is attacked alone."""
+    from rich.table import Table
+
+    title = f"{name}: {len(plan.cells):,} cells"
+    if every or len(plan.cells) <= _CELLS_SHOWN:
+        lines = (f"{row['cell']}: {row['done']} of {row['slices']} slices" for row in rows)
+        if len(plan.cells) > _CELLS_SHOWN:
+            screen.print(title)
+            while some := list(itertools.islice(lines, _PRINTED_AT_ONCE)):
+                screen.print("\n".join(some), soft_wrap=True, highlight=False)
+            return
+        table = Table("cell", "slices done", title=title, title_justify="left")
+        for row in rows:
+            table.add_row(row["cell"], f"{row['done']} of {row['slices']}")
+        screen.print(table)
+        return
+    by_attack: dict[str, list[int]] = {}
+    by_scorer: dict[str, list[int]] = {}
+    for cell, row in zip(plan.cells, rows, strict=True):
+        for sums, group in ((by_attack, row["group"]), (by_scorer, cell.scored)):
+            part = sums.setdefault(group, [0, 0, 0])
+            part[:] = [part[0] + 1, part[1] + row["done"], part[2] + row["slices"]]
+    groups = by_attack if len(by_attack) <= _CELLS_SHOWN else by_scorer
+    table = Table("attacked", "cells", "slices done", title=title, title_justify="left")
+    for group, (cells, done, slices) in list(groups.items())[:_CELLS_SHOWN]:
+        table.add_row(group, f"{cells:,}", f"{done:,} of {slices:,}")
+    screen.print(table)
+    left = len(groups) - _CELLS_SHOWN
+    screen.print(f"{f'{left:,} more lines are left out; ' if left > 0 else ''}--all lists every cell.")
 
 
 def _cost_text(cost: Estimate, workers: int, timed: bool) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.engine.run_folder import RunFolder, StoreError
-from harness.suite.identity import identity
 from harness.suite.plan import Block, Cell, Plan
 
 Work = Literal["attack", "score"]
@@ -62,8 +62,7 @@ def attack_key(cell: Cell, device: str) -> Key | None:
     """What attacking for a cell costs; None for clean cells."""
     if cell.attack is None:
         return None
-    attack = identity("attack", cell.attack.identity())
-    return Key("attack", cell.split.key, cell.source.key, attack, cell.eot, device.partition(":")[0])
+    return Key("attack", cell.split.key, cell.source.key, cell.attack.key, cell.eot, device.partition(":")[0])
 
 
 def score_key(cell: Cell, device: str) -> Key:
@@ -109,19 +108,13 @@ def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
 
 def estimate(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Estimate:
     """What the given blocks will cost; cells that share one attack are attacked once."""
-    images = unknown = 0
-    seconds = 0.0
-    missing: set[Key] = set()
-    for wanted in _wanted(plan, blocks, device):
-        for key, count, _ in wanted:
-            cost = known.get(key)
-            images += count
-            if cost is None:
-                unknown += count
-                missing.add(key)
-            else:
-                seconds += count * cost.seconds / cost.items
-    return Estimate(seconds, images, unknown, frozenset(missing))
+    counts: Counter[Key] = Counter()
+    for images, work in _shared(_work(plan, blocks, device)):
+        for (key, _), times in work.items():
+            counts[key] += images * times
+    missing = {key: count for key, count in counts.items() if key not in known}
+    spent = (count * known[key].seconds / known[key].items for key, count in counts.items() if key in known)
+    return Estimate(sum(spent), counts.total(), sum(missing.values()), frozenset(missing))
 
 
 def seconds_of_blocks(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Sequence[float]:
@@ -129,26 +122,62 @@ def seconds_of_blocks(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, C
 
     What never was counts by the evaluations that it takes, at the mean pace of what was measured, or of one a second.
     """
-    wanted = list(_wanted(plan, blocks, device))
-    timed = [(known[key], count, evaluations) for one in wanted for key, count, evaluations in one if key in known]
-    spent = sum(count * cost.seconds / cost.items for cost, count, _ in timed)
-    pace = spent / sum(count * evaluations for _, count, evaluations in timed) if timed else 1.0
     price = {key: cost.seconds / cost.items for key, cost in known.items()}
-    return [sum(count * price.get(key, evaluations * pace) for key, count, evaluations in one) for one in wanted]
+    works = list(_work(plan, blocks, device))
+    spent = evaluated = 0.0
+    for images, work in _shared(works):
+        timed = [(key, images * times, each) for (key, each), times in work.items() if key in price]
+        spent += sum(count * price[key] for key, count, _ in timed)
+        evaluated += sum(count * each for _, count, each in timed)
+    pace = spent / evaluated if evaluated else 1.0
+    image = {
+        id(work): sum(times * price.get(key, each * pace) for (key, each), times in work.items())
+        for _, work in _shared(works)
+    }
+    return [images * image[id(work)] for images, work in works]
 
 
-def _wanted(plan: Plan, blocks: Sequence[Block], device: str) -> Iterator[list[tuple[Key, int, float]]]:
-    """Of each block what is to be done in it: of which kind, for how many images, with how many evaluations each."""
+_Work = Mapping[tuple[Key, float], int]
+"""What is done with one image of a block: (of which kind, with how many evaluations) -> how often."""
+
+
+def _shared(works: Iterable[tuple[int, _Work]]) -> list[tuple[int, _Work]]:
+    """Each different work of blocks once, with the images of all blocks that have it."""
+    images: Counter[int] = Counter()
+    once: dict[int, _Work] = {}
+    for count, work in works:
+        images[id(work)] += count
+        once[id(work)] = work
+    return [(images[key], work) for key, work in once.items()]
+
+
+def _work(plan: Plan, blocks: Sequence[Block], device: str) -> Iterator[tuple[int, _Work]]:
+    """Of each block its images, and what is done with each of them; blocks with the same pending cells share it."""
     size = plan.suite.slice_size
-    keys = {cell.id: (cell.attack_key, attack_key(cell, device), score_key(cell, device)) for cell in plan.cells}
+    known: dict[int, _Work] = {}
     for block in blocks:
-        entries = min(size, len(plan.entries[block.split.key]) - block.slice * size)
-        wanted = [(keys[cell.id][2], entries * _patches(cell), float(cell.draws)) for cell in block.cells]
-        attacks = {keys[cell.id][0]: (keys[cell.id][1], cell) for cell in block.cells}
-        wanted += [
-            (key, entries * _patches(cell), _evaluations(cell)) for key, cell in attacks.values() if key is not None
-        ]
-        yield wanted
+        if id(block.cells) not in known:
+            known[id(block.cells)] = _work_of_image(block.cells, device)
+        images = min(size, len(plan.entries[block.split.key]) - block.slice * size)
+        yield images, known[id(block.cells)]
+
+
+def _work_of_image(cells: Sequence[Cell], device: str) -> _Work:
+    work: Counter[tuple[Key, float]] = Counter()
+    attacks: dict[Any, Cell] = {}
+    scorings: dict[tuple[str, int], Key] = {}
+    for cell in cells:
+        scoring = scorings.get((cell.scorer.key, cell.draws))
+        if scoring is None:
+            scoring = scorings[cell.scorer.key, cell.draws] = score_key(cell, device)
+        work[scoring, float(cell.draws)] += _patches(cell)
+        if cell.attack is not None:
+            attacks.setdefault(cell.attack_key, cell)
+    for cell in attacks.values():
+        key = attack_key(cell, device)
+        if key is not None:
+            work[key, _evaluations(cell)] += _patches(cell)
+    return work
 
 
 def _evaluations(cell: Cell) -> float:
