@@ -51,6 +51,12 @@ class Batch:
         """Sample ids: the seeds of a defense's draws, shared by the patches of a triplet."""
         return [item.entry.id for item in self.items]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its images in pixels."""
+        height, width = self.dist.shape[-2:]
+        return int(width), int(height)
+
     def of_sign(self, sign: int, patch: str = "") -> Batch | None:
         """The items that a cell of this sign attacks, of one patch alone where one is named; or None."""
         mine = [patch in ("", item.patch) for item in self.items]

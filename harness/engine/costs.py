@@ -29,11 +29,45 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """What a batch took of the device's memory, of images of one size.
+
+    Attributes:
+        width: Of the images, in pixels.
+        height: Likewise.
+        mib: MiB for each image of the batch, above what was there before.
+        base: MiB that were there before: libraries, weights, the batch itself.
+        rows: Images of the batch.
+    """
+
+    width: int
+    height: int
+    mib: float
+    base: float
+    rows: int
+
+
+_SIZES_KEPT = 8
+"""Image sizes of which the peak is kept for one key: those that take most."""
+
+
+@dataclass(frozen=True)
 class Cost(Key):
     """What was measured for one key: images, and seconds of one worker for all of them."""
 
     items: int
     seconds: float
+    peaks: tuple[Peak, ...] = ()
+    """Memory by image size, the size that takes most first; empty where it was not measured, as before it was."""
+
+    def __post_init__(self) -> None:
+        found = [one if isinstance(one, Peak) else Peak(**one) for one in self.peaks]  # as a page has them
+        object.__setattr__(self, "peaks", tuple(found))
+
+    @property
+    def mib(self) -> float | None:
+        """MiB for each image of the size that takes most; None where it was not measured."""
+        return self.peaks[0].mib if self.peaks else None
 
     @property
     def key(self) -> Key:
@@ -70,9 +104,18 @@ def score_key(cell: Cell, device: str) -> Key:
     return Key("score", cell.split.key, cell.scorer.key, "", cell.draws, device.partition(":")[0])
 
 
-def measured(key: Key, items: int, seconds: float) -> Cost:
+def measured(key: Key, items: int, seconds: float, peaks: Sequence[Peak] = ()) -> Cost:
     """The cost of a key."""
-    return Cost(**asdict(key), items=items, seconds=seconds)
+    return Cost(**asdict(key), items=items, seconds=seconds, peaks=_most(peaks))
+
+
+def _most(peaks: Iterable[Peak]) -> tuple[Peak, ...]:
+    """The highest peak of each size, the highest of all first."""
+    highest = sorted(peaks, key=lambda one: (-one.mib, one.width, one.height, one.rows, one.base))
+    by_size: dict[tuple[int, int], Peak] = {}
+    for one in highest:
+        by_size.setdefault((one.width, one.height), one)
+    return tuple(by_size.values())[:_SIZES_KEPT]
 
 
 def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
@@ -80,9 +123,14 @@ def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
     found: dict[Key, Cost] = {}
     for cost in costs:
         known = found.get(cost.key)
-        both = replace(cost, items=cost.items + known.items, seconds=cost.seconds + known.seconds) if known else cost
-        found[cost.key] = both
+        found[cost.key] = _both(cost, known) if known else cost
     return found
+
+
+def _both(one: Cost, other: Cost) -> Cost:
+    """Two costs of one key as one."""
+    items, seconds = one.items + other.items, one.seconds + other.seconds
+    return replace(one, items=items, seconds=seconds, peaks=_most((*one.peaks, *other.peaks)))
 
 
 def read_costs(folder: Path) -> dict[Key, Cost]:

@@ -33,6 +33,7 @@ from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
+from harness.engine.peak import PeakMeter
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
@@ -56,6 +57,7 @@ class BlockRun:
         most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
             has not.
         cap: What the worker may take, where that is limited.
+        peaks: Measures what batches take of the device's memory; None where it is not to be known.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class BlockRun:
         keeping: Keeping,
         most: int | None = None,
         cap: MemoryCap | None = None,
+        peaks: PeakMeter | None = None,
     ) -> None:
         self._block = block
         self._tools = tools
         self._store = store
         self._keeping = keeping
         self._cap = cap
+        self._peaks = peaks or PeakMeter(torch.device("meta"))
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
         self._done = 0
         self.costs: list[Cost] = []
@@ -160,6 +164,7 @@ class BlockRun:
         """Radius -> attacked batches, for every radius that the attack takes together."""
         radii = cell.together or (cell.eps,)
         attacked: dict[float, list[AttackedBatch]] = {eps: [] for eps in radii}
+        kind = attack_key(cell, self._tools.device.type)
         for k, whole in enumerate(self._seen.batches):
             batch = whole.of_sign(cell.sign, cell.patch)
             if batch is None:
@@ -170,7 +175,8 @@ class BlockRun:
             apart = len(whole.items) == 1 and self.most == 0
             for some in [(eps,) for eps in radii] if apart else [radii]:
                 watch = partial(self._tell, cell, "")
-                results = attack_batch(cell, some, batch, k, self._seen, self._tools, watch)
+                with self._peaks.watching(kind, *batch.size, len(some) * len(batch.items)):
+                    results = attack_batch(cell, some, batch, k, self._seen, self._tools, watch)
                 for eps, result in zip(some, results, strict=True):
                     attacked[eps].append(result)
         return attacked
@@ -191,7 +197,7 @@ class BlockRun:
 
     def _took(self, key: Key | None, count: int, began: float) -> None:
         if key is not None and count:
-            self.costs.append(measured(key, count, time.perf_counter() - began))
+            self.costs.append(measured(key, count, time.perf_counter() - began, self._peaks.found(key)))
 
     def _shared_attacks(self) -> Iterator[list[Cell]]:
         groups: dict[Any, list[Cell]] = defaultdict(list)
@@ -221,10 +227,11 @@ class BlockRun:
     def _records(self, cell: Cell, attacked: Sequence[AttackedBatch]) -> dict[str, list[Any]]:
         """The columns of a cell's records."""
         columns: dict[str, list[Any]] = {name: [] for name in NAMES}
-        scorer = self._tools.scorer(cell.scorer)
+        scorer, kind = self._tools.scorer(cell.scorer), score_key(cell, self._tools.device.type)
         for result in attacked:
             for draw in range(cell.draws):
-                self._score(cell, scorer, result, draw, columns)
+                with self._peaks.watching(kind, *result.batch.size, len(result.batch.items)):
+                    self._score(cell, scorer, result, draw, columns)
         return columns
 
     def _score(

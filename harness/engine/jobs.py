@@ -147,7 +147,7 @@ class BlockJob(Job):
         keeping = Keeping(ranks, context.save_examples, context.exact, context.pool)
         most = worker.most_images.get(block.source.key)
         cap = cap_of(worker)
-        run = BlockRun(block, batches, worker, worker.store, keeping, most, cap)
+        run = BlockRun(block, batches, worker, worker.store, keeping, most, cap, worker.peaks)
         done, failed = run.run()
         if run.most is not None and run.most != most:
             worker.most_images[block.source.key] = run.most

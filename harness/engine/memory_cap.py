@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from harness.contracts import Entry, SampleRng
 from harness.engine.batches import Batch, split_batches
-from harness.engine.memory import give_back_freed, out_of_memory, resident_mib
+from harness.engine.memory import forget_peak, give_back_freed, out_of_memory, resident_mib
 from harness.engine.scorer import Scorer
 from harness.errors import UserError
 
@@ -52,7 +51,7 @@ def size_in_mib(text: str, what: str) -> int:
             f"{what} {text}: should be at least {LEAST}MiB. A worker takes about 300 before it has an image."
         )
     try:
-        _forget_peak()
+        forget_peak()
     except OSError as error:
         message = f"{what}: this system does not tell what a process takes; Linux does. Leave it out."
         raise UserError(message) from error
@@ -72,7 +71,7 @@ class MemoryCap:
     def begin(self) -> float:
         """Hand freed memory back and forget the peak so far; the MiB that lie in memory now."""
         give_back_freed()
-        _forget_peak()
+        forget_peak()
         return resident_mib("VmRSS")
 
     def check(self) -> None:
@@ -105,16 +104,6 @@ class MemoryCap:
             return 0.0 if out_of_memory(error) else float("inf")
         each = _SPARE * (resident_mib("VmHWM") - before) + _COPIES * one.dist.nbytes / 2**20
         return (self.mib - before) / each
-
-
-def _forget_peak() -> None:
-    """From now on VmHWM is the most that lies in memory from now on.
-
-    Raises:
-        OSError: This system has no such thing, or does not let a process do it.
-    """
-    with Path("/proc/self/clear_refs").open("r+", encoding="ascii") as file:  # never made where there is none
-        file.write("5")
 
 
 def _ask(scorer: Scorer, one: Batch, seed: int, *, gradient: bool) -> None:

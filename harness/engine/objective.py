@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.contracts import Attack, Budget, Metric, Objective, QueryLimit, SampleRng, Tree, map_tree
@@ -32,6 +34,7 @@ class Ledger:
     forwards: Tensor
     backwards: Tensor
     queries: Tensor
+    """On the host, which decides who may ask: a limit costs no wait for the device."""
     zero_gradients: Tensor
     """Backward passes whose gradient was zero or not finite."""
     constant_gradients: Tensor
@@ -40,7 +43,8 @@ class Ledger:
     @classmethod
     def zeros(cls, count: int, device: torch.device) -> Ledger:
         """A ledger of nothing yet."""
-        return cls(*(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(5)))
+        forwards, backwards, zero, constant = (torch.zeros(count, dtype=torch.int64, device=device) for _ in range(4))
+        return cls(forwards, backwards, torch.zeros(count, dtype=torch.int64), zero, constant)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class ScorerObjective(Objective):
         self.fitted = fitted or {}
         self._rng = rng
         self._rows: Tensor | None = None
+        self._rows_on_host: Sequence[int] | None = None
         self._opinions = opinions
         if encoded is None and not scorer.randomised:
             encoded = scorer.encode(reference, rng)
@@ -174,7 +179,7 @@ class ScorerObjective(Objective):
             allowed = self._spend(shared.eot)
             with torch.inference_mode():
                 value = torch.stack([self._evaluate(images) for _ in range(shared.eot)]).mean(0)
-            value = torch.where(allowed, value.clone(), -torch.inf)
+            value = value.clone() if allowed is None else torch.where(allowed, value.clone(), -torch.inf)
         else:
             seen = self._watched(images) if torch.is_grad_enabled() and images.requires_grad else images
             value = torch.stack([self._evaluate(seen) for _ in range(shared.eot)]).mean(0)
@@ -217,6 +222,7 @@ class ScorerObjective(Objective):
         view.fitted = self.fitted
         view._rng = self._rng.select(index)
         view._opinions = self._opinions and self._opinions.select(index)
+        view._rows_on_host = None
         view._rows = index if self._rows is None else self._rows[index]
         view._encoded = None if self._encoded is None else map_tree(lambda t: t[index], self._encoded)
         view._shared = self._shared
@@ -226,7 +232,7 @@ class ScorerObjective(Objective):
         return self._shared.build(name)
 
     def note(self, **columns: Tensor | Sequence[str]) -> None:  # noqa: D102
-        rows = range(self._shared.start.shape[0]) if self._rows is None else self._rows.tolist()
+        rows = self._host_rows()
         for name, values in columns.items():
             plain = values.detach().cpu().tolist() if isinstance(values, Tensor) else list(values)
             kept = self._shared.notes.setdefault(name, [None] * self._shared.start.shape[0])
@@ -285,23 +291,31 @@ class ScorerObjective(Objective):
             else:
                 column.index_add_(0, self._rows, draws * found.to(column.dtype))
 
-    def _spend(self, count: int) -> Tensor:
-        """Charge queries before they are made; says which rows still had enough, bool of shape [n].
+    def _spend(self, count: int) -> Tensor | None:
+        """Charge queries before they are made; says which rows still had enough, bool of shape [n], or None: all had.
 
         A row without queries left is scored -inf and is not remembered, so what a sample reaches does not depend on the
-        others in its batch.
+        others in its batch. No host synchronisation while all have enough.
         """
-        queries, limit = self._shared.ledger.queries, self._shared.query_limit
-        rows = list(range(len(self.sign))) if self._rows is None else self._rows.tolist()
-        spent = queries.tolist()
+        shared = self._shared
+        spent: NDArray[np.int64] = shared.ledger.queries.numpy()
+        rows, limit = self._host_rows(), shared.query_limit
+        if limit is None:
+            np.add.at(spent, rows, count)
+            return None
         allowed = []
         for row in rows:
-            allowed.append(limit is None or spent[row] + count <= limit)
+            allowed.append(bool(spent[row] + count <= limit))
             spent[row] += count if allowed[-1] else 0
         if not any(allowed):
             raise QueryLimit(f"every sample has spent its {limit} queries")
-        queries.copy_(torch.tensor(spent))
-        return torch.tensor(allowed, device=queries.device)
+        return None if all(allowed) else torch.tensor(allowed, device=self.sign.device)
+
+    def _host_rows(self) -> Sequence[int]:
+        """Its rows in the full batch, read from the device once."""
+        if self._rows_on_host is None:
+            self._rows_on_host = range(len(self.sign)) if self._rows is None else self._rows.tolist()
+        return self._rows_on_host
 
     def _count(self, column: Tensor, amount: int = 1) -> None:
         if self._rows is None:
@@ -343,7 +357,7 @@ def remembers(attack: Attack) -> bool:
 def _replace(kept: Tensor, images: Tensor, better: Tensor) -> None:
     """Put the better images in place of those kept: a new batch at every step would cost fresh pages of memory."""
     if kept.device.type == "cpu":  # nothing to wait for, and only the rows that changed are copied
-        for row in better.nonzero().flatten().tolist():
+        for row in better.numpy().nonzero()[0]:
             kept[row].copy_(images[row])
     else:
         torch.where(better.view(-1, 1, 1, 1), images, kept, out=kept)

@@ -72,12 +72,25 @@ def gallery_page(value: Any) -> str:
 def cost(value: Any) -> str:
     """What images of one kind took."""
     texts = ("kind", "split", "scorer", "attack", "device")
-    if not isinstance(value, dict) or set(value) != {*texts, "draws", "items", "seconds"}:
+    if not isinstance(value, dict) or {*value, "peaks"} != {*texts, "draws", "items", "seconds", "peaks"}:
         return "a cost with other keys"
+    if not _peaks(value.get("peaks", [])):
+        return "a cost whose memory is no list of sizes in pixels and MiB"
     if not all(isinstance(value[name], str) for name in texts) or not isinstance(value["draws"], int):
         return "a cost with a key of another type"
     counted = isinstance(value["items"], int) and value["items"] > 0
     return "" if counted and _number(value["seconds"]) and value["seconds"] >= 0 else "a cost of nothing, or no seconds"
+
+
+def _peaks(value: Any) -> bool:
+    counts, amounts = ("width", "height", "rows"), ("mib", "base")
+    return isinstance(value, list) and all(
+        isinstance(one, dict)
+        and set(one) == {*counts, *amounts}
+        and all(isinstance(one[name], int) and one[name] > 0 for name in counts)
+        and all(_number(one[name]) and one[name] >= 0 for name in amounts)
+        for one in value
+    )
 
 
 def failure(value: Any) -> str:

@@ -17,6 +17,7 @@ from harness.contracts import Attack, Dataset, Entry, Metric
 from harness.engine.batches import Batch, SampleError, load_batches
 from harness.engine.costs import Cost
 from harness.engine.gallery_pool import Pool
+from harness.engine.peak import PeakMeter
 from harness.engine.planned_code import PlannedCode
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import Scorer, build_scorer, in_messages
@@ -109,6 +110,7 @@ class Worker:
     registry: Registry = field(init=False)
     store: RunFolder = field(init=False)
     device: torch.device = field(init=False)
+    peaks: PeakMeter = field(init=False)
     most_images: dict[str, int] = field(default_factory=dict)
     """Source -> images in a batch, where memory was too short for more."""
     shortages: dict[str, str] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class Worker:
         self.device = torch.device(self.context.device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)
+        self.peaks = PeakMeter(self.device)
         self._code.check()
 
     def execute(self, job: Job) -> Done:

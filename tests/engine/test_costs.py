@@ -56,10 +56,32 @@ def test_an_estimate_of_what_was_measured_is_what_it_took(run_toy, registry, sui
     assert estimate(other, other.blocks({}), known, "cpu").unknown, "more draws cost more"
 
 
+def test_the_memory_of_each_image_size_is_kept_with_the_costs(run_toy, tmp_path):
+    from harness.engine.costs import Key, Peak, measured, merged
+
+    small, large = "{name: toy, references: 1}", "{name: toy, references: 1, size: 96, label: large}"
+    run_toy(suite("ssim", "fgsm").replace("[toy]", f"[{small}, {large}]"), tmp_path / "first")
+    costs = read_costs(tmp_path / "first")
+    assert {(key.kind, one.width, one.height) for key, cost in costs.items() for one in cost.peaks} == {
+        (kind, side, side) for kind in ("attack", "score") for side in (16, 96)
+    }
+    for cost in costs.values():
+        assert cost.mib == cost.peaks[0].mib >= 0 and cost.peaks[0].base > 50 and cost.peaks[0].rows == 5
+    needed = {cost.peaks[0].width: cost.mib for cost in costs.values() if cost.kind == "attack"}
+    image = 3 * 96 * 96 * 4 / 2**20
+    assert needed[96] > 4 * image, "an attack holds the image, its gradient, and what the metric makes of it"
+    key = Key("attack", "s", "m", "a", 1, "cuda")
+    peaks = [Peak(16, 16, 2.0, 300.0, 8), Peak(32, 32, 9.0, 300.0, 8), Peak(16, 16, 3.0, 310.0, 4)]
+    both = merged([measured(key, 4, 1.0, peaks[:2]), measured(key, 4, 1.0, peaks[2:]), measured(key, 4, 1.0)])[key]
+    assert both.peaks == (peaks[1], peaks[2]) and (both.items, both.mib) == (12, 9.0)
+    assert measured(key, 4, 1.0).mib is None, "pages of before know nothing of memory"
+
+
 def test_a_damaged_page_counts_for_none_and_is_told(run_toy, registry, tmp_path):
     run_toy(suite(), tmp_path / "first")
     page = tmp_path / "first/provenance/costs.json"
-    for wrong in ('[{"foo": 1}]', page.read_text().replace('"items": 20', '"items": 0'), "{"):
+    no_size = page.read_text().replace('"width": 16', '"width": 0')
+    for wrong in ('[{"foo": 1}]', page.read_text().replace('"items": 20', '"items": 0'), "{", no_size):
         page.write_text(wrong)
         assert read_costs(tmp_path / "second") == read_costs(tmp_path / "first") == {}
         store = RunFolder(tmp_path / "first")

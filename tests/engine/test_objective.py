@@ -149,6 +149,25 @@ def test_repeated_rows_share_the_queries_of_their_sample(setting):
     assert objective.ledger.queries.tolist() == [3, 1, 0, 0]
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_never_waits_for_the_device(setting, registry, monkeypatch, norm):
+    objective, dist, budget, probe = setting(white_box=False, query_limit=25)
+    waits = []
+    for name in ("item", "tolist", "cpu", "nonzero", "__bool__", "__int__", "__float__", "__index__"):
+        of_torch = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda *given, _of=of_torch, _name=name: waits.append(_name) or _of(*given)
+        )
+    square = registry.attack("square").build({"queries": 25})
+    draws = SampleRng.for_samples(0, ["a", "b", "c", "d"], "square")
+    square.perturb(objective, dist, Budget(norm, budget.eps), draws)
+    assert waits == [] and probe.forward_rows == 25 * N
+    monkeypatch.undo()
+    assert objective.ledger.queries.tolist() == [25] * N
+    with pytest.raises(QueryLimit):
+        objective(dist)
+
+
 def test_a_black_box_call_does_not_spoil_the_next_white_box_one(setting):
     black, dist, _, _ = setting(white_box=False)
     white, _, _, _ = setting()
