@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
-from harness.engine.costs import keep_costs
+from harness.engine.costs import Cost, keep_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.executors.choice import EXECUTORS as EXECUTORS
 from harness.engine.executors.choice import LOCAL as LOCAL
@@ -19,7 +19,9 @@ from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import worker_count as worker_count
+from harness.engine.forecast import Prices, keep_estimate, read_measured
 from harness.engine.jobs import BlockJob, FactJob, FitJob
+from harness.engine.machines.reference import machine_here
 from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
@@ -179,7 +181,7 @@ def run_suite(
             execute(pending, plan, registry, store, options, device, tally)
         finally:
             store.add_provenance("notices", list(tally.notices))
-            keep_costs(store, tally.costs)
+            keep_costs(store, tally.costs if on_cluster else _of_machine(tally.costs, store, device))
     unchanged = not tally.jobs and store.report_made_from() == _state(planned, store)
     failures = relevant_failures(plan, store)
     counts = (tally.jobs, tally.blocks, tally.cells, tally.failed)
@@ -188,6 +190,18 @@ def run_suite(
         _report(result)
     store.soundness.keep()
     return result
+
+
+def _of_machine(costs: Sequence[Cost], store: RunFolder, device: str) -> Sequence[Cost]:
+    """What was measured, with the machine that it was measured on; how it compares with what was expected is noted."""
+    if not costs:
+        return costs
+    try:
+        here = machine_here(device)
+    except RuntimeError:  # no memory left for it; the costs are as good without
+        return costs
+    pixels = {cost.split: cost.pixels / cost.items for cost in costs if cost.pixels}
+    return keep_estimate(store, costs, Prices(read_measured(store.path), here, here, pixels))
 
 
 def _needed(damaged: Mapping[str, str], plan: Plan) -> dict[str, str]:

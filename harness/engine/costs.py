@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from harness.engine.run_folder import RunFolder, StoreError
 from harness.suite.plan import Block, Cell, Plan
@@ -47,6 +47,8 @@ class Peak:
     rows: int
 
 
+_LEAST_OWN = 0.1
+"""Share of its seconds that work computes itself; with less it waits for something else."""
 _SIZES_KEPT = 8
 """Image sizes of which the peak is kept for one key: those that take most."""
 
@@ -57,12 +59,27 @@ class Cost(Key):
 
     items: int
     seconds: float
+    cpu: float = 0.0
+    """Of these seconds, those that its process computed; 0 where it was not measured."""
+    pixels: int = 0
+    """Of all images together; 0 where they were not counted."""
+    machine: str = ""
+    """Id of the machine (`harness.engine.machines`); empty where that is not known."""
     peaks: tuple[Peak, ...] = ()
     """Memory by image size, the size that takes most first; empty where it was not measured, as before it was."""
 
     def __post_init__(self) -> None:
         found = [one if isinstance(one, Peak) else Peak(**one) for one in self.peaks]  # as a page has them
         object.__setattr__(self, "peaks", tuple(found))
+
+    @property
+    def spent(self) -> float:
+        """Seconds that the work itself took, whatever else the machine did.
+
+        On a CPU those that its process computed. A metric that waits for something else goes by the clock.
+        """
+        own = self.device == "cpu" and self.cpu >= _LEAST_OWN * self.seconds
+        return self.cpu if own and self.cpu else self.seconds
 
     @property
     def mib(self) -> float | None:
@@ -104,9 +121,11 @@ def score_key(cell: Cell, device: str) -> Key:
     return Key("score", cell.split.key, cell.scorer.key, "", cell.draws, device.partition(":")[0])
 
 
-def measured(key: Key, items: int, seconds: float, peaks: Sequence[Peak] = ()) -> Cost:
+def measured(
+    key: Key, items: int, seconds: float, peaks: Sequence[Peak] = (), *, cpu: float = 0.0, pixels: int = 0
+) -> Cost:
     """The cost of a key."""
-    return Cost(**asdict(key), items=items, seconds=seconds, peaks=_most(peaks))
+    return Cost(**asdict(key), items=items, seconds=seconds, cpu=cpu, pixels=pixels, peaks=_most(peaks))
 
 
 def _most(peaks: Iterable[Peak]) -> tuple[Peak, ...]:
@@ -119,7 +138,7 @@ def _most(peaks: Iterable[Peak]) -> tuple[Peak, ...]:
 
 
 def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
-    """Costs of one key added up."""
+    """Costs of one key added up, whichever machine they were measured on."""
     found: dict[Key, Cost] = {}
     for cost in costs:
         known = found.get(cost.key)
@@ -127,22 +146,42 @@ def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
     return found
 
 
+def merged_by_machine(costs: Iterable[Cost]) -> list[Cost]:
+    """Costs of one key on one machine added up."""
+    found: dict[str, list[Cost]] = {}
+    for cost in costs:
+        found.setdefault(cost.machine, []).append(cost)
+    return [cost for alike in found.values() for cost in merged(alike).values()]
+
+
 def _both(one: Cost, other: Cost) -> Cost:
-    """Two costs of one key as one."""
-    items, seconds = one.items + other.items, one.seconds + other.seconds
-    return replace(one, items=items, seconds=seconds, peaks=_most((*one.peaks, *other.peaks)))
+    """Two costs of one key as one; its images and processor seconds are known where those of both are."""
+    return replace(
+        one,
+        items=one.items + other.items,
+        seconds=one.seconds + other.seconds,
+        cpu=one.cpu + other.cpu if one.cpu and other.cpu else 0.0,
+        pixels=one.pixels + other.pixels if one.pixels and other.pixels else 0,
+        machine=one.machine if one.machine == other.machine else "",
+        peaks=_most((*one.peaks, *other.peaks)),
+    )
+
+
+def pages_beside(folder: Path, name: str) -> list[Any]:
+    """A page of provenance of runs in this folder and in those beside it; one that is damaged is passed over."""
+    pages = RunFolder(folder).read_provenance(name)
+    for other in sorted(folder.parent.glob("*")):
+        if other != folder and (other / "suite.yaml").is_file():
+            try:
+                pages += RunFolder(other).read_provenance(name)
+            except StoreError:
+                continue
+    return pages
 
 
 def read_costs(folder: Path) -> dict[Key, Cost]:
     """What runs in this folder and in those beside it measured; a page that is damaged is passed over."""
-    pages = RunFolder(folder).read_provenance("costs")
-    for other in sorted(folder.parent.glob("*")):
-        if other != folder and (other / "suite.yaml").is_file():
-            try:
-                pages += RunFolder(other).read_provenance("costs")
-            except StoreError:
-                continue
-    return merged(Cost(**page) for page in pages)
+    return merged(Cost(**page) for page in pages_beside(folder, "costs"))
 
 
 def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
@@ -150,19 +189,34 @@ def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
     added = list(costs)
     if added:
         store.change_provenance(
-            "costs", lambda page: [asdict(cost) for cost in merged([*(Cost(**p) for p in page), *added]).values()]
+            "costs", lambda page: [asdict(cost) for cost in merged_by_machine([*(Cost(**p) for p in page), *added])]
         )
 
 
 def estimate(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Estimate:
     """What the given blocks will cost; cells that share one attack are attacked once."""
-    counts: Counter[Key] = Counter()
-    for images, work in _shared(_work(plan, blocks, device)):
-        for (key, _), times in work.items():
-            counts[key] += images * times
+    counts = {key: load.images for key, load in loads(plan, blocks, device).items()}
     missing = {key: count for key, count in counts.items() if key not in known}
     spent = (count * known[key].seconds / known[key].items for key, count in counts.items() if key in known)
-    return Estimate(sum(spent), counts.total(), sum(missing.values()), frozenset(missing))
+    return Estimate(sum(spent), sum(counts.values()), sum(missing.values()), frozenset(missing))
+
+
+class Load(NamedTuple):
+    """How much there is to do of one kind."""
+
+    images: int
+    evaluations: float
+    """Of the metric for each image, as far as an attack's parameters tell."""
+
+
+def loads(plan: Plan, blocks: Sequence[Block], device: str) -> Mapping[Key, Load]:
+    """Kind of work -> how much the given blocks have of it; cells that share one attack are attacked once."""
+    found: dict[Key, Load] = {}
+    for images, work in _shared(_work(plan, blocks, device)):
+        for (key, evaluations), times in work.items():
+            before = found[key].images if key in found else 0
+            found[key] = Load(before + images * times, evaluations)
+    return found
 
 
 def seconds_of_blocks(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Sequence[float]:

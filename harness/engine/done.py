@@ -18,15 +18,13 @@ from harness.wording import budget_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NONE: frozenset[int] = frozenset()
-
 
 def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
     """Cell id -> slices with nothing left to do: their records are there, and the examples that the suite asks for."""
     wanted, size = plan.suite.save_examples, plan.suite.slice_size
     found = {}
     for cell in plan.cells:
-        done = store.slices(cell.id, record_misfit(plan, cell)) or _NONE
+        done = store.slices(cell.id, record_misfit(plan, cell))
         if wanted and cell.attack is not None:
             last = min(wanted, len(plan.entries_of(cell)))
             asked = {i: min(size, last - i * size) for i in range(math.ceil(last / size))}

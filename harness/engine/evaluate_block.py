@@ -6,6 +6,7 @@ a randomised defense is drawn afresh in each.
 
 from __future__ import annotations
 
+import math
 import operator
 import time
 from collections import defaultdict
@@ -118,7 +119,7 @@ class BlockRun:
 
     def _share(self, left: list[Cell]) -> int:
         """Do cells that share one attack, and take off the list what is finished; says how many failed."""
-        began = time.perf_counter()
+        began = _now()
         self._tell(left[0], "")
         try:
             if self._cap is not None:
@@ -135,7 +136,7 @@ class BlockRun:
         count = sum(len(result.batch.items) for results in attacked.values() for result in results)
         self._took(attack_key(left[0], self._tools.device.type), count, began)
         for cell in list(left):
-            began = time.perf_counter()
+            began = _now()
             self._tell(cell, "scoring ")
             results = attacked[cell.eps]
             try:
@@ -195,9 +196,14 @@ class BlockRun:
         release()
         return True
 
-    def _took(self, key: Key | None, count: int, began: float) -> None:
+    def _took(self, key: Key | None, count: int, began: tuple[float, float]) -> None:
         if key is not None and count:
-            self.costs.append(measured(key, count, time.perf_counter() - began, self._peaks.found(key)))
+            seconds, cpu = (now - then for now, then in zip(_now(), began, strict=True))
+            batches = self._seen.batches
+            pixels = sum(math.prod(batch.size) * len(batch.items) for batch in batches)
+            mean = pixels / sum(len(batch.items) for batch in batches)
+            found = self._peaks.found(key)
+            self.costs.append(measured(key, count, seconds, found, cpu=cpu, pixels=round(count * mean)))
 
     def _shared_attacks(self) -> Iterator[list[Cell]]:
         groups: dict[Any, list[Cell]] = defaultdict(list)
@@ -347,6 +353,11 @@ class BlockRun:
         checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
         refuse_nan(batch, checked, not_finite(cell.scorer.label, scorer, what))
         return quality
+
+
+def _now() -> tuple[float, float]:
+    """The clock's seconds, and those that this process has computed."""
+    return time.perf_counter(), time.process_time()
 
 
 def _plain_name(spec: ScorerSpec) -> str:

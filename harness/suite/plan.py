@@ -283,7 +283,8 @@ class Plan:
             for cell in cells:
                 for index in set(range(self.slices_of(cell))) - done.get(cell.id, frozenset()):
                     pending[index].append(cell)
-            split, source, before = cells[0].split, cells[0].source, ()
+            split, source = cells[0].split, cells[0].source
+            before: tuple[Cell, ...] = ()
             for index, left in enumerate(map(tuple, pending)):
                 before = before if left == before else left  # slices of which the same is left share it
                 blocks += [Block(split, source, index, before)] if left else []
