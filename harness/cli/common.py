@@ -151,8 +151,8 @@ def print_report(screen: Screen, folder: Path, full: bool, did: str = "") -> Non
 
 
 @contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Write what ``-o`` names.
+def writing(target: Path, option: str = "-o") -> Iterator[None]:
+    """Write what an option names.
 
     Raises:
         UserError: It cannot be written.
@@ -160,7 +160,7 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"-o {target}: cannot be written ({error.strerror}). Choose another place.") from error
+        raise UserError(f"{option} {target}: cannot be written ({error.strerror}). Choose another place.") from error
 
 
 def console(*, stderr: bool = False) -> Any:
