@@ -19,7 +19,7 @@ from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import worker_count as worker_count
-from harness.engine.forecast import Prices, keep_estimate, read_measured
+from harness.engine.forecast import Prices, keep_estimate, read_recorded
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.machines.reference import machine_here
 from harness.engine.one_pair import Attacked, kept_example
@@ -201,7 +201,7 @@ def _of_machine(costs: Sequence[Cost], store: RunFolder, device: str) -> Sequenc
     except RuntimeError:  # no memory left for it; the costs are as good without
         return costs
     pixels = {cost.split: cost.pixels / cost.items for cost in costs if cost.pixels}
-    return keep_estimate(store, costs, Prices(read_measured(store.path), here, here, pixels))
+    return keep_estimate(store, costs, Prices(read_recorded(store.path), here, here, pixels))
 
 
 def _needed(damaged: Mapping[str, str], plan: Plan) -> dict[str, str]:

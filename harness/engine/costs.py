@@ -195,13 +195,13 @@ def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
 
 def estimate(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Estimate:
     """What the given blocks will cost; cells that share one attack are attacked once."""
-    counts = {key: load.images for key, load in loads(plan, blocks, device).items()}
+    counts = {key: amount.images for key, amount in loads(plan, blocks, device).items()}
     missing = {key: count for key, count in counts.items() if key not in known}
     spent = (count * known[key].seconds / known[key].items for key, count in counts.items() if key in known)
     return Estimate(sum(spent), sum(counts.values()), sum(missing.values()), frozenset(missing))
 
 
-class Load(NamedTuple):
+class Amount(NamedTuple):
     """How much there is to do of one kind."""
 
     images: int
@@ -209,13 +209,13 @@ class Load(NamedTuple):
     """Of the metric for each image, as far as an attack's parameters tell."""
 
 
-def loads(plan: Plan, blocks: Sequence[Block], device: str) -> Mapping[Key, Load]:
+def loads(plan: Plan, blocks: Sequence[Block], device: str) -> Mapping[Key, Amount]:
     """Kind of work -> how much the given blocks have of it; cells that share one attack are attacked once."""
-    found: dict[Key, Load] = {}
+    found: dict[Key, Amount] = {}
     for images, work in _shared(_work(plan, blocks, device)):
         for (key, evaluations), times in work.items():
             before = found[key].images if key in found else 0
-            found[key] = Load(before + images * times, evaluations)
+            found[key] = Amount(before + images * times, evaluations)
     return found
 
 

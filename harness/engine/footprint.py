@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.datasets.catalogue import CATALOGUE
-from harness.engine.costs import Cost, Key, Load, Peak
-from harness.engine.forecast import Measured
+from harness.engine.costs import Amount, Cost, Key, Peak
+from harness.engine.forecast import Recorded
 from harness.engine.gallery_choice import page_limit
 from harness.engine.machines.pages import Machine
 from harness.plugins.registry import Registry
@@ -61,20 +61,20 @@ class MemoryNeed:
 
 
 def memory_needs(
-    plan: Plan, kinds: Iterable[Key], measured: Measured, machine: Machine, sizes: Mapping[str, Size]
+    plan: Plan, kinds: Iterable[Key], recorded: Recorded, machine: Machine, sizes: Mapping[str, Size]
 ) -> list[MemoryNeed]:
     """What work takes of each worker's memory, what takes most first; kinds never measured are left out.
 
     Args:
         plan: The plan.
         kinds: What is left of it.
-        measured: What was measured.
+        recorded: What was measured.
         machine: Where it is to run.
         sizes: Key of a split -> the size of its images.
     """
     names = _names(plan)
     peaks: dict[tuple[str, str, str], list[Cost]] = {}
-    for cost in measured.costs:
+    for cost in recorded.costs:
         if cost.peaks:
             peaks.setdefault((cost.kind, cost.scorer, cost.attack), []).append(cost)
     room = None if machine.memory_of_worker is None else machine.memory_of_worker * 1024
@@ -124,18 +124,18 @@ def _names(plan: Plan) -> dict[str, str]:
     return found
 
 
-def sizes_of(plan: Plan, measured: Measured, registry: Registry) -> dict[str, Size]:
+def sizes_of(plan: Plan, recorded: Recorded, registry: Registry) -> dict[str, Size]:
     """Key of a split -> the size of its images: the largest that a run has seen, of a few that are read now otherwise.
 
     A split whose images cannot be read has the size that is published of it, if one is.
 
     Args:
         plan: The plan.
-        measured: What was measured.
+        recorded: What was measured.
         registry: Where data sets come from.
     """
     found: dict[str, Size] = {}
-    for cost in measured.costs:
+    for cost in recorded.costs:
         for peak in cost.peaks:
             found[cost.split] = max(found.get(cost.split, (0, 0)), (peak.width, peak.height), key=math.prod)
     splits = {cell.split.key: cell.split for cell in plan.cells}
@@ -181,7 +181,7 @@ class DiskNeed:
 
 
 def disk_need(
-    plan: Plan, blocks: Sequence[Block], work: Mapping[Key, Load], folder: Path, sizes: Mapping[str, Size]
+    plan: Plan, blocks: Sequence[Block], work: Mapping[Key, Amount], folder: Path, sizes: Mapping[str, Size]
 ) -> DiskNeed:
     """Room that the given blocks take on the disk.
 
@@ -192,7 +192,7 @@ def disk_need(
         folder: The run folder; what a record takes is measured there and beside it.
         sizes: Key of a split -> the size of its images.
     """
-    rows = sum(load.images * key.draws for key, load in work.items() if key.kind == "score")
+    rows = sum(amount.images * key.draws for key, amount in work.items() if key.kind == "score")
     each = _bytes_of_row(folder)
     examples = 0.0
     if plan.suite.save_examples:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.engine.costs import Cost, Key, Load, merged_by_machine, pages_beside
+from harness.engine.costs import Amount, Cost, Key, merged_by_machine, pages_beside
 from harness.engine.machines.pages import Machine
 from harness.engine.run_folder import RunFolder
 
@@ -46,7 +46,7 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Recorded:
     """What runs measured.
 
     Attributes:
@@ -60,11 +60,11 @@ class Measured:
     estimates: Sequence[Mapping[str, Any]] = ()
 
 
-def read_measured(folder: Path) -> Measured:
+def read_recorded(folder: Path) -> Recorded:
     """What runs in this folder and in those beside it measured."""
     costs = merged_by_machine(Cost(**page) for page in pages_beside(folder, "costs"))
     machines = {page["id"]: Machine(**page) for page in pages_beside(folder, MACHINES_PAGE)}
-    return Measured(costs, machines, pages_beside(folder, ESTIMATES_PAGE))
+    return Recorded(costs, machines, pages_beside(folder, ESTIMATES_PAGE))
 
 
 @dataclass
@@ -75,13 +75,13 @@ class Prices:
     split, on this machine, on this type of device, on any. Images of another size count by their pixels.
 
     Args:
-        measured: What was measured. A cost whose machine is not known counts as one of `here`.
+        recorded: What was measured. A cost whose machine is not known counts as one of `here`.
         machine: The machine that is asked about.
         here: The machine at hand.
         pixels: Key of a split -> pixels of its images, as far as known.
     """
 
-    measured: Measured
+    recorded: Recorded
     machine: Machine
     here: Machine
     pixels: Mapping[str, float]
@@ -89,7 +89,7 @@ class Prices:
 
     def __post_init__(self) -> None:
         self._by_kind = {}
-        for cost in self.measured.costs:
+        for cost in self.recorded.costs:
             self._by_kind.setdefault(_kind(cost.key), []).append(cost)
 
     def price(self, key: Key) -> Price | None:
@@ -115,7 +115,7 @@ class Prices:
 
     def _scale(self, cost: Cost, key: Key) -> tuple[Machine, float | None]:
         """The machine of a cost, and how many times as large images of the key are; None where that is not known."""
-        machine = self.measured.machines.get(cost.machine, self.here)
+        machine = self.recorded.machines.get(cost.machine, self.here)
         if cost.split == key.split:
             return machine, 1.0
         wanted = self.pixels.get(key.split)
@@ -149,7 +149,7 @@ class Forecast:
     unknown_keys: frozenset[Key]
 
 
-def forecast(work: Mapping[Key, Load], prices: Prices, batch: int = 1) -> Forecast:
+def forecast(work: Mapping[Key, Amount], prices: Prices, batch: int = 1) -> Forecast:
     """What work will take.
 
     Args:
@@ -157,7 +157,7 @@ def forecast(work: Mapping[Key, Load], prices: Prices, batch: int = 1) -> Foreca
         prices: What an image costs.
         batch: Images of a batch. On a GPU of which nothing was measured each evaluation of one takes `LEAST_ON_GPU`.
     """
-    counts = {key: load.images for key, load in work.items()}
+    counts = {key: amount.images for key, amount in work.items()}
     priced = {key: prices.price(key) for key in counts}
     known = {key: price.at_least(work[key].evaluations / batch) for key, price in priced.items() if price is not None}
     unknown = frozenset(key for key, price in priced.items() if price is None)
@@ -223,8 +223,8 @@ class Error:
     most: float
 
 
-def error_on(measured: Measured, machine: Machine) -> Error | None:
+def error_on(recorded: Recorded, machine: Machine) -> Error | None:
     """The error of estimates on runs of a machine; None where none was held against what it took."""
-    pages = [page for page in measured.estimates if page["machine"] == machine.id]
+    pages = [page for page in recorded.estimates if page["machine"] == machine.id]
     errors = [page["predicted"] / page["spent"] - 1 for page in pages]
     return Error(len(errors), min(errors), max(errors)) if errors else None

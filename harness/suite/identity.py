@@ -23,7 +23,7 @@ class Written:
     text: str
 
 
-def written(part: Any) -> Written:
+def as_written(part: Any) -> Written:
     """A part, which must be plain, as it stands in the text that is hashed."""
     return Written(_ENCODER.encode(part))
 
@@ -32,7 +32,7 @@ def identity(kind: str, parts: Mapping[str, Any]) -> str:
     """16 hex digits of a cell, fact or fit.
 
     Key order does not matter; every value must be plain (text, numbers, lists, mappings). Floats enter by their
-    shortest exact form, tuples as lists, sets sorted. What is `written` already is taken as it is.
+    shortest exact form, tuples as lists, sets sorted. What is `as_written` already is taken as it is.
     """
     whole = {"kind": kind, "protocol": PROTOCOL, **parts}
     text = ",".join(f'"{key}":{_text(whole[key])}' for key in sorted(whole))

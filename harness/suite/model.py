@@ -15,7 +15,7 @@ from harness.plugins.model import Kind
 from harness.plugins.weights.locate import read_manifest, zoo
 from harness.plugins.weights.manifest import SUFFIX
 from harness.suite.conditions import Condition, Exclusion
-from harness.suite.identity import Written, identity, written
+from harness.suite.identity import Written, as_written, identity
 from harness.suite.layout_file import LayoutSpec
 from harness.wording import split_name, trained_name
 
@@ -121,7 +121,7 @@ class AttackUse(Use):
     @functools.cached_property
     def written(self) -> Written:
         """Its identity as it stands in that of cells and fits."""
-        return written(self.identity())
+        return as_written(self.identity())
 
     def identity(self) -> dict[str, Any]:
         """Adds the metrics it uses and its floor, where it has any."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from harness.contracts import Entry
 from harness.suite.cell_names import CLEAN, cell_name
-from harness.suite.identity import Written, identity, order_key, written
+from harness.suite.identity import Written, as_written, identity, order_key
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Precision, PurifierUse, Suite
 from harness.suite.pixels import Images
 from harness.wording import NO_DEFENSE, scorer_text, trained_name
@@ -46,7 +46,7 @@ class ScorerSpec:
     @functools.cached_property
     def written(self) -> Written:
         """Its identity as it stands in that of facts, fits and cells."""
-        return written(self.identity())
+        return as_written(self.identity())
 
     @property
     def label(self) -> str:
@@ -76,7 +76,7 @@ class SplitSpec:
     @functools.cached_property
     def written(self) -> Written:
         """Its identity as it stands in that of facts, fits and cells."""
-        return written(self.identity())
+        return as_written(self.identity())
 
     @property
     def label(self) -> str:

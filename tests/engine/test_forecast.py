@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.engine.costs import Cost, Key, Load, Peak, loads
+from harness.engine.costs import Amount, Cost, Key, Peak, loads
 from harness.engine.footprint import disk_need, memory_needs
-from harness.engine.forecast import LEAST_ON_GPU, Measured, Prices, error_on, estimate_page, forecast, read_measured
+from harness.engine.forecast import LEAST_ON_GPU, Prices, Recorded, error_on, estimate_page, forecast, read_recorded
 from harness.engine.machines.pages import Machine, machine_named, machine_pages, write_machine
 from harness.engine.machines.reference import machine_here
 
@@ -15,12 +15,12 @@ BOX = Machine("box", "a box", "cpu", matmul=100, convolution=80, bandwidth=10, m
 GPU = Machine("gpu", "a GPU", "cuda", matmul=100_000, convolution=80_000, bandwidth=1000, memory=2, workers=2)
 ATTACK = Key("attack", "small", "metric", "pgd", 1, "cpu")
 COST = Cost(*vars(ATTACK).values(), items=10, seconds=30.0, cpu=20.0, pixels=10 * 64, machine="box")
-MEASURED = Measured([COST], {"box": BOX})
-TEN = {ATTACK: Load(10, 5.0)}
+RECORDED = Recorded([COST], {"box": BOX})
+TEN = {ATTACK: Amount(10, 5.0)}
 
 
-def on(machine, measured=MEASURED, work=TEN, batch=1, pixels=()):
-    return forecast(work, Prices(measured, machine, BOX, dict(pixels)), batch)
+def on(machine, recorded=RECORDED, work=TEN, batch=1, pixels=()):
+    return forecast(work, Prices(recorded, machine, BOX, dict(pixels)), batch)
 
 
 def test_a_machine_twice_as_fast_takes_half_of_the_processor_time():
@@ -29,7 +29,7 @@ def test_a_machine_twice_as_fast_takes_half_of_the_processor_time():
     assert (on(twice).least, on(twice).seconds, on(twice).most) == (10, 10, 10) and on(twice).scaled == 10
     lopsided = on(replace(BOX, id="other", matmul=400, convolution=80, bandwidth=5))
     assert (lopsided.least, lopsided.seconds, lopsided.most) == (5, 10, 40), "their geometric mean, between the two"
-    waits = Measured([replace(COST, cpu=1.0)], {"box": BOX})
+    waits = Recorded([replace(COST, cpu=1.0)], {"box": BOX})
     assert on(BOX, waits).seconds == 30, "what hardly computes goes by the clock"
 
 
@@ -40,20 +40,20 @@ def test_a_gpu_takes_its_time_for_each_evaluation_however_small():
 
 def test_other_images_count_by_their_pixels_and_what_is_not_known_is_told():
     large = replace(ATTACK, split="large")
-    assert on(BOX, work={large: Load(3, 5.0)}, pixels={"large": 640.0}).seconds == pytest.approx(3 * 2 * 10)
-    assert on(BOX, work={large: Load(3, 5.0)}).unknown == 3, "of images whose size is not known"
+    assert on(BOX, work={large: Amount(3, 5.0)}, pixels={"large": 640.0}).seconds == pytest.approx(3 * 2 * 10)
+    assert on(BOX, work={large: Amount(3, 5.0)}).unknown == 3, "of images whose size is not known"
     other = replace(large, scorer="another")
-    told = on(BOX, work={other: Load(3, 5.0), ATTACK: Load(1, 5.0)}, pixels={"large": 640.0})
+    told = on(BOX, work={other: Amount(3, 5.0), ATTACK: Amount(1, 5.0)}, pixels={"large": 640.0})
     assert (told.unknown, told.unknown_keys, told.images, told.seconds) == (3, {other}, 4, 2)
 
 
 def test_an_estimate_is_held_against_what_was_spent():
     spent = [replace(COST, items=20, cpu=50.0, seconds=70.0), replace(COST, scorer="another", items=5)]
-    page = estimate_page(spent, Prices(MEASURED, BOX, BOX, {}))
+    page = estimate_page(spent, Prices(RECORDED, BOX, BOX, {}))
     assert page == {"machine": "box", "images": 20, "of": 25, "predicted": 40.0, "spent": 50.0}
-    off = error_on(replace(MEASURED, estimates=[page, {**page, "predicted": 55.0}]), BOX)
+    off = error_on(replace(RECORDED, estimates=[page, {**page, "predicted": 55.0}]), BOX)
     assert (off.runs, off.least, off.most) == (2, pytest.approx(-0.2), pytest.approx(0.1))
-    assert error_on(replace(MEASURED, estimates=[page]), GPU) is None
+    assert error_on(replace(RECORDED, estimates=[page]), GPU) is None
 
 
 SUITE = """
@@ -70,13 +70,13 @@ tables: [srocc, shift]
 def test_what_does_not_fit_is_found_by_size(run_toy, tmp_path):
     plan = run_toy(SUITE, tmp_path / "first").plan
     work = loads(plan, plan.blocks({}), "cpu")
-    measured = read_measured(tmp_path / "first")
+    recorded = read_recorded(tmp_path / "first")
     here = machine_here("cpu")
-    assert {cost.machine for cost in measured.costs} == {here.id} and measured.machines == {here.id: here}
-    assert all(cost.pixels == 16 * 16 * cost.items for cost in measured.costs)
+    assert {cost.machine for cost in recorded.costs} == {here.id} and recorded.machines == {here.id: here}
+    assert all(cost.pixels == 16 * 16 * cost.items for cost in recorded.costs)
     (split,) = {key.split for key in work}
     peak = Peak(width=16, height=16, mib=1.0, base=300.0, rows=8)
-    known = replace(measured, costs=[replace(cost, peaks=(peak,)) for cost in measured.costs])
+    known = replace(recorded, costs=[replace(cost, peaks=(peak,)) for cost in recorded.costs])
     needs = memory_needs(plan, work, known, replace(BOX, memory=4 * 0.5), {split: (160, 32)})
     assert {need.what for need in needs} == {"negative_mse", "negative_mse / fgsm"}
     for need in needs:
