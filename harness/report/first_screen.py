@@ -12,7 +12,7 @@ from harness.report.layout import Layout
 from harness.report.screen import BULLET, Columns, Paragraph, Screen, Stretch
 from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences, told_of
-from harness.report.table import ASSUMPTION, PROTOCOL, Table, protocol_parts
+from harness.report.table import ASSUMPTION, PROTOCOL_LINE, Table, protocol_parts
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
 from harness.wording import BROKEN, FAILED, MISSING, budget_text, counted, joined, number, with_interval
 
@@ -50,7 +50,7 @@ def first_screen(data: RunData, tables: Sequence[Table], heads: Sequence[Headlin
     below = [*_legend(heads), *_notes(data, tables, heads)]
     protocol = [part for part in _united([head.protocol for head in heads]) if not part.startswith(_UNSEEN)]
     lines = [Paragraph(f"\n{' '.join(below)}", "dim")] if below else []
-    lines += [Paragraph(f"{'' if below else chr(10)}{PROTOCOL}{'; '.join(protocol)}.", "dim")] if protocol else []
+    lines += [Paragraph(f"{'' if below else chr(10)}{PROTOCOL_LINE}{'; '.join(protocol)}.", "dim")] if protocol else []
     return Screen([*_first_table(heads), *said, *lines], list(_every_table(tables, protocol)))
 
 
@@ -228,7 +228,7 @@ def _every_table(tables: Sequence[Table], protocol: Sequence[str]) -> Iterator[P
         more = [part for part in _united([table.protocol]) if part not in said]
         said |= {part for part in more if (" = " in part and ":" not in part) or part.startswith(_UNSEEN)}
         if table.protocol:
-            yield Paragraph(f"{PROTOCOL}as above{'; ' if more else ''}{'; '.join(more)}.", "dim")
+            yield Paragraph(f"{PROTOCOL_LINE}as above{'; ' if more else ''}{'; '.join(more)}.", "dim")
 
 
 def _block(layout: Layout, each: bool) -> Columns:

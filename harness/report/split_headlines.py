@@ -17,7 +17,7 @@ from harness.report.headline import (
     UnderAttack,
     order,
 )
-from harness.report.table import PROTOCOL
+from harness.report.table import PROTOCOL_LINE
 
 _WORST_FIRST = (SUSPECT, UNDECIDED, NOT_FLAGGED, NOT_JUDGED)
 
@@ -43,8 +43,8 @@ def _together(name: str, heads: Sequence[Headline]) -> Headline:
         if len(parts) == len(heads):
             rows.append(_mean_row(parts))
 
-    how = f"{PROTOCOL}{len(heads)} splits by reference, of the first and of the others alike: "
-    protocol = how + first.protocol.removeprefix(PROTOCOL)
+    how = f"{PROTOCOL_LINE}{len(heads)} splits by reference, of the first and of the others alike: "
+    protocol = how + first.protocol.removeprefix(PROTOCOL_LINE)
     ordered = tuple(sorted(rows, key=partial(order, first.first)))
     return replace(first, dataset=name, splits=len(heads), rows=ordered, protocol=protocol)
 

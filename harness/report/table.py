@@ -20,7 +20,7 @@ from harness.wording import BROKEN, MISSING, budget_text, counted
 ASSUMPTION = "Opinions are taken not to change within the budget."
 """Stands under every figure of attacked images against opinions."""
 
-PROTOCOL = "Protocol: "
+PROTOCOL_LINE = "Protocol: "
 """How every protocol line begins."""
 
 _DIRECTIONS = {
@@ -137,7 +137,7 @@ def make_table(
 
 def protocol_parts(protocol: str) -> list[str]:
     """The parts of what `protocol_of` gives; none of an empty text."""
-    parts = protocol.removeprefix(PROTOCOL).removesuffix(".").split("; ")
+    parts = protocol.removeprefix(PROTOCOL_LINE).removesuffix(".").split("; ")
     return [part for part in parts if part]
 
 
@@ -187,7 +187,7 @@ def protocol_of(data: RunData, one: Evaluated, rows: Sequence[Row], directions: 
         f"seed {data.seed}",
         ", ".join(f"{name} {version}" for name, version in data.versions.items()),
     ]
-    return PROTOCOL + "; ".join(part for part in parts if part) + "."
+    return PROTOCOL_LINE + "; ".join(part for part in parts if part) + "."
 
 
 def _labels(data: RunData, one: Evaluated) -> str:
