@@ -112,15 +112,15 @@ def say_what_is_executed(files: Sequence[Path] | None) -> None:
         tell(f"note: --plugin executes Python code with your rights: {', '.join(found)}")
 
 
-def checked_suite(path: Path, registry: Registry, overrides: Overrides) -> Suite:
-    """A suite whose layouts name nothing that nobody knows.
+def checked_suite(path: Path, registry: Registry, overrides: Overrides, keys: Mapping[str, Any] | None = None) -> Suite:
+    """A suite whose layouts name nothing that nobody knows; `keys` replace its own.
 
     Raises:
         LocatedError: Everything wrong with it.
     """
     from harness.suite.resolve import load_suite
 
-    suite = load_suite(path, registry, overrides)
+    suite = load_suite(path, registry, overrides, keys)
     if suite.layouts:
         from harness.report.layouts import check_layouts
         from harness.report.planned import registered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from harness.cli.common import (
     registry_of,
 )
 from harness.errors import UserError
-from harness.wording import counted
+from harness.wording import counted, tell
 
 if TYPE_CHECKING:
     from harness.engine.footprint import DiskNeed, MemoryNeed
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from harness.engine.machines.pages import Machine
     from harness.engine.run_folder import RunFolder
     from harness.plugins.registry import Registry
+    from harness.suite.compose import Overrides
+    from harness.suite.model import Suite
     from harness.suite.plan import Block, Plan
 
 _CELLS_SHOWN = 100
@@ -65,6 +68,12 @@ def _plan(
     time_it: Annotated[
         bool, typer.Option("--time", help="Time what no earlier run has measured, on two images of each condition.")
     ] = False,
+    stand_ins: Annotated[
+        bool,
+        typer.Option(
+            "--stand-ins", help="Noise and random weights for data and weights that are not here; time is alike."
+        ),
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="A line for every cell, however many there are.")] = False,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
@@ -76,12 +85,8 @@ def _plan(
 
     robustiqa plan quickstart --machine "h200 x 8"
     """
-    from harness.engine.done import cell_rows, done_slices
     from harness.engine.executors.choice import default_device
-    from harness.engine.run_folder import RunFolder
-    from harness.files import RUNS
     from harness.suite.compose import Overrides
-    from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 
     registry = registry_of(plugin)
     if machine is not None and workers is not None:
@@ -89,7 +94,51 @@ def _plan(
     check_device(device)
     device = device or default_device()
     place = _machine(machine, device, workers)
-    found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
+    overrides = Overrides(tuple(sets or ()), only, limit, seed)
+    with contextlib.ExitStack() as kept:
+        found = _suite(suite, registry, overrides, kept if stand_ins else None)
+        _say(found, registry, out, (place, device, time_it), every, as_json)
+
+
+def _suite(path: Path, registry: Registry, overrides: Overrides, kept: contextlib.ExitStack | None) -> Suite:
+    """The suite; with a stack, what it needs and is not here has stand-ins until that is closed.
+
+    Raises:
+        LocatedError: Everything wrong with it; where stand-ins would do, that is said.
+    """
+    from harness.engine.stand_ins import stand_ins
+    from harness.suite.strict_yaml import LocatedError
+
+    try:
+        return checked_suite(path, registry, overrides)
+    except LocatedError as error:
+        if not (wanted := stand_ins(path, registry, None).told):
+            raise
+        if kept is None:
+            cure = "--stand-ins plans it with noise and random weights in their place"
+            raise LocatedError([*error.lines, f"{path}: {cure}: {'; '.join(wanted)}."]) from None
+    folder = Path(kept.enter_context(tempfile.TemporaryDirectory()))
+    stand = stand_ins(path, registry, folder)
+    for line in stand.told:
+        tell(f"note: a stand-in for {line}")
+    return checked_suite(path, registry, overrides, stand.keys)
+
+
+def _say(
+    found: Suite,
+    registry: Registry,
+    out: Path | None,
+    how: tuple[tuple[Machine, Machine], str, bool],
+    every: bool,
+    as_json: bool,
+) -> None:
+    """Plan a suite and print it."""
+    from harness.engine.done import cell_rows, done_slices
+    from harness.engine.run_folder import RunFolder
+    from harness.files import RUNS
+    from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
+
+    place, device, time_it = how
     store = RunFolder(out or RUNS / found.name)
     with _uncollected():
         made = make_plan(found, registry, store.read_pixels)

@@ -120,3 +120,30 @@ def test_plan_says_it_in_words_and_as_json(run_toy, tmp_path, toy_file, monkeypa
     page = json.loads(said("--json"))
     assert len(page["cells"]) == 4 and page["cells"][0]["slices"] == 3 and page["cost"]["not_timed"] == 0
     assert page["cost"]["machine"]["id"] == machine_here("cpu").id and page["cost"]["disk"]["rows"] == 4 * 20
+
+
+def test_a_suite_whose_data_and_weights_are_not_here_is_planned_with_stand_ins(tmp_path, monkeypatch, capsys):
+    from harness.cli import main
+
+    for variable in ("ROBUSTIQA_DATA_DIR", "ROBUSTIQA_CACHE_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "empty"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suite.yaml").write_text(
+        "name: absent\ndatasets: [{name: kadid10k, split_seed: 0}]\nmetrics: [lpips-alex]\n"
+        "defenses: [base, {name: r, weights: nowhere}]\nattacks: [fgsm]\nbudgets: {linf: [4/255]}\ndirections: [up]\n"
+    )
+
+    def said(*more):
+        with pytest.raises(SystemExit) as end:
+            main(["plan", "suite.yaml", "--json", *more])
+        return end.value.code, capsys.readouterr()
+
+    code, printed = said()
+    assert code == 2 and "--stand-ins plans it with noise and random weights in their place" in printed.err
+    code, printed = said("--stand-ins")
+    assert not code and "a stand-in for kadid10k: 10,125 images of noise, 512 x 384" in printed.err
+    page = json.loads(printed.out)
+    test_images = 16 * 125  # a fifth of 81 references
+    own = [cell for cell in page["cells"] if "for maps" not in cell["cell"]]
+    assert len(own) == 4 and {cell["slices"] for cell in own} == {test_images // 8}
+    assert not (tmp_path / "results").exists()
