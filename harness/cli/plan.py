@@ -254,10 +254,10 @@ class _Outlook:
         time, workers = self.time, self.machine.workers
         if time.unknown == time.images and not self.timed:
             return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
-        text = f"Attacking and scoring: about {duration(time.seconds / workers)} on {self._place}"
-        if time.most > 1.02 * time.least:
-            between = f"{duration(time.least / workers)} to {duration(time.most / workers)}"
-            text += f", {between} by what holds it up"
+        least, about, most = (duration(one / workers) for one in (time.least, time.seconds, time.most))
+        about = f"about {about}" if time.seconds >= workers else "less than a second"
+        text = f"Attacking and scoring: {about} on {self._place}"
+        text += f", {least} to {most} by what holds it up" if least != most else ""
         text += ". An estimate by what was measured, without facts, fits and probes."
         if time.unknown:
             why = "cannot be timed beforehand (an attack that learns first, or one that failed)"
