@@ -9,8 +9,11 @@ average to `ATTACKED_WITHIN`: an attack follows signs of slopes, which may turn 
 images may end elsewhere. *Attack*: PGD-10 beside its floor and torchattacks, as `benchmarks/attack.py` has them.
 *Frames per second*: whole forwards of one pair at 1920 x 1080, a process for each metric (`harness.engine.speed`), in
 fp32 and bf16, the latter with the error of its scores on embedded pairs. *Engine*: the whole run over the seconds of
-its attacks, as records keep them; `benchmarks/overhead.py` has it for a block. Peak memory is torch's on a GPU, the
-process's on a CPU.
+its attacks, as records keep them; `benchmarks/overhead.py` has it for a block. *In flight*: PGD-10 of the embedded
+suite with cells attacked one by one and packed (`max_batch_memory`), by what records keep. *Compiled*: a step of PGD
+(forward, and backward to the image) as it is, under `torch.compile`, and on a GPU with CUDA graphs
+(`mode="reduce-overhead"`): nothing of robustiqa uses either, and this is to tell whether it should. Peak memory is
+torch's on a GPU, the process's on a CPU.
 The exit code is 1 where numbers do not agree.
 """
 
@@ -18,18 +21,21 @@ from __future__ import annotations
 
 import argparse
 import functools
+import inspect
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from attack import STEPS, pgd_rows, pgd_ways, row, timed
+from attack import STEPS, pgd_rows, pgd_ways, ratio, row, timed
 from forward import built, embedded_pairs, rounding_error
 from measured import peak_memory, seconds
+from torch import Tensor
 
 import robustiqa
 from harness.engine.memory import keep_freed_memory
@@ -118,6 +124,67 @@ def attack_rows(device: torch.device, *, short: bool) -> Iterator[str]:
         yield from pgd_rows(name, found, memory, batch)
 
 
+def flight_rows(device: str, folder: Path, *, short: bool) -> Iterator[str]:
+    """The attack's seconds an image, apart and packed, and how far the two scores lie apart."""
+    given = {**suite(short=short), "attacks": suite(short=short)["attacks"][-1:]}
+    given |= {"budgets": {"linf": [2 / 255, 8 / 255]}, "tables": ["srocc"]}
+    packed = None if device.startswith("cuda") else "1GiB"
+    frames = {
+        name: robustiqa.run(
+            {**given, "name": name},
+            out=folder / name,
+            device=device,
+            executor="serial",
+            probes=False,
+            max_batch_memory=memory,
+        ).records()
+        for name, memory in (("apart", "0"), ("packed", packed))
+    }
+    apart, together = (frame[frame["attack"] != "clean"] for frame in frames.values())
+    pairs = together.merge(apart, on=_KEY, suffixes=("", "_apart"), validate="one_to_one")
+    for metric, mine in pairs.groupby("metric", sort=False):
+        each = mine["seconds_apart"].mean(), mine["seconds"].mean()
+        apart_by = float((mine["attacked"] - mine["attacked_apart"]).abs().max() / mine["clean"].std(ddof=0))
+        at_once = f"{int(mine['batch_apart'].max())} and {int(mine['batch'].max())}"
+        yield row(
+            str(metric), at_once, *(f"{1e3 * one:.1f}" for one in each), f"{each[1] / each[0]:.3f}", f"{apart_by:.2g}"
+        )
+
+
+def compiled_rows(device: torch.device, *, short: bool) -> Iterator[str]:
+    """A step of PGD as it is and compiled: seconds to compile, ms a step, and what of the slope's signs changed."""
+    width, height, batch = (64, 64, 2) if short else (512, 384, 8)
+    modes: dict[str, dict[str, Any]] = {"torch.compile": {"backend": "aot_eager"} if short else {}}
+    if device.type == "cuda":
+        modes["with CUDA graphs"] = {"mode": "reduce-overhead"}
+    generator = torch.Generator().manual_seed(0)
+    ref = torch.rand(batch, 3, height, width, generator=generator)
+    dist = (ref + 0.05 * torch.randn(ref.shape, generator=generator)).clamp(0, 1).to(device)
+    clock = functools.partial(seconds, device, processor=False)
+    for name in ("psnr",) if short else ("birqa-tiny", *METRICS):
+        metric = built(name, device, torch.contiguous_format)
+        score = functools.partial(inspect.unwrap(type(metric).score), metric)  # without what guards plugins
+        with torch.no_grad():
+            encoded = metric.encode(ref.to(device))
+        plain = functools.partial(_step, score, encoded, dist)
+        slope = plain()
+        for mode, given in modes.items():
+            step = functools.partial(_step, torch.compile(score, **given), encoded, dist)
+            began = clock()
+            turned = (step().sign() != slope.sign()).float().mean()
+            compiling = clock() - began
+            found = timed({"plain": lambda _: plain(), "compiled": lambda _: step()}, 1, 2 if short else 9, clock)  # noqa: B023
+            both = (f"{1e3 * statistics.median(taken):.1f}" for taken in found.values())
+            gain = ratio(found["compiled"], found["plain"])
+            yield row(name, mode, f"{compiling:.1f}", *both, f"{gain:.3f}", f"{float(turned):.2g}")
+
+
+def _step(score: Callable[[Any, Tensor], Tensor], encoded: Any, images: Tensor) -> Tensor:
+    leaf = images.detach().requires_grad_(True)
+    (slope,) = torch.autograd.grad(score(encoded, leaf).sum(), leaf)
+    return slope.clone()
+
+
 def engine_share(records: pd.DataFrame, took: float) -> float:
     """Seconds of the whole run over those that records say attacks took."""
     attacked = float(records.loc[records["attack"] != "clean", "seconds"].sum())
@@ -144,7 +211,16 @@ def report(device: str, *, short: bool) -> tuple[list[str], Sequence[str]]:
         f"The whole run took {took:.1f} s, {share:.2f} times what its attacks took; the rest is start and scoring.",
         "",
     ]
+    with tempfile.TemporaryDirectory() as folder:
+        lines += ["In flight: PGD on the embedded set, cells one by one and packed", ""]
+        lines += [row("metric", "images at once", "ms an image", "packed", "ratio", "apart by, σ")]
+        lines += [row("---", "---", "---:", "---:", "---:", "---:")]
+        lines += [*flight_rows(device, Path(folder), short=short), ""]
     size = "64 x 64, batch 2" if short else "512 x 384, batch 8"
+    lines += [f"A step of PGD compiled, {size}", ""]
+    lines += [row("metric", "", "s to compile", "ms a step", "compiled", "ratio", "signs turned")]
+    lines += [row("---", "---", "---:", "---:", "---:", "---:", "---:")]
+    lines += [*compiled_rows(torch.device(device), short=short), ""]
     lines += [
         f"PGD-{STEPS}, {size}",
         "",

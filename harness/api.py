@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts import Norm
 from harness.engine.memory import keep_freed_memory
-from harness.engine.memory_cap import size_in_mib
+from harness.engine.memory_cap import batch_memory, size_in_mib
 from harness.engine.one_pair import Attacked, Image, PairScore, attack_pair, score_pair
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress, fitting_progress
@@ -191,6 +191,7 @@ def run(
     executor: Literal["serial", "processes"] | None = None,
     device: str | None = None,
     memory: str | None = None,
+    max_batch_memory: str | None = None,
     nice: int = NICE,
     plugins: Plugins = (),
     probes: bool = True,
@@ -210,6 +211,8 @@ def run(
         executor: Where blocks run; processes on a CPU, serial on a GPU if left out.
         device: "cpu" or "cuda"; a GPU is taken where there is one.
         memory: What each worker may take, such as "4GiB"; batches become smaller to stay below it.
+        max_batch_memory: What a batch may take that radii, directions and slices are attacked as, such as "8GiB"; "0"
+            packs none. If left out, most of what is free on a GPU; nothing is packed on a CPU.
         nice: How far worker processes stand back for what else the machine does, 0 (not at all) to 19.
         plugins: Files that register plugins.
         probes: Whether each metric's contract is probed first.
@@ -245,7 +248,8 @@ def run(
     if nice not in range(20):
         raise UserError(f"nice {nice!r}: should be a whole number from 0 to 19.")
     folder = None if out is None else _path("out", out)
-    options = Options(folder, executor, workers, place, (0, 1), probes, yes, allowed, nice)
+    packed = None if max_batch_memory is None else batch_memory(str(max_batch_memory), "max_batch_memory")
+    options = Options(folder, executor, workers, place, (0, 1), probes, yes, allowed, nice, batch_memory=packed)
     with fitting_progress() if progress else Progress() as shown:
         return Run(run_suite(found, registry, options, shown))
 

@@ -90,6 +90,15 @@ def _run(
         str | None,
         typer.Option(metavar="4GiB", help="What each worker may take: batches become smaller to stay below it."),
     ] = None,
+    max_batch_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="8GiB",
+            envvar="ROBUSTIQA_MAX_BATCH_MEMORY",
+            help="Attack several radii, directions and slices as one batch that takes no more than this; 0: none. "
+            "Default: most of what is free on a GPU, 0 on a CPU.",
+        ),
+    ] = None,
     nice: Annotated[
         int, typer.Option(min=0, max=19, help="How far workers stand back for what else runs; 0: not at all.")
     ] = NICE,
@@ -111,7 +120,7 @@ def _run(
     if _told_again(suite, out, call, quiet, full):
         return
     from harness.engine.memory import keep_freed_memory
-    from harness.engine.memory_cap import size_in_mib
+    from harness.engine.memory_cap import batch_memory, size_in_mib
     from harness.engine.progress import ConsoleProgress, Progress
     from harness.flow import LOCAL, Options, note_finished, run_suite
     from harness.suite.compose import Overrides, files_of
@@ -124,8 +133,9 @@ def _run(
         check_device(device)
     keep_freed_memory()
     allowed = None if memory is None else size_in_mib(memory, "--memory")
+    packed = None if max_batch_memory is None else batch_memory(max_batch_memory, "--max-batch-memory")
     place = (out, executor.value if executor else None, workers, device, shard_named(shard))
-    options = Options(*place, probes, yes, allowed, nice, _stage_named(stage), ray_address or LOCAL, gpus)
+    options = Options(*place, probes, yes, allowed, nice, _stage_named(stage), ray_address or LOCAL, gpus, packed)
     with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
         result = run_suite(found, registry, options, progress)
     if stage in (StageName.facts, StageName.fits):

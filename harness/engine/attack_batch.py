@@ -1,9 +1,9 @@
-"""One batch -> attacked images: perturb, project, keep the best of result, start and floor; at one or more radii."""
+"""One batch -> attacked images: perturb, project, keep the best of result, start and floor; of one or more cells."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, cast
 
@@ -11,12 +11,21 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Attack, Budget, Metric, Norm, QueryLimit, SampleRng, Tree, map_tree
-from harness.engine.batches import Batch, SampleError, blame, blaming, not_finite, refuse_nan
+from harness.engine.batches import (
+    SampleError,
+    blame,
+    blaming,
+    joined_batches,
+    joined_trees,
+    not_finite,
+    refuse_nan,
+)
 from harness.engine.objective import Ledger, Opinions, ScorerObjective, remembers, within
+from harness.engine.parts import AttackedBatch, AttackPart
 from harness.engine.scorer import Scorer
 from harness.plugins.returned import check_images
 from harness.suite.model import Use
-from harness.suite.plan import Cell, ScorerSpec
+from harness.suite.plan import ScorerSpec
 
 GRADIENTS = ("exact", "surrogate")
 """By which an attack is run on a scorer with a purifier whose gradient is "both"; the record's column `gradient`."""
@@ -55,85 +64,23 @@ class Tools(Protocol):
         """Say how far a long job is, for a person who watches."""
 
 
-@dataclass(frozen=True)
-class AttackedBatch:
-    """One attacked batch and what it cost."""
-
-    batch: Batch
-    index: int
-    images: Tensor
-    sign: list[int]
-    forwards: list[int]
-    backwards: list[int]
-    queries: list[int]
-    zero_gradients: list[int]
-    constant_gradients: list[int]
-    seconds: float
-    together: int
-    """Images that were attacked at once: those of the batch, at every radius."""
-    status: list[str]
-    notes: Mapping[str, list[Any]]
-    quality: Tensor | None = None
-    """Quality of the images under the source, where keeping the better has found it."""
-
-
-class Seen:
-    """What the cells of a block share: encoded references and clean qualities of its batches."""
-
-    def __init__(self, batches: Sequence[Batch]) -> None:
-        self.batches = batches
-        self.clean: dict[tuple[str, int, int], Tensor] = {}
-        """(scorer, batch, draw) -> clean quality of the whole batch."""
-        self._encoded: dict[tuple[str, int], Tree] = {}
-
-    def whole(self, batch: Batch, index: int) -> bool:
-        """Whether it is all of the batch of this index, and not the part that has one sign."""
-        return len(batch.items) == len(self.batches[index].items)
-
-    def encode(self, key: str, scorer: Scorer, batch: Batch, index: int) -> Tree:
-        """The encoded reference of a scorer that is not randomised, once per block (whole batches only)."""
-        if not self.whole(batch, index):
-            return scorer.encode(batch.ref, SampleRng([], batch.ref.device))
-        if (key, index) not in self._encoded:
-            self._encoded[key, index] = scorer.encode(batch.ref, SampleRng([], batch.ref.device))
-        return self._encoded[key, index]
-
-
-def unattacked(batch: Batch, index: int) -> AttackedBatch:
-    """A batch as it is, for clean cells."""
-    zeros = [0] * len(batch.items)
-    status = ["ok"] * len(batch.items)
-    counts = (zeros, zeros, zeros, zeros, zeros)
-    return AttackedBatch(batch, index, batch.dist, zeros, *counts, 0.0, len(zeros), status, {})
-
-
-def attack_batch(
-    cell: Cell,
-    radii: Sequence[float],
-    batch: Batch,
-    index: int,
-    seen: Seen,
-    tools: Tools,
-    watch: Callable[[int], None] | None = None,
+def attack_parts(
+    parts: Sequence[AttackPart], tools: Tools, watch: Callable[[int], None] | None = None
 ) -> list[AttackedBatch]:
-    """Attack one batch at some radii at once: its images are repeated for each.
+    """Attack some parts at once, as one batch. Their images have one size.
 
     Args:
-        cell: The attack, with its source and sign.
-        radii: Of each repetition.
-        batch: The images.
-        index: Place of the batch in the block.
-        seen: What is known of the block's batches.
+        parts: What is attacked.
         tools: What the worker provides.
         watch: Hears the number of evaluations so far.
 
     Returns:
-        The attacked batch for each radius.
+        The attacked batch of each part.
 
     Raises:
         SampleError: The attack or the metric failed; names the sample.
     """
-    return _Attempt(cell, radii, batch, index, seen, tools, watch).run()
+    return _Attempt(parts, tools, watch).run()
 
 
 @dataclass(frozen=True)
@@ -164,38 +111,31 @@ def _notes_of(tried: Sequence[_Tried], won: Sequence[int], status: Sequence[str]
 
 
 class _Attempt:
-    """One call of `attack_batch`; rows are radii times images."""
+    """One call of `attack_parts`; rows are those of its parts, one after the other."""
 
-    def __init__(
-        self,
-        cell: Cell,
-        radii: Sequence[float],
-        batch: Batch,
-        index: int,
-        seen: Seen,
-        tools: Tools,
-        watch: Callable[[int], None] | None,
-    ) -> None:
-        assert cell.attack is not None
-        self._cell, self._tools, self._seen, self._index = cell, tools, seen, index
-        self._one, self._radii = batch, radii
-        self._use = cell.attack
-        self._attack = tools.attack(cell.attack)
-        self._scorer = tools.scorer(cell.source)
-        self._rows = _repeated(batch, len(radii))
-        self._watch = watch
+    def __init__(self, parts: Sequence[AttackPart], tools: Tools, watch: Callable[[int], None] | None) -> None:
+        self._parts, self._tools, self._watch = parts, tools, watch
+        self._cell = parts[0].cell
+        assert self._cell.attack is not None
+        self._use = self._cell.attack
+        self._attack = tools.attack(self._use)
+        self._scorer = tools.scorer(self._cell.source)
+        self._rows = joined_batches([part.batch for part in parts])
         self._quality_before: Tensor | None = None
-        self._budget = Budget(cast(Norm, cell.norm), self._eps())
+        self._budget = Budget(cast(Norm, self._cell.norm), self._per_row([part.eps for part in parts]))
 
-    def _eps(self) -> Tensor:
-        """Radius of each row."""
-        return torch.tensor(self._radii, device=self._rows.dist.device).repeat_interleave(len(self._one.items))
+    def _per_row(self, values: Sequence[float]) -> Tensor:
+        """A number of each part for each of its rows."""
+        device = self._rows.dist.device
+        counts = torch.tensor([len(part.batch.items) for part in self._parts], device=device)
+        total = len(self._rows.items)
+        return torch.tensor(values, device=device).repeat_interleave(counts, output_size=total)
 
     def run(self) -> list[AttackedBatch]:
         cell, batch = self._cell, self._rows
-        count, device = len(batch.items), batch.dist.device
+        count = len(batch.items)
         opinions = self._opinions() if cell.endpoint == "error" else None
-        sign = torch.full((count,), float(cell.sign), device=device)
+        sign = self._per_row([float(part.cell.sign) for part in self._parts])
         if opinions is not None:
             sign = opinions.away(self._start_quality())
         scale = 1.0 if self._attack.control else float(self._tools.fact(cell.fact)["range"])
@@ -204,12 +144,12 @@ class _Attempt:
         with blaming(lambda error: blame(self._scorer, batch, error, who, self._tools.seed)):
             tried = [self._try(scorer, sign, opinions, scale) for scorer in self._scorers()]
             images, status, quality, won = self._kept(tried)
-        seconds = (time.perf_counter() - began) / len(self._radii)
+        each = (time.perf_counter() - began) / count
         ledger, notes = _added([one.objective.ledger for one in tried]), _notes_of(tried, won, status)
         return [
             AttackedBatch(
-                self._one,
-                self._index,
+                part.batch,
+                part.index,
                 images[rows],
                 [int(s) for s in sign[rows].tolist()],
                 ledger.forwards[rows].tolist(),
@@ -217,14 +157,22 @@ class _Attempt:
                 ledger.queries[rows].tolist(),
                 ledger.zero_gradients[rows].tolist(),
                 ledger.constant_gradients[rows].tolist(),
-                seconds,
+                each * len(part.batch.items),
                 count,
                 status[rows],
                 {name: values[rows] for name, values in notes.items()},
                 None if quality is None else quality[rows],
             )
-            for rows in (self._rows_of(i) for i in range(len(self._radii)))
+            for part, rows in zip(self._parts, self._rows_of_parts(), strict=True)
         ]
+
+    def _rows_of_parts(self) -> Iterator[slice]:
+        """Where the rows of each part are."""
+        first = 0
+        for part in self._parts:
+            last = first + len(part.batch.items)
+            yield slice(first, last)
+            first = last
 
     def _scorers(self) -> Sequence[Scorer]:
         """The source once for every gradient that a white-box attack is run with."""
@@ -234,19 +182,20 @@ class _Attempt:
     def _try(self, scorer: Scorer, sign: Tensor, opinions: Opinions | None, scale: float) -> _Tried:
         """One run of the attack; every run begins with the same draws."""
         cell, tools, batch, device = self._cell, self._tools, self._rows, self._rows.dist.device
+        fits = {sign: fit for part in self._parts for sign, fit in part.cell.fits}
         objective = ScorerObjective(
             scorer,
             batch.ref,
             batch.dist,
             sign,
             self._budget if remembers(self._attack) else None,
-            SampleRng.for_samples(tools.seed, batch.samples, f"defense/attack/{self._use.name}", device),
+            self._draws(f"defense/attack/{self._use.name}"),
             encoded=None if scorer.randomised else self._encoded(),
             eot=cell.eot,
             white_box=self._attack.needs_gradient,
             query_limit=getattr(self._attack, "queries", None) if not self._attack.needs_gradient else None,
             scale=scale if opinions is None else scale * abs(opinions.slope),
-            fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in cell.fits},
+            fitted={s: map_tree(lambda t: t.to(device), dict(tools.fit(fit))) for s, fit in fits.items()},
             build=tools.metric,
             opinions=opinions,
             precision=cell.precision,
@@ -255,9 +204,10 @@ class _Attempt:
         rng = SampleRng.for_samples(tools.seed, batch.ids, self._use.name, device)
         return _Tried(objective, self._perturb(objective, self._budget, rng))
 
-    def _rows_of(self, radius: int) -> slice:
-        size = len(self._one.items)
-        return slice(radius * size, (radius + 1) * size)
+    def _draws(self, purpose: str) -> SampleRng:
+        """Generators for a scorer that is randomised; none for another, whose making would take time for nothing."""
+        samples = self._rows.samples if self._scorer.randomised else []
+        return SampleRng.for_samples(self._tools.seed, samples, purpose, self._rows.dist.device)
 
     def _perturb(self, objective: ScorerObjective, budget: Budget, rng: SampleRng) -> Tensor:
         attack, batch, who = self._attack, self._rows, self._tools.called(self._use)
@@ -344,13 +294,16 @@ class _Attempt:
     def _before(self) -> Tensor:
         """Quality of the starts under a source that is not randomised."""
         if self._quality_before is None:
-            whole = self._seen.whole(self._one, self._index)
-            clean = self._seen.clean.get((self._cell.source.key, self._index, 0)) if whole else None
+            known = [
+                part.seen.clean.get((self._cell.source.key, part.index, 0)) if part.whole else None
+                for part in self._parts
+            ]
+            clean = [quality for quality in known if quality is not None]
             with torch.no_grad():
                 self._quality_before = (
-                    self._scorer.quality(self._encoded(), self._rows.dist)
-                    if clean is None
-                    else clean.repeat(len(self._radii))
+                    torch.cat(clean)
+                    if len(clean) == len(known)
+                    else self._scorer.quality(self._encoded(), self._rows.dist)
                 )
         return self._quality_before
 
@@ -389,12 +342,10 @@ class _Attempt:
 
     def _encoded(self) -> Tree:
         """The encoded references of a source that is not randomised."""
-        encoded = self._seen.encode(self._cell.source.key, self._scorer, self._one, self._index)
-        many = len(self._radii)
-        return encoded if many == 1 else map_tree(lambda t: t.repeat(many, *[1] * (t.ndim - 1)), encoded)
-
-
-def _repeated(batch: Batch, many: int) -> Batch:
-    if many == 1:
-        return batch
-    return Batch(batch.items * many, batch.ref.repeat(many, 1, 1, 1), batch.dist.repeat(many, 1, 1, 1))
+        found = [part.encode(self._scorer) for part in self._parts]
+        if len(found) == 1:
+            return found[0]
+        try:
+            return joined_trees(found)
+        except ValueError:  # they say something of their batch that is no tensor
+            return self._scorer.encode(self._rows.ref, SampleRng([], self._rows.ref.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from harness.contracts import (
     Dataset,
     Entry,
     SampleRng,
+    Tree,
 )
 from harness.engine.memory import out_of_memory
 from harness.engine.scorer import Scorer
@@ -57,6 +58,19 @@ class Batch:
         height, width = self.dist.shape[-2:]
         return int(width), int(height)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its images."""
+        return self.ref.nbytes + self.dist.nbytes
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; from pinned memory without waiting for it."""
+        return Batch(self.items, *(images.to(device, non_blocking=True) for images in (self.ref, self.dist)))
+
+    def pinned(self) -> Batch:
+        """The same in memory that a GPU copies from by itself."""
+        return Batch(self.items, self.ref.pin_memory(), self.dist.pin_memory())
+
     def of_sign(self, sign: int, patch: str = "") -> Batch | None:
         """The items that a cell of this sign attacks, of one patch alone where one is named; or None."""
         mine = [patch in ("", item.patch) for item in self.items]
@@ -94,7 +108,13 @@ def items_of(entry: Entry, kind: str) -> list[Item]:
     return [Item(f"{entry.id}#{patch}", entry, patch, -1 if patch == preferred else 1) for patch in ("p0", "p1")]
 
 
-def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.device, who: str = "") -> list[Batch]:
+def load_batches(
+    dataset: Dataset,
+    entries: Sequence[Entry],
+    device: torch.device,
+    who: str = "",
+    reading: contextlib.AbstractContextManager[object] | None = None,
+) -> list[Batch]:
     """Load a slice: one batch per image size, in order of first appearance.
 
     Args:
@@ -102,6 +122,7 @@ def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.devic
         entries: The slice.
         device: Where the batches go.
         who: The data set and where it comes from, for messages.
+        reading: Held while an entry is read.
 
     Raises:
         SampleError: An image cannot be read, or the images of an item do not fit together.
@@ -110,7 +131,9 @@ def load_batches(dataset: Dataset, entries: Sequence[Entry], device: torch.devic
     groups: dict[tuple[int, ...], list[tuple[Item, Tensor, Tensor]]] = defaultdict(list)
     for entry in entries:
         try:
-            images = check_sample(dataset.load(entry), _NAMES[dataset.kind], name)
+            with reading or contextlib.nullcontext():
+                loaded = dataset.load(entry)
+            images = check_sample(loaded, _NAMES[dataset.kind], name)
         except DataError as error:
             raise SampleError(entry.id, str(error), bad_input=True) from error
         except PluginFaultError as error:
@@ -200,6 +223,33 @@ def split_batches(batches: Sequence[Batch], most: int) -> list[Batch]:
         for batch in batches
         for i in range(0, len(batch.items), most)
     ]
+
+
+def joined_batches(batches: Sequence[Batch]) -> Batch:
+    """Batches of one image size as one."""
+    if len(batches) == 1:
+        return batches[0]
+    items = tuple(item for batch in batches for item in batch.items)
+    return Batch(items, torch.cat([batch.ref for batch in batches]), torch.cat([batch.dist for batch in batches]))
+
+
+def joined_trees(trees: Sequence[Tree]) -> Tree:
+    """Trees of one form as one, of all their rows.
+
+    Raises:
+        ValueError: They differ in what is no tensor.
+    """
+    first = trees[0]
+    if isinstance(first, Tensor) and first.ndim:
+        return torch.cat(list(trees))
+    if isinstance(first, Mapping):
+        return {key: joined_trees([tree[key] for tree in trees]) for key in first}
+    if isinstance(first, tuple | list):
+        columns = [joined_trees(column) for column in zip(*trees, strict=True)]
+        return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)
+    if isinstance(first, Tensor) or any(tree is not first and tree != first for tree in trees[1:]):
+        raise ValueError("trees of batches differ in what is no tensor")
+    return first
 
 
 def too_large(batch: Batch, over_cap: str = "") -> str:

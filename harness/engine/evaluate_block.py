@@ -10,7 +10,7 @@ import math
 import operator
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import DataError, SampleRng, Tree, map_tree
-from harness.engine.attack_batch import AttackedBatch, Seen, Tools, attack_batch, unattacked
+from harness.engine.attack_batch import Tools, attack_parts
 from harness.engine.batches import (
     Batch,
     SampleError,
@@ -34,6 +34,7 @@ from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
+from harness.engine.parts import AttackedBatch, AttackPart, Seen, flight_key, unattacked
 from harness.engine.peak import PeakMeter
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
@@ -44,6 +45,11 @@ from harness.plugins.returned import told
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Block, Cell, ScorerSpec
 from harness.wording import counted, trained_name
+
+Flight = Sequence[Sequence[Cell]]
+"""Cells whose attacks may be one batch; of each attack those that share it."""
+AttackedByRadius = Mapping[float, Sequence[AttackedBatch]]
+"""Radius -> attacked batches, in the order of the block's batches."""
 
 
 class BlockRun:
@@ -59,6 +65,7 @@ class BlockRun:
             has not.
         cap: What the worker may take, where that is limited.
         peaks: Measures what batches take of the device's memory; None where it is not to be known.
+        in_flight: Whether cells of one attack are done one after the other, so that they can be attacked together.
     """
 
     def __init__(
@@ -71,6 +78,8 @@ class BlockRun:
         most: int | None = None,
         cap: MemoryCap | None = None,
         peaks: PeakMeter | None = None,
+        *,
+        in_flight: bool = False,
     ) -> None:
         self._block = block
         self._tools = tools
@@ -79,7 +88,9 @@ class BlockRun:
         self._cap = cap
         self._peaks = peaks or PeakMeter(torch.device("meta"))
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
-        self._done = 0
+        self._done = self.failed = 0
+        self._in_flight = in_flight
+        self._ahead: dict[tuple[Any, ...], AttackedByRadius] = {}
         self.costs: list[Cost] = []
         self.most = most
         """As given, or less if memory was too short again, or the cap asks for less."""
@@ -90,14 +101,38 @@ class BlockRun:
         Returns:
             Number of cells done, and of cells failed.
         """
-        failed = 0
+        for _ in self.steps():
+            pass
+        return len(self._block.cells) - self.failed, self.failed
+
+    def steps(self) -> Generator[Flight]:
+        """Do every cell of the block, telling which come next: until it is asked to go on, they may be attacked ahead.
+
+        Yields:
+            Cells that share one attack, of all radii and both directions where they are to be in flight together.
+        """
         if self._cap is not None and self._seen.batches:
             self._fit_under(self._cap)
-        for cells in self._shared_attacks():
-            left = list(cells)
-            while left:  # again with smaller batches where memory was too short
-                failed += self._share(left)
-        return len(self._block.cells) - failed, failed
+        for flight in self._flights():
+            yield flight
+            for cells in flight:
+                left = list(cells)
+                while left:  # again with smaller batches where memory was too short
+                    self.failed += self._share(left)
+
+    def units(self, cells: Sequence[Cell]) -> list[list[AttackPart]]:
+        """What may be attacked ahead for cells that share one attack: of each batch, the parts that go together."""
+        return [] if cells[0].attack is None or self.most is not None else list(self._units(cells[0]))
+
+    def _units(self, cell: Cell) -> Iterator[list[AttackPart]]:
+        for k, whole in enumerate(self._seen.batches):
+            batch = whole.of_sign(cell.sign, cell.patch)
+            if batch is not None:
+                yield [AttackPart(cell, eps, batch, k, self._seen) for eps in cell.together or (cell.eps,)]
+
+    def attacked_ahead(self, cells: Sequence[Cell], attacked: AttackedByRadius) -> None:
+        """Take what came of the units of these cells, so that they need not be attacked again."""
+        self._ahead[cells[0].attack_key] = attacked
 
     def _fit_under(self, cap: MemoryCap) -> None:
         """Cut batches to what fits under a cap, by what one of the largest images takes."""
@@ -122,9 +157,10 @@ class BlockRun:
         began = _now()
         self._tell(left[0], "")
         try:
-            if self._cap is not None:
+            ahead = self._ahead.pop(left[0].attack_key, None)
+            if self._cap is not None and ahead is None:
                 self._cap.begin()
-            attacked = self._attack(left[0])
+            attacked = ahead or self._attack(left[0])
             self._check_cap()
         except Exception as error:
             if out_of_memory(error) and self._halve():
@@ -133,8 +169,9 @@ class BlockRun:
             left.clear()
             return failed
         failed = 0
-        count = sum(len(result.batch.items) for results in attacked.values() for result in results)
-        self._took(attack_key(left[0], self._tools.device.type), count, began)
+        every = [result for results in attacked.values() for result in results]
+        took = (sum(result.seconds for result in every), 0.0) if ahead else _since(began)
+        self._took(attack_key(left[0], self._tools.device.type), sum(len(one.batch.items) for one in every), took)
         for cell in list(left):
             began = _now()
             self._tell(cell, "scoring ")
@@ -144,7 +181,7 @@ class BlockRun:
                 self._check_cap()
                 self._keeping.keep(cell, self._block.slice, results, columns, self._store)
                 self._store.write_records(cell.id, self._block.slice, columns)
-                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, began)
+                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, _since(began))
             except StoreError:
                 raise
             except Exception as error:
@@ -161,25 +198,21 @@ class BlockRun:
         evaluated = f", {counted(evaluations, 'evaluation')}" if evaluations else ""
         self._tools.tell(f"{self._done} of {len(self._block.cells)} cells: {doing}{what}{evaluated}")
 
-    def _attack(self, cell: Cell) -> dict[float, list[AttackedBatch]]:
-        """Radius -> attacked batches, for every radius that the attack takes together."""
-        radii = cell.together or (cell.eps,)
-        attacked: dict[float, list[AttackedBatch]] = {eps: [] for eps in radii}
+    def _attack(self, cell: Cell) -> AttackedByRadius:
+        """Every batch, for every radius that the attack takes together."""
+        attacked: dict[float, list[AttackedBatch]] = {eps: [] for eps in cell.together or (cell.eps,)}
         kind = attack_key(cell, self._tools.device.type)
-        for k, whole in enumerate(self._seen.batches):
-            batch = whole.of_sign(cell.sign, cell.patch)
-            if batch is None:
-                continue
+        for parts in self._units(cell):
+            batch, k = parts[0].batch, parts[0].index
             if cell.attack is None:
                 attacked[cell.eps].append(unattacked(batch, k))
                 continue
-            apart = len(whole.items) == 1 and self.most == 0
-            for some in [(eps,) for eps in radii] if apart else [radii]:
-                watch = partial(self._tell, cell, "")
+            apart = len(self._seen.batches[k].items) == 1 and self.most == 0
+            for some in [[part] for part in parts] if apart else [parts]:
                 with self._peaks.watching(kind, *batch.size, len(some) * len(batch.items)):
-                    results = attack_batch(cell, some, batch, k, self._seen, self._tools, watch)
-                for eps, result in zip(some, results, strict=True):
-                    attacked[eps].append(result)
+                    results = attack_parts(some, self._tools, partial(self._tell, cell, ""))
+                for part, result in zip(some, results, strict=True):
+                    attacked[part.eps].append(result)
         return attacked
 
     def _check_cap(self) -> None:
@@ -193,23 +226,28 @@ class BlockRun:
             return False
         self.most = most_images(self._seen.batches) // 2
         self._seen = Seen(split_batches(self._seen.batches, max(self.most, 1)))
+        self._ahead.clear()
         release()
         return True
 
-    def _took(self, key: Key | None, count: int, began: tuple[float, float]) -> None:
+    def _took(self, key: Key | None, count: int, spent: tuple[float, float]) -> None:
+        """Note what images took: by the clock, and of this process, 0 where that is not known."""
         if key is not None and count:
-            seconds, cpu = (now - then for now, then in zip(_now(), began, strict=True))
+            seconds, cpu = spent
             batches = self._seen.batches
             pixels = sum(math.prod(batch.size) * len(batch.items) for batch in batches)
             mean = pixels / sum(len(batch.items) for batch in batches)
             found = self._peaks.found(key)
             self.costs.append(measured(key, count, seconds, found, cpu=cpu, pixels=round(count * mean)))
 
-    def _shared_attacks(self) -> Iterator[list[Cell]]:
+    def _flights(self) -> Iterator[Flight]:
         groups: dict[Any, list[Cell]] = defaultdict(list)
         for cell in self._block.cells:
             groups[cell.attack_key].append(cell)
-        yield from groups.values()
+        flights: dict[Any, list[list[Cell]]] = defaultdict(list)
+        for key, cells in groups.items():
+            flights[flight_key(cells[0]) if self._in_flight else key].append(cells)
+        yield from flights.values()
 
     def _fail(self, cells: Sequence[Cell], error: Exception) -> int:
         if isinstance(error, SampleError):
@@ -246,7 +284,8 @@ class BlockRun:
         """Score one attacked batch with one draw of the scorer, and append its rows."""
         batch, device = result.batch, result.batch.dist.device
         with torch.no_grad():
-            rng = SampleRng.for_samples(self._tools.seed, batch.samples, f"defense/score/{draw}", device)
+            drawn = batch.samples if scorer.randomised else []
+            rng = SampleRng.for_samples(self._tools.seed, drawn, f"defense/score/{draw}", device)
             with blaming(lambda error: blame(scorer, batch, error, cell.scorer.label, self._tools.seed)):
                 encoded = (
                     scorer.encode(batch.ref, rng)
@@ -358,6 +397,11 @@ class BlockRun:
 def _now() -> tuple[float, float]:
     """The clock's seconds, and those that this process has computed."""
     return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    seconds, cpu = (now - then for now, then in zip(_now(), began, strict=True))
+    return seconds, cpu
 
 
 def _plain_name(spec: ScorerSpec) -> str:

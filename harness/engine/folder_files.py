@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine import seal
+from harness.engine.behind import Behind
 from harness.engine.soundness import SOUND, Soundness, StoreError
 from harness.files import SUITE, expanded, stamp_of, write_whole
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 ALL_SEALED = " so is every file beside it"
 """Said by the seal of a suite where a file without one cannot be of this run."""
+
+_NEVER_READ_BACK = ("records", "examples")
+"""What the worker that writes it does not read while it works."""
 
 
 def digest(content: bytes) -> str:
@@ -40,6 +45,8 @@ class FolderFiles:
     def __init__(self, path: Path, before_writing: Callable[[], None] = lambda: None) -> None:
         self.path = expanded(path, "the run folder")
         self._before_writing = before_writing
+        self.behind: Behind | None = None
+        """Where records and examples are written behind while a device is busy; None where they are written at once."""
         self._said = ("", False)
         self.soundness = Soundness(self.path, lambda: self.all_sealed)
 
@@ -118,6 +125,12 @@ class FolderFiles:
         self._write(path, seal.sealed_json(text, self.soundness.name(path)))
 
     def _write(self, path: Path, content: bytes) -> None:
+        if self.behind is not None and path.relative_to(self.path).parts[0] in _NEVER_READ_BACK:
+            self.behind.put(partial(self._write_now, path, content))
+        else:
+            self._write_now(path, content)
+
+    def _write_now(self, path: Path, content: bytes) -> None:
         self._before_writing()
         self.require()
         try:

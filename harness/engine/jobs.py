@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from harness.engine.batches import SampleError
+from harness.contracts import Entry
+from harness.engine.ahead import Read
+from harness.engine.batches import Batch, SampleError
 from harness.engine.calibrate import compute_fact, run_fit
 from harness.engine.evaluate_block import BlockRun
+from harness.engine.in_flight import fly
 from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release, went_on
 from harness.engine.memory_cap import MemoryCap, slice_under
@@ -136,29 +140,75 @@ class BlockJob(Job):
 
     def work(self, worker: Worker) -> Done:
         """Evaluate it; a cell that fails is recorded and the rest goes on."""
-        block, size = self.block, worker.context.slice_size
-        entries = worker.entries(block.split)[block.slice * size : (block.slice + 1) * size]
+        return do_blocks(worker, [self], {})[0]
+
+    def entries(self, worker: Worker) -> Sequence[Entry]:
+        """The entries of its slice."""
+        size = worker.context.slice_size
+        return worker.entries(self.block.split)[self.block.slice * size : (self.block.slice + 1) * size]
+
+    def reader(self, worker: Worker) -> Read | None:
+        """What reads its images on the host, in any thread; None where the data set's code is not ours."""
         try:
-            batches = worker.loader(block.split.dataset)(entries)
-        except SampleError as error:
-            return self.fail(worker.store, str(error), error.sample, bad_input=error.bad_input)
-        ranks = {entry.id: block.slice * size + i for i, entry in enumerate(entries)}
-        context = worker.context
+            read = worker.host_loader(self.block.split.dataset)
+            return None if read is None else partial(read, self.entries(worker))
+        except Exception:  # whoever does the job finds out
+            return None
+
+    def run_of(self, worker: Worker, batches: Sequence[Batch]) -> BlockRun:
+        """Its evaluation, ready to begin."""
+        context, size = worker.context, worker.context.slice_size
+        ranks = {entry.id: self.block.slice * size + i for i, entry in enumerate(self.entries(worker))}
         keeping = Keeping(ranks, context.save_examples, context.exact, context.pool)
-        most = worker.most_images.get(block.source.key)
-        cap = cap_of(worker)
-        run = BlockRun(block, batches, worker, worker.store, keeping, most, cap, worker.peaks)
-        done, failed = run.run()
-        if run.most is not None and run.most != most:
-            worker.most_images[block.source.key] = run.most
-            who = f"{block.source.label} on {block.split.label}"
-            worker.shortages[block.source.key] = went_on(who, max(run.most, 1), None if cap is None else cap.mib)
-        return Done(self.label, done, failed, tuple(run.costs))
+        most = worker.most_images.get(self.block.source.key)
+        in_flight = worker.packing is not None
+        store, cap = worker.store, cap_of(worker)
+        return BlockRun(self.block, batches, worker, store, keeping, most, cap, worker.peaks, in_flight=in_flight)
+
+    def ended(self, worker: Worker, run: BlockRun) -> Done:
+        """What became of its evaluation; smaller batches are remembered and told."""
+        source = self.block.source
+        if run.most is not None and run.most != worker.most_images.get(source.key):
+            worker.most_images[source.key] = run.most
+            who, memory = f"{source.label} on {self.block.split.label}", worker.context.memory
+            worker.shortages[source.key] = went_on(who, max(run.most, 1), memory)
+        return Done(self.label, len(self.block.cells) - run.failed, run.failed, tuple(run.costs))
 
     def fail(self, store: RunFolder, message: str, sample: str = "", *, bad_input: bool = False) -> Done:
         """Note those of its cells that have no records as failed."""
         cells, index = self.block.cells, self.block.slice
+        if store.behind is not None:
+            store.behind.drain()
         lost = [cell for cell in cells if index not in store.slices(cell.id)]
         for cell in lost:
             store.write_failure(FailureRecord(cell.id, index, sample, message, bad_input))
         return Done(self.label, len(cells) - len(lost), len(lost))
+
+
+def do_blocks(worker: Worker, jobs: Sequence[BlockJob], read: Mapping[str, Sequence[Batch]]) -> list[Done]:
+    """Evaluate blocks of one source, side by side where there is room for several.
+
+    Args:
+        worker: Does it.
+        jobs: The blocks; several only where the worker packs attacks.
+        read: Id of a job -> its images, where they have been read already.
+
+    Raises:
+        StoreError: The run folder cannot be written.
+    """
+    done: dict[str, Done] = {}
+    runs: dict[str, BlockRun] = {}
+    for job in jobs:
+        try:
+            known = read.get(job.id)
+            load = worker.loader(job.block.split.dataset)
+            batches = load(job.entries(worker)) if known is None else [batch.to(worker.device) for batch in known]
+            runs[job.id] = job.run_of(worker, batches)
+        except SampleError as error:
+            done[job.id] = job.fail(worker.store, str(error), error.sample, bad_input=error.bad_input)
+    if worker.packing is None:
+        for run in runs.values():
+            run.run()
+    else:
+        fly(list(runs.values()), worker.packing, worker)
+    return [done[job.id] if job.id in done else job.ended(worker, runs[job.id]) for job in jobs]

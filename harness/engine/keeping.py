@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.engine.attack_batch import AttackedBatch
 from harness.engine.batches import Item
 from harness.engine.examples import Example, eight_bit
 from harness.engine.gallery_pool import Candidates, Pool, pool_name
+from harness.engine.parts import AttackedBatch
 from harness.engine.run_folder import RunFolder
 from harness.suite.plan import Cell
 

@@ -41,11 +41,7 @@ def size_in_mib(text: str, what: str) -> int:
     Raises:
         UserError: It is no size, it is below `LEAST`, or this system does not tell what a process takes.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
-    unit = next((size for name, size in _UNITS.items() if found and name.lower() == found[2].lower()), None)
-    if found is None or unit is None:
-        raise UserError(f"{what} {text!r}: should be a size such as 4GiB, 4GB or 900MiB.")
-    size = float(found[1]) * unit
+    size = _mib(text, what)
     if not LEAST <= size < float("inf"):
         raise UserError(
             f"{what} {text}: should be at least {LEAST}MiB. A worker takes about 300 before it has an image."
@@ -56,6 +52,30 @@ def size_in_mib(text: str, what: str) -> int:
         message = f"{what}: this system does not tell what a process takes; Linux does. Leave it out."
         raise UserError(message) from error
     return int(size)
+
+
+def batch_memory(text: str, what: str) -> int:
+    """MiB that a batch may take that several cells are packed into; 0 of '0'.
+
+    Args:
+        text: A size such as '8GiB', or '0'.
+        what: What it was written for, for messages.
+
+    Raises:
+        UserError: It is neither.
+    """
+    size = 0.0 if text.strip() == "0" else _mib(text, what)
+    if size == float("inf") or 0 < size < 1:
+        raise UserError(f"{what} {text}: should be at least 1MiB, or 0 to pack nothing.")
+    return int(size)
+
+
+def _mib(text: str, what: str) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
+    unit = next((size for name, size in _UNITS.items() if found and name.lower() == found[2].lower()), None)
+    if found is None or unit is None:
+        raise UserError(f"{what} {text!r}: should be a size such as 4GiB, 4GB or 900MiB.")
+    return float(found[1]) * unit
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ class ScorerObjective(Objective):
         view.reference = self.reference[index]
         view.scale = self.scale
         view.fitted = self.fitted
-        view._rng = self._rng.select(index)
+        view._rng = self._rng.select(index) if self._shared.scorer.randomised else self._rng
         view._opinions = self._opinions and self._opinions.select(index)
         view._rows_on_host = None
         view._rows = index if self._rows is None else self._rows[index]

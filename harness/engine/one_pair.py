@@ -16,10 +16,11 @@ from torch import Tensor
 
 from harness.contracts import Attack, Entry, Metric, Norm, Panel
 from harness.datasets.images import image_head, read_image
-from harness.engine.attack_batch import Seen, attack_batch
+from harness.engine.attack_batch import attack_parts
 from harness.engine.batches import Batch, Item, SampleError
 from harness.engine.example_store import KeptExample
 from harness.engine.examples import png
+from harness.engine.parts import AttackPart, Seen
 from harness.engine.scorer import Scorer, device_named, in_messages, load_metric
 from harness.errors import DataError, PluginFaultError, UserError
 from harness.plugins.build import default_metric
@@ -280,7 +281,7 @@ def attack_pair(
             clean, pristine = scorer.quality(encoded, batch.dist), scorer.quality(encoded, batch.ref)
         spread = float((pristine - clean).abs())
         tools = _PairTools(scorer, registry, place, seed, spread if 0 < spread < math.inf else 1.0)
-        (found,) = attack_batch(cell, (eps,), batch, 0, seen, tools)
+        (found,) = attack_parts([AttackPart(cell, eps, batch, 0, seen)], tools)
         with torch.no_grad():
             rounded = torch.round(found.images * 255) / 255
             after, after_8bit = (scorer.quality(encoded, images) for images in (found.images, rounded))

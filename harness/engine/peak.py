@@ -27,6 +27,8 @@ class PeakMeter:
     """
 
     device: torch.device
+    highest: dict[tuple[Key, int, int], float] = field(default_factory=dict)
+    """Kind of work, width and height -> the most MiB for each image that were ever measured."""
     _times: dict[tuple[Key, int, int], int] = field(default_factory=dict)
     _found: dict[Key, list[Peak]] = field(default_factory=dict)
 
@@ -44,9 +46,10 @@ class PeakMeter:
         yield
         if before is None or key is None:
             return
-        took = max(self._highest() - before, 0.0)
-        self._times[key, width, height] = self._times.get((key, width, height), 0) + 1
-        self._found.setdefault(key, []).append(Peak(width, height, round(took / rows, 3), round(before, 3), rows))
+        each, which = max(self._peak() - before, 0.0) / rows, (key, width, height)
+        self._times[which] = self._times.get(which, 0) + 1
+        self.highest[which] = max(each, self.highest.get(which, 0.0))
+        self._found.setdefault(key, []).append(Peak(width, height, round(each, 3), round(before, 3), rows))
 
     def found(self, key: Key) -> list[Peak]:
         """What was measured of a kind of work since this was asked last."""
@@ -66,7 +69,7 @@ class PeakMeter:
             return None
         return resident_mib("VmRSS")
 
-    def _highest(self) -> float:
+    def _peak(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         return resident_mib("VmHWM")

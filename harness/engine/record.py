@@ -77,7 +77,7 @@ STORED: Sequence[Column] = (
         "backward passes that gave the last gradient again, at another image (no fault in a linear score)",
     ),
     Column("seconds", "real", "s", "time of the attack divided by the items of its batch"),
-    Column("batch", "whole", "images", "how many these were, at several budgets together if `batch_budgets`"),
+    Column("batch", "whole", "images", "how many were attacked at once: these, and whatever was in flight with them"),
     Column("torch", "text", "", "version of torch that computed the row"),
     Column("device", "text", "", "where: `cpu`, or the type of accelerator with its name, `cuda NVIDIA H200`"),
     Column(

@@ -35,7 +35,7 @@ class Slopes:
             Two bool tensors of shape [n]; a gradient that is zero is not also the last one again.
         """
         images, slope = images.detach().flatten(1), slope.detach().flatten(1)
-        largest = torch.linalg.vector_norm(slope, ord=torch.inf, dim=1)
+        largest = torch.maximum(slope.amax(1), -slope.amin(1))  # the norm of order inf takes eight times as long
         pointless = ~((largest > 0) & (largest < torch.inf))
         image, told = (part.float() @ self._weights(part) for part in (images, slope))
         before = (self._image, self._slope) if rows is None else (self._image[rows], self._slope[rows])

@@ -51,6 +51,8 @@ class Options:
         stage: Do only "facts" (and probes), "fits" or "blocks"; None does all, one after the other.
         ray_address: Of the cluster, with the executor "ray": see `harness.engine.executors.cluster.ClusterOptions`.
         gpus: GPUs of each worker, with the executor "ray"; None as the suite says.
+        batch_memory: MiB that a batch may take that several cells are packed into; 0 packs none. None takes a share of
+            what is free on a GPU, and packs none on a CPU.
     """
 
     out: Path | None = None
@@ -65,6 +67,7 @@ class Options:
     stage: Stage | None = None
     ray_address: str = LOCAL
     gpus: float | None = None
+    batch_memory: int | None = None
 
 
 def own_part(
@@ -178,6 +181,7 @@ def execute(
     suite = plan.suite
     context = Context(store.path.resolve(), files, suite.seed, suite.slice_size, device, suite.save_examples, code=code)
     context = replace(context, memory=options.memory, nice=options.nice, exact=suite.exact, pool=pool_of(plan))
+    context = replace(context, batch_memory=options.batch_memory)
     executor = make_executor(context, options, _cluster_options(plan, options))
     try:
         with _Interrupt() as interrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -17,13 +18,15 @@ from harness.contracts import Attack, Dataset, Entry, Metric
 from harness.engine.batches import Batch, SampleError, load_batches
 from harness.engine.costs import Cost
 from harness.engine.gallery_pool import Pool
+from harness.engine.packing import Packing
 from harness.engine.peak import PeakMeter
 from harness.engine.planned_code import PlannedCode
 from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.scorer import Scorer, build_scorer, in_messages
 from harness.errors import UserError, raised_in
+from harness.files import OWN_PACKAGES
 from harness.plugins.build import default_metric
-from harness.plugins.guard import calling
+from harness.plugins.guard import beside_the_worker, calling
 from harness.plugins.registry import Registry
 from harness.plugins.returned import told_of_plugin
 from harness.suite.identity import identity
@@ -54,6 +57,8 @@ class Context:
     """Whether examples are kept as floats too."""
     pool: Pool | None = None
     """What competes for the gallery."""
+    batch_memory: int | None = None
+    """MiB that a batch may take that several cells are packed into; 0 packs none, None as the device has it."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ class Worker:
     store: RunFolder = field(init=False)
     device: torch.device = field(init=False)
     peaks: PeakMeter = field(init=False)
+    packing: Packing | None = field(init=False)
+    """How much is attacked at once; None where each cell is attacked by itself."""
     most_images: dict[str, int] = field(default_factory=dict)
     """Source -> images in a batch, where memory was too short for more."""
     shortages: dict[str, str] = field(default_factory=dict)
@@ -122,6 +129,8 @@ class Worker:
     _metrics: dict[str, Metric] = field(default_factory=dict)
     _last_told: float = 0.0
     _code: PlannedCode = field(init=False)
+    _reading: threading.Lock = field(default_factory=threading.Lock)
+    """Held while an image is read."""
 
     def __post_init__(self) -> None:
         self.registry = Registry(self.context.plugins)
@@ -131,7 +140,14 @@ class Worker:
         if self.device.type == "cpu":
             torch.set_num_threads(1)
         self.peaks = PeakMeter(self.device)
+        self.packing = self._packing()
         self._code.check()
+
+    def _packing(self) -> Packing | None:
+        """On a GPU unless that was refused; elsewhere, where nothing is gained by it, where it was asked for."""
+        asked = self.context.batch_memory
+        on = self.device.type == "cuda" if asked is None else asked > 0
+        return Packing(self.peaks, asked) if on else None
 
     def execute(self, job: Job) -> Done:
         """Do one job.
@@ -139,18 +155,29 @@ class Worker:
         Raises:
             StoreError: The run folder cannot be written.
         """
+        return self.executing([job], lambda: [job.work(self)])[0]
+
+    def executing(self, jobs: Sequence[Job], work: Callable[[], Sequence[Done]]) -> list[Done]:
+        """Do some jobs together, by a function that says what became of each.
+
+        Raises:
+            StoreError: The run folder cannot be written.
+        """
         self._last_told = 0.0
         try:
-            with calling(job.label, ours=True):
-                done = job.work(self)
-                from_data = [notice for dataset in self._datasets.values() for notice in dataset.notices()]
+            with calling(jobs[0].label, ours=True):
+                done = work()
+                with self._reading:
+                    from_data = [notice for dataset in self._datasets.values() for notice in dataset.notices()]
         except UserError:
             raise
         except Exception as error:
             if not raised_in(error):
                 raise
-            return job.fail(self.store, told_of_plugin(error))
-        return replace(done, notices=(*from_data, *self.shortages.values()))
+            if len(jobs) > 1:
+                return [self.execute(job) for job in jobs]
+            return [job.fail(self.store, told_of_plugin(error)) for job in jobs]
+        return [replace(one, notices=(*from_data, *self.shortages.values())) for one in done]
 
     @property
     def seed(self) -> int:
@@ -166,7 +193,24 @@ class Worker:
     def loader(self, use: Use) -> Callable[[Sequence[Entry]], list[Batch]]:
         """What turns entries of a data set into batches on the device."""
         dataset, name = self._dataset(use), self.called(use)
-        return lambda entries: load_batches(dataset, entries, self.device, name)
+        return lambda entries: load_batches(dataset, entries, self.device, name, self._reading)
+
+    def host_loader(self, use: Use) -> Callable[[Sequence[Entry]], list[Batch]] | None:
+        """What reads entries in another thread, into memory of the host; None where the data set's code is not ours.
+
+        A plugin may change what holds for the whole process while it reads, which would bend what runs meanwhile.
+        """
+        dataset, name = self._dataset(use), self.called(use)
+        if type(dataset).__module__.partition(".")[0] not in OWN_PACKAGES:
+            return None
+        pinned = self.device.type == "cuda"
+
+        def read(entries: Sequence[Entry]) -> list[Batch]:
+            with beside_the_worker():
+                batches = load_batches(dataset, entries, torch.device("cpu"), name, self._reading)
+                return [batch.pinned() for batch in batches] if pinned else batches
+
+        return read
 
     def scorer(self, spec: ScorerSpec) -> Scorer:
         """A metric with its weights, under purifiers; the last few are kept."""

@@ -62,8 +62,8 @@ class calling:  # noqa: N801 (reads as the statement that it is)
         return f"{self._plugin}: {self._method}()" if self._method else self._plugin
 
     def __enter__(self) -> Self:
-        self._outer, self._torch = _RUNNING.get(), _torch_settings()
-        outermost = self._outer is None or self._outer._ours
+        self._outer, self._torch = _RUNNING.get(), [] if _BESIDE.get() else _torch_settings()
+        outermost = (self._outer is None or self._outer._ours) and not _BESIDE.get()
         self._process = _Process() if outermost and not self._ours else None
         self._signals: _Signals = self._outer._signals if self._outer else _Signals()
         try:
@@ -122,6 +122,22 @@ def importing(plugin: str) -> Iterator[None]:
 
 _RUNNING: ContextVar[calling | None] = ContextVar("running", default=None)
 _ANNOUNCE: ContextVar[Callable[[str], None] | None] = ContextVar("announce", default=None)
+
+
+_BESIDE: ContextVar[bool] = ContextVar("beside", default=False)
+
+
+@contextlib.contextmanager
+def beside_the_worker() -> Iterator[None]:
+    """Plugins of ours that are called by a thread beside the one that works: nothing of the process is put back.
+
+    What it was when one was called may be what another, in the thread that works, had changed for a moment.
+    """
+    token = _BESIDE.set(True)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
 
 
 def _announce(running: calling | None) -> None:
@@ -240,7 +256,7 @@ def _torch_settings() -> list[Any]:
 
 
 def _put_torch_back(settings: list[Any]) -> None:
-    for (get, put), value in zip(_TORCH, settings, strict=True):
+    for (get, put), value in zip(_TORCH, settings, strict=False):
         if get() != value:
             put(value)
 

@@ -16,4 +16,14 @@ def test_every_part_runs_and_a_cpu_agrees_with_itself(tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "gpu" / "README.md").read_text(encoding="utf-8")
     assert "SHORT: the figures mean nothing" in page and "| birqa-tiny | pgd(steps=2) down | 0 |" in page
-    assert all(title in page for title in ("Numbers: ", "PGD-10, ", "Frames per second, ", "torchattacks, cached"))
+    assert all(
+        title in page
+        for title in (
+            "Numbers: ",
+            "PGD-10, ",
+            "Frames per second, ",
+            "torchattacks, cached",
+            "In flight: ",
+            "| torch.compile |",
+        )
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from harness.engine.stream import streamed
 from harness.engine.worker import Context, Done, Job, Worker
 
 
@@ -28,6 +29,9 @@ class SerialExecutor:
     ) -> Iterator[Done]:
         """Run the jobs in order, until told to stop."""
         self._worker.watcher = lambda text: at(0, text)
+        if self._worker.packing is not None or self._worker.device.type != "cpu":
+            yield from streamed(self._worker, jobs, stop, began)
+            return
         for job in jobs:
             if stop():
                 return
