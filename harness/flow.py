@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
-from harness.engine.costs import keep_costs
+from harness.engine.costs import Cost, keep_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.executors.choice import EXECUTORS as EXECUTORS
 from harness.engine.executors.choice import LOCAL as LOCAL
@@ -23,7 +23,9 @@ from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import worker_count as worker_count
+from harness.engine.forecast import Prices, keep_estimate, read_recorded
 from harness.engine.jobs import BlockJob, FactJob, FitJob
+from harness.engine.machines.reference import machine_here
 from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
@@ -203,7 +205,7 @@ def run_suite(
             execute(pending, plan, registry, store, options, device, tally, _begin_imports)
         finally:
             store.add_provenance("notices", list(tally.notices))
-            keep_costs(store, tally.costs)
+            keep_costs(store, tally.costs if on_cluster else _of_machine(tally.costs, store, device))
     unchanged = not tally.jobs and store.report_made_from() == _state(planned, store)
     failures = relevant_failures(plan, store)
     counts = (tally.jobs, tally.blocks, tally.cells, tally.failed)
@@ -225,6 +227,18 @@ def _import_reports() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         for name in _NEEDED_BY_REPORTS:
             importlib.import_module(name)
+
+
+def _of_machine(costs: Sequence[Cost], store: RunFolder, device: str) -> Sequence[Cost]:
+    """What was measured, with the machine that it was measured on; how it compares with what was expected is noted."""
+    if not costs:
+        return costs
+    try:
+        here = machine_here(device)
+    except RuntimeError:  # no memory left for it; the costs are as good without
+        return costs
+    pixels = {cost.split: cost.pixels / cost.items for cost in costs if cost.pixels}
+    return keep_estimate(store, costs, Prices(read_recorded(store.path), here, here, pixels))
 
 
 def _needed(damaged: Mapping[str, str], plan: Plan) -> dict[str, str]:

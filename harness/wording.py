@@ -8,6 +8,7 @@ own (control characters, marks that turn the direction of writing) stands as its
 from __future__ import annotations
 
 import difflib
+import functools
 import html
 import math
 import re
@@ -171,6 +172,7 @@ _LIGATURES = "-,'`?!"
 """Characters that LaTeX draws two of as another."""
 
 
+@functools.lru_cache(maxsize=1000)
 def budget_text(norm: str, eps: float) -> str:
     """A radius as people write it: ``8/255`` and ``0.5/255`` in the max norm, a short decimal as it is."""
     steps = eps * 255
@@ -210,6 +212,7 @@ def respelt_fractions(text: str) -> str:
     return _OLD_FRACTION.sub(r"\1/255", text)
 
 
+@functools.lru_cache(maxsize=1000)
 def scorer_text(metric: str, defense: str, threat: str, source: str) -> str:
     """A scorer's name: the metric, its defense if it has one, and how the attacker met it."""
     name = metric if defense in (NO_DEFENSE, "") else f"{metric} + {defense}"

@@ -7,7 +7,7 @@ import gc
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,15 +113,15 @@ def say_what_is_executed(files: Sequence[Path] | None) -> None:
         tell(f"note: --plugin executes Python code with your rights: {', '.join(found)}")
 
 
-def checked_suite(path: Path, registry: Registry, overrides: Overrides) -> Suite:
-    """A suite whose layouts name nothing that nobody knows.
+def checked_suite(path: Path, registry: Registry, overrides: Overrides, keys: Mapping[str, Any] | None = None) -> Suite:
+    """A suite whose layouts name nothing that nobody knows; `keys` replace its own.
 
     Raises:
         LocatedError: Everything wrong with it.
     """
     from harness.suite.resolve import load_suite
 
-    suite = load_suite(path, registry, overrides)
+    suite = load_suite(path, registry, overrides, keys)
     if suite.layouts:
         from harness.report.layouts import check_layouts
         from harness.report.planned import registered
@@ -164,8 +164,8 @@ def uncollected() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Write what ``-o`` names.
+def writing(target: Path, option: str = "-o") -> Iterator[None]:
+    """Write what an option names.
 
     Raises:
         UserError: It cannot be written.
@@ -173,7 +173,7 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"-o {target}: cannot be written ({error.strerror}). Choose another place.") from error
+        raise UserError(f"{option} {target}: cannot be written ({error.strerror}). Choose another place.") from error
 
 
 def console(*, stderr: bool = False) -> Any:
@@ -186,6 +186,22 @@ def console(*, stderr: bool = False) -> Any:
 def print_json(value: Any) -> None:
     """The one document of `--json`; numbers that JSON has not (NaN, infinities) are null."""
     print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False), file=report_stream())
+
+
+def print_json_rows(about: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """As `print_json`, with a last key of rows, a line each, written as they come: there may be 100,000.
+
+    Args:
+        about: What comes before them.
+        name: The key of the rows.
+        rows: Whose values are texts and whole numbers.
+    """
+    out = report_stream()
+    head = json.dumps(_finite({**about, name: []}), indent=1, default=str, allow_nan=False)
+    out.write(head.removesuffix("]\n}"))
+    for number, row in enumerate(rows):
+        out.write(f"{',' if number else ''}\n  {json.dumps(row)}")
+    print("\n ]\n}", file=out)
 
 
 def _finite(value: Any) -> Any:

@@ -8,12 +8,13 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.cli.app import verb
-from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of
+from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, writing
 from harness.errors import UserError
 from harness.files import OWN_PACKAGES, cache_dir, data_dir
 from harness.wording import rich_text
@@ -44,6 +45,12 @@ def _doctor(
             "--set", help="With --metric: a parameter of it or its weights; may be repeated.", metavar="KEY=VALUE"
         ),
     ] = None,
+    measure: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure this machine instead, for robustiqa plan --machine FILE.json anywhere.", metavar="FILE.json"
+        ),
+    ] = None,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,9 +59,14 @@ def _doctor(
     Examples: robustiqa doctor --metric birqa-tiny
 
     robustiqa doctor --metric mine --set weights=mine.safetensors --plugin mine.py
+
+    robustiqa doctor --measure box.json
     """
     if sets and metric is None:
         raise UserError(f"--set {sets[0]}: it is a metric's. Name the metric with --metric.")
+    if measure is not None:
+        _measure(measure, as_json)
+        return
     registry = registry_of(plugin)
     findings = list(probe_named(metric, registry, sets or ()) if metric else examine(registry))
     if as_json:
@@ -69,6 +81,34 @@ def _doctor(
         console().print(table)
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _measure(file: Path, as_json: bool) -> None:
+    """Measure the GPU of this machine, or its processor where it has none, and write the page.
+
+    Raises:
+        UserError: The file has another ending, or cannot be written.
+    """
+    import torch
+
+    from harness.engine.executors.choice import default_device
+    from harness.engine.machines.pages import write_machine
+    from harness.engine.machines.reference import measured_machine
+
+    if file.suffix != ".json":
+        raise UserError(f"--measure {file}: should end in .json, by which plan --machine knows a page from a name.")
+    machine = measured_machine(torch.device(default_device()))
+    with writing(file, "--measure"):
+        write_machine(file, machine)
+    if as_json:
+        print_json(asdict(machine))
+        return
+    console().print(
+        f"{machine.title}: matrix product {machine.matmul:,.0f} GFLOP/s, convolution {machine.convolution:,.0f}, "
+        f"memory {machine.bandwidth:,.1f} GB/s, by one {'thread' if machine.device == 'cpu' else 'GPU'}. "
+        f"Use: robustiqa plan SUITE --machine '{file} x {machine.workers}'",
+        soft_wrap=True,
+    )
 
 
 def examine(registry: Registry) -> Iterator[Finding]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,14 +27,25 @@ from harness.cli.common import (
     check_device,
     checked_suite,
     console,
-    print_json,
+    print_json_rows,
     registry_of,
 )
+from harness.errors import UserError
+from harness.wording import counted, tell
 
 if TYPE_CHECKING:
-    from harness.engine.costs import Estimate
+    from harness.engine.footprint import DiskNeed, MemoryNeed
+    from harness.engine.forecast import Error, Forecast
+    from harness.engine.machines.pages import Machine
+    from harness.engine.run_folder import RunFolder
+    from harness.plugins.registry import Registry
+    from harness.suite.compose import Overrides
+    from harness.suite.model import Suite
+    from harness.suite.plan import Block, Plan
 
 _CELLS_SHOWN = 100
+_PRINTED_AT_ONCE = 1000
+_NEEDS_SHOWN = 5
 
 
 @verb("Run", 3)
@@ -41,89 +58,338 @@ def _plan(
     seed: Seed = None,
     workers: Workers = None,
     device: Device = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'NAME x N'",
+            help="Say it for N GPUs or cores of another machine: h200, a100, cpu, or a page of doctor --measure.",
+        ),
+    ] = None,
     time_it: Annotated[
         bool, typer.Option("--time", help="Time what no earlier run has measured, on two images of each condition.")
+    ] = False,
+    stand_ins: Annotated[
+        bool,
+        typer.Option(
+            "--stand-ins", help="Noise and random weights for data and weights that are not here; time is alike."
+        ),
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="A line for every cell, however many there are.")] = False,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what running a suite would do: cells, what is done already, and how long the rest may take.
+    """Say what running a suite would do: cells, what is done, and time, memory and disk that the rest may take.
 
-    The time comes from what runs in the same folder and in those beside it measured. Example: robustiqa plan
+    All of that is estimated by what runs in the same folder and in those beside it measured. Examples: robustiqa plan
     quickstart --time
+
+    robustiqa plan quickstart --machine "h200 x 8"
     """
-    from harness.engine.costs import estimate, read_costs
+    from harness.engine.executors.choice import default_device
+    from harness.suite.compose import Overrides
+
+    registry = registry_of(plugin)
+    if machine is not None and workers is not None:
+        raise UserError(f"--workers {workers}: --machine says how many there are. Leave one out.")
+    check_device(device)
+    device = device or default_device()
+    place = _machine(machine, device, workers)
+    overrides = Overrides(tuple(sets or ()), only, limit, seed)
+    with contextlib.ExitStack() as kept:
+        found = _suite(suite, registry, overrides, kept if stand_ins else None)
+        _say(found, registry, out, (place, device, time_it), every, as_json)
+
+
+def _suite(path: Path, registry: Registry, overrides: Overrides, kept: contextlib.ExitStack | None) -> Suite:
+    """The suite; with a stack, what it needs and is not here has stand-ins until that is closed.
+
+    Raises:
+        LocatedError: Everything wrong with it; where stand-ins would do, that is said.
+    """
+    from harness.engine.stand_ins import stand_ins
+    from harness.suite.strict_yaml import LocatedError
+
+    try:
+        return checked_suite(path, registry, overrides)
+    except LocatedError as error:
+        if not (wanted := stand_ins(path, registry, None).told):
+            raise
+        if kept is None:
+            cure = "--stand-ins plans it with noise and random weights in their place"
+            raise LocatedError([*error.lines, f"{path}: {cure}: {'; '.join(wanted)}."]) from None
+    folder = Path(kept.enter_context(tempfile.TemporaryDirectory()))
+    stand = stand_ins(path, registry, folder)
+    for line in stand.told:
+        tell(f"note: a stand-in for {line}")
+    return checked_suite(path, registry, overrides, stand.keys)
+
+
+def _say(
+    found: Suite,
+    registry: Registry,
+    out: Path | None,
+    how: tuple[tuple[Machine, Machine], str, bool],
+    every: bool,
+    as_json: bool,
+) -> None:
+    """Plan a suite and print it."""
     from harness.engine.done import cell_rows, done_slices
     from harness.engine.run_folder import RunFolder
     from harness.files import RUNS
-    from harness.flow import Options, default_device, pending_jobs, worker_count
-    from harness.suite.compose import Overrides
     from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 
-    registry = registry_of(plugin)
-    found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
-    check_device(device)
-    device = device or default_device()
+    place, device, time_it = how
     store = RunFolder(out or RUNS / found.name)
-    made = make_plan(found, registry, store.read_pixels)
-    pending, blocks = pending_jobs(made, store), made.blocks(done_slices(made, store))
-    known = read_costs(store.path)
-    cost = estimate(made, blocks, known, device)
-    if time_it and cost.unknown:
-        from harness.engine.timing import time_conditions
-
-        known |= time_conditions(made, registry, device, cost.unknown_keys)
-        cost = estimate(made, blocks, known, device)
-    hands = worker_count(device, Options(workers=workers))
-    rows = cell_rows(made, store)
+    with _uncollected():
+        made = make_plan(found, registry, store.read_pixels)
+        done = done_slices(made, store)
+        blocks = made.blocks(done)
+    told = _outlook(made, blocks, store, registry, place, device, time_it)
+    pending = _pending(made, store, len(blocks))
+    rows = cell_rows(made, done)
     if as_json:
-        counts = {name: len(jobs) for name, jobs in pending.items()}
-        about = {"worker_seconds": cost.seconds, "workers": hands, "images": cost.images, "not_timed": cost.unknown}
-        print_json({"suite": found.name, "folder": str(store.path), "pending": counts, "cost": about, "cells": rows})
+        about = {"suite": found.name, "folder": str(store.path), "pending": pending, "cost": told.page()}
+        print_json_rows(about, "cells", rows)
         return
+    screen = console()
+    _print_cells(screen, found.name, made, rows, every)
+    one = {"probes": "probe", "fits": "fit", "blocks": "block"}
+    left = [f"{count} {one.get(name, name) if count == 1 else name}" for name, count in pending.items() if count]
+    screen.print(f"To run: {', '.join(left) or 'nothing'} into {store.path}.", soft_wrap=True)
+    if many_cells(found):
+        screen.print(f"More than {MOST_UNASKED:,} cells: 'robustiqa run' asks for --yes.", soft_wrap=True)
+    for line in told.lines() if blocks else ():
+        screen.print(line, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for circles, which a plan has none of: of 100,000 cells it takes a tenth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _machine(text: str | None, device: str, workers: int | None) -> tuple[Machine, Machine]:
+    """The machine that is asked about, and the one at hand.
+
+    Raises:
+        UserError: There is no such machine.
+    """
+    from harness.engine.executors.choice import worker_count
+    from harness.engine.machines.pages import machine_named
+    from harness.engine.machines.reference import machine_here
+    from harness.engine.stages import Options
+
+    here = machine_here(device)
+    if text is None:
+        return replace(here, workers=worker_count(device, Options(workers=workers))), here
+    return machine_named(text, here if here.device == "cpu" else machine_here("cpu")), here
+
+
+def _pending(plan: Plan, store: RunFolder, blocks: int) -> dict[str, int]:
+    """Stage -> how many of its jobs have no result yet."""
+    return {
+        "probes": sum(not store.has_probe(one.id) for one in plan.probes),
+        "calibration": sum(not store.has_fact(fact.id) for fact in plan.facts),
+        "fits": sum(not store.has_fit(fit.id) for fit in plan.fits),
+        "blocks": blocks,
+    }
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What is left of a plan, on a machine."""
+
+    time: Forecast
+    machine: Machine
+    here: Machine
+    error: Error | None
+    memory: Sequence[MemoryNeed]
+    disk: DiskNeed
+    timed: bool
+
+    def page(self) -> dict[str, Any]:
+        """As `--json` has it."""
+        time, workers = self.time, self.machine.workers
+        return {
+            "worker_seconds": time.seconds,
+            "workers": workers,
+            "seconds": time.seconds / workers,
+            "seconds_least": time.least / workers,
+            "seconds_most": time.most / workers,
+            "images": time.images,
+            "not_timed": time.unknown,
+            "scaled": time.scaled,
+            "machine": asdict(self.machine),
+            "error": None if self.error is None else asdict(self.error),
+            "memory": [asdict(need) for need in self.memory],
+            "disk": {**asdict(self.disk), "total": self.disk.total},
+        }
+
+    def lines(self) -> Iterator[str]:
+        """In words."""
+        yield self._time_text()
+        if self.time.unknown < self.time.images:
+            yield self._error_text()
+        yield from self._memory_texts()
+        yield self._disk_text()
+
+    @property
+    def _place(self) -> str:
+        """'2 workers of this machine (Intel Xeon)'."""
+        machine = self.machine
+        own = machine.id == self.here.id
+        if machine.device == "cpu":
+            return f"{counted(machine.workers, 'worker')} {'here' if own else f'on cores of {machine.title}'}"
+        return f"{machine.workers} x {machine.title}"
+
+    def _time_text(self) -> str:
+        from harness.engine.progress import duration
+
+        time, workers = self.time, self.machine.workers
+        if time.unknown == time.images and not self.timed:
+            return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
+        least, about, most = (duration(one / workers) for one in (time.least, time.seconds, time.most))
+        about = f"about {about}" if time.seconds >= workers else "less than a second"
+        text = f"Attacking and scoring: {about} on {self._place}"
+        text += f", {least} to {most} by what holds it up" if least != most else ""
+        text += ". An estimate by what was measured, without facts, fits and probes."
+        if time.unknown:
+            why = "cannot be timed beforehand (an attack that learns first, or one that failed)"
+            why = why if self.timed else "were never timed"
+            text += f" Not counted: {time.unknown:,} of {time.images:,} attacks and scorings of an image, which {why}."
+            text += "" if self.timed else " --time adds them."
+        return text
+
+    def _error_text(self) -> str:
+        from harness.engine.forecast import LEAST_ON_GPU
+        from harness.engine.machines.pages import SHARE_OF_PEAK
+
+        texts = []
+        if self.error is None:
+            texts.append("No run there was held against its estimate yet.")
+        else:
+            low, high = _off(self.error.least), _off(self.error.most)
+            off = low if low == high else f"{low} to {high}"
+            texts.append(f"In {counted(self.error.runs, 'run')} there the estimate was {off}.")
+        if self.machine.id != self.here.id and self.time.scaled:
+            basis = "what both machines measured of a matrix product and a convolution"
+            if self.machine.published:
+                basis = f"{SHARE_OF_PEAK:.0%} of published peaks, which nobody here has measured".replace("%", " %")
+                basis += f" ({self.machine.source})"
+            floor = f", at least {1000 * LEAST_ON_GPU:.0f} ms for each evaluation of a batch"
+            texts.append(f"Scaled by {basis}{floor if self.machine.device != 'cpu' else ''}.")
+        elif self.time.scaled:
+            texts.append(
+                f"Of {self.time.scaled:,} attacks and scorings of an image the time is scaled by pixels from other "
+                "images."
+            )
+        return " ".join(texts)
+
+    def _memory_texts(self) -> Iterator[str]:
+        if not self.memory:
+            yield "Memory: not known; no run here or beside it measured it."
+            return
+        most, room = self.memory[0], self.machine.memory_of_worker
+        wide, tall = most.size
+        of = f", of {room:,.1f} GiB" if room is not None else ""
+        who = f"{most.what} on {most.data}, {counted(most.rows, 'image')} of {wide} x {tall} at once"
+        yield f"Memory: up to {most.mib / 1024:.1f} GiB a worker{of} ({who}{'' if most.measured else ', scaled'})."
+        short = [need for need in self.memory if need.fits is not None and need.fits < need.rows]
+        for need in short[:_NEEDS_SHOWN]:
+            wide, tall = need.size
+            what = f"{need.what} on {need.data}: {need.rows} images of {wide} x {tall} take {need.mib / 1024:,.1f} GiB"
+            then = f"batches of {need.fits} do" if need.fits else f"one alone takes {need.one / 1024:,.1f} GiB"
+            yield f"Will not fit: {what}; {then}."
+        if len(short) > _NEEDS_SHOWN:
+            yield f"Will not fit: {len(short) - _NEEDS_SHOWN} more; --json has all."
+
+    def _disk_text(self) -> str:
+        disk = self.disk
+        parts = [f"{disk.rows:,} records" + ("" if disk.measured else ", by a stated size")]
+        parts += [f"attacked images up to {_bytes(disk.examples)}"] if disk.examples else []
+        parts += [f"pictures of the page up to {_bytes(disk.gallery)}"] if disk.gallery else []
+        return f"Disk: about {_bytes(disk.total)} ({'; '.join(parts)})."
+
+
+def _off(error: float) -> str:
+    """'8 % too low', '3 % too high'."""
+    share = round(100 * abs(error))
+    return f"{share} % too {'low' if error < 0 else 'high'}" if share else "right"
+
+
+def _bytes(count: float) -> str:
+    """'850 kB', '12.3 MB', '1.2 GB'."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def _outlook(
+    plan: Plan,
+    blocks: Sequence[Block],
+    store: RunFolder,
+    registry: Registry,
+    machines: tuple[Machine, Machine],
+    device: str,
+    timed: bool,
+) -> _Outlook:
+    """What the given blocks will take, of what was measured; with `timed`, what was not is measured now."""
+    from harness.engine.costs import loads
+    from harness.engine.footprint import disk_need, memory_needs, sizes_of
+    from harness.engine.forecast import Prices, error_on, forecast, read_recorded
+    from harness.engine.timing import time_conditions
+
+    machine, here = machines
+    recorded = read_recorded(store.path)
+    work = loads(plan, blocks, device)
+    sizes = sizes_of(plan, recorded, registry) if work else {}
+    pixels = {key: float(wide * tall) for key, (wide, tall) in sizes.items()}
+    pixels |= {cost.split: cost.pixels / cost.items for cost in recorded.costs if cost.pixels}
+    time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
+    if timed and time.unknown:
+        new = time_conditions(plan, registry, device, time.unknown_keys)
+        costs = [*recorded.costs, *(replace(cost, machine=here.id) for cost in new.values())]
+        recorded = replace(recorded, costs=costs, machines={**recorded.machines, here.id: here})
+        time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
+    needs = memory_needs(plan, work, recorded, machine, sizes)
+    disk = disk_need(plan, blocks, work, store.path, sizes)
+    return _Outlook(time, machine, here, error_on(recorded, machine), needs, disk, timed)
+
+
+def _print_cells(screen: Any, name: str, plan: Plan, rows: Iterable[Mapping[str, Any]], every: bool) -> None:
+    """How much of each cell is done; of many cells by what is attacked with what, or by what is attacked alone."""
     from rich.table import Table
 
-    title = f"{found.name}: {len(rows)} cells"
-    if len(rows) > _CELLS_SHOWN and not every:
-        table = Table("attacked", "cells", "slices done", title=title, title_justify="left")
-        sums: dict[str, list[int]] = {}
-        for row in rows:
-            part = sums.setdefault(row["group"], [0, 0, 0])
-            sums[row["group"]] = [part[0] + 1, part[1] + row["done"], part[2] + row["slices"]]
-        for group, (cells, done, slices) in sums.items():
-            table.add_row(group, str(cells), f"{done} of {slices}")
-    else:
+    title = f"{name}: {len(plan.cells):,} cells"
+    if every or len(plan.cells) <= _CELLS_SHOWN:
+        lines = (f"{row['cell']}: {row['done']} of {row['slices']} slices" for row in rows)
+        if len(plan.cells) > _CELLS_SHOWN:
+            screen.print(title)
+            while some := list(itertools.islice(lines, _PRINTED_AT_ONCE)):
+                screen.print("\n".join(some), soft_wrap=True, highlight=False)
+            return
         table = Table("cell", "slices done", title=title, title_justify="left")
         for row in rows:
             table.add_row(row["cell"], f"{row['done']} of {row['slices']}")
-    screen = console()
+        screen.print(table)
+        return
+    by_attack: dict[str, list[int]] = {}
+    by_scorer: dict[str, list[int]] = {}
+    for cell, row in zip(plan.cells, rows, strict=True):
+        for sums, group in ((by_attack, row["group"]), (by_scorer, cell.scored)):
+            part = sums.setdefault(group, [0, 0, 0])
+            part[:] = [part[0] + 1, part[1] + row["done"], part[2] + row["slices"]]
+    groups = by_attack if len(by_attack) <= _CELLS_SHOWN else by_scorer
+    table = Table("attacked", "cells", "slices done", title=title, title_justify="left")
+    for group, (cells, done, slices) in list(groups.items())[:_CELLS_SHOWN]:
+        table.add_row(group, f"{cells:,}", f"{done:,} of {slices:,}")
     screen.print(table)
-    if "cells" in [column.header for column in table.columns]:
-        screen.print("--all lists every cell.")
-    one = {"probes": "probe", "fits": "fit", "blocks": "block"}
-    counted = [
-        f"{len(jobs)} {one.get(name, name) if len(jobs) == 1 else name}" for name, jobs in pending.items() if jobs
-    ]
-    screen.print(f"To run: {', '.join(counted) or 'nothing'} into {store.path}.", soft_wrap=True)
-    if many_cells(found):
-        screen.print(f"More than {MOST_UNASKED:,} cells: 'robustiqa run' asks for --yes.", soft_wrap=True)
-    if pending["blocks"]:
-        screen.print(_cost_text(cost, hands, time_it), soft_wrap=True)
-
-
-def _cost_text(cost: Estimate, workers: int, timed: bool) -> str:
-    """'Attacking and scoring: about 3 min 20 s on 2 workers, by what was measured.'."""
-    from harness.engine.progress import duration
-
-    if cost.unknown == cost.images and not timed:
-        return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
-    about = f"{duration(cost.seconds / workers)} on {workers} worker{'s' if workers > 1 else ''}"
-    text = f"Attacking and scoring: about {about}, by what was measured."
-    if not cost.unknown:
-        return text
-    why = (
-        "cannot be timed beforehand (an attack that learns first, or one that failed)" if timed else "were never timed"
-    )
-    left = f" Not counted: {cost.unknown} of {cost.images} attacks and scorings of an image, which {why}."
-    return text + left + ("" if timed else " --time adds them.")
+    left = len(groups) - _CELLS_SHOWN
+    screen.print(f"{f'{left:,} more lines are left out; ' if left > 0 else ''}--all lists every cell.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from harness.engine.run_folder import RunFolder, StoreError
-from harness.suite.identity import identity
 from harness.suite.plan import Block, Cell, Plan
 
 Work = Literal["attack", "score"]
@@ -47,6 +47,8 @@ class Peak:
     rows: int
 
 
+_LEAST_OWN = 0.1
+"""Share of its seconds that work computes itself; with less it waits for something else."""
 _SIZES_KEPT = 8
 """Image sizes of which the peak is kept for one key: those that take most."""
 
@@ -57,12 +59,27 @@ class Cost(Key):
 
     items: int
     seconds: float
+    cpu: float = 0.0
+    """Of these seconds, those that its process computed; 0 where it was not measured."""
+    pixels: int = 0
+    """Of all images together; 0 where they were not counted."""
+    machine: str = ""
+    """Id of the machine (`harness.engine.machines`); empty where that is not known."""
     peaks: tuple[Peak, ...] = ()
     """Memory by image size, the size that takes most first; empty where it was not measured, as before it was."""
 
     def __post_init__(self) -> None:
         found = [one if isinstance(one, Peak) else Peak(**one) for one in self.peaks]  # as a page has them
         object.__setattr__(self, "peaks", tuple(found))
+
+    @property
+    def spent(self) -> float:
+        """Seconds that the work itself took, whatever else the machine did.
+
+        On a CPU those that its process computed. A metric that waits for something else goes by the clock.
+        """
+        own = self.device == "cpu" and self.cpu >= _LEAST_OWN * self.seconds
+        return self.cpu if own and self.cpu else self.seconds
 
     @property
     def mib(self) -> float | None:
@@ -96,8 +113,7 @@ def attack_key(cell: Cell, device: str) -> Key | None:
     """What attacking for a cell costs; None for clean cells."""
     if cell.attack is None:
         return None
-    attack = identity("attack", cell.attack.identity())
-    return Key("attack", cell.split.key, cell.source.key, attack, cell.eot, device.partition(":")[0])
+    return Key("attack", cell.split.key, cell.source.key, cell.attack.key, cell.eot, device.partition(":")[0])
 
 
 def score_key(cell: Cell, device: str) -> Key:
@@ -105,9 +121,11 @@ def score_key(cell: Cell, device: str) -> Key:
     return Key("score", cell.split.key, cell.scorer.key, "", cell.draws, device.partition(":")[0])
 
 
-def measured(key: Key, items: int, seconds: float, peaks: Sequence[Peak] = ()) -> Cost:
+def measured(
+    key: Key, items: int, seconds: float, peaks: Sequence[Peak] = (), *, cpu: float = 0.0, pixels: int = 0
+) -> Cost:
     """The cost of a key."""
-    return Cost(**asdict(key), items=items, seconds=seconds, peaks=_most(peaks))
+    return Cost(**asdict(key), items=items, seconds=seconds, cpu=cpu, pixels=pixels, peaks=_most(peaks))
 
 
 def _most(peaks: Iterable[Peak]) -> tuple[Peak, ...]:
@@ -120,7 +138,7 @@ def _most(peaks: Iterable[Peak]) -> tuple[Peak, ...]:
 
 
 def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
-    """Costs of one key added up."""
+    """Costs of one key added up, whichever machine they were measured on."""
     found: dict[Key, Cost] = {}
     for cost in costs:
         known = found.get(cost.key)
@@ -128,22 +146,42 @@ def merged(costs: Iterable[Cost]) -> dict[Key, Cost]:
     return found
 
 
+def merged_by_machine(costs: Iterable[Cost]) -> list[Cost]:
+    """Costs of one key on one machine added up."""
+    found: dict[str, list[Cost]] = {}
+    for cost in costs:
+        found.setdefault(cost.machine, []).append(cost)
+    return [cost for alike in found.values() for cost in merged(alike).values()]
+
+
 def _both(one: Cost, other: Cost) -> Cost:
-    """Two costs of one key as one."""
-    items, seconds = one.items + other.items, one.seconds + other.seconds
-    return replace(one, items=items, seconds=seconds, peaks=_most((*one.peaks, *other.peaks)))
+    """Two costs of one key as one; its images and processor seconds are known where those of both are."""
+    return replace(
+        one,
+        items=one.items + other.items,
+        seconds=one.seconds + other.seconds,
+        cpu=one.cpu + other.cpu if one.cpu and other.cpu else 0.0,
+        pixels=one.pixels + other.pixels if one.pixels and other.pixels else 0,
+        machine=one.machine if one.machine == other.machine else "",
+        peaks=_most((*one.peaks, *other.peaks)),
+    )
+
+
+def pages_beside(folder: Path, name: str) -> list[Any]:
+    """A page of provenance of runs in this folder and in those beside it; one that is damaged is passed over."""
+    pages = RunFolder(folder).read_provenance(name)
+    for other in sorted(folder.parent.glob("*")):
+        if other != folder and (other / "suite.yaml").is_file():
+            try:
+                pages += RunFolder(other).read_provenance(name)
+            except StoreError:
+                continue
+    return pages
 
 
 def read_costs(folder: Path) -> dict[Key, Cost]:
     """What runs in this folder and in those beside it measured; a page that is damaged is passed over."""
-    pages = RunFolder(folder).read_provenance("costs")
-    for other in sorted(folder.parent.glob("*")):
-        if other != folder and (other / "suite.yaml").is_file():
-            try:
-                pages += RunFolder(other).read_provenance("costs")
-            except StoreError:
-                continue
-    return merged(Cost(**page) for page in pages)
+    return merged(Cost(**page) for page in pages_beside(folder, "costs"))
 
 
 def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
@@ -151,25 +189,34 @@ def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
     added = list(costs)
     if added:
         store.change_provenance(
-            "costs", lambda page: [asdict(cost) for cost in merged([*(Cost(**p) for p in page), *added]).values()]
+            "costs", lambda page: [asdict(cost) for cost in merged_by_machine([*(Cost(**p) for p in page), *added])]
         )
 
 
 def estimate(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Estimate:
     """What the given blocks will cost; cells that share one attack are attacked once."""
-    images = unknown = 0
-    seconds = 0.0
-    missing: set[Key] = set()
-    for wanted in _wanted(plan, blocks, device):
-        for key, count, _ in wanted:
-            cost = known.get(key)
-            images += count
-            if cost is None:
-                unknown += count
-                missing.add(key)
-            else:
-                seconds += count * cost.seconds / cost.items
-    return Estimate(seconds, images, unknown, frozenset(missing))
+    counts = {key: amount.images for key, amount in loads(plan, blocks, device).items()}
+    missing = {key: count for key, count in counts.items() if key not in known}
+    spent = (count * known[key].seconds / known[key].items for key, count in counts.items() if key in known)
+    return Estimate(sum(spent), sum(counts.values()), sum(missing.values()), frozenset(missing))
+
+
+class Amount(NamedTuple):
+    """How much there is to do of one kind."""
+
+    images: int
+    evaluations: float
+    """Of the metric for each image, as far as an attack's parameters tell."""
+
+
+def loads(plan: Plan, blocks: Sequence[Block], device: str) -> Mapping[Key, Amount]:
+    """Kind of work -> how much the given blocks have of it; cells that share one attack are attacked once."""
+    found: dict[Key, Amount] = {}
+    for images, work in _shared(_work(plan, blocks, device)):
+        for (key, evaluations), times in work.items():
+            before = found[key].images if key in found else 0
+            found[key] = Amount(before + images * times, evaluations)
+    return found
 
 
 def seconds_of_blocks(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Sequence[float]:
@@ -177,26 +224,62 @@ def seconds_of_blocks(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, C
 
     What never was counts by the evaluations that it takes, at the mean pace of what was measured, or of one a second.
     """
-    wanted = list(_wanted(plan, blocks, device))
-    timed = [(known[key], count, evaluations) for one in wanted for key, count, evaluations in one if key in known]
-    spent = sum(count * cost.seconds / cost.items for cost, count, _ in timed)
-    pace = spent / sum(count * evaluations for _, count, evaluations in timed) if timed else 1.0
     price = {key: cost.seconds / cost.items for key, cost in known.items()}
-    return [sum(count * price.get(key, evaluations * pace) for key, count, evaluations in one) for one in wanted]
+    works = list(_work(plan, blocks, device))
+    spent = evaluated = 0.0
+    for images, work in _shared(works):
+        timed = [(key, images * times, each) for (key, each), times in work.items() if key in price]
+        spent += sum(count * price[key] for key, count, _ in timed)
+        evaluated += sum(count * each for _, count, each in timed)
+    pace = spent / evaluated if evaluated else 1.0
+    image = {
+        id(work): sum(times * price.get(key, each * pace) for (key, each), times in work.items())
+        for _, work in _shared(works)
+    }
+    return [images * image[id(work)] for images, work in works]
 
 
-def _wanted(plan: Plan, blocks: Sequence[Block], device: str) -> Iterator[list[tuple[Key, int, float]]]:
-    """Of each block what is to be done in it: of which kind, for how many images, with how many evaluations each."""
+_Work = Mapping[tuple[Key, float], int]
+"""What is done with one image of a block: (of which kind, with how many evaluations) -> how often."""
+
+
+def _shared(works: Iterable[tuple[int, _Work]]) -> list[tuple[int, _Work]]:
+    """Each different work of blocks once, with the images of all blocks that have it."""
+    images: Counter[int] = Counter()
+    once: dict[int, _Work] = {}
+    for count, work in works:
+        images[id(work)] += count
+        once[id(work)] = work
+    return [(images[key], work) for key, work in once.items()]
+
+
+def _work(plan: Plan, blocks: Sequence[Block], device: str) -> Iterator[tuple[int, _Work]]:
+    """Of each block its images, and what is done with each of them; blocks with the same pending cells share it."""
     size = plan.suite.slice_size
-    keys = {cell.id: (cell.attack_key, attack_key(cell, device), score_key(cell, device)) for cell in plan.cells}
+    known: dict[int, _Work] = {}
     for block in blocks:
-        entries = min(size, len(plan.entries[block.split.key]) - block.slice * size)
-        wanted = [(keys[cell.id][2], entries * _patches(cell), float(cell.draws)) for cell in block.cells]
-        attacks = {keys[cell.id][0]: (keys[cell.id][1], cell) for cell in block.cells}
-        wanted += [
-            (key, entries * _patches(cell), _evaluations(cell)) for key, cell in attacks.values() if key is not None
-        ]
-        yield wanted
+        if id(block.cells) not in known:
+            known[id(block.cells)] = _work_of_image(block.cells, device)
+        images = min(size, len(plan.entries[block.split.key]) - block.slice * size)
+        yield images, known[id(block.cells)]
+
+
+def _work_of_image(cells: Sequence[Cell], device: str) -> _Work:
+    work: Counter[tuple[Key, float]] = Counter()
+    attacks: dict[Any, Cell] = {}
+    scorings: dict[tuple[str, int], Key] = {}
+    for cell in cells:
+        scoring = scorings.get((cell.scorer.key, cell.draws))
+        if scoring is None:
+            scoring = scorings[cell.scorer.key, cell.draws] = score_key(cell, device)
+        work[scoring, float(cell.draws)] += _patches(cell)
+        if cell.attack is not None:
+            attacks.setdefault(cell.attack_key, cell)
+    for cell in attacks.values():
+        key = attack_key(cell, device)
+        if key is not None:
+            work[key, _evaluations(cell)] += _patches(cell)
+    return work
 
 
 def _evaluations(cell: Cell) -> float:

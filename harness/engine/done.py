@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,16 +61,20 @@ def record_misfit(plan: Plan, cell: Cell) -> Callable[[int, pa.Table], str]:
     return wrong
 
 
-def cell_rows(plan: Plan, store: RunFolder) -> list[dict[str, Any]]:
-    """Every cell with its name, its slices and how many are done; ``group`` is its name without the budget."""
-    done = done_slices(plan, store)
-    rows = []
+def cell_rows(plan: Plan, done: Mapping[str, frozenset[int]]) -> Iterator[dict[str, Any]]:
+    """Every cell with its name, its slices and how many are done.
+
+    ``group`` is its name without the budget.
+
+    Args:
+        plan: The plan.
+        done: Cell id -> slices with nothing left to do.
+    """
     for cell in plan.cells:
         slices, label = plan.slices_of(cell), cell.label
         finished = sum(index < slices for index in done[cell.id])
         group = label.removesuffix(f" eps {budget_text(cell.norm, cell.eps)}").removesuffix(" l2")
-        rows.append({"cell": label, "group": group, "id": cell.id, "slices": slices, "done": finished})
-    return rows
+        yield {"cell": label, "group": group, "id": cell.id, "slices": slices, "done": finished}
 
 
 def asked_for(plan: Plan) -> Callable[[str], bool]:

@@ -6,6 +6,7 @@ a randomised defense is drawn afresh in each.
 
 from __future__ import annotations
 
+import math
 import operator
 import time
 from collections import defaultdict
@@ -153,7 +154,7 @@ class BlockRun:
 
     def _share(self, left: list[Cell]) -> int:
         """Do cells that share one attack, and take off the list what is finished; says how many failed."""
-        began = time.perf_counter()
+        began = _now()
         self._tell(left[0], "")
         try:
             ahead = self._ahead.pop(left[0].attack_key, None)
@@ -169,10 +170,10 @@ class BlockRun:
             return failed
         failed = 0
         every = [result for results in attacked.values() for result in results]
-        took = sum(result.seconds for result in every) if ahead else time.perf_counter() - began
+        took = (sum(result.seconds for result in every), 0.0) if ahead else _since(began)
         self._took(attack_key(left[0], self._tools.device.type), sum(len(one.batch.items) for one in every), took)
         for cell in list(left):
-            began = time.perf_counter()
+            began = _now()
             self._tell(cell, "scoring ")
             results = attacked[cell.eps]
             try:
@@ -180,8 +181,7 @@ class BlockRun:
                 self._check_cap()
                 self._keeping.keep(cell, self._block.slice, results, columns, self._store)
                 self._store.write_records(cell.id, self._block.slice, columns)
-                took = time.perf_counter() - began
-                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, took)
+                self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, _since(began))
             except StoreError:
                 raise
             except Exception as error:
@@ -230,9 +230,15 @@ class BlockRun:
         release()
         return True
 
-    def _took(self, key: Key | None, count: int, seconds: float) -> None:
+    def _took(self, key: Key | None, count: int, spent: tuple[float, float]) -> None:
+        """Note what images took: by the clock, and of this process, 0 where that is not known."""
         if key is not None and count:
-            self.costs.append(measured(key, count, seconds, self._peaks.found(key)))
+            seconds, cpu = spent
+            batches = self._seen.batches
+            pixels = sum(math.prod(batch.size) * len(batch.items) for batch in batches)
+            mean = pixels / sum(len(batch.items) for batch in batches)
+            found = self._peaks.found(key)
+            self.costs.append(measured(key, count, seconds, found, cpu=cpu, pixels=round(count * mean)))
 
     def _flights(self) -> Iterator[Flight]:
         groups: dict[Any, list[Cell]] = defaultdict(list)
@@ -386,6 +392,16 @@ class BlockRun:
         checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
         refuse_nan(batch, checked, not_finite(cell.scorer.label, scorer, what))
         return quality
+
+
+def _now() -> tuple[float, float]:
+    """The clock's seconds, and those that this process has computed."""
+    return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    seconds, cpu = (now - then for now, then in zip(_now(), began, strict=True))
+    return seconds, cpu
 
 
 def _plain_name(spec: ScorerSpec) -> str:

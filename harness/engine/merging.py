@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from harness.engine import seal
-from harness.engine.costs import Cost, merged
+from harness.engine.costs import Cost, merged_by_machine
 from harness.engine.gallery_choice import fitting, page_limit
 from harness.engine.gallery_store import GALLERY, GalleryCase, GalleryKept
 from harness.engine.run_folder import RunFolder
@@ -233,7 +233,7 @@ def merged_provenance(sources: Sequence[MergedRun], of_merge: Sequence[Mapping[s
                 known += [one for one in source.store.read_provenance(page) if one not in known]
     pages.pop(_CITED, None)
     if _COUNTED in pages:
-        pages[_COUNTED] = [asdict(cost) for cost in merged(Cost(**one) for one in pages[_COUNTED]).values()]
+        pages[_COUNTED] = [asdict(cost) for cost in merged_by_machine(Cost(**one) for one in pages[_COUNTED])]
     return {**pages, MERGED: [*pages.get(MERGED, []), *of_merge]}
 
 

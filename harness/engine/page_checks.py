@@ -72,8 +72,12 @@ def gallery_page(value: Any) -> str:
 def cost(value: Any) -> str:
     """What images of one kind took."""
     texts = ("kind", "split", "scorer", "attack", "device")
-    if not isinstance(value, dict) or {*value, "peaks"} != {*texts, "draws", "items", "seconds", "peaks"}:
+    later: dict[str, Any] = {"peaks": [], "cpu": 0.0, "pixels": 0, "machine": ""}  # not in older pages
+    if not isinstance(value, dict) or {*value, *later} != {*texts, "draws", "items", "seconds", *later}:
         return "a cost with other keys"
+    about = {**later, **value}
+    if not (_number(about["cpu"]) and isinstance(about["pixels"], int) and isinstance(about["machine"], str)):
+        return "a cost whose processor seconds, pixels or machine are of another type"
     if not _peaks(value.get("peaks", [])):
         return "a cost whose memory is no list of sizes in pixels and MiB"
     if not all(isinstance(value[name], str) for name in texts) or not isinstance(value["draws"], int):

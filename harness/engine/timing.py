@@ -13,6 +13,7 @@ from harness.plugins.registry import Registry
 from harness.suite.plan import Block, Plan
 
 _IMAGES = 2
+_WARM_S = 5.0
 
 
 def time_conditions(plan: Plan, registry: Registry, device: str, keys: frozenset[Key]) -> dict[Key, Cost]:
@@ -38,6 +39,8 @@ def time_conditions(plan: Plan, registry: Registry, device: str, keys: frozenset
             worker.execute(FactJob(fact))
         for cell in chosen.values():
             job = BlockJob(Block(cell.split, cell.source, 0, (cell,)))
-            worker.execute(job)  # once to load models and warm up
-            costs += worker.execute(job).costs
+            took = worker.execute(job).costs
+            if sum(cost.seconds for cost in took) < _WARM_S:  # loading models and warming up was much of it
+                took = worker.execute(job).costs
+            costs += took
     return {key: cost for key, cost in merged(costs).items() if key in keys}

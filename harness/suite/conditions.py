@@ -64,6 +64,7 @@ def _values(key: str, condition: Condition) -> tuple[Any, ...]:
     return (condition.source, condition.scorer) if key == "metric" else (getattr(condition, key),)
 
 
+@functools.lru_cache(maxsize=10_000)
 def fits(label: str, pattern: str) -> bool:
     """Whether a label matches a shell pattern; older versions wrote the fractions of labels as in 2:255."""
     return fnmatchcase(label, pattern) or fnmatchcase(label, pattern.replace(":255", "/255"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from harness.plugins.model import Kind
 from harness.plugins.weights.locate import read_manifest, zoo
 from harness.plugins.weights.manifest import SUFFIX
 from harness.suite.conditions import Condition, Exclusion
+from harness.suite.identity import Written, as_written, identity
 from harness.suite.layout_file import LayoutSpec
 from harness.wording import split_name, trained_name
 
@@ -110,6 +112,16 @@ class AttackUse(Use):
     """Those it uses beside the one it attacks."""
     floor: Floor = NO_FLOOR
     """What its result is never worse than, beside the unattacked image."""
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Hash of everything that decides what it does."""
+        return identity("attack", self.identity())
+
+    @functools.cached_property
+    def written(self) -> Written:
+        """Its identity as it stands in that of cells and fits."""
+        return as_written(self.identity())
 
     def identity(self) -> dict[str, Any]:
         """Adds the metrics it uses and its floor, where it has any."""

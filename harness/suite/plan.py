@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from harness.contracts import Entry
 from harness.suite.cell_names import CLEAN, cell_name
-from harness.suite.identity import identity, order_key
+from harness.suite.identity import Written, as_written, identity, order_key
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Precision, PurifierUse, Suite
 from harness.suite.pixels import Images
-from harness.wording import NO_DEFENSE, trained_name
+from harness.wording import NO_DEFENSE, scorer_text, trained_name
 
 CALIBRATION_SAMPLES = 64
 """Samples, first in hash order, on which a scorer's clean quality is ranged. Part of a fact's identity."""
@@ -42,6 +42,11 @@ class ScorerSpec:
     def key(self) -> str:
         """Hash of everything that decides its scores."""
         return identity("scorer", self.identity())
+
+    @functools.cached_property
+    def written(self) -> Written:
+        """Its identity as it stands in that of facts, fits and cells."""
+        return as_written(self.identity())
 
     @property
     def label(self) -> str:
@@ -67,6 +72,11 @@ class SplitSpec:
     def key(self) -> str:
         """Hash of everything that decides its items."""
         return identity("split", self.identity())
+
+    @functools.cached_property
+    def written(self) -> Written:
+        """Its identity as it stands in that of facts, fits and cells."""
+        return as_written(self.identity())
 
     @property
     def label(self) -> str:
@@ -170,9 +180,15 @@ class Cell:
         return self.split.dataset.label, self.scorer.metric.label, defense, self.threat, self.source.label
 
     @property
+    def scored(self) -> str:
+        """For people: 'mini / birqa-tiny + flip (adaptive)', what its records say something of."""
+        dataset, *scorer = self.who
+        return f"{dataset} / {scorer_text(*scorer)}"
+
+    @property
     def attack_key(self) -> tuple[Any, ...]:
         """Cells of one block that are equal in this share one attack."""
-        attack = self.attack and identity("attack", self.attack.identity())
+        attack = self.attack and self.attack.key
         radii = self.together or self.eps
         return (attack, self.endpoint, self.norm, radii, self.eot, self.fact, self.fits, self.patch, self.precision)
 
@@ -268,7 +284,10 @@ class Plan:
                 for index in set(range(self.slices_of(cell))) - done.get(cell.id, frozenset()):
                     pending[index].append(cell)
             split, source = cells[0].split, cells[0].source
-            blocks += [Block(split, source, index, tuple(left)) for index, left in enumerate(pending) if left]
+            before: tuple[Cell, ...] = ()
+            for index, left in enumerate(map(tuple, pending)):
+                before = before if left == before else left  # slices of which the same is left share it
+                blocks += [Block(split, source, index, before)] if left else []
         return blocks
 
 

@@ -244,8 +244,8 @@ def _probe(spec: ScorerSpec) -> Probe:
 
 def _fact(suite: Suite, split: SplitSpec, scorer: ScorerSpec) -> Fact:
     parts = {
-        "split": split.identity(),
-        "scorer": scorer.identity(),
+        "split": split.written,
+        "scorer": scorer.written,
         "samples": CALIBRATION_SAMPLES,
         "seed": suite.seed if scorer.purifiers else None,
         "slice": suite.slice_size,
@@ -255,9 +255,9 @@ def _fact(suite: Suite, split: SplitSpec, scorer: ScorerSpec) -> Fact:
 
 def _fit(suite: Suite, split: SplitSpec, source: ScorerSpec, attack: AttackUse, sign: int, eot: int, fact: Fact) -> Fit:
     parts = {
-        "split": split.identity(),
-        "source": source.identity(),
-        "attack": attack.identity(),
+        "split": split.written,
+        "source": source.written,
+        "attack": attack.written,
         "sign": sign,
         "eot": eot,
         "fact": fact.id,
@@ -278,12 +278,13 @@ def _cells(
     """The clean cell of a scorer, then the attacked ones of (source, scorer), after the facts and fits they need."""
     threat = defense.threat if source.metric.label == scorer.metric.label else "transfer"
     yield _cell(suite, split, scorer, scorer, defense)
+    labels, source_fact = _labels(split, source, scorer, defense), _fact(suite, calibration, source)
     for attack in suite.attacks:
-        wanted = _wanted(suite, _labels(split, source, scorer, defense), attack)
+        wanted = _wanted(suite, labels, attack)
         if not wanted:
             continue
         eot = defense.eot if threat == "adaptive" and not attack.control else 1
-        fact = None if attack.control else _fact(suite, calibration, source)
+        fact = None if attack.control else source_fact
         if fact is not None:
             yield fact
         for endpoint in _endpoints(suite, split.dataset, attack):
@@ -419,10 +420,10 @@ def _cell(
     precision = suite.precision if searches and c.attack and c.attack.needs_gradient else "fp32"
     patch = "p0" if searches and split.dataset.shape == "triplets" and suite.which == "p0" else ""
     parts = {
-        "split": split.identity(),
-        "source": source.identity(),
-        "scorer": scorer.identity(),
-        "attack": c.attack.identity() if c.attack else "clean",
+        "split": split.written,
+        "source": source.written,
+        "scorer": scorer.written,
+        "attack": c.attack.written if c.attack else "clean",
         "sign": {"": 0, "up": 1, "down": -1}.get(c.endpoint, c.endpoint),
         "norm": c.norm,
         "eps": c.eps,

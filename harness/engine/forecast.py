@@ -1,0 +1,230 @@
+"""What a plan will take on a machine: hours, memory and disk, from what was measured here or elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.engine.costs import Amount, Cost, Key, merged_by_machine, pages_beside
+from harness.engine.machines.pages import Machine
+from harness.engine.run_folder import RunFolder
+
+ESTIMATES_PAGE, MACHINES_PAGE = "estimates", "machines"
+"""Pages of provenance: what was expected and what was spent, and which machines costs were measured on."""
+LEAST_ON_GPU = 0.01
+"""Seconds that are taken for one evaluation of a batch on a GPU, with its gradient, however small its images are."""
+_LEAST_SPENT = 1.0
+"""Seconds that a run takes for its estimate to be held against it."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """Seconds of one worker for one image of a kind.
+
+    Attributes:
+        seconds: As estimated.
+        least: If all of it got faster by what gets fastest from the machine it was measured on to the one asked for.
+        most: Likewise by what gets fastest least.
+        measured: Whether it was measured on such a machine and such images, and is not scaled.
+    """
+
+    seconds: float
+    least: float
+    most: float
+    measured: bool
+    from_cpu: bool = False
+    """Whether it was measured on a CPU and is asked for of a GPU."""
+
+    def at_least(self, evaluations: float) -> Price:
+        """The price with so many evaluations of a batch, of which on a GPU each takes its time however small."""
+        floor = LEAST_ON_GPU * evaluations if self.from_cpu else 0.0
+        seconds, least, most = (max(one, floor) for one in (self.seconds, self.least, self.most))
+        return replace(self, seconds=seconds, least=least, most=most)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What runs measured.
+
+    Attributes:
+        costs: One for each key and machine.
+        machines: Id -> machine.
+        estimates: What runs were expected to take and what they took (`estimate_page`).
+    """
+
+    costs: Sequence[Cost]
+    machines: Mapping[str, Machine]
+    estimates: Sequence[Mapping[str, Any]] = ()
+
+
+def read_recorded(folder: Path) -> Recorded:
+    """What runs in this folder and in those beside it measured."""
+    costs = merged_by_machine(Cost(**page) for page in pages_beside(folder, "costs"))
+    machines = {page["id"]: Machine(**page) for page in pages_beside(folder, MACHINES_PAGE)}
+    return Recorded(costs, machines, pages_beside(folder, ESTIMATES_PAGE))
+
+
+@dataclass
+class Prices:
+    """Prices on one machine, of whatever was measured on any.
+
+    Of what was measured of a kind that is taken which has to be scaled least: on this machine and on images of this
+    split, on this machine, on this type of device, on any. Images of another size count by their pixels.
+
+    Args:
+        recorded: What was measured. A cost whose machine is not known counts as one of `here`.
+        machine: The machine that is asked about.
+        here: The machine at hand.
+        pixels: Key of a split -> pixels of its images, as far as known.
+    """
+
+    recorded: Recorded
+    machine: Machine
+    here: Machine
+    pixels: Mapping[str, float]
+    _by_kind: dict[tuple[Any, ...], list[Cost]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._by_kind = {}
+        for cost in self.recorded.costs:
+            self._by_kind.setdefault(_kind(cost.key), []).append(cost)
+
+    def price(self, key: Key) -> Price | None:
+        """What an image of a kind costs; None where nothing of the kind was measured."""
+        found = [(cost, *self._scale(cost, key)) for cost in self._by_kind.get(_kind(key), [])]
+        usable = [(cost, machine, size) for cost, machine, size in found if size is not None]
+        if not usable:
+            return None
+
+        def strangeness(one: tuple[Cost, Machine, float | None]) -> tuple[bool, bool, bool, int]:
+            cost, machine, _ = one
+            own = machine.id == self.machine.id
+            return not own, machine.device != self.machine.device, cost.split != key.split, -cost.items
+
+        cost, machine, size = min(usable, key=strangeness)
+        assert size is not None
+        seconds = size * cost.spent / cost.items
+        if machine.id == self.machine.id:
+            return Price(seconds, seconds, seconds, cost.split == key.split)
+        least, usual, most = self.machine.faster_than(machine)
+        from_cpu = machine.device == "cpu" and self.machine.device != "cpu"
+        return Price(seconds / usual, seconds / most, seconds / least, False, from_cpu)
+
+    def _scale(self, cost: Cost, key: Key) -> tuple[Machine, float | None]:
+        """The machine of a cost, and how many times as large images of the key are; None where that is not known."""
+        machine = self.recorded.machines.get(cost.machine, self.here)
+        if cost.split == key.split:
+            return machine, 1.0
+        wanted = self.pixels.get(key.split)
+        return machine, wanted * cost.items / cost.pixels if wanted and cost.pixels else None
+
+
+def _kind(key: Key) -> tuple[Any, ...]:
+    return key.kind, key.scorer, key.attack, key.draws
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left of a plan on a machine.
+
+    Attributes:
+        seconds: Of one worker, as far as is known.
+        least: At the least, as `Price` has it.
+        most: At the most.
+        images: Images to be attacked or scored.
+        scaled: Those whose cost is scaled, from another machine or from images of another size.
+        unknown: Those of kinds that were never measured.
+        unknown_keys: The kinds, as keys of the device of the machine at hand.
+    """
+
+    seconds: float
+    least: float
+    most: float
+    images: int
+    scaled: int
+    unknown: int
+    unknown_keys: frozenset[Key]
+
+
+def forecast(work: Mapping[Key, Amount], prices: Prices, batch: int = 1) -> Forecast:
+    """What work will take.
+
+    Args:
+        work: What there is to do (`harness.engine.costs.loads`).
+        prices: What an image costs.
+        batch: Images of a batch. On a GPU of which nothing was measured each evaluation of one takes `LEAST_ON_GPU`.
+    """
+    counts = {key: amount.images for key, amount in work.items()}
+    priced = {key: prices.price(key) for key in counts}
+    known = {key: price.at_least(work[key].evaluations / batch) for key, price in priced.items() if price is not None}
+    unknown = frozenset(key for key, price in priced.items() if price is None)
+    return Forecast(
+        seconds=sum(counts[key] * price.seconds for key, price in known.items()),
+        least=sum(counts[key] * price.least for key, price in known.items()),
+        most=sum(counts[key] * price.most for key, price in known.items()),
+        images=sum(counts.values()),
+        scaled=sum(counts[key] for key, price in known.items() if not price.measured),
+        unknown=sum(counts[key] for key in unknown),
+        unknown_keys=unknown,
+    )
+
+
+def estimate_page(costs: Iterable[Cost], prices: Prices) -> dict[str, Any] | None:
+    """What a run was expected to take, as far as anything was measured before it, and what that took.
+
+    Args:
+        costs: What it measured.
+        prices: From before it began.
+    """
+    predicted = spent = 0.0
+    images: Counter[bool] = Counter()
+    for cost in costs:
+        price = prices.price(cost.key)
+        images[price is not None] += cost.items
+        if price is not None:
+            predicted += cost.items * price.seconds
+            spent += cost.spent
+    if not images[True] or spent < _LEAST_SPENT:
+        return None
+    about = {"machine": prices.machine.id, "images": images[True], "of": images.total()}
+    return {**about, "predicted": round(predicted, 3), "spent": round(spent, 3)}
+
+
+def keep_estimate(store: RunFolder, costs: Sequence[Cost], prices: Prices) -> list[Cost]:
+    """Note the machine, and how far what was expected is from what was spent; the costs, with their machine.
+
+    Args:
+        store: The run folder.
+        costs: What was measured on the machine at hand.
+        prices: From before the run began, on the machine at hand.
+    """
+    if costs:
+        store.add_provenance(MACHINES_PAGE, [asdict(prices.machine)])
+        page = estimate_page(costs, prices)
+        store.add_provenance(ESTIMATES_PAGE, [page] if page else [])
+    return merged_by_machine(replace(cost, machine=prices.machine.id) for cost in costs)
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far estimates were from what was spent: predicted / spent - 1.
+
+    Attributes:
+        runs: How many were held against what they took.
+        least: The lowest.
+        most: The highest.
+    """
+
+    runs: int
+    least: float
+    most: float
+
+
+def error_on(recorded: Recorded, machine: Machine) -> Error | None:
+    """The error of estimates on runs of a machine; None where none was held against what it took."""
+    pages = [page for page in recorded.estimates if page["machine"] == machine.id]
+    errors = [page["predicted"] / page["spent"] - 1 for page in pages]
+    return Error(len(errors), min(errors), max(errors)) if errors else None

@@ -1,0 +1,1 @@
+"""How fast machines are: the one at hand as measured, others as their pages say."""

@@ -1,0 +1,149 @@
+"""What a plan will take on a machine: time, memory and disk, against closed forms."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.engine.costs import Amount, Cost, Key, Peak, loads
+from harness.engine.footprint import disk_need, memory_needs
+from harness.engine.forecast import LEAST_ON_GPU, Prices, Recorded, error_on, estimate_page, forecast, read_recorded
+from harness.engine.machines.pages import Machine, machine_named, machine_pages, write_machine
+from harness.engine.machines.reference import machine_here
+
+BOX = Machine("box", "a box", "cpu", matmul=100, convolution=80, bandwidth=10, memory=16, workers=4)
+GPU = Machine("gpu", "a GPU", "cuda", matmul=100_000, convolution=80_000, bandwidth=1000, memory=2, workers=2)
+ATTACK = Key("attack", "small", "metric", "pgd", 1, "cpu")
+COST = Cost(*vars(ATTACK).values(), items=10, seconds=30.0, cpu=20.0, pixels=10 * 64, machine="box")
+RECORDED = Recorded([COST], {"box": BOX})
+TEN = {ATTACK: Amount(10, 5.0)}
+
+
+def on(machine, recorded=RECORDED, work=TEN, batch=1, pixels=()):
+    return forecast(work, Prices(recorded, machine, BOX, dict(pixels)), batch)
+
+
+def test_a_machine_twice_as_fast_takes_half_of_the_processor_time():
+    assert on(BOX).seconds == on(BOX).least == on(BOX).most == 20 and on(BOX).scaled == 0
+    twice = replace(BOX, id="other", matmul=200, convolution=160, bandwidth=20)
+    assert (on(twice).least, on(twice).seconds, on(twice).most) == (10, 10, 10) and on(twice).scaled == 10
+    lopsided = on(replace(BOX, id="other", matmul=400, convolution=80, bandwidth=5))
+    assert (lopsided.least, lopsided.seconds, lopsided.most) == (5, 10, 40), "their geometric mean, between the two"
+    waits = Recorded([replace(COST, cpu=1.0)], {"box": BOX})
+    assert on(BOX, waits).seconds == 30, "what hardly computes goes by the clock"
+
+
+def test_a_gpu_takes_its_time_for_each_evaluation_however_small():
+    assert on(GPU).seconds == pytest.approx(max(20 / 1000, 10 * 5 * LEAST_ON_GPU))
+    assert on(GPU, batch=5).seconds == pytest.approx(10 * LEAST_ON_GPU)
+
+
+def test_other_images_count_by_their_pixels_and_what_is_not_known_is_told():
+    large = replace(ATTACK, split="large")
+    assert on(BOX, work={large: Amount(3, 5.0)}, pixels={"large": 640.0}).seconds == pytest.approx(3 * 2 * 10)
+    assert on(BOX, work={large: Amount(3, 5.0)}).unknown == 3, "of images whose size is not known"
+    other = replace(large, scorer="another")
+    told = on(BOX, work={other: Amount(3, 5.0), ATTACK: Amount(1, 5.0)}, pixels={"large": 640.0})
+    assert (told.unknown, told.unknown_keys, told.images, told.seconds) == (3, {other}, 4, 2)
+
+
+def test_an_estimate_is_held_against_what_was_spent():
+    spent = [replace(COST, items=20, cpu=50.0, seconds=70.0), replace(COST, scorer="another", items=5)]
+    page = estimate_page(spent, Prices(RECORDED, BOX, BOX, {}))
+    assert page == {"machine": "box", "images": 20, "of": 25, "predicted": 40.0, "spent": 50.0}
+    off = error_on(replace(RECORDED, estimates=[page, {**page, "predicted": 55.0}]), BOX)
+    assert (off.runs, off.least, off.most) == (2, pytest.approx(-0.2), pytest.approx(0.1))
+    assert error_on(replace(RECORDED, estimates=[page]), GPU) is None
+
+
+SUITE = """
+name: measured
+datasets: [toy]
+metrics: [negative_mse]
+attacks: [fgsm]
+budgets: {linf: [4/255, 8/255]}
+directions: [up]
+tables: [srocc, shift]
+"""
+
+
+def test_what_does_not_fit_is_found_by_size(run_toy, tmp_path):
+    plan = run_toy(SUITE, tmp_path / "first").plan
+    work = loads(plan, plan.blocks({}), "cpu")
+    recorded = read_recorded(tmp_path / "first")
+    here = machine_here("cpu")
+    assert {cost.machine for cost in recorded.costs} == {here.id} and recorded.machines == {here.id: here}
+    assert all(cost.pixels == 16 * 16 * cost.items for cost in recorded.costs)
+    (split,) = {key.split for key in work}
+    peak = Peak(width=16, height=16, mib=1.0, base=300.0, rows=8)
+    known = replace(recorded, costs=[replace(cost, peaks=(peak,)) for cost in recorded.costs])
+    needs = memory_needs(plan, work, known, replace(BOX, memory=4 * 0.5), {split: (160, 32)})
+    assert {need.what for need in needs} == {"negative_mse", "negative_mse / fgsm"}
+    for need in needs:
+        assert (need.mib, need.one, need.rows) == (300 + 8 * 20, 300 + 20, 8) and need.fits == 8 and not need.measured
+    half = memory_needs(plan, work, known, replace(BOX, memory=4 * 360 / 1024), {split: (160, 32)})
+    assert {need.fits for need in half} == {3} and memory_needs(plan, work, known, BOX, {}) == []
+    none = memory_needs(plan, work, known, replace(BOX, memory=4 * 0.25), {split: (160, 32)})
+    assert {need.fits for need in none} == {0}
+    disk = disk_need(plan, plan.blocks({}), work, tmp_path / "first", {})
+    assert disk.rows == 3 * 20 and disk.measured and disk.examples == 0 and disk.records > 0
+    assert not disk_need(plan, plan.blocks({}), work, tmp_path / "none" / "run", {}).measured
+
+
+def test_machines_by_name_and_by_page(tmp_path):
+    eight = machine_named("h200 x 8", BOX)
+    assert (eight.workers, eight.memory_of_worker, eight.matmul, eight.published) == (8, 141, 33_500, True)
+    assert machine_named("H200x8", BOX) == eight and machine_named("rtx4090", BOX).workers == 1
+    assert machine_named("cpu", BOX) == BOX and machine_named("cpu x 2", BOX).memory_of_worker == 8
+    assert machine_named("cpu x 5", BOX).memory_of_worker is None, "of cores that are not there"
+    write_machine(tmp_path / "box.json", BOX)
+    assert machine_named(f"{tmp_path}/box.json x 3", GPU) == replace(BOX, workers=3)
+    assert all("https://" in page["source"] for page in machine_pages().values())
+
+
+def test_plan_says_it_in_words_and_as_json(run_toy, tmp_path, toy_file, monkeypatch, capsys):
+    from harness.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    run_toy(SUITE, tmp_path / "first")
+    (tmp_path / "suite.yaml").write_text(SUITE.replace("[4/255", "[2/255, 4/255"))
+
+    def said(*more):
+        with pytest.raises(SystemExit) as end:
+            main(["plan", "suite.yaml", "--plugin", str(toy_file), "--out", "second", *more])
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    text = said("--machine", "h200 x 8")
+    for words in ("on 8 x NVIDIA H200 SXM", "50 % of published peaks", "An estimate", "Memory: ", "Disk: about "):
+        assert words in text
+    page = json.loads(said("--json"))
+    assert len(page["cells"]) == 4 and page["cells"][0]["slices"] == 3 and page["cost"]["not_timed"] == 0
+    assert page["cost"]["machine"]["id"] == machine_here("cpu").id and page["cost"]["disk"]["rows"] == 4 * 20
+
+
+def test_a_suite_whose_data_and_weights_are_not_here_is_planned_with_stand_ins(tmp_path, monkeypatch, capsys):
+    from harness.cli import main
+
+    for variable in ("ROBUSTIQA_DATA_DIR", "ROBUSTIQA_CACHE_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "empty"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suite.yaml").write_text(
+        "name: absent\ndatasets: [{name: kadid10k, split_seed: 0}]\nmetrics: [lpips-alex]\n"
+        "defenses: [base, {name: r, weights: nowhere}]\nattacks: [fgsm]\nbudgets: {linf: [4/255]}\ndirections: [up]\n"
+    )
+
+    def said(*more):
+        with pytest.raises(SystemExit) as end:
+            main(["plan", "suite.yaml", "--json", *more])
+        return end.value.code, capsys.readouterr()
+
+    code, printed = said()
+    assert code == 2 and "--stand-ins plans it with noise and random weights in their place" in printed.err
+    code, printed = said("--stand-ins")
+    assert not code and "a stand-in for kadid10k: 10,125 images of noise, 512 x 384" in printed.err
+    page = json.loads(printed.out)
+    test_images = 16 * 125  # a fifth of 81 references
+    own = [cell for cell in page["cells"] if "for maps" not in cell["cell"]]
+    assert len(own) == 4 and {cell["slices"] for cell in own} == {test_images // 8}
+    assert not (tmp_path / "results").exists()
