@@ -27,7 +27,7 @@ ReferenceLevel = dict[str, Tensor]
 """What one pyramid level needs of the reference, by name; every tensor has N rows and the size of the level."""
 
 
-class Moments(NamedTuple):
+class ComparedMoments(NamedTuple):
     """Gaussian moments of the distorted luma, N x 1 x h x w each."""
 
     squared_mean: Tensor
@@ -53,12 +53,12 @@ class Compared:
         return self.image[:, 0:1]
 
     @cached_property
-    def moments(self) -> Moments:
+    def moments(self) -> ComparedMoments:
         """Those of the luma, and of the luma and the reference's."""
         y, ref = self.y, self.reference
         mean, square, product = blur(torch.cat((y, y * y, y * ref["ycbcr"][:, 0:1]), dim=1)).split(1, dim=1)
         squared, crossed = mean * mean, ref["mean"] * mean
-        return Moments(squared, crossed, square - squared, product - crossed)
+        return ComparedMoments(squared, crossed, square - squared, product - crossed)
 
 
 class Feature(NamedTuple):
