@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
     """Cell id -> slices with nothing left to do: their records are there, and the examples that the suite asks for."""
     wanted, size = plan.suite.save_examples, plan.suite.slice_size
-    found = {}
-    for cell in plan.cells:
-        done = store.slices(cell.id, record_misfit(plan, cell))
-        if wanted and cell.attack is not None:
+    found = store.slices_of({cell.id: record_misfit(plan, cell) for cell in plan.cells})
+    for cell in plan.cells if wanted else ():
+        if cell.attack is not None:
             last = min(wanted, len(plan.entries_of(cell)))
             asked = {i: min(size, last - i * size) for i in range(math.ceil(last / size))}
             exact = plan.suite.exact
-            done -= {i for i, count in asked.items() if store.examples_kept(cell.id, i, exact=exact) < count}
-        found[cell.id] = done
+            found[cell.id] -= {i for i, count in asked.items() if store.examples_kept(cell.id, i, exact=exact) < count}
     return found
 
 

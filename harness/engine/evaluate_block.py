@@ -35,6 +35,7 @@ from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
+from harness.engine.record_files import group_of
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import Scorer
 from harness.errors import PluginFaultError, UserError
@@ -42,6 +43,9 @@ from harness.plugins.returned import told
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Block, Cell, ScorerSpec
 from harness.wording import counted, trained_name
+
+_WRITE_EVERY_S = 60.0
+"""A block that takes longer stores what it has finished now and then; one that does not makes one file of records."""
 
 
 class BlockRun:
@@ -56,6 +60,7 @@ class BlockRun:
         most: Images in a batch where memory has been too short for more, 0 for one image at one radius; None where it
             has not.
         cap: What the worker may take, where that is limited.
+        careful: Whether each cell is stored as soon as it is finished, since the worker may not live to store several.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class BlockRun:
         keeping: Keeping,
         most: int | None = None,
         cap: MemoryCap | None = None,
+        *,
+        careful: bool = False,
     ) -> None:
         self._block = block
         self._tools = tools
@@ -75,6 +82,10 @@ class BlockRun:
         self._cap = cap
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
         self._done = 0
+        self._careful = careful
+        self._groups = {cell.id: group_of(cell) for cell in block.cells}
+        self._finished: dict[str, dict[str, list[Any]]] = {}
+        self._written = time.monotonic()
         self.costs: list[Cost] = []
         self.most = most
         """As given, or less if memory was too short again, or the cap asks for less."""
@@ -88,11 +99,25 @@ class BlockRun:
         failed = 0
         if self._cap is not None and self._seen.batches:
             self._fit_under(self._cap)
-        for cells in self._shared_attacks():
-            left = list(cells)
-            while left:  # again with smaller batches where memory was too short
-                failed += self._share(left)
+        try:
+            for cells in self._shared_attacks():
+                left = list(cells)
+                while left:  # again with smaller batches where memory was too short
+                    failed += self._share(left)
+        except StoreError:
+            raise
+        except BaseException:  # stopped at once: what is finished is kept
+            self._write()
+            raise
+        self._write()
         return len(self._block.cells) - failed, failed
+
+    def _write(self, *, at_once: bool = True) -> None:
+        """Store the records of finished cells, unless others were stored a short while ago."""
+        if self._finished and (at_once or self._careful or time.monotonic() - self._written > _WRITE_EVERY_S):
+            found, self._finished = self._finished, {}
+            self._store.write_block(self._block.slice, found, self._groups)
+            self._written = time.monotonic()
 
     def _fit_under(self, cap: MemoryCap) -> None:
         """Cut batches to what fits under a cap, by what one of the largest images takes."""
@@ -138,7 +163,8 @@ class BlockRun:
                 columns = self._records(cell, results)
                 self._check_cap()
                 self._keeping.keep(cell, self._block.slice, results, columns, self._store)
-                self._store.write_records(cell.id, self._block.slice, columns)
+                self._finished[cell.id] = columns
+                self._write(at_once=False)
                 self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, began)
             except StoreError:
                 raise

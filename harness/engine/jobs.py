@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.engine.batches import SampleError
 from harness.engine.calibrate import compute_fact, run_fit
@@ -123,6 +123,8 @@ class BlockJob(Job):
     """Does every pending cell of a block."""
 
     block: Block
+    careful: bool = False
+    """Whether each cell is stored as soon as it is finished, because the process died that did it before."""
 
     @property
     def id(self) -> str:
@@ -147,7 +149,7 @@ class BlockJob(Job):
         keeping = Keeping(ranks, context.save_examples, context.exact, context.pool)
         most = worker.most_images.get(block.source.key)
         cap = cap_of(worker)
-        run = BlockRun(block, batches, worker, worker.store, keeping, most, cap)
+        run = BlockRun(block, batches, worker, worker.store, keeping, most, cap, careful=self.careful)
         done, failed = run.run()
         if run.most is not None and run.most != most:
             worker.most_images[block.source.key] = run.most
@@ -155,10 +157,15 @@ class BlockJob(Job):
             worker.shortages[block.source.key] = went_on(who, max(run.most, 1), None if cap is None else cap.mib)
         return Done(self.label, done, failed, tuple(run.costs))
 
+    def again(self) -> BlockJob:
+        """The same, storing each cell at once: what kills the process is to cost no other cell."""
+        return replace(self, careful=True)
+
     def fail(self, store: RunFolder, message: str, sample: str = "", *, bad_input: bool = False) -> Done:
         """Note those of its cells that have no records as failed."""
         cells, index = self.block.cells, self.block.slice
-        lost = [cell for cell in cells if index not in store.slices(cell.id)]
+        done = store.slices_of({cell.id: None for cell in cells})
+        lost = [cell for cell in cells if index not in done[cell.id]]
         for cell in lost:
             store.write_failure(FailureRecord(cell.id, index, sample, message, bad_input))
         return Done(self.label, len(cells) - len(lost), len(lost))
