@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.engine.example_names import id_in
 from harness.engine.run_folder import FailureRecord, RunFolder
+from harness.engine.single_records import APPENDED, COMPACT
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Cell, Fact, Fit, Plan, Probe
 from harness.wording import budget_text
@@ -79,6 +80,8 @@ def asked_for(plan: Plan) -> Callable[[str], bool]:
 
     def asked(name: str) -> bool:
         part, *rest = Path(name).with_suffix("").parts
+        if part == "records" and name.rpartition("/")[0] in (APPENDED, COMPACT):  # of many cells
+            return True
         if part in ("records", "examples"):
             index = rest[1] if len(rest) > 1 and rest[1].isdecimal() else "0"
             return int(index) < last.get(id_in(rest[0]), 0)

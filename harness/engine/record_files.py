@@ -3,8 +3,8 @@
 A parquet file with the columns of `harness.engine.record`, those of attacks' notes, and `CELL` and `SLICE`. Rows stand
 by cell, then by slice, then as they were computed. Its metadata say which cells and slices it holds, with how many rows
 each and a digest of which these are; each row group has a sha256 of its own bytes, and the end of the file, where all
-of this stands, has one too. So where one bit of a large file is flipped, what lies in other row groups is still known to
-be whole, and a file can be asked what it holds without being read as parquet.
+of this stands, has one too. So where one bit of a large file is flipped, what lies in other row groups is known to be
+whole, and a file can be asked what it holds without being read as parquet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.engine import seal
-from harness.engine.record import NAMES, SCHEMA, STORED
+from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
 from harness.engine.soundness import Holds
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth
 TYPES = {column.name: _ARROW[column.type] for column in STORED}
 """Column of a record -> its type."""
 OPTIONAL = frozenset(column.name for column in STORED if column.optional)
-CONTENT = "-" * 16
+CONTENT = "_" * 16
 """In the name of a file: it becomes 16 hex digits of its content."""
 
 
@@ -148,15 +148,14 @@ def _once(values: list[Any]) -> list[Any]:
 def _filled(content: bytes, name: str) -> tuple[str, bytes]:
     """A file with its digests and its name in it."""
     altered, at = bytearray(content), content.rfind(_OF_GROUPS) + len(_OF_GROUPS)
-    for number, (begin, end) in enumerate(_ranges(content)):
+    for number, (first, last) in enumerate(_ranges(content)):
         place = at + number * _DIGITS
-        altered[place : place + _DIGITS] = _sha256(content[begin:end])
+        altered[place : place + _DIGITS] = _sha256(content[first:last])
     own = name.replace(CONTENT, hashlib.sha256(altered[_end_of(content) :]).hexdigest()[: len(CONTENT)])
     place = content.rfind(seal.unfilled(name).encode())
     altered[place : place + len(seal.unfilled(own))] = seal.unfilled(own).encode()
-    end = bytes(altered[_end_of(content) :])
     place = content.rfind(_OF_END) + len(_OF_END)
-    altered[place : place + _DIGITS] = _sha256(end)
+    altered[place : place + _DIGITS] = _sha256(bytes(altered[_end_of(content) :]))
     return own, seal.filled(bytes(altered), own)
 
 
@@ -229,7 +228,7 @@ def holds_of_parts(parts: Iterable[Part]) -> Holds:
 
 def parts_of(said: Mapping[str, Any]) -> list[Part]:
     """What a file says that it holds, in the order of its rows."""
-    found = []
+    found: list[Part] = []
     for one in said["holds"]:
         count = len(one["slices"])
         rows, notes, groups = (_each(one[name], count) for name in ("rows", "notes", "groups"))
@@ -307,6 +306,23 @@ class RecordFile:
             read += int(begins[group + 1] - begins[group])
         spans = [(first - shift[group], part.rows) for part in filled for first, group in [self._first[part]]]
         return with_columns(picked(table, spans), names)
+
+
+def records_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Columns of fixed types in a fixed order, then the attack's notes sorted by name."""
+    arrays = {name: pa.array(columns[name], type=TYPES[name]) for name in NAMES}
+    notes = {name: pa.array(columns[name]) for name in sorted(set(columns) - set(NAMES))}
+    return pa.table({**arrays, **notes})
+
+
+def notes_of(table: pa.Table) -> tuple[str, ...]:
+    """Columns of records that an attack noted, sorted."""
+    return tuple(sorted(set(table.column_names) - set(NAMES)))
+
+
+def part_of(cell: str, index: int, table: pa.Table, group: str) -> Part:
+    """What a table is that holds the records of one cell and slice."""
+    return Part(cell, index, len(table), row_ids(table), notes_of(table), group)
 
 
 def with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:

@@ -1,8 +1,8 @@
 """The folder `records` of a run folder: appended to while a run goes on, compacted when it ends, read without a lock.
 
 A block appends a file with all its cells (`APPENDED`); `harness.engine.compaction` puts what is finished together
-(`COMPACT`). Versions before wrote a file for each cell and slice, which is read as it was. What is there twice, as where
-a compaction was cut off, is read once: what was appended last counts.
+(`COMPACT`). Versions before wrote a file for each cell and slice (`harness.engine.single_records`). What is there
+twice, as where a compaction was cut off, is read once: what was appended last counts.
 """
 
 from __future__ import annotations
@@ -10,50 +10,41 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from harness.engine import seal
-from harness.engine.folder_files import FolderFiles, damaged
-from harness.engine.record import NAMES, SCHEMA, row_ids
+from harness.engine.folder_files import damaged
+from harness.engine.record import NAMES
 from harness.engine.record_files import (
     CELL,
-    OPTIONAL,
     SLICE,
-    TEXTS,
     TYPES,
     Part,
     RecordFile,
     holds_of,
     holds_of_parts,
+    notes_of,
+    part_of,
     picked,
+    records_table,
     said_by,
     sealed_file,
     whole_groups,
-    with_columns,
 )
-from harness.engine.soundness import NOT_SEALED, ROWS_FIT, SOUND, UNSEALED, Holds, StoreError
+from harness.engine.single_records import APPENDED, COMPACT, Misfit, SingleRecords
+from harness.engine.soundness import NOT_SEALED, Holds
 
-RECORDS = "records"
-APPENDED, COMPACT = f"{RECORDS}/appended", f"{RECORDS}/compact"
-"""In a run folder: files of blocks, and of what was put together."""
-_ABOUT = b"robustiqa"
-"""Of a file of one cell and slice, in its metadata: what it says of itself."""
 _TRIES = 20
 """How often files are listed anew because one is gone that was listed."""
 
-Misfit = Callable[[int, pa.Table], str] | None
-"""Number of a slice and its unsealed records -> what is wrong with them, empty if nothing is; None: nobody can tell."""
 
-
-class RecordStore(FolderFiles):
+class RecordStore(SingleRecords):
     """The folder `records` of a run folder."""
 
     def slices(self, cell: str, misfit: Misfit = None) -> frozenset[int]:
@@ -73,7 +64,7 @@ class RecordStore(FolderFiles):
         """
         old = self._single_cells()
         alike: dict[tuple[str, ...], set[int]] = {}
-        for _, holds in self._files():
+        for _, holds in self.record_holds():
             for names, slices in holds:
                 alike.setdefault(names, set()).update(slices)
         found: dict[str, frozenset[int]] = dict.fromkeys(cells, frozenset())
@@ -85,6 +76,12 @@ class RecordStore(FolderFiles):
         for cell in old & found.keys():
             found[cell] |= {index for index in self._single_slices(cell) if self._has_single(cell, index, cells[cell])}
         return found
+
+    def held(self) -> dict[str, frozenset[int]]:
+        """Every cell that has records, whatever plan it is of, with its slices; damaged ones left out."""
+        cells = {cell for _, holds in self.record_holds() for names, _ in holds for cell in names}
+        found = self.slices_of(dict.fromkeys(sorted(cells | self._single_cells())))
+        return {cell: slices for cell, slices in found.items() if slices}
 
     def append_records(
         self, index: int, found: Mapping[str, Mapping[str, Sequence[Any]]], groups: Mapping[str, str]
@@ -98,12 +95,7 @@ class RecordStore(FolderFiles):
         """
         tables = {cell: records_table(found[cell]) for cell in sorted(found)}
         for cells in _alike(tables):
-            parts = [
-                Part(
-                    cell, index, len(tables[cell]), row_ids(tables[cell]), notes_of(tables[cell]), groups.get(cell, "")
-                )
-                for cell in cells
-            ]
+            parts = [part_of(cell, index, tables[cell], groups.get(cell, "")) for cell in cells]
             whole = pa.concat_tables([tables[cell] for cell in cells], promote_options="default")
             unique = hashlib.blake2b(json.dumps([index, *cells]).encode(), digest_size=8).hexdigest()
             name, content = sealed_file(whole, parts, f"{APPENDED}/{index:05d}-{unique}.parquet")
@@ -258,15 +250,8 @@ class RecordStore(FolderFiles):
             name = seal.name_in(content)
             groups = whole_groups(content) if name == self.soundness.name(path) else frozenset()
             return RecordFile(content, groups) if groups else None
-        except OSError:
+        except (OSError, ValueError):
             return None
-
-    def _refuse_newer(self, path: Path, said: Mapping[str, Any]) -> None:
-        if said["schema"] > SCHEMA:
-            raise StoreError(
-                f"{path}: its records have schema {said['schema']}, of a newer version of robustiqa; this one knows "
-                f"{SCHEMA}. Take that version, or choose another folder with --out."
-            )
 
     def record_names(self) -> list[str]:
         """Paths within the run folder of all appended and compact files, damaged ones too."""
@@ -288,13 +273,7 @@ class RecordStore(FolderFiles):
             raise self._no_records(error) from None
         return sorted(f"{part}/{name}" for name in names if name.endswith(".parquet") and not name.startswith("."))
 
-    def _no_records(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"{error.filename or self.path}: cannot be read as a folder of records ({error.strerror}). "
-            "Remove it, or choose another run folder with --out."
-        )
-
-    def _files(self) -> Iterator[tuple[str, Holds]]:
+    def record_holds(self) -> Iterator[tuple[str, Holds]]:
         """Every appended and compact file, and what can be read of it."""
         for name in self.record_names():
             holds = self.soundness.holds(name)
@@ -318,126 +297,9 @@ class RecordStore(FolderFiles):
 
     def _newest_first(self) -> list[tuple[str, Holds]]:
         """Files in the order in which they count."""
-        found = list(self._files())
+        found = list(self.record_holds())
         times = {name: self.soundness.written(name) for name, _ in found if name.startswith(APPENDED)}
         return sorted(found, key=lambda one: (-times.get(one[0], 0), one[0]))
-
-    # What versions before wrote: a file for each cell and slice.
-
-    def single_files(self) -> dict[str, list[int]]:
-        """Id of a cell -> slices of which there are files of their own."""
-        return {cell: sorted(self._single_slices(cell)) for cell in sorted(self._single_cells())}
-
-    def _single_cells(self) -> frozenset[str]:
-        try:
-            with os.scandir(self.path / RECORDS) as found:
-                own = [one.name for one in found if not one.name.startswith(".")]
-        except FileNotFoundError:
-            return frozenset()
-        except OSError as error:
-            raise self._no_records(error) from None
-        return frozenset(own) - {APPENDED.split("/")[1], COMPACT.split("/")[1]}
-
-    def _single_slices(self, cell: str) -> set[int]:
-        try:
-            names = os.listdir(self.path / RECORDS / cell)  # noqa: PTH208 (10,000 folders: half the time)
-        except FileNotFoundError:
-            return set()
-        except NotADirectoryError:
-            return set()
-        except OSError as error:
-            raise self._no_records(error) from None
-        return {int(name.removesuffix(".parquet")) for name in names if re.fullmatch(r"\d+\.parquet", name)}
-
-    def _single(self, cell: str, index: int) -> Path:
-        return self.path / RECORDS / cell / f"{index:05d}.parquet"
-
-    def _has_single(self, cell: str, index: int, misfit: Misfit) -> bool:
-        path = self._single(cell, index)
-        state = self.soundness.state(path)
-        if state is None or (state == UNSEALED and misfit is not None):
-            content = self.soundness.read(path)
-            if content is None:
-                return False
-            return seal.is_sealed(content) or self._parsed(path, content, misfit) is not None
-        return state in SOUND
-
-    def _read_singles(
-        self,
-        cells: Mapping[str, Misfit],
-        wanted: Mapping[str, Collection[int]] | None,
-        taken: Mapping[str, set[int]],
-        columns: Sequence[str] | None,
-    ) -> Iterator[tuple[pa.Table, list[Part]]]:
-        for cell in self._single_cells() & cells.keys():
-            for index in sorted(self._single_slices(cell) - taken[cell]):
-                if wanted is not None and index not in wanted[cell]:
-                    continue
-                table = self.single_records(cell, index, cells[cell])
-                if table is not None:
-                    taken[cell].add(index)
-                    part = Part(cell, index, len(table), row_ids(table), notes_of(table), "")
-                    names = table.column_names if columns is None else columns
-                    yield with_columns(_encoded(table), names), [part]
-
-    def single_records(self, cell: str, index: int, misfit: Misfit) -> pa.Table | None:
-        """The records of a file of one cell and slice; None where there is none, or where it is damaged."""
-        path = self._single(cell, index)
-        if self.soundness.state(path) not in {None, *SOUND}:
-            return None
-        content = self.soundness.read(path)
-        return None if content is None else self._parsed(path, content, misfit)
-
-    def seal_single(self, cell: str, index: int, misfit: Misfit) -> None:
-        """Seal a file of one cell and slice that carries no seal, unless it is damaged."""
-        path = self._single(cell, index)
-        content = self.soundness.read(path)
-        if content is not None and self.single_records(cell, index, misfit) is not None:
-            table = pq.read_table(pa.BufferReader(content))
-            about = {"schema": 1, "cell": cell, "slice": index, "rows": row_ids(table)}
-            self._write(path, seal.sealed_table(table, self.soundness.name(path), {_ABOUT.decode(): json.dumps(about)}))
-
-    def _parsed(self, path: Path, content: bytes, misfit: Misfit) -> pa.Table | None:
-        """The records that a file of one cell and slice holds; None where they cannot be, which is noted."""
-        sealed = seal.is_sealed(content)
-        try:
-            with pq.ParquetFile(pa.BufferReader(content)) as file:
-                table = file.read(use_threads=False)  # of so few rows they cost more than they save
-        except (pa.ArrowException, OSError) as error:
-            self.soundness.note(path, f"it is no file of records: {error}")
-            return None
-        about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
-        if sealed:
-            self._refuse_newer(path, {"schema": SCHEMA, **about})
-        if sealed and [about.get(key) for key in ("cell", "slice", "rows")] != [
-            *(path.parent.name, int(path.stem), row_ids(table))
-        ]:
-            self.soundness.note(path, "its rows are not those that it was written for")
-            return None
-        types = dict(zip(table.schema.names, table.schema.types, strict=True))
-        for name, kind in TYPES.items():
-            if name in OPTIONAL and name not in types:
-                table = table.append_column(name, pa.nulls(len(table), kind))
-            elif types.get(name) != kind:
-                self.soundness.note(path, f"it has no column '{name}' of {kind}")
-                return None
-        if not sealed and misfit is not None:
-            wrong = misfit(int(path.stem), table)
-            self.soundness.note(path, wrong or ROWS_FIT)
-            return None if wrong else table
-        return table
-
-
-def records_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Columns of fixed types in a fixed order, then the attack's notes sorted by name."""
-    arrays = {name: pa.array(columns[name], type=TYPES[name]) for name in NAMES}
-    notes = {name: pa.array(columns[name]) for name in sorted(set(columns) - set(NAMES))}
-    return pa.table({**arrays, **notes})
-
-
-def notes_of(table: pa.Table) -> tuple[str, ...]:
-    """Columns of records that an attack noted, sorted."""
-    return tuple(sorted(set(table.column_names) - set(NAMES)))
 
 
 def decoded(table: pa.Table) -> pa.Table:
@@ -445,13 +307,6 @@ def decoded(table: pa.Table) -> pa.Table:
     for place, name in enumerate(table.column_names):
         if pa.types.is_dictionary(table.schema.field(name).type):
             table = table.set_column(place, name, table.column(place).cast(pa.string()))
-    return table
-
-
-def _encoded(table: pa.Table) -> pa.Table:
-    for place, name in enumerate(table.column_names):
-        if name in TEXTS:
-            table = table.set_column(place, name, table.column(place).dictionary_encode())
     return table
 
 

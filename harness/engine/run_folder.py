@@ -24,9 +24,10 @@ from harness.engine.folder_files import ALL_SEALED, damaged, digest
 from harness.engine.gallery_store import GalleryStore
 from harness.engine.plan_file import PlanFile
 from harness.engine.record_files import holds_of, said_by
-from harness.engine.record_store import APPENDED, COMPACT, RecordStore
-from harness.engine.record_store import Misfit as Misfit
+from harness.engine.record_store import RecordStore
 from harness.engine.report_note import MADE_FROM, ReportNote
+from harness.engine.single_records import APPENDED, COMPACT
+from harness.engine.single_records import Misfit as Misfit
 from harness.engine.soundness import SEALED, SOUND, UNSEALED
 from harness.engine.soundness import StoreError as StoreError
 from harness.files import PLAN as PLAN
@@ -146,7 +147,7 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
             if not path.is_file() or path.read_bytes() != content:
                 write_whole(path, content)
         except OSError as error:
-            raise self._unwritable(path, error) from error
+            raise self.unwritable(path, error) from error
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
@@ -282,7 +283,7 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
                 if list(changed) != known or not self._has_page(path, page_checks.provenance(name)):
                     self.write_provenance(name, changed)
         except OSError as error:
-            raise self._unwritable(path, error) from error
+            raise self.unwritable(path, error) from error
 
     def older_protocol(self) -> str:
         """Version of robustiqa and protocol of which all records are, where that is not today's; else empty."""
@@ -325,7 +326,7 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
                 if changed != stored:
                     self._write_page(path, ledger_text(images.label, changed))
         except OSError as error:
-            raise self._unwritable(path, error) from error
+            raise self.unwritable(path, error) from error
 
     def stamps(self) -> list[str]:
         """Name, size and time of every stored result: what a report depends on."""

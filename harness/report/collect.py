@@ -201,16 +201,16 @@ def _versions_of(store: RunFolder) -> dict[str, str]:
 
 
 def _limited(table: pa.Table, cells: Sequence[Cell], plan: Plan) -> pa.Table:
-    """The rows of the samples that each cell is for; the last slice may hold more."""
-    asked = {
-        (cell.split.key, len(entries)): entries for cell in cells if (entries := plan.entries_of(cell)) is not None
-    }
-    numbers = {key: number for number, key in enumerate(asked)}
-    of_cell = np.array([numbers[cell.split.key, len(plan.entries_of(cell))] for cell in cells], np.int64)
-    which, keep = of_cell[_cells_of(table)], np.zeros(len(table), bool)
-    for number, entries in enumerate(asked.values()):
-        own = pc.is_in(table["sample"], pa.array([entry.id for entry in entries], pa.string()))
-        keep |= (which == number) & own.to_numpy()
+    """The rows of the samples that each cell is for; its last slice may hold more."""
+    entries = [plan.entries_of(cell) for cell in cells]
+    keys = [(cell.split.key, len(own)) for cell, own in zip(cells, entries, strict=True)]
+    asked = dict(zip(keys, entries, strict=True))
+    number = {key: place for place, key in enumerate(asked)}
+    which = np.array([number[key] for key in keys], np.int64)[_cells_of(table)]
+    keep = np.zeros(len(table), bool)
+    for place, own in enumerate(asked.values()):
+        samples = pa.array([entry.id for entry in own], pa.string())
+        keep |= (which == place) & pc.is_in(table["sample"], samples).to_numpy()
     return table if keep.all() else table.filter(pa.array(keep))
 
 
