@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -18,14 +18,12 @@ import pyarrow as pa
 
 from harness.engine.done import record_misfit
 from harness.engine.record import NAMES
-from harness.engine.record_files import CONTENT, Part, group_of, parts_of, said_by, sealed_file
+from harness.engine.record_files import CONTENT, Part, group_of, pairs_of, parts_of, said_by, sealed_file
 from harness.engine.run_folder import RunFolder
-from harness.engine.single_records import APPENDED, COMPACT, RECORDS, Misfit
+from harness.engine.single_records import APPENDED, COMPACT, NO_GROUP, RECORDS, Misfit
 from harness.engine.soundness import Holds
 from harness.files import locked
 from harness.suite.plan import Plan
-
-_NO_GROUP = "other"
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,9 @@ def _compact(store: RunFolder, plan: Plan | None, told: Collection[str]) -> None
     misfits = {cell.id: record_misfit(plan, cell) for cell in plan.cells} if plan is not None else {}
     for _, groups in groupby(sorted(survey.concerned), _family):
         _put_together(store, survey, set(groups), misfits)
-    for name in _to_drop(survey, told):
-        (store.path / name).unlink(missing_ok=True)
+    for path in [store.path / name for name in _to_drop(survey, told)]:
+        if not path.is_dir():  # whoever made it may remove it
+            path.unlink(missing_ok=True)
 
 
 def _family(group: str) -> str:
@@ -151,7 +150,7 @@ def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str,
     parts: list[Part] = []
     with contextlib.suppress(OSError, ValueError):
         parts = parts_of(said_by((store.path / name).read_bytes()))
-    return {**dict.fromkeys(cells, _NO_GROUP), **{p.cell: p.group or _NO_GROUP for p in parts if p.cell in cells}}
+    return {**dict.fromkeys(cells, NO_GROUP), **{p.cell: p.group or NO_GROUP for p in parts if p.cell in cells}}
 
 
 def _put_together(store: RunFolder, survey: _Survey, groups: set[str], misfits: Mapping[str, Misfit]) -> None:
@@ -170,15 +169,11 @@ def _put_together(store: RunFolder, survey: _Survey, groups: set[str], misfits: 
     there = {(part.cell, part.slice) for part in parts}
     for name, holds in survey.files.items():
         replaced = name not in written and holds and survey.of(holds) <= groups
-        if replaced and all(one in there for one in _pairs(holds)):  # else it was found damaged only now
+        if replaced and all(one in there for one in pairs_of(holds)):  # else it was found damaged only now
             (store.path / name).unlink(missing_ok=True)
     for cell, slices in survey.singles.items():
         if survey.groups[cell] in groups:
             _remove_singles(store.path / RECORDS / cell, [index for index in slices if (cell, index) in there])
-
-
-def _pairs(holds: Holds) -> Iterator[tuple[str, int]]:
-    return ((cell, index) for cells, slices in holds for cell in cells for index in slices)
 
 
 def _write(store: RunFolder, table: pa.Table, parts: list[Part], group: str) -> str:

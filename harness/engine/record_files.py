@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -226,6 +226,11 @@ def holds_of_parts(parts: Iterable[Part]) -> Holds:
     return tuple((tuple(cells), slices) for slices, cells in alike.items())
 
 
+def pairs_of(holds: Holds) -> Iterator[tuple[str, int]]:
+    """(cell, slice) of everything that a file holds."""
+    return ((cell, index) for cells, slices in holds for cell in cells for index in slices)
+
+
 def parts_of(said: Mapping[str, Any]) -> list[Part]:
     """What a file says that it holds, in the order of its rows."""
     found: list[Part] = []
@@ -323,6 +328,14 @@ def notes_of(table: pa.Table) -> tuple[str, ...]:
 def part_of(cell: str, index: int, table: pa.Table, group: str) -> Part:
     """What a table is that holds the records of one cell and slice."""
     return Part(cell, index, len(table), row_ids(table), notes_of(table), group)
+
+
+def decoded(table: pa.Table) -> pa.Table:
+    """A table whose texts are plain."""
+    for place, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table.schema.field(name).type):
+            table = table.set_column(place, name, table.column(place).cast(pa.string()))
+    return table
 
 
 def with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:

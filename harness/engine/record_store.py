@@ -27,6 +27,7 @@ from harness.engine.record_files import (
     TYPES,
     Part,
     RecordFile,
+    decoded,
     holds_of,
     holds_of_parts,
     notes_of,
@@ -300,14 +301,6 @@ class RecordStore(SingleRecords):
         found = list(self.record_holds())
         times = {name: self.soundness.written(name) for name, _ in found if name.startswith(APPENDED)}
         return sorted(found, key=lambda one: (-times.get(one[0], 0), one[0]))
-
-
-def decoded(table: pa.Table) -> pa.Table:
-    """A table whose texts are plain."""
-    for place, name in enumerate(table.column_names):
-        if pa.types.is_dictionary(table.schema.field(name).type):
-            table = table.set_column(place, name, table.column(place).cast(pa.string()))
-    return table
 
 
 def _alike(tables: Mapping[str, pa.Table]) -> list[list[str]]:

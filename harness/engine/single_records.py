@@ -21,6 +21,8 @@ from harness.engine.soundness import ROWS_FIT, SOUND, UNSEALED, StoreError
 RECORDS = "records"
 APPENDED, COMPACT = f"{RECORDS}/appended", f"{RECORDS}/compact"
 """In a run folder: files of blocks, and of what was put together."""
+NO_GROUP = "other"
+"""What files are compacted with of which nobody knows it."""
 _ABOUT = b"robustiqa"
 """Of a file, in its metadata: what it says of itself."""
 
