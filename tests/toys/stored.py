@@ -7,6 +7,7 @@ import pandas as pd
 
 from harness.engine import seal
 from harness.engine.record import row_ids
+from harness.engine.record_files import parts_of, said_by
 from harness.engine.run_folder import RunFolder
 
 
@@ -45,6 +46,23 @@ def as_single_files(folder):
         about = {"schema": 1, "cell": cell, "slice": index, "rows": row_ids(table)}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(seal.sealed_table(table, store.soundness.name(path), {"robustiqa": json.dumps(about)}))
+    return store.path
+
+
+def as_appended(folder):
+    """Lay records out as they lie while a run goes on: a file for each slice and source."""
+    store = RunFolder(Path(folder))
+    tables = {one: store.read_records(*one) for one in sorted(parts(folder))}
+    said = [said_by((store.path / name).read_bytes()) for name in store.record_names()]
+    groups = {part.cell: part.group for one in said for part in parts_of(one)}
+    for name in store.record_names():
+        (store.path / name).unlink()
+    blocks = {}
+    for (cell, index), table in tables.items():
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        blocks.setdefault((index, groups[cell].rpartition("-")[0]), {})[cell] = columns
+    for (index, _), found in blocks.items():
+        store.append_records(index, found, groups)
     return store.path
 
 
