@@ -88,7 +88,8 @@ def compact(store: RunFolder, plan: Plan | None, told: Collection[str] = ()) -> 
 def _anything(store: RunFolder, plan: Plan | None, told: Collection[str]) -> bool:
     """Whether there is anything to do, leftovers of a compaction that was killed included."""
     survey = _surveyed(store, plan)
-    return bool(survey.concerned or _left_over(store) or _to_drop(survey, told))
+    empty = not all(survey.singles.values())
+    return bool(survey.concerned or empty or _left_over(store) or _to_drop(survey, told))
 
 
 def _left_over(store: RunFolder) -> list[Path]:
@@ -106,6 +107,9 @@ def _compact(store: RunFolder, plan: Plan | None, told: Collection[str]) -> None
     misfits = {cell.id: record_misfit(plan, cell) for cell in plan.cells} if plan is not None else {}
     for _, groups in groupby(sorted(survey.concerned), _family):
         _put_together(store, survey, set(groups), misfits)
+    for cell in survey.singles:
+        with contextlib.suppress(OSError):  # something is left in it
+            (store.path / RECORDS / cell).rmdir()
     for path in [store.path / name for name in _to_drop(survey, told)]:
         if not path.is_dir():  # whoever made it may remove it
             path.unlink(missing_ok=True)
@@ -173,7 +177,9 @@ def _put_together(store: RunFolder, survey: _Survey, groups: set[str], misfits: 
             (store.path / name).unlink(missing_ok=True)
     for cell, slices in survey.singles.items():
         if survey.groups[cell] in groups:
-            _remove_singles(store.path / RECORDS / cell, [index for index in slices if (cell, index) in there])
+            for index in slices:
+                if (cell, index) in there:
+                    (store.path / RECORDS / cell / f"{index:05d}.parquet").unlink(missing_ok=True)
 
 
 def _write(store: RunFolder, table: pa.Table, parts: list[Part], group: str) -> str:
@@ -183,10 +189,3 @@ def _write(store: RunFolder, table: pa.Table, parts: list[Part], group: str) -> 
     if store.soundness.read(store.path / name) is None:
         store.accept(name, content)
     return name
-
-
-def _remove_singles(folder: Path, slices: Collection[int]) -> None:
-    for index in slices:
-        (folder / f"{index:05d}.parquet").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # something else is in it
-        folder.rmdir()
