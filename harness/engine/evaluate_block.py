@@ -35,7 +35,7 @@ from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
-from harness.engine.record_files import group_of
+from harness.engine.record_files import CELL, SLICE, group_of
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import Scorer
 from harness.errors import PluginFaultError, UserError
@@ -314,7 +314,7 @@ class BlockRun:
             "identical": (batch.dist == batch.ref).flatten(1).all(1).tolist(),
             "status": result.status,
         }
-        taken = set(result.notes) & set(EVERY_NAME)
+        taken = set(result.notes) & {*EVERY_NAME, CELL, SLICE}
         if taken:
             who = self._tools.called(cell.attack) if cell.attack else CLEAN
             raise PluginFaultError(

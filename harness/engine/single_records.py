@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from harness.engine import seal
 from harness.engine.folder_files import FolderFiles
 from harness.engine.record import SCHEMA, row_ids
-from harness.engine.record_files import OPTIONAL, TEXTS, TYPES, Part, part_of, with_columns
+from harness.engine.record_files import CELL, OPTIONAL, SLICE, TEXTS, TYPES, Part, part_of, with_columns
 from harness.engine.soundness import ROWS_FIT, SOUND, UNSEALED, StoreError
 
 RECORDS = "records"
@@ -123,6 +123,7 @@ class SingleRecords(FolderFiles):
         ]:
             self.soundness.note(path, "its rows are not those that it was written for")
             return None
+        table = table.rename_columns([f"{name}_" if name in (CELL, SLICE) else name for name in table.column_names])
         types = dict(zip(table.schema.names, table.schema.types, strict=True))
         for name, kind in TYPES.items():
             if name in OPTIONAL and name not in types:
