@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from harness.engine.done import record_misfit
 from harness.engine.record import NAMES
-from harness.engine.record_files import CONTENT, Part, group_of, pairs_of, parts_of, said_by, sealed_file
+from harness.engine.record_files import CONTENT, RecordPart, group_of, pairs_of, parts_of, said_by, sealed_file
 from harness.engine.run_folder import RunFolder
 from harness.engine.single_records import APPENDED, COMPACT, NO_GROUP, RECORDS, Misfit
-from harness.engine.soundness import Holds
+from harness.engine.soundness import Held
 from harness.files import locked
 from harness.suite.plan import Plan
 
@@ -51,11 +51,11 @@ class _Survey:
     """
 
     groups: dict[str, str]
-    files: Mapping[str, Holds]
+    files: Mapping[str, Held]
     singles: Mapping[str, Collection[int]]
     concerned: set[str] = field(default_factory=set)
 
-    def of(self, holds: Holds) -> set[str]:
+    def of(self, holds: Held) -> set[str]:
         """The groups that a file holds anything of."""
         return {self.groups[cell] for cells, _ in holds for cell in cells}
 
@@ -151,7 +151,7 @@ def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str,
     """Of cells that the plan does not have: what they are compacted with."""
     if name.startswith(COMPACT):
         return dict.fromkeys(cells, Path(name).name.rpartition("-")[0])
-    parts: list[Part] = []
+    parts: list[RecordPart] = []
     with contextlib.suppress(OSError, ValueError):
         parts = parts_of(said_by((store.path / name).read_bytes()))
     return {**dict.fromkeys(cells, NO_GROUP), **{p.cell: p.group or NO_GROUP for p in parts if p.cell in cells}}
@@ -182,7 +182,7 @@ def _put_together(store: RunFolder, survey: _Survey, groups: set[str], misfits: 
                     (store.path / RECORDS / cell / f"{index:05d}.parquet").unlink(missing_ok=True)
 
 
-def _write(store: RunFolder, table: pa.Table, parts: list[Part], group: str) -> str:
+def _write(store: RunFolder, table: pa.Table, parts: list[RecordPart], group: str) -> str:
     """One file, unless it is there; its name."""
     noted = {name for notes in {part.notes for part in parts} for name in notes}
     name, content = sealed_file(table.select([*NAMES, *sorted(noted)]), parts, f"{COMPACT}/{group}-{CONTENT}.parquet")

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from harness.engine import seal
 from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
-from harness.engine.soundness import Holds
+from harness.engine.soundness import Held
 
 if TYPE_CHECKING:
     from harness.suite.plan import Cell
@@ -50,7 +50,7 @@ CONTENT = "_" * 16
 """In the name of a file: it becomes 16 hex digits of its content."""
 
 
-class Part(NamedTuple):
+class RecordPart(NamedTuple):
     """The rows of one cell and slice in a file."""
 
     cell: str
@@ -69,7 +69,7 @@ def group_of(cell: Cell) -> str:
     return "-".join(key[:8] for key in (cell.split.key, cell.source.key, cell.scorer.key))
 
 
-def sealed_file(table: pa.Table, parts: Sequence[Part], name: str) -> tuple[str, bytes]:
+def sealed_file(table: pa.Table, parts: Sequence[RecordPart], name: str) -> tuple[str, bytes]:
     """A file of records.
 
     Args:
@@ -101,7 +101,7 @@ def sealed_file(table: pa.Table, parts: Sequence[Part], name: str) -> tuple[str,
     return _filled(buffer.getvalue(), name)
 
 
-def _with_places(table: pa.Table, parts: Sequence[Part]) -> pa.Table:
+def _with_places(table: pa.Table, parts: Sequence[RecordPart]) -> pa.Table:
     """The rows with the columns that say which cell and slice they are of."""
     counts = [part.rows for part in parts]
     names = list(dict.fromkeys(part.cell for part in parts))
@@ -112,7 +112,7 @@ def _with_places(table: pa.Table, parts: Sequence[Part]) -> pa.Table:
     return table.append_column(CELL, cells).append_column(SLICE, slices)
 
 
-def _cuts(parts: Sequence[Part]) -> list[tuple[int, int]]:
+def _cuts(parts: Sequence[RecordPart]) -> list[tuple[int, int]]:
     """(first row, rows) of each row group; none ends within a part."""
     least, most = _GROUP_ROWS
     enough = min(max(sum(part.rows for part in parts) // _GROUPS, least), most)
@@ -125,7 +125,7 @@ def _cuts(parts: Sequence[Part]) -> list[tuple[int, int]]:
     return [*cuts, (first, count)] if count or not cuts else cuts
 
 
-def _told(parts: Sequence[Part]) -> str:
+def _told(parts: Sequence[RecordPart]) -> str:
     """What a file says that it holds: cells that are alike in all but their name are told together."""
     alike: dict[Any, list[str]] = {}
     for cell, those in groupby(parts, operator.itemgetter(0)):
@@ -213,12 +213,12 @@ def said_by(content: bytes) -> dict[str, Any]:
     return dict(value)
 
 
-def holds_of(said: Mapping[str, Any]) -> Holds:
+def holds_of(said: Mapping[str, Any]) -> Held:
     """Which cells and slices a file says that it holds."""
     return tuple((tuple(one["cells"]), tuple(one["slices"])) for one in said["holds"])
 
 
-def holds_of_parts(parts: Iterable[Part]) -> Holds:
+def holds_of_parts(parts: Iterable[RecordPart]) -> Held:
     """Which cells and slices some parts are of, which stand by cell and slice."""
     alike: dict[tuple[int, ...], list[str]] = {}
     for cell, those in groupby(parts, operator.itemgetter(0)):
@@ -226,20 +226,20 @@ def holds_of_parts(parts: Iterable[Part]) -> Holds:
     return tuple((tuple(cells), slices) for slices, cells in alike.items())
 
 
-def pairs_of(holds: Holds) -> Iterator[tuple[str, int]]:
+def pairs_of(holds: Held) -> Iterator[tuple[str, int]]:
     """(cell, slice) of everything that a file holds."""
     return ((cell, index) for cells, slices in holds for cell in cells for index in slices)
 
 
-def parts_of(said: Mapping[str, Any]) -> list[Part]:
+def parts_of(said: Mapping[str, Any]) -> list[RecordPart]:
     """What a file says that it holds, in the order of its rows."""
-    found: list[Part] = []
+    found: list[RecordPart] = []
     for one in said["holds"]:
         count = len(one["slices"])
         rows, notes, groups = (_each(one[name], count) for name in ("rows", "notes", "groups"))
         noted = [tuple(names) for names in notes]
         for cell in one["cells"]:
-            found += map(Part, [cell] * count, one["slices"], rows, one["ids"], noted, groups)
+            found += map(RecordPart, [cell] * count, one["slices"], rows, one["ids"], noted, groups)
     return sorted(found)
 
 
@@ -287,7 +287,7 @@ class RecordFile:
         self.parts = list(self._first)
         self.lost = sum(counts) - sum(part.rows for part in self.parts)
 
-    def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pa.Table:
+    def read(self, parts: Sequence[RecordPart], columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of some of its parts, in the order of these; texts are dictionary-encoded.
 
         Args:
@@ -325,9 +325,9 @@ def notes_of(table: pa.Table) -> tuple[str, ...]:
     return tuple(sorted(set(table.column_names) - set(NAMES)))
 
 
-def part_of(cell: str, index: int, table: pa.Table, group: str) -> Part:
+def part_of(cell: str, index: int, table: pa.Table, group: str) -> RecordPart:
     """What a table is that holds the records of one cell and slice."""
-    return Part(cell, index, len(table), row_ids(table), notes_of(table), group)
+    return RecordPart(cell, index, len(table), row_ids(table), notes_of(table), group)
 
 
 def decoded(table: pa.Table) -> pa.Table:

@@ -25,7 +25,7 @@ from harness.engine.record_files import (
     CELL,
     SLICE,
     TYPES,
-    Part,
+    RecordPart,
     RecordFile,
     decoded,
     holds_of,
@@ -39,7 +39,7 @@ from harness.engine.record_files import (
     whole_groups,
 )
 from harness.engine.single_records import APPENDED, COMPACT, Misfit, SingleRecords
-from harness.engine.soundness import NOT_SEALED, Holds
+from harness.engine.soundness import NOT_SEALED, Held
 
 _TRIES = 20
 """How often files are listed anew because one is gone that was listed."""
@@ -170,7 +170,7 @@ class RecordStore(SingleRecords):
         cells: Mapping[str, Misfit],
         wanted: Mapping[str, Collection[int]] | None = None,
         columns: Sequence[str] | None = None,
-    ) -> tuple[pa.Table, list[Part]]:
+    ) -> tuple[pa.Table, list[RecordPart]]:
         """Rows of some cells and slices, texts dictionary-encoded, and what they are, by cell as given, then by slice.
 
         Args:
@@ -178,7 +178,7 @@ class RecordStore(SingleRecords):
             wanted: Id of a cell -> slices wanted; None for all of each.
             columns: As of `read_cells`, without `SLICE`.
         """
-        found: list[tuple[pa.Table, Sequence[Part]]] = []
+        found: list[tuple[pa.Table, Sequence[RecordPart]]] = []
         taken: dict[str, set[int]] = {cell: set() for cell in cells}
         for _ in range(_TRIES):
             gone = False
@@ -205,7 +205,7 @@ class RecordStore(SingleRecords):
 
     def _read_parts(
         self, name: str, asked: Collection[tuple[str, int]], columns: Sequence[str] | None
-    ) -> tuple[pa.Table, list[Part]] | None:
+    ) -> tuple[pa.Table, list[RecordPart]] | None:
         """Parts of one file; fewer where it turns out to be damaged, None where it is gone."""
         path = self.path / name
         try:
@@ -274,13 +274,13 @@ class RecordStore(SingleRecords):
             raise self._no_records(error) from None
         return sorted(f"{part}/{name}" for name in names if name.endswith(".parquet") and not name.startswith("."))
 
-    def record_holds(self) -> Iterator[tuple[str, Holds]]:
+    def record_holds(self) -> Iterator[tuple[str, Held]]:
         """Every appended and compact file, and what can be read of it."""
         for name in self.record_names():
             holds = self.soundness.holds(name)
             yield name, self._holds(name) if holds is None else holds
 
-    def _holds(self, name: str) -> Holds:
+    def _holds(self, name: str) -> Held:
         """What a file holds that is read for it."""
         path = self.path / name
         try:
@@ -296,7 +296,7 @@ class RecordStore(SingleRecords):
             holds = ()
         return self.soundness.note_holds(path, holds)
 
-    def _newest_first(self) -> list[tuple[str, Holds]]:
+    def _newest_first(self) -> list[tuple[str, Held]]:
         """Files in the order in which they count."""
         found = list(self.record_holds())
         times = {name: self.soundness.written(name) for name, _ in found if name.startswith(APPENDED)}
@@ -320,8 +320,8 @@ def _alike(tables: Mapping[str, pa.Table]) -> list[list[str]]:
 
 
 def _in_order(
-    found: Iterable[tuple[pa.Table, Sequence[Part]]], cells: Sequence[str], columns: Sequence[str] | None
-) -> tuple[pa.Table, list[Part]]:
+    found: Iterable[tuple[pa.Table, Sequence[RecordPart]]], cells: Sequence[str], columns: Sequence[str] | None
+) -> tuple[pa.Table, list[RecordPart]]:
     """What was read of several files as one table, its parts by cell, then by slice."""
     place = {cell: number for number, cell in enumerate(cells)}
     tables, placed, before = [], [], 0

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from harness.engine import seal
 from harness.engine.folder_files import FolderFiles
 from harness.engine.record import SCHEMA, row_ids
-from harness.engine.record_files import CELL, OPTIONAL, SLICE, TEXTS, TYPES, Part, part_of, with_columns
+from harness.engine.record_files import CELL, OPTIONAL, SLICE, TEXTS, TYPES, RecordPart, part_of, with_columns
 from harness.engine.soundness import ROWS_FIT, SOUND, UNSEALED, StoreError
 
 RECORDS = "records"
@@ -77,7 +77,7 @@ class SingleRecords(FolderFiles):
         wanted: Mapping[str, Collection[int]] | None,
         taken: Mapping[str, set[int]],
         columns: Sequence[str] | None,
-    ) -> Iterator[tuple[pa.Table, list[Part]]]:
+    ) -> Iterator[tuple[pa.Table, list[RecordPart]]]:
         for cell in self._single_cells() & cells.keys():
             for index in sorted(self._single_slices(cell) - taken[cell]):
                 if wanted is not None and index not in wanted[cell]:
