@@ -152,7 +152,7 @@ def status(blocks: int) -> dict[str, float]:
         store.write_plan(plan.suite, planned_text(plan, registry))
         wanted, rows = plan.blocks({})[:blocks], Rows(1)
         (columns,) = rows.slice(0, 1).values()
-        flush, os.fsync = os.fsync, lambda handle: None  # of made-up records nothing is lost
+        flush, os.fsync = os.fsync, lambda fd: None  # of made-up records nothing is lost
         for block in wanted:
             entry = plan.entries[block.split.key][block.slice]
             row = {**columns, "item": [entry.id], "sample": [entry.id]}

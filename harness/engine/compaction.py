@@ -21,7 +21,7 @@ from harness.engine.record import NAMES
 from harness.engine.record_files import CONTENT, RecordPart, group_of, pairs_of, parts_of, said_by, sealed_file
 from harness.engine.run_folder import RunFolder
 from harness.engine.single_records import APPENDED, COMPACT, NO_GROUP, RECORDS, Misfit
-from harness.engine.soundness import Held
+from harness.engine.soundness import HeldSlices
 from harness.files import locked
 from harness.suite.plan import Plan
 
@@ -51,11 +51,11 @@ class _Survey:
     """
 
     groups: dict[str, str]
-    files: Mapping[str, Held]
+    files: Mapping[str, HeldSlices]
     singles: Mapping[str, Collection[int]]
     concerned: set[str] = field(default_factory=set)
 
-    def of(self, holds: Held) -> set[str]:
+    def of(self, holds: HeldSlices) -> set[str]:
         """The groups that a file holds anything of."""
         return {self.groups[cell] for cells, _ in holds for cell in cells}
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from harness.engine import seal
 from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
-from harness.engine.soundness import Held
+from harness.engine.soundness import HeldSlices
 
 if TYPE_CHECKING:
     from harness.suite.plan import Cell
@@ -213,12 +213,12 @@ def said_by(content: bytes) -> dict[str, Any]:
     return dict(value)
 
 
-def holds_of(said: Mapping[str, Any]) -> Held:
+def holds_of(said: Mapping[str, Any]) -> HeldSlices:
     """Which cells and slices a file says that it holds."""
     return tuple((tuple(one["cells"]), tuple(one["slices"])) for one in said["holds"])
 
 
-def holds_of_parts(parts: Iterable[RecordPart]) -> Held:
+def holds_of_parts(parts: Iterable[RecordPart]) -> HeldSlices:
     """Which cells and slices some parts are of, which stand by cell and slice."""
     alike: dict[tuple[int, ...], list[str]] = {}
     for cell, those in groupby(parts, operator.itemgetter(0)):
@@ -226,7 +226,7 @@ def holds_of_parts(parts: Iterable[RecordPart]) -> Held:
     return tuple((tuple(cells), slices) for slices, cells in alike.items())
 
 
-def pairs_of(holds: Held) -> Iterator[tuple[str, int]]:
+def pairs_of(holds: HeldSlices) -> Iterator[tuple[str, int]]:
     """(cell, slice) of everything that a file holds."""
     return ((cell, index) for cells, slices in holds for cell in cells for index in slices)
 

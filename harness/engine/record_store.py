@@ -25,8 +25,8 @@ from harness.engine.record_files import (
     CELL,
     SLICE,
     TYPES,
-    RecordPart,
     RecordFile,
+    RecordPart,
     decoded,
     holds_of,
     holds_of_parts,
@@ -39,7 +39,7 @@ from harness.engine.record_files import (
     whole_groups,
 )
 from harness.engine.single_records import APPENDED, COMPACT, Misfit, SingleRecords
-from harness.engine.soundness import NOT_SEALED, Held
+from harness.engine.soundness import NOT_SEALED, HeldSlices
 
 _TRIES = 20
 """How often files are listed anew because one is gone that was listed."""
@@ -274,13 +274,13 @@ class RecordStore(SingleRecords):
             raise self._no_records(error) from None
         return sorted(f"{part}/{name}" for name in names if name.endswith(".parquet") and not name.startswith("."))
 
-    def record_holds(self) -> Iterator[tuple[str, Held]]:
+    def record_holds(self) -> Iterator[tuple[str, HeldSlices]]:
         """Every appended and compact file, and what can be read of it."""
         for name in self.record_names():
             holds = self.soundness.holds(name)
             yield name, self._holds(name) if holds is None else holds
 
-    def _holds(self, name: str) -> Held:
+    def _holds(self, name: str) -> HeldSlices:
         """What a file holds that is read for it."""
         path = self.path / name
         try:
@@ -296,7 +296,7 @@ class RecordStore(SingleRecords):
             holds = ()
         return self.soundness.note_holds(path, holds)
 
-    def _newest_first(self) -> list[tuple[str, Held]]:
+    def _newest_first(self) -> list[tuple[str, HeldSlices]]:
         """Files in the order in which they count."""
         found = list(self.record_holds())
         times = {name: self.soundness.written(name) for name, _ in found if name.startswith(APPENDED)}

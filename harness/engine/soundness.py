@@ -33,7 +33,7 @@ class StoreError(UserError):
     """The run folder cannot be used or written; work stops, what was finished is kept."""
 
 
-Held = tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
+HeldSlices = tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
 """What can be read of a file of records: (cells, slices) as often as needed, every cell with each slice beside it."""
 
 
@@ -43,7 +43,7 @@ class Look(NamedTuple):
     stamp: str
     state: str
     """One of `SOUND`; anything else says what is wrong with it."""
-    holds: Held | None = None
+    holds: HeldSlices | None = None
     """Of a file of records; None where that was not looked at."""
 
 
@@ -88,7 +88,7 @@ class Soundness:
         found = self._known().get(self.name(path))
         return found.state if found is not None and found.stamp == stamp else None
 
-    def holds(self, name: str) -> Held | None:
+    def holds(self, name: str) -> HeldSlices | None:
         """What a file of records was found to hold, if it has not been touched since; None where it is to be read.
 
         Args:
@@ -99,7 +99,7 @@ class Soundness:
             return None
         return found.holds if stamp_of(f"{self._folder}/{name}") == found.stamp else None
 
-    def note_holds(self, path: Path, holds: Held) -> Held:
+    def note_holds(self, path: Path, holds: HeldSlices) -> HeldSlices:
         """Note what can be read of a file of records that was just looked at."""
         found = self._known().get(self.name(path))
         if found is not None and found.holds != holds:
