@@ -2,9 +2,10 @@
 
     python benchmarks/faults.py [PART ...] [--share 1.0] [--seed 0] [--out FILE.md]
 
-Parts: kills, training, flips, mutants, together, disk, clock, stopped, cache; all if none is named. A share of .1 makes
-a tenth of the faults of each. Everything is drawn from the seed; what a kill meets depends on the machine as well.
-Every run is of tests/toys: probes, facts, a fit, 100 files of records, examples, a report. Results are compared with
+Parts: kills, compaction, training, flips, moved, mutants, together, disk, clock, stopped, cache; all if none is named.
+A share of .1 makes a tenth of the faults of each. Everything is drawn from the seed; what a kill meets depends on the
+machine as well. Every run is of tests/toys: probes, facts, a fit, records of 100 cells and slices, examples, a report;
+its records also lie as a run appends them, and compact in many row groups. Results are compared with
 those of a run that nothing disturbed: records and facts value by value, but for seconds.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +30,14 @@ import pandas as pd
 from fault_counts import PATIENCE_S, ROOT, SUITE, TOYS, Count
 from mutants import mutants
 
+from harness.engine import record_files
+from harness.engine.compaction import compact
+from harness.engine.record import NAMES
+from harness.engine.record_files import decoded
 from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
+from harness.flow import reopen
+from harness.plugins.registry import Registry
 
 RECIPE = """
 name: faults
@@ -104,12 +112,20 @@ def _wait(process: subprocess.Popen[str], count: Count) -> int:
 
 def results_of(folder: Path) -> dict[str, object]:
     """Results of a run folder by name: records without seconds, facts, fits and examples."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.glob("records/*/*.parquet")):
-        if not path.name.startswith("."):
-            found[path.relative_to(folder).as_posix()] = pd.read_parquet(path).drop(columns="seconds")
+    found: dict[str, object] = dict(records_of(RunFolder(folder)))
     for pattern in ("facts/*.json", "fits/*.safetensors", "examples/*/*/*/attacked.png"):
         found |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob(pattern)}
+    return found
+
+
+def records_of(store: RunFolder) -> dict[str, pd.DataFrame]:
+    """Name of a cell and slice -> what is read of it, without seconds."""
+    table, parts = store.gathered(dict.fromkeys(store.held()))
+    plain, found, first = decoded(table), {}, 0
+    for part in parts:
+        own = plain.slice(first, part.rows).select([*NAMES, *part.notes])
+        found[f"records {part.cell} {part.slice}"] = own.to_pandas().drop(columns="seconds")
+        first += part.rows
     return found
 
 
@@ -198,6 +214,98 @@ def _end(folder: Path, whole: Undisturbed, count: Count, environment: dict[str, 
     count.compare(whole.results, results_of(folder))
 
 
+def compaction(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """SIGKILL over the whole of a compaction; what is there then, and after another one, is compared."""
+    count = Count("SIGKILL at a random moment of a compaction")
+    with _place() as folder:
+        scattered(whole.folder, folder)
+        plan, _ = reopen(folder, Registry(TOYS))
+        expected = dict(records_of(RunFolder(folder)))
+        for number in range(-1, times):
+            place = folder.with_name("cut")
+            shutil.copytree(folder, place)
+            began, child = time.monotonic(), os.fork()
+            if child == 0:
+                compact(RunFolder(place), plan)
+                os._exit(0)
+            if number < 0:  # to see how long it takes
+                os.waitpid(child, 0)
+                seconds = time.monotonic() - began
+            else:
+                time.sleep(rng.uniform(0, seconds))
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                count.tried += 1
+            for _ in range(2):
+                store = RunFolder(place)
+                count.compare(dict(expected), dict(records_of(store)))
+                rows = store.read_cells(dict.fromkeys(store.held())).num_rows
+                count.double += rows != sum(map(len, expected.values()))
+                compact(RunFolder(place), plan)
+            shutil.rmtree(place)
+    return count
+
+
+def scattered(source: Path, target: Path) -> None:
+    """A copy of a run folder whose records lie in a file for each cell and slice, as a run appends them."""
+    shutil.copytree(source, target)
+    store = RunFolder(target)
+    tables = {(cell, index): store.read_records(cell, index) for cell, them in store.held().items() for index in them}
+    for name in store.record_names():
+        (target / name).unlink()
+    for (cell, index), table in tables.items():
+        store.write_records(cell, index, {name: table[name].to_pylist() for name in table.column_names})
+
+
+def of_many_groups(source: Path, target: Path) -> None:
+    """A copy of a run folder whose records are compact, in as many row groups as a large run has."""
+    scattered(source, target)
+    usual, record_files._GROUP_ROWS = record_files._GROUP_ROWS, (12, 12)
+    compact(*reopen(target, Registry(TOYS))[::-1])
+    record_files._GROUP_ROWS = usual
+
+
+def moved(whole: Undisturbed, times: int, rng: random.Random) -> Count:
+    """Files of records cut, copied, renamed, or swapped; what is read is compared with what was there."""
+    count = Count("a file of records cut, copied, renamed or swapped")
+    with _place() as folder:
+        apart, compact_one = folder, folder.with_name("compact")
+        scattered(whole.folder, apart)
+        of_many_groups(whole.folder, compact_one)
+        for _ in range(times):
+            with tempfile.TemporaryDirectory(prefix="faults-") as name:
+                place = shutil.copytree(rng.choice((apart, compact_one)), Path(name, "run"))
+                paths = sorted((place / "records").rglob("*.parquet"))
+                one, other = rng.sample(paths, 2)
+                deed = rng.choice(("cut", "copied", "renamed", "swapped"))
+                if deed == "cut":
+                    one.write_bytes(one.read_bytes()[: rng.randrange(one.stat().st_size)])
+                elif deed == "copied":
+                    shutil.copy(one, one.with_name(f"{rng.randrange(99999):05d}-{rng.randrange(10**9)}.parquet"))
+                elif deed == "renamed":
+                    one.rename(one.with_name(f"{rng.randrange(99999):05d}.parquet"))
+                else:
+                    content = one.read_bytes()
+                    one.write_bytes(other.read_bytes())
+                    other.write_bytes(content)
+                _only_true(place, whole, count, deed)
+            count.tried += 1
+    return count
+
+
+def _only_true(folder: Path, whole: Undisturbed, count: Count, what: str) -> None:
+    """Count a row that is not as it was, or is there twice, and damage that is not told."""
+    store = RunFolder(folder)
+    for name, frame in records_of(store).items():
+        before = whole.results[name]
+        if not (isinstance(before, pd.DataFrame) and frame.equals(before)):
+            count.wrong += 1
+            count.notes.append(f"{what}: {name}")
+    if not store.soundness.damaged():
+        count.wrong += 1
+        count.notes.append(f"{what}: not told")
+
+
 def training(times: int, rng: random.Random) -> Count:
     """SIGKILL and SIGTERM over the whole life of a training; its weights are compared."""
     count = Count("SIGKILL or SIGTERM at a random moment of a training")
@@ -235,19 +343,26 @@ def _weights(place: Path) -> dict[str, object]:
 def flips(whole: Undisturbed, times: int, rng: random.Random) -> Iterator[Count]:
     """Single bits of files of every kind, each flipped alone, and looked at as `robustiqa check` does."""
     by_kind: dict[str, list[Path]] = {}
-    for path in sorted(whole.folder.rglob("*")):
-        part = path.relative_to(whole.folder).parts
-        if path.is_file() and not path.name.startswith("."):
-            kind = path.name if part[0] in ("examples", "provenance") else f"*{path.suffix}"
-            by_kind.setdefault(f"{part[0]}/{kind}" if len(part) > 1 else path.name, []).append(path)
-    for kind, paths in by_kind.items():
-        count = Count(f"one bit of `{kind}` flipped")
-        for _ in range(math.ceil(times / len(by_kind))):
-            _flip(whole.folder, rng.choice(paths), rng, count)
-        yield count
+    with _place() as folder:
+        apart, groups = folder, folder.with_name("groups")
+        scattered(whole.folder, apart)
+        of_many_groups(whole.folder, groups)
+        for path in sorted(whole.folder.rglob("*")):
+            part = path.relative_to(whole.folder).parts
+            if path.is_file() and not path.name.startswith("."):
+                kind = path.name if part[0] in ("examples", "provenance") else f"*{path.suffix}"
+                by_kind.setdefault(f"{part[0]}/{kind}" if len(part) > 1 else path.name, []).append(path)
+        by_kind["records/appended/*.parquet"] = sorted(apart.glob("records/appended/*.parquet"))
+        by_kind["records/compact/*.parquet of many row groups"] = sorted(groups.glob("records/compact/*.parquet"))
+        for kind, paths in by_kind.items():
+            count = Count(f"one bit of `{kind}` flipped")
+            for _ in range(math.ceil(times / len(by_kind))):
+                home = apart if "appended" in kind else groups if "groups" in kind else whole.folder
+                _flip(home, rng.choice(paths), rng, count, whole)
+            yield count
 
 
-def _flip(folder: Path, path: Path, rng: random.Random, count: Count) -> None:
+def _flip(folder: Path, path: Path, rng: random.Random, count: Count, whole: Undisturbed) -> None:
     content, store = path.read_bytes(), RunFolder(folder)
     bit = rng.randrange(8 * len(content))
     altered = bytearray(content)
@@ -258,6 +373,8 @@ def _flip(folder: Path, path: Path, rng: random.Random, count: Count) -> None:
         if not store.inspect(path, lambda cell: lambda index, table: "") or not store.soundness.damaged():
             count.wrong += 1
             count.notes.append(f"{path.relative_to(folder)} bit {bit} unnoticed")
+        if path.is_relative_to(folder / "records"):
+            _only_true(folder, whole, count, f"bit {bit}")
     except UserError:  # said, and what says it names the file
         pass
     except Exception as error:
@@ -382,7 +499,7 @@ def cache(whole: Undisturbed, times: int, rng: random.Random) -> Count:
 
 
 FULL = {
-    **{"kills": 100, "training": 40, "flips": 1000, "mutants": 1000, "together": 10},
+    **{"kills": 100, "compaction": 20, "training": 40, "flips": 1000, "moved": 100, "mutants": 1000, "together": 10},
     **{"disk": 20, "clock": 5, "stopped": 5, "cache": 2},
 }
 """Part -> how many faults of it; of `mutants` for each of five kinds of file."""
@@ -408,7 +525,9 @@ def campaign(parts: Sequence[str], share: float, seed: int) -> Iterator[Count]:
             elif part == "training":
                 yield training(times, rng)
             else:
-                yield {f.__name__: f for f in (kills, together, disk, clock, stopped, cache)}[part](whole, times, rng)
+                yield {f.__name__: f for f in (kills, compaction, moved, together, disk, clock, stopped, cache)}[part](
+                    whole, times, rng
+                )
 
 
 def table(counts: Sequence[Count]) -> str:

@@ -99,7 +99,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stamp_of(path: Path) -> str:
+def stamp_of(path: Path | str) -> str:
     """Size, times and inode of a file, in which a change of it shows; 'missing' where there is none."""
     try:
         about = os.stat(path)  # noqa: PTH116 (10,000 files: half the time)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine import stamp
 from harness.engine.bundle import run_folder_at
-from harness.engine.costs import Cost, keep_costs
+from harness.engine.compaction import Compacted, compact
+from harness.engine.costs import keep_costs
 from harness.engine.done import asked_for, done_slices, relevant_failures
 from harness.engine.executors.choice import EXECUTORS as EXECUTORS
 from harness.engine.executors.choice import LOCAL as LOCAL
@@ -23,14 +24,13 @@ from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import worker_count as worker_count
-from harness.engine.forecast import Prices, keep_estimate, read_recorded
+from harness.engine.forecast import of_machine
 from harness.engine.jobs import BlockJob, FactJob, FitJob
-from harness.engine.machines.reference import machine_here
 from harness.engine.one_pair import Attacked, kept_example
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, own_version, versions
-from harness.engine.run_folder import FailureRecord, RunFolder
+from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import device_named
 from harness.engine.shards import BlockKey, shards_kept
 from harness.engine.soundness import damage_text
@@ -39,7 +39,7 @@ from harness.engine.stages import Stage as Stage
 from harness.engine.stages import Tally, execute, gpus_of_worker, own_part, plugins_used, uses_of
 from harness.engine.worker import Job
 from harness.errors import UserError
-from harness.files import PLAN, RUNS, SUITE, TERMINAL, locked
+from harness.files import PLAN, RUNS, SUITE, TERMINAL, locked, run_named
 from harness.plugins.registry import Registry
 from harness.report.planned import Planned, describe_split, planned_text, read_planned, registered
 from harness.report.screen import Screen, read_screen
@@ -191,7 +191,8 @@ def run_suite(
     pending = pending_jobs(plan, store, probe=options.probe)
     device = options.device or ("cuda" if on_cluster and gpus_of_worker(plan, options) else default_device())
     pending = own_part(pending, _jobs_ahead(plan), plan, store, options, device)
-    if damage := damage_text(_needed(store.soundness.met | store.soundness.damaged(), plan)):
+    found_damaged = _needed(store.soundness.met | store.soundness.damaged(), plan)
+    if damage := damage_text(found_damaged):
         progress.tell(f"{store.path}: {damage}; what of it the suite needs is computed again.")
     _record_pixels(plan, store)
     if any(pending.values()) or store.has_pool():
@@ -205,8 +206,13 @@ def run_suite(
             execute(pending, plan, registry, store, options, device, tally, _begin_imports)
         finally:
             store.add_provenance("notices", list(tally.notices))
-            keep_costs(store, tally.costs if on_cluster else _of_machine(tally.costs, store, device))
+            keep_costs(store, tally.costs if on_cluster else of_machine(tally.costs, store, device))
     unchanged = not tally.jobs and store.report_made_from() == _state(planned, store)
+    if options.stage not in ("facts", "fits"):
+        try:
+            _compact(planned, store, found_damaged, alone=options.shard[1] == 1, reported=unchanged)
+        except StoreError as error:
+            progress.tell(f"records are left in the files that they were written to: {error}")
     failures = relevant_failures(plan, store)
     counts = (tally.jobs, tally.blocks, tally.cells, tally.failed)
     result = RunResult(store, plan, registry, planned, *counts, failures, unchanged)
@@ -229,16 +235,41 @@ def _import_reports() -> None:
             importlib.import_module(name)
 
 
-def _of_machine(costs: Sequence[Cost], store: RunFolder, device: str) -> Sequence[Cost]:
-    """What was measured, with the machine that it was measured on; how it compares with what was expected is noted."""
-    if not costs:
-        return costs
-    try:
-        here = machine_here(device)
-    except RuntimeError:  # no memory left for it; the costs are as good without
-        return costs
-    pixels = {cost.split: cost.pixels / cost.items for cost in costs if cost.pixels}
-    return keep_estimate(store, costs, Prices(read_recorded(store.path), here, here, pixels))
+def _compact(planned: Planned, store: RunFolder, told: Collection[str], *, alone: bool, reported: bool) -> Compacted:
+    """Put finished records together; among shards it is done by one that finds nothing left to do.
+
+    Args:
+        planned: Of the run.
+        store: Its folder.
+        told: Damaged files that were told of.
+        alone: Whether no other shard may be at work.
+        reported: Whether the report is of the records that are there.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    plan = planned.plan
+    if not alone and plan.blocks(done_slices(plan, store)):
+        return Compacted((0, 0), (0, 0))
+    done = compact(store, plan, told)
+    if reported and done.before != done.after:  # the records are the same
+        store.note_report(_state(planned, store))
+    return done
+
+
+def compact_run(folder: Path, registry: Registry) -> Compacted:
+    """Put together the records of a run that is finished or rests.
+
+    Raises:
+        UserError: It is no run folder, it holds no plan and none can be made, or it cannot be written.
+    """
+    if run_named(folder).is_file():
+        raise UserError(f"{folder}: a bundle, which is left as it is. Give a run folder.")
+    planned, store = planned_in(folder, registry)
+    reported = store.report_made_from() == _state(planned, store)
+    done = _compact(planned, store, (), alone=True, reported=reported)
+    store.soundness.keep()
+    return done
 
 
 def _needed(damaged: Mapping[str, str], plan: Plan) -> dict[str, str]:

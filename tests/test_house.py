@@ -135,4 +135,5 @@ def test_a_table_costs_one_file_and_a_record_column_two_edits(tmp_path):
     assert "psnr,8" in (tmp_path / "results/runs/one/report/tables/counted.csv").read_text()
     (file,) = (tmp_path / "results" / "runs" / "one" / "records").rglob("*.parquet")
     table = pq.ParquetFile(file).read()
-    assert table["height"].to_pylist() == [128] * 8 and table.column_names[-2:] == ["height", "status"]
+    assert table["height"].to_pylist() == [128] * 8
+    assert table.column_names[-4:] == ["height", "status", "cell", "slice"]

@@ -65,6 +65,7 @@ def _check(
 def _outlook(name: str, plan: Plan | None) -> str:
     """What `run` does about a damaged file."""
     from harness.engine.done import asked_for
+    from harness.engine.single_records import APPENDED, COMPACT
 
     part = name.split("/")[0]
     if part in (SUITE, PLAN, "provenance"):
@@ -77,6 +78,8 @@ def _outlook(name: str, plan: Plan | None) -> str:
         return "removes it and tries again"
     if part == "pixels":
         return "stops: nothing else says which images the records were made from"
+    if name.startswith((APPENDED, COMPACT)):
+        return "computes again what of it is nowhere else, and removes it"
     if plan is None:
         return "computes it again if it is of the suite"
     return "computes it again" if asked_for(plan)(name) else "leaves it: it is no part of the suite"

@@ -76,6 +76,7 @@ def _put_together(
     names: Sequence[str], opened: Sequence[RunResult], target: Path, out: Path, name: str | None, first_wins: bool
 ) -> tuple[Joined, Merging]:
     """Write the merged run into a folder that is not there for anybody yet."""
+    from harness.engine.compaction import compact
     from harness.engine.merging import merge_files, merge_gallery, merged_provenance, write_pages
     from harness.engine.run_folder import RunFolder
     from harness.suite.joined import RunPlan, join
@@ -93,7 +94,7 @@ def _put_together(
     ]
     pages = merged_provenance(sources, of_merge)
     if merging.conflicts:
-        count = counted(len(merging.conflicts), "file")
+        count = counted(len(merging.conflicts), "place")
         pages["notices"] = [
             *pages.get("notices", []),
             f"MERGED: {count} of the runs contradicted each other (other versions or processors round otherwise); "
@@ -103,6 +104,7 @@ def _put_together(
     _write(joined, opened, sources, pages, target)
     write_pages(pages, target)
     merge_gallery(sources, RunFolder(target))
+    compact(RunFolder(target), joined.plan)
     return joined, merging
 
 

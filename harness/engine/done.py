@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.engine.example_names import id_in
 from harness.engine.run_folder import FailureRecord, RunFolder
+from harness.engine.single_records import APPENDED, COMPACT
 from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Cell, Fact, Fit, Plan, Probe
 from harness.wording import budget_text
@@ -22,15 +23,13 @@ if TYPE_CHECKING:
 def done_slices(plan: Plan, store: RunFolder) -> dict[str, frozenset[int]]:
     """Cell id -> slices with nothing left to do: their records are there, and the examples that the suite asks for."""
     wanted, size = plan.suite.save_examples, plan.suite.slice_size
-    found = {}
-    for cell in plan.cells:
-        done = store.slices(cell.id, record_misfit(plan, cell))
-        if wanted and cell.attack is not None:
+    found = store.slices_of({cell.id: record_misfit(plan, cell) for cell in plan.cells})
+    for cell in plan.cells if wanted else ():
+        if cell.attack is not None:
             last = min(wanted, len(plan.entries_of(cell)))
             asked = {i: min(size, last - i * size) for i in range(math.ceil(last / size))}
             exact = plan.suite.exact
-            done -= {i for i, count in asked.items() if store.examples_kept(cell.id, i, exact=exact) < count}
-        found[cell.id] = done
+            found[cell.id] -= {i for i, count in asked.items() if store.examples_kept(cell.id, i, exact=exact) < count}
     return found
 
 
@@ -85,6 +84,8 @@ def asked_for(plan: Plan) -> Callable[[str], bool]:
 
     def asked(name: str) -> bool:
         part, *rest = Path(name).with_suffix("").parts
+        if part == "records" and name.rpartition("/")[0] in (APPENDED, COMPACT):  # of many cells
+            return True
         if part in ("records", "examples"):
             index = rest[1] if len(rest) > 1 and rest[1].isdecimal() else "0"
             return int(index) < last.get(id_in(rest[0]), 0)

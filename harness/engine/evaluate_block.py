@@ -38,6 +38,7 @@ from harness.engine.parts import AttackedBatch, AttackPart, Seen, flight_key, un
 from harness.engine.peak import PeakMeter
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
+from harness.engine.record_files import CELL, SLICE, group_of
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import Scorer
 from harness.errors import PluginFaultError, UserError
@@ -50,6 +51,8 @@ Flight = Sequence[Sequence[Cell]]
 """Cells whose attacks may be one batch; of each attack those that share it."""
 AttackedByRadius = Mapping[float, Sequence[AttackedBatch]]
 """Radius -> attacked batches, in the order of the block's batches."""
+_WRITE_EVERY_S = 60.0
+"""A block that takes longer stores what it has finished now and then; one that does not makes one file of records."""
 
 
 class BlockRun:
@@ -66,6 +69,7 @@ class BlockRun:
         cap: What the worker may take, where that is limited.
         peaks: Measures what batches take of the device's memory; None where it is not to be known.
         in_flight: Whether cells of one attack are done one after the other, so that they can be attacked together.
+        careful: Whether each cell is stored as soon as it is finished, since the worker may not live to store several.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class BlockRun:
         peaks: PeakMeter | None = None,
         *,
         in_flight: bool = False,
+        careful: bool = False,
     ) -> None:
         self._block = block
         self._tools = tools
@@ -91,6 +96,10 @@ class BlockRun:
         self._done = self.failed = 0
         self._in_flight = in_flight
         self._ahead: dict[tuple[Any, ...], AttackedByRadius] = {}
+        self._careful = careful
+        self._groups = {cell.id: group_of(cell) for cell in block.cells}
+        self._finished: dict[str, dict[str, list[Any]]] = {}
+        self._written = time.monotonic()
         self.costs: list[Cost] = []
         self.most = most
         """As given, or less if memory was too short again, or the cap asks for less."""
@@ -113,12 +122,19 @@ class BlockRun:
         """
         if self._cap is not None and self._seen.batches:
             self._fit_under(self._cap)
-        for flight in self._flights():
-            yield flight
-            for cells in flight:
-                left = list(cells)
-                while left:  # again with smaller batches where memory was too short
-                    self.failed += self._share(left)
+        try:
+            for flight in self._flights():
+                yield flight
+                for cells in flight:
+                    left = list(cells)
+                    while left:  # again with smaller batches where memory was too short
+                        self.failed += self._share(left)
+        except StoreError:
+            raise
+        except BaseException:  # stopped at once: what is finished is kept
+            self._write()
+            raise
+        self._write()
 
     def units(self, cells: Sequence[Cell]) -> list[list[AttackPart]]:
         """What may be attacked ahead for cells that share one attack: of each batch, the parts that go together."""
@@ -133,6 +149,13 @@ class BlockRun:
     def attacked_ahead(self, cells: Sequence[Cell], attacked: AttackedByRadius) -> None:
         """Take what came of the units of these cells, so that they need not be attacked again."""
         self._ahead[cells[0].attack_key] = attacked
+
+    def _write(self, *, at_once: bool = True) -> None:
+        """Store the records of finished cells, unless others were stored a short while ago."""
+        if self._finished and (at_once or self._careful or time.monotonic() - self._written > _WRITE_EVERY_S):
+            found, self._finished = self._finished, {}
+            self._store.write_block(self._block.slice, found, self._groups)
+            self._written = time.monotonic()
 
     def _fit_under(self, cap: MemoryCap) -> None:
         """Cut batches to what fits under a cap, by what one of the largest images takes."""
@@ -180,7 +203,8 @@ class BlockRun:
                 columns = self._records(cell, results)
                 self._check_cap()
                 self._keeping.keep(cell, self._block.slice, results, columns, self._store)
-                self._store.write_records(cell.id, self._block.slice, columns)
+                self._finished[cell.id] = columns
+                self._write(at_once=False)
                 self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, _since(began))
             except StoreError:
                 raise
@@ -340,7 +364,7 @@ class BlockRun:
             "identical": (batch.dist == batch.ref).flatten(1).all(1).tolist(),
             "status": result.status,
         }
-        taken = set(result.notes) & set(EVERY_NAME)
+        taken = set(result.notes) & {*EVERY_NAME, CELL, SLICE}
         if taken:
             who = self._tools.called(cell.attack) if cell.attack else CLEAN
             raise PluginFaultError(

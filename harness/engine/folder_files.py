@@ -136,7 +136,7 @@ class FolderFiles:
         try:
             write_whole(path, content)
         except OSError as error:
-            raise self._unwritable(path, error) from error
+            raise self.unwritable(path, error) from error
 
     def accept(self, name: str, content: bytes) -> None:
         """Write a file that was made, and sealed, for this folder elsewhere.
@@ -166,7 +166,8 @@ class FolderFiles:
             raise StoreError(f"{name}: no file within {self.path}.")
         return self.path / name
 
-    def _unwritable(self, path: Path, error: OSError) -> StoreError:
+    def unwritable(self, path: Path, error: OSError) -> StoreError:
+        """What is said where a file, or a folder of files, cannot be written."""
         if path.is_dir():
             return StoreError(f"{path}: a folder stands where a file is to be written. Remove it, and run again.")
         temporary = str(error.filename or "").endswith(".tmp")  # a name that nobody knows

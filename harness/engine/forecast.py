@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.engine.costs import Amount, Cost, Key, merged_by_machine, pages_beside
 from harness.engine.machines.pages import Machine
+from harness.engine.machines.reference import machine_here
 from harness.engine.run_folder import RunFolder
 
 ESTIMATES_PAGE, MACHINES_PAGE = "estimates", "machines"
@@ -228,3 +229,15 @@ def error_on(recorded: Recorded, machine: Machine) -> Error | None:
     pages = [page for page in recorded.estimates if page["machine"] == machine.id]
     errors = [page["predicted"] / page["spent"] - 1 for page in pages]
     return Error(len(errors), min(errors), max(errors)) if errors else None
+
+
+def of_machine(costs: Sequence[Cost], store: RunFolder, device: str) -> Sequence[Cost]:
+    """What was measured, with the machine that it was measured on; how it compares with what was expected is noted."""
+    if not costs:
+        return costs
+    try:
+        here = machine_here(device)
+    except RuntimeError:  # no memory left for it; the costs are as good without
+        return costs
+    pixels = {cost.split: cost.pixels / cost.items for cost in costs if cost.pixels}
+    return keep_estimate(store, costs, Prices(read_recorded(store.path), here, here, pixels))

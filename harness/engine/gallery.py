@@ -132,13 +132,13 @@ def choice_of(
 def outcomes(contest: Contest, ranks: Mapping[str, int], store: RunFolder, slice_size: int) -> Iterator[GalleryOutcome]:
     """What the attack that went furthest did to each image in each direction, of the samples that may compete."""
     slices = math.ceil(min(POOL_SAMPLES, len(ranks)) / slice_size)
+    rows = _rows([*contest.cells, *contest.controls.values()], store, slices)
     held = {
-        sign: {row["item"]: row["attacked_8bit"] for row in _rows(cell, store, slices)}
-        for sign, cell in contest.controls.items()
+        sign: {row["item"]: row["attacked_8bit"] for row in rows[cell.id]} for sign, cell in contest.controls.items()
     }
     best: dict[tuple[str, str], tuple[float, Cell, dict[str, Any]]] = {}
     for cell in contest.cells:
-        for row in _rows(cell, store, slices):
+        for row in rows[cell.id]:
             moved, key = row["sign"] * (row["attacked_8bit"] - row["clean"]), (row["item"], cell.endpoint)
             further = key not in best or (-moved, cell.id) < (-best[key][0], best[key][1].id)
             if further and ranks.get(row["sample"], POOL_SAMPLES) < POOL_SAMPLES and math.isfinite(moved):
@@ -151,13 +151,14 @@ def outcomes(contest: Contest, ranks: Mapping[str, int], store: RunFolder, slice
             yield GalleryOutcome(item, endpoint, cell.id, moved - honest, scores, row["reference"], row["group"] or "")
 
 
-def _rows(cell: Cell, store: RunFolder, slices: int) -> Iterator[dict[str, Any]]:
-    """The first draw's records of a cell."""
-    for index in range(slices):
-        table = store.records(cell.id, index)
-        if table is not None:
-            rows = table.select(["item", "draw", "reference", "group", "sample", *_FIGURES]).to_pylist()
-            yield from (row for row in rows if row["draw"] == 0)
+def _rows(cells: Sequence[Cell], store: RunFolder, slices: int) -> dict[str, list[dict[str, Any]]]:
+    """Id of a cell -> the first draw's records of it."""
+    asked, columns = {cell.id: slices for cell in cells}, ["item", "draw", "reference", "group", "sample", *_FIGURES]
+    found: dict[str, list[dict[str, Any]]] = {cell: [] for cell in asked}
+    for row in store.read_cells(dict.fromkeys(asked), columns, asked).to_pylist():
+        if row["draw"] == 0:
+            found[row["cell"]].append(row)
+    return found
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.contracts import Entry
@@ -127,6 +127,8 @@ class BlockJob(Job):
     """Does every pending cell of a block."""
 
     block: Block
+    careful: bool = False
+    """Whether each cell is stored as soon as it is finished, because the process died that did it before."""
 
     @property
     def id(self) -> str:
@@ -161,9 +163,9 @@ class BlockJob(Job):
         ranks = {entry.id: self.block.slice * size + i for i, entry in enumerate(self.entries(worker))}
         keeping = Keeping(ranks, context.save_examples, context.exact, context.pool)
         most = worker.most_images.get(self.block.source.key)
-        in_flight = worker.packing is not None
         store, cap = worker.store, cap_of(worker)
-        return BlockRun(self.block, batches, worker, store, keeping, most, cap, worker.peaks, in_flight=in_flight)
+        options = {"in_flight": worker.packing is not None, "careful": self.careful}
+        return BlockRun(self.block, batches, worker, store, keeping, most, cap, worker.peaks, **options)
 
     def ended(self, worker: Worker, run: BlockRun) -> Done:
         """What became of its evaluation; smaller batches are remembered and told."""
@@ -174,12 +176,17 @@ class BlockJob(Job):
             worker.shortages[source.key] = went_on(who, max(run.most, 1), memory)
         return Done(self.label, len(self.block.cells) - run.failed, run.failed, tuple(run.costs))
 
+    def again(self) -> BlockJob:
+        """The same, storing each cell at once: what kills the process is to cost no other cell."""
+        return replace(self, careful=True)
+
     def fail(self, store: RunFolder, message: str, sample: str = "", *, bad_input: bool = False) -> Done:
         """Note those of its cells that have no records as failed."""
         cells, index = self.block.cells, self.block.slice
         if store.behind is not None:
             store.behind.drain()
-        lost = [cell for cell in cells if index not in store.slices(cell.id)]
+        done = store.slices_of({cell.id: None for cell in cells})
+        lost = [cell for cell in cells if index not in done[cell.id]]
         for cell in lost:
             store.write_failure(FailureRecord(cell.id, index, sample, message, bad_input))
         return Done(self.label, len(cells) - len(lost), len(lost))

@@ -15,7 +15,10 @@ from harness.engine import seal
 from harness.engine.costs import Cost, merged_by_machine
 from harness.engine.gallery_choice import fitting, page_limit
 from harness.engine.gallery_store import GALLERY, GalleryCase, GalleryKept
+from harness.engine.record import NAMES
+from harness.engine.record_files import CONTENT, decoded, pairs_of, sealed_file
 from harness.engine.run_folder import RunFolder
+from harness.engine.single_records import COMPACT, NO_GROUP, RECORDS, Misfit
 from harness.errors import UserError
 from harness.suite.pixels import FileSeen, ledger_text, merged_ledgers
 from harness.wording import counted, joined
@@ -78,32 +81,94 @@ def merge_files(
     for source in sources:
         for name in source.files:
             part = name.split("/")[0]
-            if part in ("provenance", "pixels", GALLERY):
+            if part in ("provenance", "pixels", GALLERY, RECORDS):
                 continue
             if name in whose:
-                found.shared += part == "records"
                 if wrong := _contradiction(name, whose[name], source):
                     found.conflicts[name] = f"{_called(name, named)}: {wrong}"
                 continue
             if part == "examples" and groups.setdefault(_group(name), source.name) != source.name:
                 continue
             whose[name] = source
-            found.taken[source.name] += part == "records"
+    whose_records = _whose_records(sources, named, found)
     if found.conflicts and not first_wins:
         raise _refusal(found.conflicts, sources)
     results = {name.rpartition(".")[0] for name in whose}
     for name, source in whose.items():
-        if not (name.startswith("failures/") and _done(name, results)):
+        if not (name.startswith("failures/") and _done(name, results, whose_records)):
             _put(target / name, (source.store.path / name).read_bytes())
+    for source in sources:
+        _put_records(source, {one for one, owner in whose_records.items() if owner is source}, target)
     _merge_pixels(sources, target)
     return found
+
+
+def _whose_records(
+    sources: Sequence[MergedRun], named: Callable[[str], str], found: Merging
+) -> dict[tuple[str, int], MergedRun]:
+    """(cell, slice) -> the run whose records of it are taken; notes what several have, and contradictions."""
+    whose: dict[tuple[str, int], MergedRun] = {}
+    for source in sources:
+        own = [(cell, index) for cell, slices in source.store.held().items() for index in sorted(slices)]
+        shared: dict[str, list[tuple[str, int]]] = {}
+        for one in own:
+            if one in whose:
+                shared.setdefault(whose[one].name, []).append(one)
+        for other in sources:
+            both = shared.get(other.name, [])
+            found.shared += len(both)
+            tables = [_tables(run.store, both) for run in (other, source)] if both else []
+            for cell, index in both:
+                if wrong := _rows_differ(*(table[cell, index] for table in tables)):
+                    found.conflicts[f"{RECORDS}/{cell}/{index}"] = f"{named(cell) or cell}, slice {index}: {wrong}"
+        new = [one for one in own if one not in whose]
+        found.taken[source.name] += len(new)
+        whose |= dict.fromkeys(new, source)
+    return whose
+
+
+def _tables(store: RunFolder, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], pa.Table]:
+    """(cell, slice) -> its records, each file read once."""
+    table, parts = store.gathered(*_asked(wanted))
+    plain, found, first = decoded(table), {}, 0
+    for part in parts:
+        found[part.cell, part.slice] = plain.slice(first, part.rows).select([*NAMES, *part.notes])
+        first += part.rows
+    return found
+
+
+def _asked(wanted: Collection[tuple[str, int]]) -> tuple[dict[str, Misfit], dict[str, set[int]]]:
+    slices: dict[str, set[int]] = {}
+    for cell, index in sorted(wanted):
+        slices.setdefault(cell, set()).add(index)
+    return dict.fromkeys(slices), slices
+
+
+def _put_records(source: MergedRun, taken: Collection[tuple[str, int]], target: Path) -> None:
+    """Copy files of which all is taken; of others what is taken goes into a new one."""
+    left = set(taken)
+    for name, holds in source.store.record_holds():
+        held = set(pairs_of(holds))
+        if name in source.files and held <= set(taken):
+            _put(target / name, (source.store.path / name).read_bytes())
+            left -= held
+    for cell, slices in source.store.single_files().items():
+        for index in slices:
+            name = f"{RECORDS}/{cell}/{index:05d}.parquet"
+            if name in source.files and (cell, index) in left:
+                _put(target / name, (source.store.path / name).read_bytes())
+                left.discard((cell, index))
+    if left:
+        table, parts = source.store.gathered(*_asked(left))
+        name, content = sealed_file(table, parts, f"{COMPACT}/{NO_GROUP}-{CONTENT}.parquet")
+        _put(target / name, content)
 
 
 def _refusal(conflicts: Mapping[str, str], sources: Sequence[MergedRun]) -> UserError:
     more = f"; and {len(conflicts) - _TOLD} more" if len(conflicts) > _TOLD else ""
     return UserError(
         f"Not merged: {joined([source.name for source in sources])} contradict each other where they computed the same "
-        f"condition on the same images, in {counted(len(conflicts), 'file')}: "
+        f"condition on the same images, in {counted(len(conflicts), 'place')}: "
         f"{'; '.join(list(conflicts.values())[:_TOLD])}{more}. Where other versions or processors round otherwise, "
         "nothing is wrong with either: --first-wins takes those of the run named first, and the merged run says so."
     )
@@ -114,26 +179,22 @@ def _group(name: str) -> str:
     return "/".join(name.split("/")[:3])
 
 
-def _done(name: str, results: Collection[str]) -> bool:
+def _done(name: str, results: Collection[str], records: Collection[tuple[str, int]]) -> bool:
     """Whether what failed in one run was done in another, whose files are given without their endings."""
     cell, _, index = Path(name).stem.rpartition("-")
     alone = [f"{part}/{cell}" for part in ("facts", "fits", "probes")]
-    return any(one in results for one in (*alone, f"records/{cell}/{index}"))
+    return any(one in results for one in alone) or (cell, int(index)) in records
 
 
 def _called(name: str, named: Callable[[str], str]) -> str:
-    part, identity, *rest = Path(name).with_suffix("").parts
-    return f"{named(identity) or identity}{f', slice {int(rest[0])}' if part == 'records' else ''}"
+    identity = Path(name).with_suffix("").parts[1]
+    return named(identity) or identity
 
 
 def _contradiction(name: str, one: MergedRun, other: MergedRun) -> str:
     """In what two runs' files of one name contradict each other; empty where they do not."""
     paths = [source.store.path / name for source in (one, other)]
     match name.split("/"):
-        case ["records", cell, file]:
-            index = int(Path(file).stem)
-            tables = [source.store.read_records(cell, index) for source in (one, other)]
-            return _rows_differ(*tables)
         case ["facts", _]:
             return _pages_differ(*map(_page, paths))
         case ["probes", _]:

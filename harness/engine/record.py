@@ -102,8 +102,8 @@ LABELS: Sequence[Column] = (
 )
 """Columns that are the cell's own: a run folder keeps them once, in its suite, and collecting records adds them."""
 
-SCHEMA = 1
-"""Of the record files; raised where an older version could not read them."""
+SCHEMA = 2
+"""Of the record files; raised where an older version could not read them. 1 was a file for each cell and slice."""
 NAMES = tuple(column.name for column in STORED)
 """Names of the columns of the record files."""
 EVERY_NAME = tuple(column.name for column in (*LABELS, *STORED))

@@ -1,4 +1,4 @@
-"""The run folder: the state of a run, and with its five parts all that reads or writes it.
+"""The run folder: the state of a run, and with its six parts all that reads or writes it.
 
 Every file is written to a temporary name, fsynced and renamed, so it is there whole or not at all, and carries its seal
 (`harness.engine.seal`). One whose seal or content does not fit is *damaged*: it counts as not there, so that what it
@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from harness.engine import page_checks, seal
@@ -25,9 +23,12 @@ from harness.engine.examples import SCORES
 from harness.engine.folder_files import ALL_SEALED, damaged, digest
 from harness.engine.gallery_store import GalleryStore
 from harness.engine.plan_file import PlanFile
-from harness.engine.record import NAMES, SCHEMA, STORED, row_ids
+from harness.engine.record_files import holds_of, said_by
+from harness.engine.record_store import RecordStore
 from harness.engine.report_note import MADE_FROM, ReportNote
-from harness.engine.soundness import ROWS_FIT, SEALED, SOUND, UNSEALED
+from harness.engine.single_records import APPENDED, COMPACT
+from harness.engine.single_records import Misfit as Misfit
+from harness.engine.soundness import SEALED, SOUND, UNSEALED
 from harness.engine.soundness import StoreError as StoreError
 from harness.files import PLAN as PLAN
 from harness.files import RESULT_FOLDERS, locked, write_whole
@@ -39,15 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.suite.model import Suite
-
-_ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
-_TYPES = {column.name: _ARROW[column.type] for column in STORED}
-_OPTIONAL = frozenset(column.name for column in STORED if column.optional)
-_ABOUT = b"robustiqa"
-"""Of a file of records, in its metadata: what it says of itself."""
-
-Misfit = Callable[[int, pa.Table], str] | None
-"""Number of a slice and its unsealed records -> what is wrong with them, empty if nothing is; None: nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ class FailureRecord:
     """True: an image or label the user can mend (exit code 2), not a fault of a metric or an attack (exit code 1)."""
 
 
-class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
+class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
     """A run folder; `open` creates it."""
 
     def open(self, suite: Suite) -> None:
@@ -155,113 +147,39 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
             if not path.is_file() or path.read_bytes() != content:
                 write_whole(path, content)
         except OSError as error:
-            raise self._unwritable(path, error) from error
-
-    def slices(self, cell: str, misfit: Misfit = None) -> frozenset[int]:
-        """Slices of a cell that have records, but for those whose file is damaged.
-
-        Args:
-            cell: Its id.
-            misfit: Says what is wrong with records that carry no seal.
-        """
-        folder = self.path / "records" / cell
-        try:
-            names = os.listdir(folder)  # noqa: PTH208 (10,000 folders: half the time)
-        except FileNotFoundError:
-            return frozenset()
-        except OSError as error:
-            raise StoreError(
-                f"{error.filename or self.path}: cannot be read as a folder of records ({error.strerror}). "
-                "Remove it, or choose another run folder with --out."
-            ) from None
-        there = {int(name.removesuffix(".parquet")) for name in names if re.fullmatch(r"\d+\.parquet", name)}
-        return frozenset(index for index in there if self._has_records(cell, index, misfit))
-
-    def _records(self, cell: str, index: int) -> Path:
-        return self.path / "records" / cell / f"{index:05d}.parquet"
-
-    def _has_records(self, cell: str, index: int, misfit: Misfit) -> bool:
-        path = self._records(cell, index)
-        state = self.soundness.state(path)
-        if state is None or (state == UNSEALED and misfit is not None):
-            content = self.soundness.read(path)
-            if content is None:
-                return False
-            return seal.is_sealed(content) or self._parsed(path, content, misfit) is not None
-        return state in SOUND
+            raise self.unwritable(path, error) from error
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
-        self._write_table(cell, index, _table(columns))
-        self.forget_failure(cell, index)
+        self.write_block(index, {cell: columns}, {})
 
-    def _write_table(self, cell: str, index: int, table: pa.Table) -> None:
-        path = self._records(cell, index)
-        about = {"schema": SCHEMA, "cell": cell, "slice": index, "rows": row_ids(table)}
-        content = seal.sealed_table(table, self.soundness.name(path), {_ABOUT.decode(): json.dumps(about)})
-        self._write(path, content)
-
-    def records(self, cell: str, index: int, misfit: Misfit = None) -> pa.Table | None:
-        """The records of one cell and slice; None where there are none, or where their file is damaged.
+    def write_block(self, index: int, found: Mapping[str, Mapping[str, list[Any]]], groups: Mapping[str, str]) -> None:
+        """Store the records of some cells of one slice, and forget that they ever failed.
 
         Args:
-            cell: The cell's id.
             index: Of the slice.
-            misfit: Says what is wrong with records that carry no seal.
+            found: Id of a cell -> its columns.
+            groups: Id of a cell -> what it is to be compacted with.
+        """
+        self.append_records(index, found, groups)
+        for cell in found:
+            self.forget_failure(cell, index)
+
+    def accept_records(self, name: str, content: bytes) -> None:
+        """Write a file of records that was made for this folder elsewhere, and forget that what it holds ever failed.
+
+        Args:
+            name: Its path within the folder.
+            content: All of its bytes.
 
         Raises:
-            StoreError: A newer version of robustiqa wrote them.
+            StoreError: It leads out of the folder, or cannot be written.
         """
-        path = self._records(cell, index)
-        if self.soundness.state(path) not in {None, *SOUND}:
-            return None
-        content = self.soundness.read(path)
-        return None if content is None else self._parsed(path, content, misfit)
-
-    def read_records(self, cell: str, index: int) -> pa.Table:
-        """The records of one cell and slice.
-
-        Raises:
-            UserError: There are none, or their file is damaged.
-        """
-        table = self.records(cell, index)
-        if table is None:
-            path = self._records(cell, index)
-            raise damaged(path, self.soundness.state(path) or "there is none")
-        return table
-
-    def _parsed(self, path: Path, content: bytes, misfit: Misfit) -> pa.Table | None:
-        """The records that a file holds; None where they cannot be, which is noted."""
-        sealed = seal.is_sealed(content)
-        try:
-            with pq.ParquetFile(pa.BufferReader(content)) as file:
-                table = file.read(use_threads=False)  # of so few rows they cost more than they save
-        except (pa.ArrowException, OSError) as error:
-            self.soundness.note(path, f"it is no file of records: {error}")
-            return None
-        about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
-        if sealed and about.get("schema", SCHEMA) > SCHEMA:
-            raise StoreError(
-                f"{path}: its records have schema {about['schema']}, of a newer version of robustiqa; this one knows "
-                f"{SCHEMA}. Take that version, or choose another folder with --out."
-            )
-        if sealed and [about.get(key) for key in ("cell", "slice", "rows")] != [
-            *(path.parent.name, int(path.stem), row_ids(table))
-        ]:
-            self.soundness.note(path, "its rows are not those that it was written for")
-            return None
-        types = dict(zip(table.schema.names, table.schema.types, strict=True))
-        for name, kind in _TYPES.items():
-            if name in _OPTIONAL and name not in types:
-                table = table.append_column(name, pa.nulls(len(table), kind))
-            elif types.get(name) != kind:
-                self.soundness.note(path, f"it has no column '{name}' of {kind}")
-                return None
-        if not sealed and misfit is not None:
-            wrong = misfit(int(path.stem), table)
-            self.soundness.note(path, wrong or ROWS_FIT)
-            return None if wrong else table
-        return table
+        self.accept(name, content)
+        for cells, slices in holds_of(said_by(content)):
+            for cell in cells:
+                for index in slices:
+                    self.forget_failure(cell, index)
 
     def write_failure(self, failure: FailureRecord) -> None:
         """Note that a cell and slice failed; the next run tries it again."""
@@ -273,13 +191,13 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
 
     def failures(self) -> Iterator[FailureRecord]:
         """Every noted failure of something that has not been done since; a damaged note counts for none."""
-        for path in sorted((self.path / "failures").glob("*.json")):
-            value = self._page(path, page_checks.failure)  # None too where another shard has just done what failed
-            if value is None:
-                continue
-            failure = FailureRecord(**value)
+        paths = sorted((self.path / "failures").glob("*.json"))
+        values = [self._page(path, page_checks.failure) for path in paths]  # None too where another shard just did it
+        noted = [FailureRecord(**value) for value in values if value is not None]
+        done_slices = self.slices_of({failure.cell: None for failure in noted}) if noted else {}
+        for failure in noted:
             done = (
-                failure.slice in self.slices(failure.cell)
+                failure.slice in done_slices[failure.cell]
                 or self.has_fact(failure.cell)
                 or self.has_fit(failure.cell)
                 or self.has_probe(failure.cell)
@@ -365,7 +283,7 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
                 if list(changed) != known or not self._has_page(path, page_checks.provenance(name)):
                     self.write_provenance(name, changed)
         except OSError as error:
-            raise self._unwritable(path, error) from error
+            raise self.unwritable(path, error) from error
 
     def older_protocol(self) -> str:
         """Version of robustiqa and protocol of which all records are, where that is not today's; else empty."""
@@ -408,7 +326,7 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
                 if changed != stored:
                     self._write_page(path, ledger_text(images.label, changed))
         except OSError as error:
-            raise self._unwritable(path, error) from error
+            raise self.unwritable(path, error) from error
 
     def stamps(self) -> list[str]:
         """Name, size and time of every stored result: what a report depends on."""
@@ -431,8 +349,10 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
         match path.relative_to(self.path).parts:
             case (file,) | ("examples", _, file) if file in (SUITE, PLAN, "cell.txt"):
                 self.soundness.read(path)
+            case ("records", part, file) if f"records/{part}" in (APPENDED, COMPACT) and file.endswith(".parquet"):
+                self.look_at_records(path)
             case ("records", cell, file) if re.fullmatch(r"\d{5,}\.parquet", file):
-                self.records(cell, int(path.stem), misfits(cell))
+                self.single_records(cell, int(path.stem), misfits(cell))
             case ("fits", _) if path.suffix == ".safetensors":
                 self._tensors(path)
             case ("gallery", "pool", _, _):
@@ -468,8 +388,7 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
             case _ if content is None or seal.is_sealed(content):
                 return
             case ("records", cell, _):
-                if self.records(cell, int(path.stem), misfits(cell)) is not None:
-                    self._write_table(cell, int(path.stem), pq.read_table(pa.BufferReader(content)))
+                self.seal_single(cell, int(path.stem), misfits(cell))
             case ("fits", _):
                 self.write_fit(path.stem, self.read_fit(path.stem))
             case ("examples", _, "cell.txt"):
@@ -492,10 +411,3 @@ class RunFolder(ExampleStore, GalleryStore, ReportNote, PlanFile):
 
     def _failure(self, cell: str, index: int) -> Path:
         return self.path / "failures" / f"{cell}-{index:05d}.json"
-
-
-def _table(columns: Mapping[str, list[Any]]) -> pa.Table:
-    """Columns of fixed types in a fixed order, then the attack's notes sorted by name."""
-    arrays = {name: pa.array(columns[name], type=_TYPES[name]) for name in NAMES}
-    notes = {name: pa.array(columns[name]) for name in sorted(set(columns) - set(NAMES))}
-    return pa.table({**arrays, **notes})

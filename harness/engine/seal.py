@@ -56,6 +56,18 @@ def broken(content: bytes, name: str) -> str:
     return "" if sealed == quote(name).encode() else f"it was written as {unquote(sealed.decode())}"
 
 
+def digits_in(end: bytes) -> int:
+    """Where the digest of the seal stands in what a parquet file ends with; -1 where there is none."""
+    at = end.rfind(_MARK)
+    return at + len(_MARK) if at >= 0 else -1
+
+
+def name_in(end: bytes) -> str:
+    """What a parquet file was sealed as, by what it ends with; empty where that cannot be read."""
+    rest = end[digits_in(end) + len(_NO_DIGITS) :]
+    return unquote(rest[1 : rest.find(b";", 0, _LONGEST_NAME)].decode(errors="replace")) if digits_in(end) > 0 else ""
+
+
 def _place(content: bytes, mark: bytes, name: str) -> int:
     """Where the seal of a file of that name begins; -1 where there is none. What it holds may look like one."""
     if name.endswith(".safetensors"):

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.engine import seal
 from harness.errors import UserError
@@ -33,12 +33,18 @@ class StoreError(UserError):
     """The run folder cannot be used or written; work stops, what was finished is kept."""
 
 
+HeldSlices = tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
+"""What can be read of a file of records: (cells, slices) as often as needed, every cell with each slice beside it."""
+
+
 class Look(NamedTuple):
     """What was found of a file."""
 
     stamp: str
     state: str
     """One of `SOUND`; anything else says what is wrong with it."""
+    holds: HeldSlices | None = None
+    """Of a file of records; None where that was not looked at."""
 
 
 def damage_text(damaged: Mapping[str, str]) -> str:
@@ -82,6 +88,30 @@ class Soundness:
         found = self._known().get(self.name(path))
         return found.state if found is not None and found.stamp == stamp else None
 
+    def holds(self, name: str) -> HeldSlices | None:
+        """What a file of records was found to hold, if it has not been touched since; None where it is to be read.
+
+        Args:
+            name: Its path within the folder.
+        """
+        found = self._known().get(name)
+        if found is None or found.holds is None:
+            return None
+        return found.holds if stamp_of(f"{self._folder}/{name}") == found.stamp else None
+
+    def note_holds(self, path: Path, holds: HeldSlices) -> HeldSlices:
+        """Note what can be read of a file of records that was just looked at."""
+        found = self._known().get(self.name(path))
+        if found is not None and found.holds != holds:
+            self._known()[self.name(path)] = found._replace(holds=holds)
+            self._changed = True
+        return holds
+
+    def written(self, name: str) -> int:
+        """When a file was written that was looked at, in nanoseconds since the epoch."""
+        found = self._known().get(name)
+        return int(found.stamp.split()[1]) if found is not None and " " in found.stamp else 0
+
     def read(self, path: Path) -> bytes | None:
         """The content of a file; None where there is none and where its seal does not fit, which is noted.
 
@@ -103,7 +133,7 @@ class Soundness:
         sealed = seal.is_sealed(content)
         wrong = seal.broken(content, self.name(path)) if sealed else NOT_SEALED if self._all_sealed() else ""
         known = self._known().get(self.name(path))
-        whole = SEALED if sealed else ROWS_FIT if known == Look(stamp, ROWS_FIT) else UNSEALED
+        whole = SEALED if sealed else ROWS_FIT if known is not None and known[:2] == (stamp, ROWS_FIT) else UNSEALED
         self.note(path, wrong or whole, stamp)
         return None if wrong else content
 
@@ -111,9 +141,10 @@ class Soundness:
         """Note what was found of a file."""
         if state not in SOUND:
             self.met[self.name(path)] = state
-        found = Look(stamp or stamp_of(path), state)
-        if self._known().get(self.name(path)) != found:
-            self._known()[self.name(path)] = found
+        name, found = self.name(path), (stamp or stamp_of(path), state)
+        known = self._known().get(name)
+        if known is None or known[:2] != found:
+            self._known()[name] = Look(*found)
             self._changed = True
 
     def damaged(self) -> dict[str, str]:
@@ -133,7 +164,7 @@ class Soundness:
         if self._changed and (self._folder / SUITE).is_file():
             there = {name: found for name, found in self._known().items() if stamp_of(self._folder / name) != "missing"}
             with contextlib.suppress(OSError):
-                write_whole(self._folder / CHECKED, json.dumps(there, separators=(",", ":")).encode())
+                write_whole(self._folder / CHECKED, _written(there))
                 self._changed = False
 
     def _still(self) -> list[tuple[str, str]]:
@@ -143,8 +174,29 @@ class Soundness:
     def _known(self) -> dict[str, Look]:
         if self._found is None:
             try:
-                noted = json.loads((self._folder / CHECKED).read_text(encoding="utf-8"))
-                self._found = {str(name): Look(str(stamp), str(state)) for name, (stamp, state) in noted.items()}
-            except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+                self._found = _looks(json.loads((self._folder / CHECKED).read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
                 self._found = {}
         return self._found
+
+
+def _written(looks: Mapping[str, Look]) -> bytes:
+    """What was found, as a file: lists of cells, which many files of records share, stand in it once."""
+    lists: dict[tuple[str, ...], int] = {}
+    files = {
+        name: [stamp, state]
+        if holds is None
+        else [stamp, state, [[lists.setdefault(cells, len(lists)), slices] for cells, slices in holds]]
+        for name, (stamp, state, holds) in looks.items()
+    }
+    return json.dumps({"cells": list(lists), "files": files}, separators=(",", ":")).encode()
+
+
+def _looks(noted: Mapping[str, Any]) -> dict[str, Look]:
+    """What `_written` wrote down."""
+    lists = [tuple(map(str, cells)) for cells in noted["cells"]]
+    found = {}
+    for name, (stamp, state, *more) in noted["files"].items():
+        holds = tuple((lists[cells], tuple(map(int, slices))) for cells, slices in more[0]) if more else None
+        found[str(name)] = Look(str(stamp), str(state), holds)
+    return found

@@ -96,6 +96,10 @@ class Job(ABC):
             StoreError: The run folder cannot be written.
         """
 
+    def again(self) -> Job:
+        """The same after the process died that did it."""
+        return self
+
     def fail(self, store: RunFolder, message: str, sample: str = "", *, bad_input: bool = False) -> Done:
         """Note what it has not finished as failed."""
         store.write_failure(FailureRecord(self.id, 0, sample, f"{self.label}: {message}", bad_input))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from harness.engine.done import asked_for, done_slices, record_misfit, relevant_failures
 from harness.engine.gallery_store import GalleryKept
 from harness.engine.record import EVERY_NAME, LABELS
+from harness.engine.record_files import CELL
 from harness.engine.run_folder import RunFolder
 from harness.report.attack_parameters import with_attack_parameters
 from harness.report.data import UNFINISHED, Failure, RunData, UseFacts
@@ -145,8 +147,10 @@ def _own_cells(plan: Plan) -> list[Cell]:
 
 def _all_records(cells: Sequence[Cell], plan: Plan, store: RunFolder) -> pd.DataFrame:
     """The records of some cells, one under the other."""
-    found = [table for cell in cells if (table := _records(cell, plan, store)) is not None]
-    records = pa.concat_tables(found, promote_options="permissive").to_pandas() if found else pd.DataFrame()
+    misfits = {cell.id: record_misfit(plan, cell) for cell in cells}
+    table = store.read_cells(misfits, slices={cell.id: plan.slices_of(cell) for cell in cells})
+    table = _labelled(_limited(table, cells, plan), cells)
+    records = table.to_pandas() if len(table) else pd.DataFrame()
     return records.reindex(columns=[*EVERY_NAME, *(c for c in records.columns if c not in EVERY_NAME)])
 
 
@@ -196,17 +200,43 @@ def _versions_of(store: RunFolder) -> dict[str, str]:
     return {name: " and ".join(dict.fromkeys(page[name] for page in pages if name in page)) for name in names}
 
 
-def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
-    """The records of a cell under the limit, with the labels that people know it by."""
-    wanted = range(plan.slices_of(cell))
-    found = (store.records(cell.id, index, record_misfit(plan, cell)) for index in wanted)
-    tables = [table for table in found if table is not None and len(table)]
-    if not tables:
-        return None
-    table = pa.concat_tables(tables, promote_options="permissive")
-    samples = pa.array([entry.id for entry in plan.entries_of(cell)], pa.string())
-    table = table.filter(pc.is_in(table["sample"], samples))
-    labels = {
+def _limited(table: pa.Table, cells: Sequence[Cell], plan: Plan) -> pa.Table:
+    """The rows of the samples that each cell is for; its last slice may hold more."""
+    entries = [plan.entries_of(cell) for cell in cells]
+    keys = [(cell.split.key, len(own)) for cell, own in zip(cells, entries, strict=True)]
+    asked = dict(zip(keys, entries, strict=True))
+    number = {key: place for place, key in enumerate(asked)}
+    which = np.array([number[key] for key in keys], np.int64)[_cells_of(table)]
+    keep = np.zeros(len(table), bool)
+    for place, own in enumerate(asked.values()):
+        samples = pa.array([entry.id for entry in own], pa.string())
+        keep |= (which == place) & pc.is_in(table["sample"], samples).to_numpy()
+    return table if keep.all() else table.filter(pa.array(keep))
+
+
+def _cells_of(table: pa.Table) -> np.ndarray:
+    """Of each row the place of its cell."""
+    codes: np.ndarray = table[CELL].combine_chunks().indices.to_numpy()
+    return codes
+
+
+def _labelled(table: pa.Table, cells: Sequence[Cell]) -> pa.Table:
+    """Records with the labels that people know their cells by, in place of the id."""
+    codes = pa.array(_cells_of(table)) if len(table) else pa.array([], pa.int32())
+    labels = [_labels(cell) for cell in cells]
+    missing = {column.name for column in LABELS} - {name for one in labels for name in one}
+    if labels and missing:
+        raise AssertionError(f"columns of harness.engine.record that nothing computes: {', '.join(sorted(missing))}")
+    table = table.drop_columns([CELL])
+    for name in labels[0] if labels else ():
+        if name in table.column_names:
+            table = table.drop_columns([name])
+        table = table.append_column(name, pa.array([one[name] for one in labels]).take(codes))
+    return table
+
+
+def _labels(cell: Cell) -> dict[str, str | bool]:
+    return {
         "dataset": cell.split.dataset.label,
         "metric": cell.scorer.metric.label,
         "defense": cell.who[2],
@@ -217,14 +247,6 @@ def _records(cell: Cell, plan: Plan, store: RunFolder) -> pa.Table | None:
         "control": cell.attack.control if cell.attack else False,
         "endpoint": cell.endpoint,
     }
-    missing = {column.name for column in LABELS} - set(labels)
-    if missing:
-        raise AssertionError(f"columns of harness.engine.record that nothing computes: {', '.join(sorted(missing))}")
-    for name, value in labels.items():
-        if name in table.column_names:
-            table = table.drop_columns(name)
-        table = table.append_column(name, pa.repeat(value, len(table)))
-    return table
 
 
 def _medians(plan: Plan, store: RunFolder) -> dict[tuple[str, str, str], float]:

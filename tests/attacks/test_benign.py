@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +17,7 @@ from harness.plugins.model import PluginError
 from harness.plugins.registry import Registry
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import parse_text
+from tests.toys.stored import all_records
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -151,7 +151,7 @@ def records(text, registry, out):
     run_suite(
         validate(parse_text(text, "suite.yaml"), registry), registry, Options(out=out, executor="serial", probe=False)
     )
-    return pd.concat([pd.read_parquet(file) for file in sorted((out / "records").rglob("*.parquet"))])
+    return all_records(out)
 
 
 SUITE = """

@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 
 from harness.cli import main
+from tests.toys.stored import all_records
 
 SBATCH = """#!/bin/bash
 echo "$@" >> "$SUBMITTED"
@@ -42,7 +42,7 @@ def test_a_job_array_does_the_suite(toy_file, tmp_path, monkeypatch, capsys):
     assert [line.split(" /")[0] for line in submitted] == [
         "--parsable", "--parsable --dependency=afterany:7", "--parsable --dependency=afterany:7 --array=0-1",
     ]  # fmt: skip
-    records = pd.concat(pd.read_parquet(path) for path in (tmp_path / "a run").glob("records/*/*.parquet"))
+    records = all_records(tmp_path / "a run")
     assert set(records["attack"]) == {"clean", "pgd"}
     status = subprocess.run(["bash", "mine.slurm.sh", "status"], capture_output=True, text=True)
     assert "shards: 2 of 2 done." in status.stdout and "; finished." in status.stdout

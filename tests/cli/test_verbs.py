@@ -12,6 +12,7 @@ import pytest
 from harness.cli.doctor import examine, probe_named
 from harness.errors import UserError
 from harness.flow import run_status
+from tests.toys.stored import parts, records, remove
 
 SUITE = """
 name: toy
@@ -28,20 +29,13 @@ def suite(metrics="negative_mse", attacks="noise, fgsm", more=""):
     return SUITE.format(metrics=metrics, attacks=attacks) + more
 
 
-def stored(folder):
-    return {
-        str(path.relative_to(folder)): pd.read_parquet(path).drop(columns="seconds")
-        for path in sorted(folder.glob("records/*/*.parquet"))
-    }
-
-
 def test_status_counts_blocks_and_failures(run_toy, registry, tmp_path):
     run_toy(suite(), tmp_path / "run")
     assert run_status(tmp_path / "run", registry) | {"sources": []} == {
         "name": "toy", "blocks": 3, "done": 3, "failures": 0, "damaged": {}, "unchecked": 0, "sources": [],
         "shards": [],
     }  # fmt: skip
-    next(iter((tmp_path / "run").glob("records/*/00001.parquet"))).unlink()
+    remove(tmp_path / "run", next(one for one in parts(tmp_path / "run") if one[1] == 1))
     assert run_status(tmp_path / "run", registry)["done"] == 2
 
 
@@ -52,7 +46,7 @@ def test_two_shards_make_the_whole_and_share_no_block(run_toy, tmp_path):
     second = run_toy(suite("linear, negative_mse"), tmp_path / "shared", shard=(1, 2))
     assert first.blocks + second.blocks == whole.blocks and first.cells + second.cells == whole.cells
     assert not any("NOT FINISHED" in notice for notice in second.data.notices)
-    one, other = stored(tmp_path / "whole"), stored(tmp_path / "shared")
+    one, other = records(tmp_path / "whole"), records(tmp_path / "shared")
     assert one.keys() == other.keys()
     for name, frame in one.items():
         pd.testing.assert_frame_equal(frame, other[name], check_exact=True)
@@ -102,13 +96,10 @@ def test_ctrl_c_finishes_the_block_says_how_to_resume_and_exits_130(run_toy, toy
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "run the same command again" in said and "Traceback" not in said
-    slices = {}
-    for file in folder.glob("records/*/*.parquet"):
-        slices.setdefault(file.stem, []).append(file)
-    assert 0 < len(stored(folder)) < len(stored(run_toy(text, tmp_path / "whole").folder.path))
+    assert 0 < len(records(folder)) < len(records(run_toy(text, tmp_path / "whole").folder.path))
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0
-    one, other = stored(tmp_path / "whole"), stored(folder)
+    one, other = records(tmp_path / "whole"), records(folder)
     assert one.keys() == other.keys()
     for name, frame in one.items():
         pd.testing.assert_frame_equal(frame, other[name], check_exact=True)

@@ -18,6 +18,7 @@ from harness.plugins.registry import Registry
 from harness.suite.resolve import load_suite, read_suite
 from harness.testing import check_dataset
 from harness.wording import for_markdown
+from tests.toys.stored import records
 
 TABLE = """ref,dist,opinion,group,level
 a.png,a1.png,4.5,blur,1
@@ -382,9 +383,7 @@ def test_one_text_in_two_folders_names_different_images(tmp_path):
         return run_suite(suite, registry, Options(out=tmp_path / "run", executor="serial", probe=False))
 
     assert run().cells == 2
-    scores = [
-        pd.read_parquet(path)["clean"].tolist() for path in sorted((tmp_path / "run").glob("records/*/*.parquet"))
-    ]
+    scores = [frame["clean"].tolist() for frame in records(tmp_path / "run").values()]
     expected = [[20 * np.log10(255 / step)] * 2 for step in (10, 40)]
     assert sorted(scores, reverse=True) == [pytest.approx(one, abs=1e-4) for one in expected]
     assert run().cells == 0, "no file was taken for one of the other folder that changed"

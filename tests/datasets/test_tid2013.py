@@ -17,6 +17,7 @@ from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
 from harness.suite.resolve import read_suite
 from harness.testing import check_dataset
+from tests.toys.stored import all_records
 
 TEST_DATA = os.environ.get("ROBUSTIQA_TEST_DATA")
 
@@ -142,7 +143,7 @@ def test_the_same_images_in_a_table_give_the_same_records(rated: str, tmp_path: 
             registry = Registry()
             read = read_suite({"name": "x", "datasets": [dataset], "metrics": ["psnr"], **more}, registry)
             run_suite(read, registry, Options(out=out / str(len(more)), executor="serial", probe=False))
-        frame = pd.concat(map(pd.read_parquet, out.glob("*/records/*/*.parquet"))).drop(columns="seconds")
+        frame = pd.concat([all_records(run) for run in out.iterdir()]).drop(columns="seconds")
         return frame.sort_values(["attack", "sign", "item"], ignore_index=True)
 
     official = records({"name": "tid2013", "root": rated}, tmp_path / "official")

@@ -17,6 +17,7 @@ from harness.plugins.registry import Registry
 from harness.suite.missing import missing_images
 from harness.suite.resolve import read_suite
 from harness.testing import check_dataset
+from tests.toys.stored import all_records
 
 BAPPS = {
     "val": ("traditional", "cnn", "superres", "deblur", "color", "frameinterp"),
@@ -245,7 +246,7 @@ def test_2afc_accuracy_is_measured_at_64_px(tree, tmp_path):
             *pair, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
 
-    records = pd.concat(map(pd.read_parquet, (tmp_path / "run").glob("records/*/*.parquet")))
+    records = all_records(tmp_path / "run")
     assert len(records) == 2 * (18 + 9)
     one = records.query("sample == 'val/color/000001'").set_index("patch")["clean"]
     assert one["p0"] - one["p1"] == pytest.approx(ssim("val", "color", 1, 1) - ssim("val", "color", 1, 2), abs=0.02)

@@ -26,6 +26,7 @@ from harness.plugins.registry import Registry
 from harness.suite.planning import make_plan
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import parse_text
+from tests.toys.stored import parts, records
 
 PLUGINS = tuple(Path(__file__).parents[1] / "toys" / name for name in ("toy.py", "slow.py"))
 PATIENCE = 120
@@ -51,7 +52,7 @@ class Whole:
     suite: object
     registry: Registry
     folder: Path
-    owned: tuple[frozenset[str], frozenset[str]]
+    owned: tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]
 
     @property
     def all(self):
@@ -70,8 +71,8 @@ def whole(tmp_path_factory):
     new.open(suite)
     shard = shards_of(plan, new, 2, "cpu")
     for block in plan.blocks({}):
-        owned[shard[block.key]] |= {f"records/{cell.id}/{block.slice:05d}.parquet" for cell in block.cells}
-    assert owned[0] | owned[1] == set(names(folder, "records/*/*.parquet")) and len(owned[0] | owned[1]) == 100
+        owned[shard[block.key]] |= {(cell.id, block.slice) for cell in block.cells}
+    assert owned[0] | owned[1] == parts(folder) and len(owned[0] | owned[1]) == 100
     return Whole(suite, registry, folder, tuple(map(frozenset, owned)))
 
 
@@ -89,8 +90,9 @@ class Hit:
 
     shot: Shot
     opened: bool
-    files: int
-    own_files: int
+    stored: int
+    own_stored: int
+    """Cells and slices with records."""
     torn: int
     """Records under temporary names: what writes the kill cut off, this one or one before."""
     unmatched: int
@@ -106,7 +108,7 @@ class Marksman:
     folder: Path
     said: Path
     arguments: tuple[str, ...]
-    own: frozenset[str]
+    own: frozenset[tuple[str, int]]
     rng: random.Random
     hits: list[Hit] = field(default_factory=list)
     advances: int = 0
@@ -152,7 +154,7 @@ class Marksman:
         while not ready():
             assert process.poll() is None, f"it ended before {shot}: {self.said.read_text()}"
             assert time.monotonic() < deadline, f"nothing to shoot at: {shot}"
-            time.sleep(0.004)
+            time.sleep(0 if shot.moment == "writing" else 0.004)
         workers = workers_of(process.pid)
         if shot.victim == "worker":
             assert workers, "no worker to kill"
@@ -168,7 +170,7 @@ class Marksman:
             assert time.monotonic() < killed + PATIENCE, "a worker goes on without its parent"
             time.sleep(0.005)
         lived = time.monotonic() - killed
-        found = names(self.folder, "records/*/*.parquet")
+        found = parts(self.folder)
         torn = names(self.folder, "records/*/.*.tmp")
         opened = (self.folder / "suite.yaml").exists()
         self.hits.append(Hit(shot, opened, len(found), self.done(), len(torn), len(self.unmatched()), lived))
@@ -192,19 +194,19 @@ class Marksman:
             return lambda: self.done() >= enough and self.unmatched()
         if name == "writing":
             old = set(names(self.folder, "records/*/.*.tmp"))
-            return lambda: self.done() >= enough and set(names(self.folder, "records/*/.*.tmp")) - old
+            return lambda: set(names(self.folder, "records/*/.*.tmp")) - old and self.done() >= enough
         assert name == "working"
         pause = rng.uniform(0, 0.06)
         return lambda: self.done() >= enough and not time.sleep(pause)
 
     def done(self):
-        return len(self.own.intersection(names(self.folder, "records/*/*.parquet")))
+        return len(self.own & parts(self.folder))
 
     def unmatched(self):
         """Own cells and slices whose examples are complete and whose records are not there."""
         asked = {Path(name).parent for name in names(self.folder, "examples/*/*/samples.json")}
-        records = {f"records/{id_in(path.parts[1])}/{path.name}.parquet" for path in asked}
-        return [name for name in records & self.own if not (self.folder / name).exists()]
+        kept = {(id_in(path.parts[1]), int(path.name)) for path in asked}
+        return (kept & self.own) - parts(self.folder)
 
 
 PREPARED = ("provenance", "probes", "facts", "fits")
@@ -256,12 +258,6 @@ def content(folder, *patterns):
     }
 
 
-def records(folder):
-    return {
-        name: pd.read_parquet(folder / name).drop(columns="seconds") for name in names(folder, "records/*/*.parquet")
-    }
-
-
 def tables(folder):
     """The tables without what the clock measured."""
     found = {name: pd.read_csv(folder / name, dtype=str) for name in names(folder, "report/tables/*.csv")}
@@ -269,8 +265,9 @@ def tables(folder):
 
 
 def visible(folder):
-    """Everything but locks and what kills left under temporary names."""
+    """Everything but locks and what kills left under temporary names; compact files without what they are named by."""
     there = {name for name in names(folder, "**/*") if not Path(name).name.startswith(".")}
+    there = {name.rpartition("-")[0] if name.startswith("records/compact/") else name for name in there}
     return there - {"failures", "provenance/shards.json"}
 
 
@@ -339,12 +336,12 @@ def test_killed_and_resumed_equals_uninterrupted(whole, hunt, name):
 def test_the_kills_met_every_state_of_a_run(whole, hunt):
     hits = [hit for one in hunt.values() for hit in one.hits]
     assert len(fatal(hits)) == 12 and len(hits) == 14
-    assert sum(0 < hit.files < len(whole.all) for hit in fatal(hits)) >= 7, hits
+    assert sum(0 < hit.stored < len(whole.all) for hit in fatal(hits)) >= 7, hits
     assert not hunt["one worker"].hits[0].opened, "killed before there was a folder"
-    assert any(hit.opened and not hit.files for hit in hits), "killed before the first block"
+    assert any(hit.opened and not hit.stored for hit in hits), "killed before the first block"
     assert any(hit.torn for hit in hits if hit.shot.moment == "writing"), "killed in the middle of a write"
     assert any(hit.unmatched for hit in hits), "killed between the examples and the records"
-    assert any(hit.files == len(whole.all) for hit in hits), "killed while it reported"
+    assert any(hit.stored == len(whole.all) for hit in hits), "killed while it reported"
 
 
 @needs_proc

@@ -9,6 +9,7 @@ from harness.engine.batches import SampleError
 from harness.engine.memory import out_of_memory
 from harness.engine.scorer import Scorer
 from harness.report.build import build_tables
+from tests.toys.stored import records, remove
 
 SUITE = """
 name: shortage
@@ -122,11 +123,7 @@ def test_budgets_in_one_batch_do_not_depend_on_what_is_pending(run_toy, tmp_path
     )
     text = text.replace("limit: 16", "limit: 8") + "batch_budgets: true\n"
     whole = rows(run_toy(text, tmp_path / "run"))
-    lost = [
-        path
-        for path in (tmp_path / "run" / "records").glob("*/*.parquet")
-        if "pgd" in set(pd.read_parquet(path)["attack"])
-    ]
-    lost[0].unlink()
+    lost = [one for one, frame in records(tmp_path / "run").items() if "pgd" in set(frame["attack"])]
+    remove(tmp_path / "run", lost[0])
     again = rows(run_toy(text, tmp_path / "run"))
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True)

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
+
+from tests.toys.stored import parts
+from tests.toys.stored import records as stored_records
 
 ray = pytest.importorskip("ray", reason="pip install 'robustiqa[ray]'")
 
@@ -59,11 +61,8 @@ def own_images(folder):
 
 
 def records(run):
-    """Name of each file of results -> what it holds, but for times."""
-    found = {
-        path.relative_to(run).as_posix(): pd.read_parquet(path).drop(columns="seconds").to_csv()
-        for path in run.glob("records/*/*.parquet")
-    }
+    """(cell, slice), or name of another file of results -> what it holds, but for times."""
+    found = {one: frame.to_csv() for one, frame in stored_records(run).items()}
     others = [*run.glob("facts/*"), *run.glob("probes/*"), *run.glob("examples/**/*.png"), *run.glob("gallery/*/*.png")]
     return found | {path.relative_to(run).as_posix(): path.read_bytes() for path in others if path.is_file()}
 
@@ -112,7 +111,7 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
         return cluster.add_node(num_cpus=1, env_vars=place)
 
     rng = random.Random(os.environ.get("ROBUSTIQA_TEST_SEED", "0"))
-    out, done = tmp_path / "spread", (lambda: len(list((tmp_path / "spread").glob("records/*/*.parquet"))))
+    out, done = tmp_path / "spread", (lambda: len(parts(tmp_path / "spread")))
     on_cluster = [*run, "--out", out, "--ray-address", cluster.address]
     node(3)
     nodes = [node(0), node(1)]
@@ -131,7 +130,7 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
     assert serial.wait(120) == 0, serial.stderr.read()
     assert "raylet" not in said() and "core_worker" not in said() and "Traceback" not in said(), said()
     assert said().count("gets no work: data set mine all: labels, or names or sizes of images, are not those") == 1
-    assert 0 < done() < len(list((tmp_path / "serial").glob("records/*/*.parquet")))
+    assert 0 < done() < len(parts(tmp_path / "serial"))
 
     again = subprocess.run(on_cluster, env=own_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

@@ -1,6 +1,5 @@
 """Attacked images that a run keeps, and scoring them again from what it kept."""
 
-import io
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from harness.engine.rescore import rescore
 from harness.errors import UserError
 from harness.flow import reopen
 from tests.toys.older import as_older
+from tests.toys.stored import records
 
 SUITE = """
 name: kept
@@ -92,14 +92,13 @@ def test_what_is_exact_as_png_is_scored_again(run_toy, registry, tmp_path):
 
 def test_asking_for_examples_later_changes_no_record(run_toy, tmp_path):
     run_toy(suite(0), tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.glob("records/*/*.parquet")}
+    before = records(tmp_path)
     assert not kept(tmp_path)
     result = run_toy(suite(9), tmp_path)
     assert result.blocks == 2, "slices 0 and 1 of 3 hold the first nine samples"
     assert len(kept(tmp_path)) == 2 * 9
-    for path, content in before.items():
-        old = pd.read_parquet(io.BytesIO(content)).drop(columns="seconds")
-        pd.testing.assert_frame_equal(old, pd.read_parquet(path).drop(columns="seconds"), check_exact=True)
+    for one, frame in records(tmp_path).items():
+        pd.testing.assert_frame_equal(before[one], frame, check_exact=True)
     assert run_toy(suite(9), tmp_path).jobs == 0 and run_toy(suite(4), tmp_path).jobs == 0
 
 

@@ -18,6 +18,7 @@ from harness.suite.plan import in_hash_order
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite, validate
 from harness.suite.strict_yaml import parse_text
+from tests.toys.stored import records as stored_records
 
 TOY = Path(__file__).parents[1] / "toys" / "toy.py"
 
@@ -44,12 +45,8 @@ def records(result, **where):
 
 
 def stored(folder, times=False):
-    """Every record file as a frame without times, by path."""
-    drop = [] if times else ["seconds"]
-    return {
-        str(path.relative_to(folder)): pd.read_parquet(path).drop(columns=drop)
-        for path in sorted(Path(folder).glob("records/*/*.parquet"))
-    }
+    """(cell, slice) -> its records as a frame without times."""
+    return stored_records(folder, [] if times else ["seconds"])
 
 
 def same(one, other):

@@ -23,6 +23,7 @@ from harness.flow import Options, reopen, report_run, run_status, run_suite
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import parse_text
 from tests.toys.older import as_older
+from tests.toys.stored import as_single_files, parts, records
 
 SUITE = """
 name: toy
@@ -71,13 +72,12 @@ def tables(folder):
 
 
 def rows(folder):
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("records/*/*.parquet"))
-    return {name: str(pq.ParquetFile(folder / name).read().drop_columns("seconds").to_pylist()) for name in names}
+    return {one: frame.to_csv() for one, frame in records(folder).items()}
 
 
 def records_of(folder, attack, eps):
-    """The two record files of a cell."""
-    for cell in sorted((folder / "records").iterdir()):
+    """The two record files of a cell, where each slice has its own."""
+    for cell in sorted((folder / "records").glob("????????????????")):
         first = pq.ParquetFile(cell / "00000.parquet").read().to_pylist()[0]
         if first["attack"] == attack and (attack == "clean" or abs(first["eps"] - eps) < 1e-9):
             return sorted(cell.iterdir())
@@ -105,10 +105,14 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["sealed", "of an older version"])
+LAYOUTS = pytest.mark.parametrize(
+    "older", [as_single_files, as_older], ids=["a file for each slice", "of a version without seals"]
+)
+
+
+@LAYOUTS
 def test_damaged_records_are_not_done(run, registry, older):
-    if older:
-        as_older(run)
+    older(run)
     small, large = records_of(run, "noise", 2 / 255), records_of(run, "noise", 8 / 255)
     content, name = small[0].read_bytes(), small[0].relative_to(run).as_posix()
     plan, store = reopen(run, registry)
@@ -125,10 +129,9 @@ def test_damaged_records_are_not_done(run, registry, older):
     assert not plan.blocks(done_slices(plan, store)) and not store.soundness.damaged()
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["sealed", "of an older version"])
+@LAYOUTS
 def test_damaged_records_never_count_and_are_computed_again(whole, run, registry, again, older, capsys):
-    if older:
-        as_older(run)
+    older(run)
     DAMAGES["other budget"](records_of(run, "noise", 2 / 255), records_of(run, "noise", 8 / 255))
     DAMAGES["half the rows"](records_of(run, "learnt", 2 / 255)[::-1], [])
     status = run_status(run, registry)
@@ -143,12 +146,13 @@ def test_damaged_records_never_count_and_are_computed_again(whole, run, registry
     assert (result.blocks, result.cells) == (2, 2) and not result.failures
     assert capsys.readouterr().err.count("2 damaged files") == 1
     assert rows(run) == rows(whole) and tables(run) == tables(whole)
-    assert not result.data.notices or older
+    assert not result.data.notices or older is as_older
+    assert not list((run / "records").glob("????????????????")), "put together"
     assert not run_status(run, registry)["damaged"] and again(run).jobs == 0
 
 
 def test_a_thousand_flipped_bits_of_a_record_file_are_all_noticed(whole):
-    path = records_of(whole, "noise", 2 / 255)[0]
+    (path,) = whole.glob("records/compact/*.parquet")
     content, name = path.read_bytes(), path.relative_to(whole).as_posix()
     assert seal.is_sealed(content) and not seal.broken(content, name)
     rng = random.Random(0)
@@ -202,8 +206,8 @@ def test_every_kind_of_file_notices_flipped_bits_and_is_made_again(whole, run, r
     found = check_folder(store, plan)
     assert not found.damaged and not found.unsealed and not found.strange
     assert rows(run) == rows(whole) and tables(run) == tables(whole)
-    assert list((whole / "gallery").glob("*/*.png")) and not list((run / "gallery").glob("[!.]*"))
-    for part in ("facts", "fits", "probes", "examples", "suite.yaml"):
+    assert list((whole / "gallery").glob("*/*.png"))  # made again with the records that they are of
+    for part in ("facts", "fits", "probes", "examples", "gallery", "suite.yaml"):
         for path in [whole / part] if part == "suite.yaml" else (whole / part).rglob("*"):
             if path.is_file():
                 assert (run / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
@@ -213,18 +217,20 @@ def test_every_file_says_what_it_is(whole, registry):
     plan, store = reopen(whole, registry)
     found = check_folder(store, plan)
     assert (found.unsealed, dict(found.damaged), found.strange) == ([], {}, [])
-    path = records_of(whole, "noise", 8 / 255)[1]
-    table = pq.ParquetFile(path).read()
-    about = json.loads(table.schema.metadata[b"robustiqa"])
-    assert about["cell"] == path.parent.name and about["slice"] == 1 and about["schema"] == 1
+    (path,) = whole.glob("records/compact/*.parquet")
+    file = pq.ParquetFile(path)
+    about = json.loads(file.metadata.metadata[b"robustiqa"])
+    told = {(cell, index) for one in about["holds"] for cell in one["cells"] for index in one["slices"]}
+    frame = file.read().to_pandas()
+    assert told == set(zip(frame["cell"], frame["slice"], strict=True)) == parts(whole) and about["schema"] == 2
 
 
 def test_records_of_a_newer_version_are_refused(run):
-    path = records_of(run, "noise", 8 / 255)[1]
+    path = records_of(as_single_files(run), "noise", 8 / 255)[1]
     table, name = pq.ParquetFile(path).read(), path.relative_to(run).as_posix()
     about = json.loads(table.schema.metadata[b"robustiqa"])
-    path.write_bytes(seal.sealed_table(table, name, {"robustiqa": json.dumps({**about, "schema": 2})}))
-    with pytest.raises(StoreError, match="records have schema 2, of a newer version"):
+    path.write_bytes(seal.sealed_table(table, name, {"robustiqa": json.dumps({**about, "schema": 3})}))
+    with pytest.raises(StoreError, match="records have schema 3, of a newer version"):
         RunFolder(run).records(path.parent.name, 1)
 
 
@@ -306,6 +312,7 @@ def test_a_file_of_an_older_version_is_read_told_and_sealed(whole, run, registry
     told = report_run(run, registry)
     assert any(re.match(r"UNCHECKED: \d+ files .* 'robustiqa check RUN --seal'", one) for one in told.data.notices)
     assert tables(run) == tables(whole) and again(run).jobs == 0
+    as_older(run)
     plan, store = reopen(run, registry)
     before = check_folder(store, plan)
     assert len(before.unsealed) > 20 and not before.damaged and not before.strange
@@ -313,18 +320,18 @@ def test_a_file_of_an_older_version_is_read_told_and_sealed(whole, run, registry
     plan, store = reopen(run, registry)
     after = check_folder(store, plan)
     assert not after.unsealed and not after.damaged and after.sealed == before.sealed + len(before.unsealed)
-    assert rows(run) == rows(whole) and again(run).jobs == 0
-    older = shutil.copytree(run, run.with_name("older"))
-    as_older(older)
+    assert rows(run) == rows(whole)
+    older = as_older(shutil.copytree(run, run.with_name("older")))
     (name,) = [path.relative_to(run) for path in records_of(run, "noise", 2 / 255)][:1]
     shutil.copy(older / name, run / name)
     assert "carries no seal" in run_status(run, registry)["damaged"][str(name)]
+    assert again(run).cells == 1 and again(run).jobs == 0 and rows(run) == rows(whole)
 
 
 def test_a_flip_that_no_time_tells_is_found_by_a_check(run, registry, again, monkeypatch):
     """As a disk that rots: size, times and inode stay, so what was read before is believed until it is read again."""
-    path = records_of(run, "noise", 2 / 255)[0]
     assert again(run).jobs == 0
+    (path,) = run.glob("records/compact/*.parquet")
     content = path.read_bytes()
     stamps = {str(one): f"as it was {one}" for one in run.rglob("*")}
     monkeypatch.setattr("harness.engine.soundness.stamp_of", lambda one: stamps.get(str(one), "missing"))
@@ -400,7 +407,7 @@ def test_check_says_what_is_damaged_and_what_run_does(run, registry, toy_file, c
 
     code, out = check()
     assert code == 0 and re.search(r"run: \d+ files whole, 0 without a seal, 0 damaged\.\nLeft to run: nothing\.", out)
-    path = records_of(run, "noise", 2 / 255)[0]
+    path = records_of(as_single_files(run), "noise", 2 / 255)[0]
     path.write_bytes(path.read_bytes()[:200])
     strange = run / "records" / "notes.txt"
     strange.write_text("mine")

@@ -25,6 +25,7 @@ from harness.report.leaderboard import boards_of
 from harness.suite.joined import RunPlan, join
 from harness.suite.planning import make_plan
 from tests.report.test_portable import said, write_project
+from tests.toys.stored import parts
 
 SUITE = """
 name: {name}
@@ -252,20 +253,18 @@ def test_other_attacks_of_one_metric_are_joined_and_nothing_else_is_asked_for(ru
 
 def test_what_contradicts_is_refused_with_what_differs(runs, here, capsys):
     shutil.copytree(runs / "left", "changed")
-    store, (cell, *_) = RunFolder(here / "changed"), sorted((here / "changed/records").iterdir())
-    columns = {
-        name: values.to_pylist() for name, values in zip(*_columns(store.read_records(cell.name, 0)), strict=True)
-    }
-    store.write_records(cell.name, 0, {**columns, "seconds": [9.0] * len(columns["item"])})
+    store, (cell, *_) = RunFolder(here / "changed"), sorted(cell for cell, _ in parts(here / "changed"))
+    columns = {name: values.to_pylist() for name, values in zip(*_columns(store.read_records(cell, 0)), strict=True)}
+    store.write_records(cell, 0, {**columns, "seconds": [9.0] * len(columns["item"])})
     said(capsys, "merge", runs / "left", "changed", "-o", "times")  # times alone are no contradiction
-    store.write_records(cell.name, 0, {**columns, "attacked": [value + 0.5 for value in columns["attacked"]]})
+    store.write_records(cell, 0, {**columns, "attacked": [value + 0.5 for value in columns["attacked"]]})
     told = said(capsys, "merge", runs / "left", "changed", "-o", "both", code=2)
     count = len(columns["item"])
     assert f"attacked differs by up to 0.5 in {count} of {count} rows" in told and "toy(size=8) / linear" in told
     assert not (here / "both").exists() and not list(here.glob(".both*"))
     said(capsys, "merge", runs / "left", "changed", "-o", "both", "--first-wins")
     same_tables(tables(here / "both"), tables(runs / "left"))
-    assert "MERGED: 1 file" in (here / "both/report/index.html").read_text()
+    assert "MERGED: 1 place" in (here / "both/report/index.html").read_text()
 
 
 def test_what_no_single_suite_can_ask_for_is_refused_and_the_rest_is_told(registry, suite_of):

@@ -9,7 +9,6 @@ import textwrap
 from hashlib import sha256
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -26,6 +25,7 @@ from harness.plugins.registry import Registry
 from harness.suite.pixels import FIXED_FILES
 from harness.suite.planning import make_plan
 from harness.suite.resolve import read_suite
+from tests.toys.stored import all_records
 
 HEAD = "import torch\nfrom harness.contracts import Metric, register\n"
 NEAR = """
@@ -374,9 +374,8 @@ def test_all_and_names(tmp_path, pixels, seen):
 def test_only_what_records_are_made_from_is_recorded(tmp_path):
     run = Run(tree(tmp_path / "tid", references=12), tmp_path / "run")
     run(limit=2, slice=2)
-    (file,) = (tmp_path / "run/records").rglob("*.parquet")
-    rows = pq.ParquetFile(file).read().to_pylist()
-    assert [(row["torch"], row["device"]) for row in rows] == [(torch.__version__, "cpu")] * 2
+    rows = all_records(tmp_path / "run")
+    assert list(zip(rows["torch"], rows["device"], strict=True)) == [(torch.__version__, "cpu")] * 2
     (page,) = (tmp_path / "run/pixels").glob("*.json")
     assert FIXED_FILES <= len(json.loads(page.read_text())["files"]) <= FIXED_FILES + 4
     page.write_text("{")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
@@ -10,11 +9,12 @@ from safetensors.torch import load_file, save_file
 from harness.engine import seal
 from harness.engine.example_names import id_in
 from harness.files import RESULT_FOLDERS
+from tests.toys.stored import as_single_files
 
 
 def as_older(folder):
-    """Take the seals off every file of a run folder, its plan and its gallery away; examples are called by ids alone."""
-    folder = Path(folder)
+    """Take seals, plan and gallery away; records are a file for each slice, and examples are called by ids alone."""
+    folder = as_single_files(folder)
     for name in (".checked.json", "plan.json"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "gallery", ignore_errors=True)
@@ -38,3 +38,4 @@ def as_older(folder):
             pq.write_table(pq.ParquetFile(path).read().replace_schema_metadata(None), path)
         elif path.suffix == ".safetensors" and path.parent.name == "fits":
             save_file(load_file(path), path)
+    return folder

@@ -31,7 +31,7 @@ def keep(folder: RunFolder, answer: Answer) -> None:
             folder.write_failure(FailureRecord(**{**about, "message": about["message"].replace(answer.tree, "")}))
         elif parts[0] == "gallery":  # other slices of work may have added to it meanwhile
             folder.add_candidates(parts[2], int(parts[3].partition(".")[0]), candidates_in(load(content)))
+        elif parts[0] == "records":
+            folder.accept_records(name, content)
         else:
             folder.accept(name, content)
-            if parts[0] == "records":
-                folder.forget_failure(parts[1], int(parts[2].partition(".")[0]))

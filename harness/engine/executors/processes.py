@@ -109,7 +109,9 @@ class ProcessExecutor:
                     if job is None:
                         continue
                     if tries[id(job)] < _TRIES:  # where all is to stop, it is left for the next time
-                        waiting.append(job)
+                        again = job.again()
+                        tries[id(again)] = tries[id(job)]
+                        waiting.append(again)
                         continue
                     message = f"its worker process died {_TRIES} times: {death}"
                     result = job.fail(RunFolder(self._context.folder), message)

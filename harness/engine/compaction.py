@@ -1,0 +1,191 @@
+"""Finished records put together: one file for each split, source and scorer, in place of one for each block.
+
+Killed at any moment, nothing is lost and nothing counts twice: a new file is there whole, under a name of its own
+content, before those are removed that it replaces, and what two files hold is read once. Readers need no lock, and
+others may append meanwhile: only what was there in the beginning is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow as pa
+
+from harness.engine.done import record_misfit
+from harness.engine.record import NAMES
+from harness.engine.record_files import CONTENT, RecordPart, group_of, pairs_of, parts_of, said_by, sealed_file
+from harness.engine.run_folder import RunFolder
+from harness.engine.single_records import APPENDED, COMPACT, NO_GROUP, RECORDS, Misfit
+from harness.engine.soundness import HeldSlices
+from harness.files import locked
+from harness.suite.plan import Plan
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction did.
+
+    Attributes:
+        before: Files of records, and their bytes.
+        after: Likewise.
+    """
+
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+
+@dataclass
+class _Survey:
+    """What there is to do.
+
+    Attributes:
+        groups: Id of a cell -> what it is compacted with.
+        files: Appended or compact file -> what can be read of it.
+        singles: Id of a cell of the plan -> its slices that have a file of their own.
+        concerned: Groups that are written anew.
+    """
+
+    groups: dict[str, str]
+    files: Mapping[str, HeldSlices]
+    singles: Mapping[str, Collection[int]]
+    concerned: set[str] = field(default_factory=set)
+
+    def of(self, holds: HeldSlices) -> set[str]:
+        """The groups that a file holds anything of."""
+        return {self.groups[cell] for cells, _ in holds for cell in cells}
+
+
+def compact(store: RunFolder, plan: Plan | None, told: Collection[str] = ()) -> Compacted:
+    """Put together what is finished; nothing happens where that was done already.
+
+    Args:
+        store: The run folder.
+        plan: Knows the cells that versions before stored in a file for each slice; these stay where it is None.
+        told: Damaged files that were told of; those of them of which nothing can be read are removed.
+
+    Raises:
+        StoreError: The folder cannot be written; what was finished is there, once or twice.
+    """
+    if not (store.path / RECORDS).is_dir():
+        return Compacted((0, 0), (0, 0))
+    before = _sizes(store)
+    if not _anything(store, plan, told):
+        return Compacted(before, before)
+    store.require()
+    try:
+        with locked(store.path / RECORDS):
+            _compact(store, plan, told)
+    except OSError as error:
+        raise store.unwritable(store.path / RECORDS, error) from error
+    return Compacted(before, _sizes(store))
+
+
+def _anything(store: RunFolder, plan: Plan | None, told: Collection[str]) -> bool:
+    """Whether there is anything to do, leftovers of a compaction that was killed included."""
+    survey = _surveyed(store, plan)
+    empty = not all(survey.singles.values())
+    return bool(survey.concerned or empty or _left_over(store) or _to_drop(survey, told))
+
+
+def _left_over(store: RunFolder) -> list[Path]:
+    return list((store.path / COMPACT).glob(".*.tmp"))
+
+
+def _to_drop(survey: _Survey, told: Collection[str]) -> list[str]:
+    return [name for name, holds in survey.files.items() if not holds and name in told]
+
+
+def _compact(store: RunFolder, plan: Plan | None, told: Collection[str]) -> None:
+    for path in _left_over(store):
+        path.unlink(missing_ok=True)
+    survey = _surveyed(store, plan)
+    misfits = {cell.id: record_misfit(plan, cell) for cell in plan.cells} if plan is not None else {}
+    for _, groups in groupby(sorted(survey.concerned), _family):
+        _put_together(store, survey, set(groups), misfits)
+    for cell in survey.singles:
+        with contextlib.suppress(OSError):  # something is left in it
+            (store.path / RECORDS / cell).rmdir()
+    for path in [store.path / name for name in _to_drop(survey, told)]:
+        if not path.is_dir():  # whoever made it may remove it
+            path.unlink(missing_ok=True)
+
+
+def _family(group: str) -> str:
+    """What is the same of a group for all scorers of one source, whose records stand in the same appended files."""
+    return group.rpartition("-")[0]
+
+
+def _sizes(store: RunFolder) -> tuple[int, int]:
+    """Number of files of records, and bytes in them."""
+    sizes = [
+        os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118 (50,000 files)
+        for folder, _, names in os.walk(store.path / RECORDS)
+        for name in names
+        if not name.startswith(".")
+    ]
+    return len(sizes), sum(sizes)
+
+
+def _surveyed(store: RunFolder, plan: Plan | None) -> _Survey:
+    groups = {cell.id: group_of(cell) for cell in plan.cells} if plan is not None else {}
+    singles = {cell: slices for cell, slices in store.single_files().items() if cell in groups}
+    survey = _Survey(groups, dict(store.record_holds()), singles)
+    for name, holds in survey.files.items():
+        unknown = {cell for cells, _ in holds for cell in cells if cell not in groups}
+        groups |= _groups_in(store, name, unknown) if unknown else {}
+    damaged, compacted = store.soundness.damaged(), set[str]()
+    for name, holds in survey.files.items():
+        own = survey.of(holds)
+        survey.concerned |= own if name.startswith(APPENDED) or name in damaged else own & compacted
+        compacted |= own
+    survey.concerned |= {groups[cell] for cell, slices in survey.singles.items() if slices}
+    return survey
+
+
+def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str, str]:
+    """Of cells that the plan does not have: what they are compacted with."""
+    if name.startswith(COMPACT):
+        return dict.fromkeys(cells, Path(name).name.rpartition("-")[0])
+    parts: list[RecordPart] = []
+    with contextlib.suppress(OSError, ValueError):
+        parts = parts_of(said_by((store.path / name).read_bytes()))
+    return {**dict.fromkeys(cells, NO_GROUP), **{p.cell: p.group or NO_GROUP for p in parts if p.cell in cells}}
+
+
+def _put_together(store: RunFolder, survey: _Survey, groups: set[str], misfits: Mapping[str, Misfit]) -> None:
+    """Write the files of some groups, which share appended files, and remove what they replace."""
+    cells = sorted((group, cell) for cell, group in survey.groups.items() if group in groups)
+    try:
+        table, parts = store.gathered({cell: misfits.get(cell) for _, cell in cells})
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # attacks noted texts and numbers under one name
+        return
+    written, first = set(), 0
+    for group, found in groupby(parts, lambda part: survey.groups[part.cell]):
+        own = [part._replace(group=group) for part in found]
+        rows = sum(part.rows for part in own)
+        written.add(_write(store, table.slice(first, rows), own, group))
+        first += rows
+    there = {(part.cell, part.slice) for part in parts}
+    for name, holds in survey.files.items():
+        replaced = name not in written and holds and survey.of(holds) <= groups
+        if replaced and all(one in there for one in pairs_of(holds)):  # else it was found damaged only now
+            (store.path / name).unlink(missing_ok=True)
+    for cell, slices in survey.singles.items():
+        if survey.groups[cell] in groups:
+            for index in slices:
+                if (cell, index) in there:
+                    (store.path / RECORDS / cell / f"{index:05d}.parquet").unlink(missing_ok=True)
+
+
+def _write(store: RunFolder, table: pa.Table, parts: list[RecordPart], group: str) -> str:
+    """One file, unless it is there; its name."""
+    noted = {name for notes in {part.notes for part in parts} for name in notes}
+    name, content = sealed_file(table.select([*NAMES, *sorted(noted)]), parts, f"{COMPACT}/{group}-{CONTENT}.parquet")
+    if store.soundness.read(store.path / name) is None:
+        store.accept(name, content)
+    return name

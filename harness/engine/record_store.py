@@ -1,0 +1,343 @@
+"""The folder `records` of a run folder: appended to while a run goes on, compacted when it ends, read without a lock.
+
+A block appends a file with all its cells (`APPENDED`); `harness.engine.compaction` puts what is finished together
+(`COMPACT`). Versions before wrote a file for each cell and slice (`harness.engine.single_records`). What is there
+twice, as where a compaction was cut off, is read once: what was appended last counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from harness.engine import seal
+from harness.engine.folder_files import damaged
+from harness.engine.record import NAMES
+from harness.engine.record_files import (
+    CELL,
+    SLICE,
+    TYPES,
+    RecordFile,
+    RecordPart,
+    decoded,
+    holds_of,
+    holds_of_parts,
+    notes_of,
+    part_of,
+    picked,
+    records_table,
+    said_by,
+    sealed_file,
+    whole_groups,
+)
+from harness.engine.single_records import APPENDED, COMPACT, Misfit, SingleRecords
+from harness.engine.soundness import NOT_SEALED, HeldSlices
+
+_TRIES = 20
+"""How often files are listed anew because one is gone that was listed."""
+
+
+class RecordStore(SingleRecords):
+    """The folder `records` of a run folder."""
+
+    def slices(self, cell: str, misfit: Misfit = None) -> frozenset[int]:
+        """Slices of a cell that have records, but for those that are damaged.
+
+        Args:
+            cell: Its id.
+            misfit: Says what is wrong with records that carry no seal.
+        """
+        return self.slices_of({cell: misfit})[cell]
+
+    def slices_of(self, cells: Mapping[str, Misfit]) -> dict[str, frozenset[int]]:
+        """Slices of many cells that have records, but for those that are damaged.
+
+        Args:
+            cells: Id -> says what is wrong with records that carry no seal.
+        """
+        old = self._single_cells()
+        alike: dict[tuple[str, ...], set[int]] = {}
+        for _, holds in self.record_holds():
+            for names, slices in holds:
+                alike.setdefault(names, set()).update(slices)
+        found: dict[str, frozenset[int]] = dict.fromkeys(cells, frozenset())
+        for names, many in alike.items():
+            those = frozenset(many)
+            for cell in names:
+                if cell in found:
+                    found[cell] = found[cell] | those if found[cell] else those
+        for cell in old & found.keys():
+            found[cell] |= {index for index in self._single_slices(cell) if self._has_single(cell, index, cells[cell])}
+        return found
+
+    def held(self) -> dict[str, frozenset[int]]:
+        """Every cell that has records, whatever plan it is of, with its slices; damaged ones left out."""
+        cells = {cell for _, holds in self.record_holds() for names, _ in holds for cell in names}
+        found = self.slices_of(dict.fromkeys(sorted(cells | self._single_cells())))
+        return {cell: slices for cell, slices in found.items() if slices}
+
+    def append_records(
+        self, index: int, found: Mapping[str, Mapping[str, Sequence[Any]]], groups: Mapping[str, str]
+    ) -> None:
+        """Store the records of some cells of one slice as one file.
+
+        Args:
+            index: Of the slice.
+            found: Id of a cell -> its columns.
+            groups: Id of a cell -> what it is to be compacted with; a cell that is not in it with whatever else is not.
+        """
+        tables = {cell: records_table(found[cell]) for cell in sorted(found)}
+        for cells in _alike(tables):
+            parts = [part_of(cell, index, tables[cell], groups.get(cell, "")) for cell in cells]
+            whole = pa.concat_tables([tables[cell] for cell in cells], promote_options="default")
+            unique = hashlib.blake2b(json.dumps([index, *cells]).encode(), digest_size=8).hexdigest()
+            name, content = sealed_file(whole, parts, f"{APPENDED}/{index:05d}-{unique}.parquet")
+            self._write(self.path / name, content)
+
+    def records(self, cell: str, index: int, misfit: Misfit = None) -> pa.Table | None:
+        """The records of one cell and slice; None where there are none, or where they are damaged.
+
+        Args:
+            cell: The cell's id.
+            index: Of the slice.
+            misfit: Says what is wrong with records that carry no seal.
+
+        Raises:
+            StoreError: A newer version of robustiqa wrote them.
+        """
+        table, parts = self.gathered({cell: misfit}, {cell: (index,)})
+        return decoded(table) if parts else None
+
+    def read_records(self, cell: str, index: int) -> pa.Table:
+        """The records of one cell and slice.
+
+        Raises:
+            UserError: There are none, or they are damaged.
+        """
+        table = self.records(cell, index)
+        if table is None:
+            path = self._single(cell, index)
+            raise damaged(path, self.soundness.state(path) or "there are none that are whole")
+        return table
+
+    def read_cells(
+        self,
+        cells: Mapping[str, Misfit],
+        columns: Sequence[str] | None = None,
+        slices: Mapping[str, int] | None = None,
+        *,
+        encoded: bool = False,
+    ) -> pa.Table:
+        """The records of many cells as one table, each file read once and column by column.
+
+        Args:
+            cells: Id of each cell -> says what is wrong with records of it that carry no seal.
+            columns: Those wanted, of records and notes, or `SLICE`; None for all but `SLICE`. One that is not there is
+                null.
+            slices: Id of a cell -> how many of its slices are wanted, from the first on; None for all of each.
+            encoded: Whether texts stay dictionary-encoded.
+
+        Returns:
+            `CELL`, dictionary-encoded with the cells in the order in which they are given, and the columns asked for.
+            Rows stand in this order of cells, then by slice, then as they were computed. What is damaged is left out,
+            and noted.
+
+        Raises:
+            StoreError: A newer version of robustiqa wrote them.
+        """
+        wanted = None if slices is None else {cell: range(slices[cell]) for cell in cells}
+        names = None if columns is None else [name for name in columns if name != SLICE]
+        table, parts = self.gathered(cells, wanted, names)
+        places, counts = {cell: place for place, cell in enumerate(cells)}, [part.rows for part in parts]
+        codes = np.repeat(np.array([places[part.cell] for part in parts], np.int32), counts)
+        whole = table if encoded else decoded(table)
+        if columns is not None and SLICE in columns:
+            slice_of = np.repeat(np.array([part.slice for part in parts], np.int64), counts)
+            whole = whole.append_column(SLICE, pa.array(slice_of)).select(list(columns))
+        ids = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(cells), pa.string()))
+        return whole.add_column(0, CELL, ids)
+
+    def gathered(
+        self,
+        cells: Mapping[str, Misfit],
+        wanted: Mapping[str, Collection[int]] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> tuple[pa.Table, list[RecordPart]]:
+        """Rows of some cells and slices, texts dictionary-encoded, and what they are, by cell as given, then by slice.
+
+        Args:
+            cells: As of `read_cells`.
+            wanted: Id of a cell -> slices wanted; None for all of each.
+            columns: As of `read_cells`, without `SLICE`.
+        """
+        found: list[tuple[pa.Table, Sequence[RecordPart]]] = []
+        taken: dict[str, set[int]] = {cell: set() for cell in cells}
+        for _ in range(_TRIES):
+            gone = False
+            for name, holds in self._newest_first():
+                asked = {
+                    (cell, index)
+                    for names, slices in holds
+                    for cell in names
+                    if cell in taken
+                    for index in slices
+                    if index not in taken[cell] and (wanted is None or index in wanted[cell])
+                }
+                read = self._read_parts(name, asked, columns) if asked else ((), ())
+                if read is None:
+                    gone = True
+                elif asked:
+                    found.append(read)
+                    for part in read[1]:
+                        taken[part.cell].add(part.slice)
+            found += self._read_singles(cells, wanted, taken, columns)
+            if not gone:
+                break
+        return _in_order(found, list(cells), columns)
+
+    def _read_parts(
+        self, name: str, asked: Collection[tuple[str, int]], columns: Sequence[str] | None
+    ) -> tuple[pa.Table, list[RecordPart]] | None:
+        """Parts of one file; fewer where it turns out to be damaged, None where it is gone."""
+        path = self.path / name
+        try:
+            file = self._record_file(path)
+            if file is None:
+                return (pa.table({}), []) if path.exists() else None
+            if file.lost or self.soundness.holds(name) is None:
+                self.soundness.note_holds(path, holds_of_parts(file.parts))
+            parts = [part for part in file.parts if part[:2] in asked]
+            return file.read(parts, columns), parts
+        except ValueError as error:
+            self.soundness.note(path, str(error))
+            self.soundness.note_holds(path, ())
+            return pa.table({}), []
+
+    def _record_file(self, path: Path) -> RecordFile | None:
+        """A file, or what of it is whole; None where nothing is, which is noted.
+
+        Raises:
+            ValueError: It does not hold what it should.
+        """
+        content = self._sealed(path)
+        if content is not None:
+            self._refuse_newer(path, said_by(content))
+            return RecordFile(content)
+        return self._salvaged(path)
+
+    def look_at_records(self, path: Path) -> None:
+        """Look at an appended or compact file, all of its bytes, and note what is found."""
+        self._read_parts(self.soundness.name(path), (), ())
+
+    def _sealed(self, path: Path) -> bytes | None:
+        content = self.soundness.read(path)
+        if content is not None and not seal.is_sealed(content):  # of this kind there never was one without
+            self.soundness.note(path, NOT_SEALED)
+            return None
+        return content
+
+    def _salvaged(self, path: Path) -> RecordFile | None:
+        """What is whole of a damaged file, as long as it lies where it was written."""
+        try:
+            content = path.read_bytes()
+            name = seal.name_in(content)
+            groups = whole_groups(content) if name == self.soundness.name(path) else frozenset()
+            return RecordFile(content, groups) if groups else None
+        except (OSError, ValueError):
+            return None
+
+    def record_names(self) -> list[str]:
+        """Paths within the run folder of all appended and compact files, damaged ones too."""
+        return [*self._listing(APPENDED), *self._compact_names()]
+
+    def _compact_names(self) -> list[str]:
+        """Listed until nothing changes: a compaction puts the new file there before it removes the old one."""
+        before = self._listing(COMPACT)
+        while (now := self._listing(COMPACT)) != before:
+            before = now
+        return now
+
+    def _listing(self, part: str) -> list[str]:
+        try:
+            names = os.listdir(self.path / part)  # noqa: PTH208 (50,000 files)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._no_records(error) from None
+        return sorted(f"{part}/{name}" for name in names if name.endswith(".parquet") and not name.startswith("."))
+
+    def record_holds(self) -> Iterator[tuple[str, HeldSlices]]:
+        """Every appended and compact file, and what can be read of it."""
+        for name in self.record_names():
+            holds = self.soundness.holds(name)
+            yield name, self._holds(name) if holds is None else holds
+
+    def _holds(self, name: str) -> HeldSlices:
+        """What a file holds that is read for it."""
+        path = self.path / name
+        try:
+            content = self._sealed(path)
+            if content is not None:
+                self._refuse_newer(path, said := said_by(content))
+                holds = holds_of(said)
+            else:
+                file = self._salvaged(path)
+                holds = holds_of_parts(file.parts) if file is not None else ()
+        except (ValueError, TypeError, KeyError) as error:
+            self.soundness.note(path, f"it does not say which cells and slices it holds: {error}")
+            holds = ()
+        return self.soundness.note_holds(path, holds)
+
+    def _newest_first(self) -> list[tuple[str, HeldSlices]]:
+        """Files in the order in which they count."""
+        found = list(self.record_holds())
+        times = {name: self.soundness.written(name) for name, _ in found if name.startswith(APPENDED)}
+        return sorted(found, key=lambda one: (-times.get(one[0], 0), one[0]))
+
+
+def _alike(tables: Mapping[str, pa.Table]) -> list[list[str]]:
+    """Cells whose notes agree in their types, so that one file holds them as they are."""
+    groups: list[tuple[dict[str, pa.DataType], list[str]]] = []
+    for cell, table in tables.items():
+        own = {name: table.schema.field(name).type for name in notes_of(table)}
+        own = {name: kind for name, kind in own.items() if not pa.types.is_null(kind)}
+        for types, cells in groups:
+            if all(types.get(name, kind) == kind for name, kind in own.items()):
+                types.update(own)
+                cells.append(cell)
+                break
+        else:
+            groups.append((own, [cell]))
+    return [cells for _, cells in groups]
+
+
+def _in_order(
+    found: Iterable[tuple[pa.Table, Sequence[RecordPart]]], cells: Sequence[str], columns: Sequence[str] | None
+) -> tuple[pa.Table, list[RecordPart]]:
+    """What was read of several files as one table, its parts by cell, then by slice."""
+    place = {cell: number for number, cell in enumerate(cells)}
+    tables, placed, before = [], [], 0
+    for table, parts in found:
+        if parts:
+            tables.append(table)
+            for part in parts:
+                placed.append((place[part.cell], part.slice, before, part))
+                before += part.rows
+    placed.sort(key=lambda one: one[:3])
+    parts = [part for *_, part in placed]
+    noted = dict.fromkeys(name for notes, _ in groupby(parts, lambda part: part.notes) for name in notes)
+    names = [*NAMES, *noted] if columns is None else list(columns)
+    if not tables:
+        return pa.table({name: pa.array([], TYPES.get(name, pa.null())) for name in names}), []
+    whole = pa.concat_tables(tables, promote_options="permissive")
+    if len(tables) > 1:
+        whole = whole.unify_dictionaries().combine_chunks()
+    return picked(whole, [(first, part.rows) for _, _, first, part in placed]).select(names), parts

@@ -1,0 +1,270 @@
+"""Records put together: the same rows, whatever happens meanwhile; and what one damaged bit costs."""
+
+import os
+import random
+import re
+import shutil
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from harness.engine import record_files
+from harness.engine.compaction import compact
+from harness.engine.done import done_slices
+from harness.engine.record import NAMES
+from harness.engine.record_files import SLICE
+from harness.engine.run_folder import RunFolder, StoreError
+from harness.flow import Options, reopen, report_run, run_status, run_suite
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
+from tests.toys.older import as_older
+from tests.toys.stored import as_appended, as_single_files, parts, records
+
+SUITE = """
+name: toy
+datasets: [{name: toy, size: 8}]
+metrics: [linear, negative_mse]
+attacks: [noise, learnt]
+budgets: {linf: [2/255, 8/255]}
+directions: [up]
+tables: [srocc]
+limit: 12
+slice: 4
+"""
+
+
+@pytest.fixture(scope="module")
+def go(registry):
+    """Run the suite in a folder."""
+
+    def run(folder, text=SUITE, **options):
+        suite = validate(parse_text(text, "suite.yaml"), registry)
+        return run_suite(suite, registry, Options(out=folder, executor="serial", probe=False, **options))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(go, tmp_path_factory):
+    """A finished run, compact, and its records."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert not go(folder).failures
+    return folder, records(folder, ())
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    return shutil.copytree(whole[0], tmp_path / "run")
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for one, frame in found.items():
+        pd.testing.assert_frame_equal(frame, expected[one], check_exact=True, obj=str(one))
+
+
+def compact_files(folder):
+    return sorted(folder.glob("records/compact/*.parquet"))
+
+
+def report_of(folder):
+    names = sorted((folder / "report/tables").glob("*.csv"))
+    page = re.sub(rb"UNCHECKED: \d+ files", b"", (folder / "report/index.html").read_bytes())  # now they are sealed
+    return {"page": page, **{path.name: path.read_bytes() for path in names}}
+
+
+def test_a_finished_run_is_one_file_for_each_split_scorer_and_source_sorted_and_self_describing(whole):
+    folder, rows = whole
+    assert not list(folder.glob("records/appended/*")) and len(compact_files(folder)) == 2
+    seen = set()
+    for path in compact_files(folder):
+        frame = pq.ParquetFile(path, page_checksum_verification=True).read().to_pandas()
+        assert frame["scorer"].nunique() == frame["source"].nunique() == 1
+        assert frame[["cell", "slice"]].equals(
+            frame[["cell", "slice"]].sort_values(["cell", "slice"], ignore_index=True)
+        )
+        for (cell, index), own in frame.groupby(["cell", "slice"]):
+            columns = [name for name in rows[cell, index] if name in own]
+            pd.testing.assert_frame_equal(own[columns].reset_index(drop=True), rows[cell, index][columns])
+            seen.add((cell, index))
+    assert seen == rows.keys()
+    codecs = {pq.ParquetFile(path).metadata.row_group(0).column(3).compression for path in compact_files(folder)}
+    assert codecs == {"ZSTD"}
+
+
+@pytest.mark.parametrize("layout", [as_appended, as_single_files, as_older])
+def test_whatever_layout_it_had_the_rows_and_the_report_stay(whole, run, registry, go, layout):
+    """Opened, read, put together, extended and resumed: by row and by byte what it was."""
+    layout(run)
+    report_run(run, registry)
+    before = report_of(run)
+    same(records(run, ()), whole[1])
+    files = len(list((run / "records").rglob("*.parquet")))
+    plan, store = reopen(run, registry)
+    done = compact(store, plan)
+    assert done.before[0] == files and done.after[0] == 2 and not list(run.glob("records/[0-9a-f]*[0-9]*"))
+    again = compact(store, plan)
+    assert again.before == again.after == done.after
+    same(records(run, ()), whole[1])
+    report_run(run, registry)
+    assert report_of(run) == before
+    assert go(run).jobs == 0 and go(run).unchanged
+    kept = compact_files(run)
+    more = go(run, SUITE.replace("[linear, negative_mse]", "[linear, negative_mse, psnr]"))
+    assert more.blocks == 3 and set(kept) < set(compact_files(run)), "other scorers' files are left alone"
+    longer = go(run, SUITE.replace("8/255]", "8/255, 16/255]"))
+    assert longer.cells == 2 * 2 * 3 and len(compact_files(run)) == 3 and not set(kept) & set(compact_files(run))
+    found = records(run, ())
+    same({one: found[one] for one in whole[1]}, whole[1])
+
+
+def test_half_a_run_of_the_layout_before_is_resumed(whole, run, go):
+    as_single_files(run)
+    lost = sorted(parts(run))[::2]
+    for cell, index in lost:
+        (run / "records" / cell / f"{index:05d}.parquet").unlink()
+    assert go(run).cells == len(lost)
+    drop = {one: frame.drop(columns="seconds") for one, frame in whole[1].items()}
+    same(records(run), drop)
+
+
+def faults(monkeypatch, at):
+    """From the n-th change of the file system on, nothing works any more, as where a process was killed there."""
+    left = [at]
+
+    def failing(real):
+        def call(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        return call
+
+    for name in ("replace", "rename", "unlink", "rmdir", "fsync"):
+        monkeypatch.setattr(os, name, failing(getattr(os, name)))
+    return left
+
+
+@pytest.mark.parametrize("layout", [as_appended, as_single_files])
+def test_cut_off_at_any_step_nothing_is_lost_and_nothing_is_there_twice(whole, run, registry, tmp_path, layout):
+    layout(run)
+    plan, _ = reopen(run, registry)
+    cells = dict.fromkeys(sorted({cell for cell, _ in whole[1]}))
+    expected = RunFolder(whole[0]).read_cells(cells, [*NAMES, SLICE]).to_pandas()
+    for step in range(1000):
+        folder = shutil.copytree(run, tmp_path / "cut")
+        with pytest.MonkeyPatch.context() as patched:
+            left = faults(patched, step)
+            try:
+                compact(RunFolder(folder), plan)
+                ended = left[0] >= 0
+            except KeyboardInterrupt:
+                ended = False
+        assert RunFolder(folder).read_cells(cells, [*NAMES, SLICE]).to_pandas().equals(expected), step
+        compact(RunFolder(folder), plan)
+        left_over = {path.name for path in (folder / "records").rglob("*")} - {"appended", "compact"}
+        assert left_over == {path.name for path in compact_files(folder)} and len(left_over) == 2
+        assert RunFolder(folder).read_cells(cells, [*NAMES, SLICE]).to_pandas().equals(expected), step
+        shutil.rmtree(folder)
+        if ended:
+            break
+    assert 9 < step < 999
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at // 8] ^= 1 << at % 8
+    path.write_bytes(content)
+
+
+def test_one_bit_of_a_compact_file_costs_its_row_group_and_never_counts(whole, run, registry, go, monkeypatch, capsys):
+    monkeypatch.setattr(record_files, "_GROUP_ROWS", (8, 8))
+    shutil.copytree(as_appended(run), run.with_name("apart"))
+    go(run)
+    path = compact_files(run)[0]
+    groups, content = pq.ParquetFile(path).metadata.num_row_groups, path.read_bytes()
+    assert groups > 4
+    plan, store = reopen(run, registry)
+    own = {part[:2]: part.rows for part in record_files.parts_of(record_files.said_by(content))}
+    rng, salvaged = random.Random(0), 0
+    for bit in rng.sample(range(8 * len(content)), 40):
+        flip(path, bit)
+        store = RunFolder(run)
+        store.soundness.forget()
+        found = done_slices(plan, store)
+        lost = {one for one in own if one[1] not in found[one[0]]}
+        assert store.soundness.name(path) in store.soundness.damaged(), bit
+        assert lost == own.keys() or sum(own[one] for one in lost) <= 12, bit
+        salvaged += lost != own.keys()
+        table = store.read_cells(dict.fromkeys(plan_cell.id for plan_cell in plan.cells))
+        assert table.num_rows == sum(map(len, whole[1].values())) - sum(own[one] for one in lost)
+        path.write_bytes(content)
+    assert salvaged > 15
+    flip(path, 8 * 300)  # in the first row group
+    lost = len(own) - len({one for one in parts(run) if one in own})
+    assert 0 < lost < len(own) and len(run_status(run, registry)["damaged"]) == 1
+    capsys.readouterr()
+    assert go(run).cells == lost and capsys.readouterr().err.count("1 damaged file") == 1
+    assert not path.exists() and not run_status(run, registry)["damaged"] and go(run).jobs == 0
+    drop = {one: frame.drop(columns="seconds") for one, frame in whole[1].items()}
+    same(records(run), drop)
+
+
+@pytest.mark.parametrize("layout", [as_appended, lambda folder: folder], ids=["appended", "compact"])
+def test_cut_copied_renamed_or_changed_it_is_noticed_and_computed_again(whole, run, registry, go, layout):
+    layout(run)
+    files = sorted((run / "records").rglob("*.parquet"))
+    one, other, held = files[0], files[-1], len(parts(run))
+    drop = {name: frame.drop(columns="seconds") for name, frame in whole[1].items()}
+    content = one.read_bytes()
+    deeds = {
+        "cut": lambda: one.write_bytes(content[:-100]),
+        "empty": lambda: one.write_bytes(b""),
+        "copied": lambda: shutil.copy(one, one.with_name("copy.parquet")),
+        "renamed": lambda: one.rename(one.with_name("renamed.parquet")),
+        "another under its name": lambda: shutil.copy(other, one),
+        "written by a program": lambda: pq.write_table(pq.ParquetFile(one).read(), one),
+    }
+    for deed, do in deeds.items():
+        do()
+        store = RunFolder(run)
+        left = sum(map(len, store.held().values()))
+        assert left == held if deed == "copied" else left < held, deed
+        assert len(store.soundness.damaged()) == 1, deed
+        for path in (run / "records").rglob("*.parquet"):
+            if path not in files:
+                path.unlink()
+        one.write_bytes(content)
+    deeds["renamed"]()
+    lost = held - len(parts(run))
+    assert go(run).cells == lost
+    same(records(run), drop)
+    assert len(compact_files(run)) == 2 and not run_status(run, registry)["damaged"]
+
+
+def test_a_full_disk_leaves_records_as_they_were(whole, run, registry, go, monkeypatch, capsys):
+    as_appended(run)
+    real = os.fsync
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    plan, store = reopen(run, registry)
+    with pytest.raises(StoreError, match=r"records.*: cannot be written \(No space left on device\).*make room"):
+        compact(store, plan)
+    monkeypatch.setattr(os, "fsync", real)
+    assert not list((run / "records").rglob(".*.tmp"))
+    same(records(run, ()), whole[1])
+    assert go(run).jobs == 0 and len(compact_files(run)) == 2
+
+
+def test_only_the_shard_that_finds_nothing_left_puts_records_together(whole, go, tmp_path):
+    folder = tmp_path / "run"
+    go(folder, shard=(0, 2))
+    assert not compact_files(folder) and list(folder.glob("records/appended/*.parquet"))
+    go(folder, shard=(1, 2))
+    assert len(compact_files(folder)) == 2 and not list(folder.glob("records/appended/*.parquet"))
+    same(records(folder), {one: frame.drop(columns="seconds") for one, frame in whole[1].items()})
