@@ -161,7 +161,7 @@ def compiled_rows(device: torch.device, *, short: bool) -> Iterator[str]:
     ref = torch.rand(batch, 3, height, width, generator=generator)
     dist = (ref + 0.05 * torch.randn(ref.shape, generator=generator)).clamp(0, 1).to(device)
     clock = functools.partial(seconds, device, processor=False)
-    for name in ("psnr",) if short else ("birqa-tiny", *METRICS):
+    for name in ("lpips-alex",) if short else ("birqa-tiny", *METRICS):
         metric = built(name, device, torch.contiguous_format)
         score = functools.partial(inspect.unwrap(type(metric).score), metric)  # without what guards plugins
         with torch.no_grad():
