@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -38,7 +39,7 @@ from harness.engine.parts import AttackedBatch, AttackPart, Seen, flight_key, un
 from harness.engine.peak import PeakMeter
 from harness.engine.provenance import device_name
 from harness.engine.record import EVERY_NAME, NAMES
-from harness.engine.record_files import CELL, SLICE, group_of
+from harness.engine.record_files import CELL, SLICE, group_of, records_table
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
 from harness.engine.scorer import Scorer
 from harness.errors import PluginFaultError, UserError
@@ -98,7 +99,7 @@ class BlockRun:
         self._ahead: dict[tuple[Any, ...], AttackedByRadius] = {}
         self._careful = careful
         self._groups = {cell.id: group_of(cell) for cell in block.cells}
-        self._finished: dict[str, dict[str, list[Any]]] = {}
+        self._finished: dict[str, pa.Table] = {}
         self._written = time.monotonic()
         self.costs: list[Cost] = []
         self.most = most
@@ -203,7 +204,7 @@ class BlockRun:
                 columns = self._records(cell, results)
                 self._check_cap()
                 self._keeping.keep(cell, self._block.slice, results, columns, self._store)
-                self._finished[cell.id] = columns
+                self._finished[cell.id] = records_table(columns)
                 self._write(at_once=False)
                 self._took(score_key(cell, self._tools.device.type), len(columns["item"]) // cell.draws, _since(began))
             except StoreError:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +32,6 @@ from harness.engine.record_files import (
     notes_of,
     part_of,
     picked,
-    records_table,
     said_by,
     sealed_file,
     whole_groups,
@@ -84,17 +82,15 @@ class RecordStore(SingleRecords):
         found = self.slices_of(dict.fromkeys(sorted(cells | self._single_cells())))
         return {cell: slices for cell, slices in found.items() if slices}
 
-    def append_records(
-        self, index: int, found: Mapping[str, Mapping[str, Sequence[Any]]], groups: Mapping[str, str]
-    ) -> None:
+    def append_records(self, index: int, found: Mapping[str, pa.Table], groups: Mapping[str, str]) -> None:
         """Store the records of some cells of one slice as one file.
 
         Args:
             index: Of the slice.
-            found: Id of a cell -> its columns.
+            found: Id of a cell -> its records, as `records_table` makes them.
             groups: Id of a cell -> what it is to be compacted with; a cell that is not in it with whatever else is not.
         """
-        tables = {cell: records_table(found[cell]) for cell in sorted(found)}
+        tables = {cell: found[cell] for cell in sorted(found)}
         for cells in _alike(tables):
             parts = [part_of(cell, index, tables[cell], groups.get(cell, "")) for cell in cells]
             whole = pa.concat_tables([tables[cell] for cell in cells], promote_options="default")

@@ -23,7 +23,7 @@ from harness.engine.examples import SCORES
 from harness.engine.folder_files import ALL_SEALED, damaged, digest
 from harness.engine.gallery_store import GalleryStore
 from harness.engine.plan_file import PlanFile
-from harness.engine.record_files import holds_of, said_by
+from harness.engine.record_files import holds_of, records_table, said_by
 from harness.engine.record_store import RecordStore
 from harness.engine.report_note import MADE_FROM, ReportNote
 from harness.engine.single_records import APPENDED, COMPACT
@@ -37,6 +37,7 @@ from harness.suite.identity import PROTOCOL
 from harness.suite.pixels import FileSeen, Images, PixelLedger, ledger_text, merged_ledgers
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor
 
     from harness.suite.model import Suite
@@ -151,14 +152,14 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
 
     def write_records(self, cell: str, index: int, columns: Mapping[str, list[Any]]) -> None:
         """Store the records of one cell and slice, and forget that they ever failed."""
-        self.write_block(index, {cell: columns}, {})
+        self.write_block(index, {cell: records_table(columns)}, {})
 
-    def write_block(self, index: int, found: Mapping[str, Mapping[str, list[Any]]], groups: Mapping[str, str]) -> None:
+    def write_block(self, index: int, found: Mapping[str, pa.Table], groups: Mapping[str, str]) -> None:
         """Store the records of some cells of one slice, and forget that they ever failed.
 
         Args:
             index: Of the slice.
-            found: Id of a cell -> its columns.
+            found: Id of a cell -> its records, as `records_table` makes them.
             groups: Id of a cell -> what it is to be compacted with.
         """
         self.append_records(index, found, groups)

@@ -59,8 +59,7 @@ def as_appended(folder):
         (store.path / name).unlink()
     blocks = {}
     for (cell, index), table in tables.items():
-        columns = {name: table[name].to_pylist() for name in table.column_names}
-        blocks.setdefault((index, groups[cell].rpartition("-")[0]), {})[cell] = columns
+        blocks.setdefault((index, groups[cell].rpartition("-")[0]), {})[cell] = table
     for (index, _), found in blocks.items():
         store.append_records(index, found, groups)
     return store.path
