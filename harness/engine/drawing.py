@@ -5,6 +5,7 @@ matplotlib is imported only when a figure is made.
 
 from __future__ import annotations
 
+import functools
 import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -186,10 +187,13 @@ def _take_names_literally(figure: Figure) -> None:
     axes = [axis for part in figure.axes for axis in (part.xaxis, part.yaxis)]
     made = [axis for axis in axes if not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter)]
     formulas = {id(label) for axis in made for label in axis.get_ticklabels(which="both")}
+    literal: list[Formatter] = []
     for axis in axes:
         formatter = axis.get_major_formatter()
-        if isinstance(formatter, FixedFormatter | FuncFormatter):
-            axis.set_major_formatter(FuncFormatter(_as_written(formatter)))
+        # Panels that share an axis share its formatter, which is changed for all of them at once.
+        if isinstance(formatter, FixedFormatter | FuncFormatter) and formatter not in literal:
+            axis.set_major_formatter(own := FuncFormatter(_as_written(formatter)))
+            literal.append(own)
         axis.get_ticklabels()  # makes those that are not there yet
     for text in figure.findobj(Text):
         if id(text) not in formulas:
@@ -202,8 +206,9 @@ def _take_names_literally(figure: Figure) -> None:
 
 
 def _as_written(formatter: Formatter) -> Callable[[float, int | None], str]:
-    """The labels of an axis as they can be drawn."""
-    return lambda value, place: drawable(for_plot(formatter(value, place))).text
+    """The labels of an axis as they can be drawn; a picture is measured often before it is drawn."""
+    drawn = functools.cache(lambda text: drawable(for_plot(text)).text)
+    return lambda value, place: drawn(formatter(value, place))
 
 
 def printed_forms(figure: Figure, stem: Path, formats: Sequence[str]) -> dict[Path, bytes]:

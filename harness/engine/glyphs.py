@@ -21,7 +21,8 @@ class Drawn(NamedTuple):
 
 def drawable(text: str) -> Drawn:
     """A text with the fonts that have its letters; a letter that no font here has stands as its code, U+4E2D."""
-    lacking = sorted({one for one in text if ord(one) not in _letters(_usual()) and one.isprintable()})
+    usual = _letters(_usual())
+    lacking = sorted({one for one in text if ord(one) not in usual and one.isprintable()})
     if not lacking:
         return Drawn(text, ())
     found = {one: _family_with(one) for one in lacking}

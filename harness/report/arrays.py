@@ -170,7 +170,7 @@ class Evaluated:
     codes: Ints
     """Number of each item's cluster, the independent unit that intervals take as a whole, shape [N]."""
     clusters: int
-    multiplicities: Ints
+    multiplicities: Floats
     """`weightings`, shared by every row of every table, shape [C + B, C]: every cluster but one, then B resamples."""
     scorers: tuple[ScorerGrid, ...]
     seed: int
@@ -281,7 +281,7 @@ def _evaluated(
         judge=items["judge"].to_numpy(dtype=np.float64),
         codes=codes,
         clusters=clusters,
-        multiplicities=weightings(codes, resamples, data.seed),
+        multiplicities=weightings(codes, resamples, data.seed).astype(np.float64),
         scorers=scorers,
         seed=data.seed,
         margin=data.margin,

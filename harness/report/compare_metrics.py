@@ -21,11 +21,9 @@ from harness.report.measure import (
     LEAST_REFERENCES,
     attacked_sroccs,
     clean_sroccs,
-    pushes,
     rated,
     rated_types,
     references_of,
-    shifts_over_sigma,
     type_sroccs,
 )
 from harness.report.rows import (
@@ -38,6 +36,7 @@ from harness.report.rows import (
     interval_mark,
     mean_of,
 )
+from harness.report.shifts import pushes, shifts_over_sigma
 from harness.report.table import has_opinions, labels_text
 from harness.statistics.bootstrap import Floats, Ints
 from harness.statistics.intervals import DESCRIPTIVE_BELOW

@@ -23,9 +23,10 @@ from harness.report.arrays import (
 from harness.report.data import RunData
 from harness.report.layout import usual_of
 from harness.report.masking import FAIL, INCONCLUSIVE, PASS, verdicts_of
-from harness.report.measure import Correlated, attacked_sroccs, clean_sroccs, rated_clusters, shift_rows
+from harness.report.measure import Correlated, attacked_sroccs, clean_sroccs, rated_clusters
 from harness.report.ranking import rank_ranges
 from harness.report.rows import Bools, Measured, Row, figure, joint_state, lowest_of, mean_of, start_row
+from harness.report.shifts import shift_rows
 from harness.report.table import has_opinions, labels_text, protocol_of
 from harness.report.triplets import attacked_accuracies, clean_accuracies, judged_clusters
 from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale

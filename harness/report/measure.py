@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.report.arrays import (
     HONEST,
-    LOWERING_CONTROL,
     LOWEST_SROCC,
-    RAISING_CONTROL,
     Chosen,
     Evaluated,
     ScorerGrid,
@@ -25,19 +23,20 @@ from harness.report.rows import (
     Row,
     choose,
     clusters_of,
-    clusters_with_values,
     differences,
     figure,
+    figures,
     in_order,
     interval_mark,
     joint_state,
     lowest_of,
-    mean_over_draws,
     once,
+    prepare,
     start_row,
 )
+from harness.report.shifts import shifts_of
 from harness.report.worst import asked_again, favoured_draw
-from harness.statistics import bootstrap, correlation, ordering, pairs, robustness
+from harness.statistics import bootstrap, correlation, ordering, pairs
 from harness.statistics.bootstrap import Floats
 from harness.suite.cell_names import CLEAN
 
@@ -85,8 +84,10 @@ def attacked_sroccs(
     measure = partial(_sroccs, data, rated(data))
     more = (*scorer.furthest, *(scorer.honest if honest else ()))
     over_all: dict[tuple[str, float, str], list[Correlated]] = {}
-    for setting, direction in in_order(scorer, directions, more):
-        chosen = choose(data, scorer, setting, direction)
+    places = [(*place, choose(data, scorer, *place)) for place in in_order(scorer, directions, more)]
+    wanted = ((("srocc", scorer, *place), one.outcome.attacked) for *place, one in places if one.state == "ok")
+    prepare(data, wanted, measure)
+    for setting, direction, chosen in places:
         attacked, worst = [], []
         if chosen.state == "ok":
             attacked = once(data, ("srocc", scorer, setting, direction), partial(measure, chosen.outcome.attacked))
@@ -126,13 +127,16 @@ def srocc_rows(data: Evaluated, directions: Sequence[str], honest: bool = False)
         known = figure("clean_srocc", clean, present, "correlation")
         if not scorer.settings:
             yield start_row(data, scorer, None, "", scorer.state) | known
-        for setting, direction, state, attacked, worst in attacked_sroccs(data, scorer, directions, honest):
-            row = start_row(data, scorer, setting, direction, state) | known
-            row |= figure("srocc", attacked, present, "correlation", worst)
-            row |= figure("change", differences(attacked, clean), present)
-            over_all = setting.attack == LOWEST_SROCC
-            shift = np.nan if over_all else _shift(data, scorer, setting, direction)["shift_over_sigma"]
-            yield row | {"shift_over_sigma": shift}
+        found = list(attacked_sroccs(data, scorer, directions, honest))
+        there, attacked = [present] * len(found), [one.attacked for one in found]
+        left = figures("srocc", attacked, there, "correlation", [one.worst for one in found])
+        changes = figures("change", [differences(draws, clean) for draws in attacked], there)
+        moved = [(one.setting, one.direction) for one in found if one.setting.attack != LOWEST_SROCC]
+        shifts = dict(zip(moved, shifts_of(data, scorer, moved), strict=True))
+        for one, *parts in zip(found, left, changes, strict=True):
+            row = start_row(data, scorer, one.setting, one.direction, one.state) | known | parts[0] | parts[1]
+            shift = shifts.get((one.setting, one.direction), {"shift_over_sigma": np.nan})
+            yield row | {"shift_over_sigma": shift["shift_over_sigma"]}
 
 
 def _worst(scorer: ScorerGrid, chosen: Chosen, measure: Callable[[Floats], list[Measured]]) -> list[Measured]:
@@ -150,33 +154,49 @@ def type_rows(data: Evaluated, directions: Sequence[str]) -> Iterator[Row]:
     """
     places = {ALL_TYPES: rated(data)} | rated_types(data)
 
-    def figures(scorer: ScorerGrid, setting: Setting | None, direction: str, draws: Floats, name: str) -> _OfType:
-        srocc, plcc = (partial(measure, data, places[name], draws) for measure in (_sroccs, _plccs))
-        shared = name == ALL_TYPES
-        return once(data, ("srocc", scorer, setting, direction), srocc) if shared else srocc(), plcc()
+    def measured(scorer: ScorerGrid, name: str, wanted: Sequence[tuple[Setting | None, str, Floats]]) -> list[_OfType]:
+        """SROCC and PLCC of a type under some attacks, from (setting, direction, qualities)."""
+        keyed = [(_srocc_key(scorer, setting, direction, name), draws) for setting, direction, draws in wanted]
+        prepare(data, keyed, partial(_sroccs, data, places[name]))
+        sroccs = [once(data, key, partial(_sroccs, data, places[name], draws)) for key, draws in keyed]
+        return list(zip(sroccs, (_plccs(data, places[name], draws) for *_, draws in wanted), strict=True))
 
-    def rows(start: Row, after: dict[str, _OfType], before: dict[str, _OfType]) -> Iterator[Row]:
-        for name, items in places.items():
-            srocc, plcc = after.get(name, ([], []))
-            present = clusters_of(data, data.codes[items])
-            units = int(present.sum())
-            row = start | {"type": name, "images": len(items), "references": references_of(data, items)}
-            row |= {"clusters": units, "interval": interval_mark(units)}
-            row |= figure("srocc", srocc, present, "correlation") | figure("plcc", plcc, present, "correlation")
-            yield row | figure("change", differences(srocc, before[name][0]) if before else [], present)
+    def rows(starts: Sequence[Row], wanted: Sequence[list[_OfType]], name: str) -> list[Row]:
+        """The rows of one type: clean, then under every attack."""
+        items = places[name]
+        present = clusters_of(data, data.codes[items])
+        units = int(present.sum())
+        about = {"type": name, "images": len(items), "references": references_of(data, items)}
+        about |= {"clusters": units, "interval": interval_mark(units)}
+        there = [present] * len(starts)
+        sroccs = [one[0][0] if one else [] for one in wanted]
+        plccs = [one[0][1] if one else [] for one in wanted]
+        clean = sroccs[0]
+        changes = [[], *(differences(after, clean) for after in sroccs[1:])]
+        parts = (
+            figures("srocc", sroccs, there, "correlation"),
+            figures("plcc", plccs, there, "correlation"),
+            figures("change", changes, there),
+        )
+        return [start | about | one | two | three for start, one, two, three in zip(starts, *parts, strict=True)]
 
     for scorer in data.scorers:
-        clean = {}
-        if scorer.state == "ok":
-            clean = {name: figures(scorer, None, "", scorer.clean, name) for name in places}
-        yield from rows(start_row(data, scorer, None, "", scorer.state) | {"attack": CLEAN, "eps": 0.0}, clean, {})
-        for setting, direction in in_order(scorer, directions):
-            chosen = choose(data, scorer, setting, direction)
-            attacked = {}
-            if chosen.state == "ok":
-                draws = chosen.outcome.attacked
-                attacked = {name: figures(scorer, setting, direction, draws, name) for name in places}
-            yield from rows(start_row(data, scorer, setting, direction, chosen.state), attacked, clean)
+        chosen = [(*place, choose(data, scorer, *place)) for place in in_order(scorer, directions)]
+        starts = [start_row(data, scorer, None, "", scorer.state) | {"attack": CLEAN, "eps": 0.0}]
+        starts += [start_row(data, scorer, setting, way, one.state) for setting, way, one in chosen]
+        draws: list[tuple[Setting | None, str, Floats] | None]
+        draws = [(None, "", scorer.clean) if scorer.state == "ok" else None]
+        draws += [(setting, way, one.outcome.attacked) if one.state == "ok" else None for setting, way, one in chosen]
+        by_type = []
+        for name in places:
+            found = iter(measured(scorer, name, [one for one in draws if one is not None]))
+            by_type.append(rows(starts, [[next(found)] if one is not None else [] for one in draws], name))
+        yield from (row for alike in zip(*by_type, strict=True) for row in alike)
+
+
+def _srocc_key(scorer: ScorerGrid, setting: Setting | None, direction: str, name: str) -> tuple[Any, ...]:
+    """What `once` knows the SROCC within a type as; that of all images is what other tables have too."""
+    return ("srocc", scorer, setting, direction, *([] if name == ALL_TYPES else [name]))
 
 
 def type_sroccs(data: Evaluated, draws: Floats, items: bootstrap.Ints) -> list[Measured]:
@@ -207,19 +227,6 @@ def small_types(data: Evaluated) -> list[str]:
     return sorted(groups - set(rated_types(data)), key=_by_number)
 
 
-def shift_rows(data: Evaluated, directions: Sequence[str], honest: bool = False) -> Iterator[Row]:
-    """How far quality moved along the attack, beside what the controls do, and what it cost.
-
-    Args:
-        data: The data set.
-        directions: Directions wanted.
-        honest: Whether the honest reference has rows as an attack has.
-    """
-    for scorer in data.scorers:
-        for setting, direction in in_order(scorer, directions, (*scorer.furthest, *(scorer.honest if honest else ()))):
-            yield _shift(data, scorer, setting, direction)
-
-
 def pair_accuracy_rows(data: Evaluated) -> Iterator[Row]:
     """Robust pair accuracy: with both images of a pair attacked, or only one of them; and of the honest reference."""
     present = rated_clusters(data)
@@ -229,11 +236,16 @@ def pair_accuracy_rows(data: Evaluated) -> Iterator[Row]:
         settings = [setting for setting in (*scorer.settings, *scorer.furthest) if not setting.control]
         if not settings:
             yield start_row(data, scorer, None, "", scorer.state, attacked="") | known
-        for setting in (*settings, *scorer.honest):
-            for name in ("both",) if setting.attack == HONEST else ("both", "worse one up", "better one down"):
-                state, figures, worst = _robust_pairs(data, scorer, setting, name)
-                row = start_row(data, scorer, setting, "", state, attacked=name) | known
-                yield row | figure("accuracy", figures, present, "share", worst)
+        places = [
+            (setting, name)
+            for setting in (*settings, *scorer.honest)
+            for name in (("both",) if setting.attack == HONEST else ("both", "worse one up", "better one down"))
+        ]
+        found = [_robust_pairs(data, scorer, *place) for place in places]
+        draws, worst = [one[1] for one in found], [one[2] for one in found]
+        kept = figures("accuracy", draws, [present] * len(found), "share", worst)
+        for (setting, name), (state, *_), row in zip(places, found, kept, strict=True):
+            yield start_row(data, scorer, setting, "", state, attacked=name) | known | row
 
 
 def _robust_pairs(
@@ -359,76 +371,6 @@ def _oracle(weaker: Floats, stronger: Floats) -> float:
     return float(ordering.level_credits(weaker, stronger).mean()) if known else float("nan")
 
 
-def pushes(scorer: ScorerGrid, chosen: Chosen) -> Floats:
-    """How far an attack moved the quality of each image along its direction, [draws, items]."""
-    return robustness.push(scorer.clean, chosen.outcome.attacked, chosen.sign)
-
-
-def shifts_over_sigma(data: Evaluated, clean: Floats, pushed: Floats, spread: bool = True) -> list[Measured]:
-    """Mean push of each draw in standard deviations of clean scores.
-
-    Args:
-        data: The data set.
-        clean: Clean scores of all images, [draws, items].
-        pushed: Pushes, of the same shape; nan is left out.
-        spread: Whether it is found under every weighting of clusters too.
-    """
-    codes, m = data.codes, data.multiplicities
-    return [
-        (
-            robustness.mean_over_sigma(push, scores),
-            robustness.resampled_mean_over_sigma(push, scores, codes, m) if spread else np.empty(0),
-        )
-        for push, scores in zip(pushed, clean, strict=True)
-    ]
-
-
-def _shift(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str) -> Row:
-    row: Row = once(data, ("shift", scorer, setting, direction), lambda: _shift_row(data, scorer, setting, direction))
-    return row
-
-
-def _shift_row(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str) -> Row:
-    chosen = choose(data, scorer, setting, direction)
-    sign, outcome = chosen.sign, chosen.outcome
-    ok = chosen.state == "ok"
-    row = start_row(data, scorer, setting, direction, chosen.state)
-
-    over_sigma = partial(shifts_over_sigma, data, scorer.clean)
-
-    pushed = pushes(scorer, chosen)
-    worst: list[Measured] = []
-    if ok and asked_again(scorer.clean) and not setting.control:
-        gained = favoured_draw(sign, outcome.attacked, scorer.clean)[1]
-        worst = shifts_over_sigma(data, scorer.clean.mean(axis=0, keepdims=True), gained)
-    row |= figure("shift_over_sigma", over_sigma(pushed) if ok else [], clusters_with_values(data, pushed), worst=worst)
-    rounded = robustness.push(scorer.clean, outcome.attacked_8bit, sign)
-    row["shift_over_sigma_8bit"] = mean_over_draws(over_sigma(rounded, spread=False)) if ok else np.nan
-    own = np.full(sign.shape, np.nan)
-    for name, way in ((RAISING_CONTROL, 1), (LOWERING_CONTROL, -1)):
-        control = scorer.control(name, setting)
-        compared = ok and control.state == "ok" and not setting.control
-        alone = robustness.push(scorer.clean, control.attacked, sign)
-        if (sign > 0).any() and (sign < 0).any():
-            alone = np.where(sign == way, alone, np.nan)
-        alone = np.where(sign == 0, np.nan, alone)
-        row[f"{name}_over_sigma"] = mean_over_draws(over_sigma(alone, spread=False)) if compared else np.nan
-        beyond = robustness.excess(scorer.clean, outcome.attacked, control.attacked, sign, way)
-        figures = over_sigma(beyond) if compared and (sign == way).any() else []
-        row |= figure(f"excess_over_{name}", figures, clusters_with_values(data, beyond))
-        own = np.where(sign == way, beyond if compared else np.nan, own)
-        row[f"{name}_state"] = control.state
-    complete = not np.isnan(own[sign != 0]).any()
-    row |= figure("excess_over_own_control", over_sigma(own) if complete else [], clusters_with_values(data, own))
-    row["raw_shift"] = float(np.nanmean(pushed)) if ok else np.nan
-    row["start_share"] = float(np.nanmean(outcome.started)) if ok and not setting.control else np.nan
-    row["forwards"] = float(np.nanmean(outcome.forwards)) if ok else np.nan
-    row["backwards"] = float(np.nanmean(outcome.backwards)) if ok else np.nan
-    row["queries"] = float(outcome.queries.mean()) if ok else np.nan
-    row["milliseconds"] = 1000 * float(np.nanmean(outcome.seconds)) if ok else np.nan
-    return row
-
-
 def rated(data: Evaluated) -> bootstrap.Ints:
     """Items with opinions."""
     return np.flatnonzero(~np.isnan(data.opinion)).astype(np.int64)
@@ -444,7 +386,8 @@ def _sroccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measu
     y, codes = data.opinion[items], data.codes[items]
     # Whatever the metric and the attack, opinions have the same ranks.
     ranks = once(data, ("ranks", items.tobytes()), lambda: correlation.OpinionRanks(y, codes, data.multiplicities))
-    return [(correlation.srocc(x, y), ranks.srocc(x)) for x in draws[:, items]]
+    known = draws[:, items]
+    return [(correlation.srocc(x, y), spread) for x, spread in zip(known, ranks.sroccs(known), strict=True)]
 
 
 def _plccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measured]:

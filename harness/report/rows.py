@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from harness.report.arrays import FURTHEST, Chosen, Evaluated, ScorerGrid, Setting, State
 from harness.statistics import bootstrap
 from harness.statistics.bootstrap import Floats
-from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale, interval
+from harness.statistics.intervals import DESCRIPTIVE_BELOW, Scale, intervals
 
 Row = dict[str, Any]
 
@@ -31,6 +31,8 @@ def lowest_of(figures: Sequence[Measured]) -> Measured:
 
 def mean_of(figures: Sequence[Measured]) -> Measured:
     """The mean of some figures, such as of those of each draw, found anew under every weighting of clusters."""
+    if len(figures) == 1:
+        return figures[0]
     return float(np.mean([value for value, _ in figures])), np.mean([spread for _, spread in figures], axis=0)
 
 
@@ -59,10 +61,14 @@ def choose(data: Evaluated, scorer: ScorerGrid, setting: Setting, direction: str
 
 def once(data: Evaluated, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     """What several tables need of a data set, made for the first that asks."""
-    name = tuple(id(part) if isinstance(part, ScorerGrid) else part for part in key)
+    name = _name(key)
     if name not in data.memory:
         data.memory[name] = make()
     return data.memory[name]
+
+
+def _name(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(id(part) if isinstance(part, ScorerGrid) else part for part in key)
 
 
 def differences(after: Sequence[Measured], before: Sequence[Measured]) -> list[Measured]:
@@ -75,7 +81,7 @@ def joint_state(states: Set[State]) -> State:
     return "failed" if "failed" in states else "missing" if "missing" in states else "ok"
 
 
-def mean_of_known(values: Floats, codes: bootstrap.Ints, multiplicities: bootstrap.Ints) -> Measured:
+def mean_of_known(values: Floats, codes: bootstrap.Ints, multiplicities: bootstrap.Multiplicities) -> Measured:
     """Mean of the values that are there, each of shape [N] with its cluster; nan for none."""
     known = values[~np.isnan(values)]
     value = float(known.mean()) if known.size else float("nan")
@@ -103,18 +109,56 @@ def figure(
         scale: What the figure is.
         worst: The figure in each image's worst draw, or nothing where there is but one draw; None: without its columns.
     """
+    return figures(name, [draws], [present], scale, None if worst is None else [worst])[0]
+
+
+def figures(
+    name: str,
+    draws: Sequence[Sequence[Measured]],
+    present: Sequence[Bools],
+    scale: Scale = "plain",
+    worst: Sequence[Sequence[Measured]] | None = None,
+) -> list[Row]:
+    """`figure` of several rows, whose intervals are found together; arguments as there, one of each for each row."""
     columns = [name, *(f"{name}_{part}" for part in ("low", "high", "bias", "draw_sd"))]
-    row = dict.fromkeys(columns, np.nan)
-    if draws:
-        values = [value for value, _ in draws]
-        mean, resampled = mean_of(draws)
-        found = interval(mean, resampled, len(present), scale, present)
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
-        row = dict(zip(columns, (mean, found.low, found.high, found.bias, spread), strict=True))
+    rows: list[Row] = [dict.fromkeys(columns, np.nan) for _ in draws]
+    alike: dict[bytes, list[int]] = {}
+    for place, own in enumerate(draws):
+        if own:
+            alike.setdefault(present[place].tobytes(), []).append(place)
+    for places in alike.values():
+        means = [mean_of(draws[place]) for place in places]
+        there = present[places[0]]
+        found = intervals([value for value, _ in means], np.stack([x for _, x in means]), len(there), scale, there)
+        for place, (mean, _), one in zip(places, means, found, strict=True):
+            values = [value for value, _ in draws[place]]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+            rows[place] = dict(zip(columns, (mean, one.low, one.high, one.bias, spread), strict=True))
     if worst is None:
-        return row
-    known = figure(f"{name}_worst", worst, present, scale)
-    return row | {column: known[column] for column in (f"{name}_worst", f"{name}_worst_low", f"{name}_worst_high")}
+        return rows
+    extra = figures(f"{name}_worst", worst, present, scale)
+    shown = (f"{name}_worst", f"{name}_worst_low", f"{name}_worst_high")
+    return [row | {column: more[column] for column in shown} for row, more in zip(rows, extra, strict=True)]
+
+
+def prepare(
+    data: Evaluated,
+    wanted: Iterable[tuple[tuple[Any, ...], Floats]],
+    make: Callable[[Floats], Sequence[Measured]],
+) -> None:
+    """Make what `once` is to give, of many keys in one go.
+
+    Args:
+        data: The data set.
+        wanted: Keys, each with the qualities of each draw [draws, items]; those that are known are passed over.
+        make: Figures of many qualities [Q, items], one of each.
+    """
+    new = {name: draws for key, draws in wanted if (name := _name(key)) not in data.memory}
+    if not new:
+        return
+    made = list(make(np.concatenate(list(new.values()))))
+    for name, draws in new.items():
+        data.memory[name], made = made[: len(draws)], made[len(draws) :]
 
 
 def clusters_of(data: Evaluated, codes: bootstrap.Ints) -> Bools:

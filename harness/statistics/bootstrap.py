@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Multiplicities = Ints | Floats
+"""Whole numbers; as floats they need not be converted for every figure."""
 
 RESAMPLES = 1000
 
@@ -67,7 +69,7 @@ def sample_weights(multiplicities: Ints, codes: Ints) -> Ints:
     return np.ascontiguousarray(multiplicities.T)[codes].T
 
 
-def resampled_mean(values: ArrayLike, codes: Ints, multiplicities: Ints) -> Floats:
+def resampled_mean(values: ArrayLike, codes: Ints, multiplicities: Multiplicities) -> Floats:
     """Mean over the samples of each resample; nan values are left out.
 
     Args:
@@ -80,13 +82,13 @@ def resampled_mean(values: ArrayLike, codes: Ints, multiplicities: Ints) -> Floa
     """
     numbers = np.asarray(values, dtype=np.float64)
     there = ~np.isnan(numbers)
-    m = multiplicities.astype(np.float64)
+    m = np.asarray(multiplicities, dtype=np.float64)
     sums = np.bincount(codes[there], weights=numbers[there], minlength=m.shape[1])
     counts = np.bincount(codes[there], minlength=m.shape[1]).astype(np.float64)
     return ratio(m @ sums, m @ counts)
 
 
-def present(values: ArrayLike, codes: Ints, multiplicities: Ints) -> NDArray[np.bool_]:
+def present(values: ArrayLike, codes: Ints, multiplicities: Multiplicities) -> NDArray[np.bool_]:
     """Which clusters have a sample with a value (not nan), shape [C]; arguments as of `resampled_mean`."""
     there = ~np.isnan(np.asarray(values, dtype=np.float64))
     return np.bincount(codes[there], minlength=multiplicities.shape[1]) > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ _BLOCK = 200_000
 """Elements of a resamples x samples array worked on at a time, so that large data sets stay within memory."""
 _KEPT = 64_000_000
 """Elements up to which the opinions' ranks are kept, in 256 MB; above, they are made anew for each quality."""
+_TOGETHER = 16
+"""Qualities correlated at a time: what they need in all resamples fits into a processor's own cache."""
 _CONSTANT = 1e-12
 """Share of the sample's variance up to which a resample counts as constant: rounding leaves about 1e-16."""
 
@@ -97,18 +99,27 @@ class OpinionRanks:
         self._kept = list(self._ranked()) if small and self._known(self._opinion) else None
 
     def srocc(self, quality: ArrayLike) -> Floats:
-        """Spearman's correlation of quality [N] with the opinions, in every resample.
+        """Spearman's correlation of quality [N] with the opinions, in every resample; `sroccs` of one."""
+        return self.sroccs(np.asarray(quality, dtype=np.float64)[None])[0]
+
+    def sroccs(self, qualities: ArrayLike) -> Floats:
+        """Spearman's correlation of each of Q qualities [Q, N] with the opinions, in every resample.
 
         Returns:
-            Correlations of shape [B]; nan where a resample has fewer than 3 images or a constant side, and everywhere
-            when a value is nan.
+            Correlations of shape [Q, B]; nan where a resample has fewer than 3 images or a constant side, and in the
+            whole row of a quality that has a nan.
         """
-        x = np.asarray(quality, dtype=np.float64)
-        if not (self._known(x) and self._known(self._opinion)):
-            return np.full(len(self._copies), np.nan)
-        values = _Sorted.of(x)
-        parts = [self._block(values, part) for part in (self._kept or self._ranked())]
-        return np.concatenate(parts) if parts else np.empty(0)
+        x = np.asarray(qualities, dtype=np.float64)
+        out = np.full((len(x), len(self._copies)), np.nan)
+        known = np.flatnonzero([self._known(one) for one in x] if self._known(self._opinion) else [])
+        values = [_Sorted.of(x[one]) for one in known]
+        end = 0
+        for part in self._kept or self._ranked() if values else ():
+            start, end = end, end + len(part.size)
+            for first in range(0, len(values), _TOGETHER):
+                those = slice(first, first + _TOGETHER)
+                out[known[those], start:end] = self._block(values[those], part)
+        return out
 
     @staticmethod
     def _known(values: Floats) -> bool:
@@ -116,40 +127,75 @@ class OpinionRanks:
 
     def _ranked(self) -> Iterator[_RankedBlock]:
         """The opinions' ranks, so many resamples at a time that memory is bounded."""
-        rows = max(1, _BLOCK // self._opinion.size)
-        for start in range(0, len(self._copies), rows):
-            copies = self._copies[start : start + rows].astype(np.float64)
-            of_images = copies[:, self._codes]
-            below, up_to = self._sorted.positions(of_images[:, self._sorted.order])
-            size, ties = up_to[:, -1], up_to - below
-            ranks = ((below + up_to - size[:, None]) / 2)[:, self._sorted.group] * of_images
-            # Multiples of a half: exact in half the memory while they need no more than 24 bits.
-            narrow = 2 * np.abs(ranks).max() < 2**24
-            yield _RankedBlock(
-                copies,
-                size,
-                ranks.astype(np.float32) if narrow else ranks,
-                _variance(size, _cubes(ties)),
-                np.einsum("bn,bn->b", ranks, of_images),
-                copies**3 @ self._sizes,
-            )
+        together, rows = (max(1, most // max(1, self._opinion.size)) for most in (_KEPT, _BLOCK))
+        for start in range(0, len(self._copies), together):
+            copies = self._copies[start : start + together].astype(np.float64)
+            weighted: NDArray[Any] = np.empty((self._opinion.size, len(copies)), np.float32)
+            figures = []
+            for first in range(0, len(copies), rows):
+                ranks, *known = self._ranks(copies[first : first + rows])
+                # Multiples of a half: exact in half the memory while they need no more than 24 bits.
+                if weighted.dtype == np.float32 and 2 * np.abs(ranks).max() >= 2**24:
+                    weighted = weighted.astype(np.float64)
+                weighted[:, first : first + rows] = ranks.T
+                figures.append(known)
+            size, variance, own, cubes = (np.concatenate(parts) for parts in zip(*figures, strict=True))
+            yield _RankedBlock(np.ascontiguousarray(copies.T), size, weighted, variance, own, cubes)
 
-    def _block(self, values: _Sorted, part: _RankedBlock) -> Floats:
-        below, up_to = values.positions(part.copies[:, self._codes[values.order]])
-        weighted = np.take(part.weighted, values.order, axis=1)
-        # The opinions' ranks are centred, so those of quality need not be: a constant adds nothing.
-        if values.tied:
-            weighted = np.add.reduceat(weighted, values.starts, axis=1, dtype=np.float64)
-            covariance = np.einsum("bg,bg->b", below + up_to, weighted) / 2
-            cubes = _cubes(up_to - below)
-        else:  # a rank is the position less half the image's own copies
-            covariance = np.einsum("bg,bg->b", up_to, weighted) - part.own / 2
-            cubes = part.cubes
-        product = _variance(part.size, cubes) * part.variance
-        valid = (part.size >= 3) & (product > 0)
-        out = np.full(len(part.size), np.nan)
-        out[valid] = np.clip(covariance[valid] / np.sqrt(product[valid]), -1.0, 1.0)
+    def _ranks(self, copies: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        """Distances of ranks times multiplicities [b, N]; size, variance, own and cubes of some resamples, each [b]."""
+        of_images = copies[:, self._codes]
+        below, up_to = self._sorted.positions(of_images[:, self._sorted.order])
+        size, ties = up_to[:, -1], up_to - below
+        ranks = ((below + up_to - size[:, None]) / 2)[:, self._sorted.group] * of_images
+        own = np.einsum("bn,bn->b", ranks, of_images)
+        return ranks, size, _variance(size, _cubes(ties)), own, copies**3 @ self._sizes
+
+    def _block(self, values: Sequence[_Sorted], part: _RankedBlock) -> Floats:
+        """Correlations of some qualities in some resamples, [Q, b]."""
+        # The rank of the middle of a tie is the mean of those that its images have in their order and in its reverse.
+        orders: list[Ints] = []
+        for one in values:
+            orders += [one.order, one.reversed_ties] if one.tied else [one.order]
+        last = np.cumsum([1 + one.tied for one in values]) - 1
+        first = last - [int(one.tied) for one in values]
+        covariances = self._covariances(np.stack(orders, axis=1), part)
+        covariance = (covariances[first] + covariances[last]) / 2
+        cubes = np.stack([self._cubes_of(one, part) for one in values])
+        squares = _variance(part.size, cubes) * part.variance
+        valid = (part.size >= 3) & (squares > 0)
+        out = np.full(covariance.shape, np.nan)
+        out[valid] = np.clip(covariance[valid] / np.sqrt(squares[valid]), -1.0, 1.0)
         return out
+
+    def _covariances(self, orders: Ints, part: _RankedBlock) -> Floats:
+        """Sum over images of rank times centred rank of the opinion, for each order [N, Q] of the images, [Q, b]."""
+        # Resamples lie side by side and images are taken one after the other, those of all qualities at once: numbers
+        # stay in the nearest cache. All of them are multiples of a half, so that no sum depends on its order.
+        shape = orders.shape[1], len(part.size)
+        reached, covariance, copies, product = (np.zeros(shape) for _ in range(4))
+        weighted = np.empty(shape, part.weighted.dtype)
+        for images, clusters in zip(orders, self._codes[orders], strict=True):
+            np.take(part.copies, clusters, axis=0, out=copies, mode="clip")
+            np.add(reached, copies, out=reached)
+            np.take(part.weighted, images, axis=0, out=weighted, mode="clip")
+            np.multiply(reached, weighted, out=product, dtype=np.float64)
+            np.add(covariance, product, out=covariance)
+        # A rank is the position less half the image's own copies. The opinions' ranks are centred, so those of quality
+        # need not be: a constant adds nothing.
+        return covariance - part.own / 2
+
+    def _cubes_of(self, values: _Sorted, part: _RankedBlock) -> Floats:
+        """Sum of the cubes of the sizes of all ties of a quality, [b]."""
+        if not values.tied:
+            return part.cubes
+        lengths = np.diff(np.append(values.starts, len(values.order)))
+        lengths, first = lengths[lengths > 1], values.starts[lengths > 1]
+        starts = np.cumsum(lengths) - lengths
+        clusters = self._codes[values.order[np.repeat(first - starts, lengths) + np.arange(lengths.sum())]]
+        alone = np.bincount(clusters, minlength=len(part.copies)) @ part.copies**3
+        ties = np.add.reduceat(part.copies[clusters], starts, axis=0)
+        return np.asarray(part.cubes - alone + np.einsum("gb,gb->b", ties * ties, ties))
 
 
 @dataclass(frozen=True)
@@ -157,11 +203,11 @@ class _RankedBlock:
     """The opinions' ranks in some resamples, and what else of these is the same for all qualities."""
 
     copies: Floats
-    """Multiplicities of the clusters, shape [b, C]."""
+    """Multiplicities of the clusters, shape [C, b]."""
     size: Floats
     """Images, shape [b]."""
     weighted: NDArray[Any]
-    """Distance of each image's rank from the mean rank, times its multiplicity, shape [b, N]."""
+    """Distance of each image's rank from the mean rank, times its multiplicity, shape [N, b]."""
     variance: Floats
     """Sum of squares of these distances, shape [b]."""
     own: Floats
@@ -202,6 +248,13 @@ class _Sorted:
     @property
     def tied(self) -> bool:
         return len(self.starts) < len(self.order)
+
+    @property
+    def reversed_ties(self) -> Ints:
+        """The order with every tie turned round."""
+        ends = np.append(self.starts[1:], len(self.order))
+        within = self.group[self.order]
+        return self.order[self.starts[within] + ends[within] - 1 - np.arange(len(self.order))]
 
     def positions(self, copies: Floats) -> tuple[Floats, Floats]:
         """How many copies lie below each of the values, and how many up to and with it, each [b, G].

@@ -12,6 +12,7 @@ says how often such intervals hold the true value, and docs/protocols.md has its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -35,6 +36,8 @@ _MOST = 1.5
 nothing of the error, and their quantiles grow without bound. The study loses at most half a percent by it."""
 _STUDENTISED = 2000
 """Resamples of pseudo-values that quantiles are read from."""
+_TOGETHER = 16
+"""Figures whose resamples are drawn at a time."""
 _EDGE = 1e-6
 """Distance that correlations and shares keep from where their scale ends."""
 _ROUNDING = 1e-24
@@ -79,34 +82,86 @@ def interval(
         any other share that is the same whichever cluster is left out, the interval of one draw per cluster, the most
         that clustering can take away.
     """
-    out, resampled = without_each_cluster(spread, clusters, present), spread[clusters:]
-    count = len(out)
-    known = resampled[~np.isnan(resampled)]
-    bias = float(known.mean()) - value if known.size else float("nan")
-    low = high = float("nan")
-    if count > 1 and not np.isnan(value) and not np.isnan(out).any():
-        low, high = _ends(value, out, scale)
-        if scale == "share" and samples is not None and samples > count and value in (0.0, 1.0) and np.ptp(out) == 0:
-            short = _one_short(count, samples)
-            low, high = (short, 1.0) if value == 1 else (0.0, 1 - short)
-    return Interval(low, high, bias, count < DESCRIPTIVE_BELOW)
+    return intervals([value], spread[None], clusters, scale, present, samples)[0]
 
 
-def _ends(value: float, out: Floats, scale: Scale) -> tuple[float, float]:
-    count = len(out)
-    variance = jackknife_variance(out)
-    if variance <= _ROUNDING * max(value**2, float(np.max(out**2))):
-        return _without_variance(value, count, scale)
-    centre = float(_stretched(np.array(value), scale))
-    pseudo = count * centre - (count - 1) * _stretched(out, scale)
-    down, up = _quantiles(pseudo - pseudo.mean())
+def intervals(
+    values: Sequence[float],
+    spreads: Floats,
+    clusters: int,
+    scale: Scale = "plain",
+    present: NDArray[np.bool_] | None = None,
+    samples: int | None = None,
+) -> list[Interval]:
+    """`interval` of each of K figures of one scale, found together in a fraction of the time.
+
+    Args:
+        values: The figures on the whole sample.
+        spreads: The figures under each row of `weightings`, shape [K, C + B].
+        clusters: Number of clusters C.
+        scale: What the figures are.
+        present: Which clusters have a part in them, shape [C]; all by default.
+        samples: Of shares that count single samples, how many they are.
+    """
+    found: list[Interval] = []
+    for start in range(0, len(values), _TOGETHER):
+        those = slice(start, start + _TOGETHER)
+        found += _intervals(np.asarray(values[those], np.float64), spreads[those], clusters, scale, present, samples)
+    return found
+
+
+def _intervals(
+    values: Floats,
+    spreads: Floats,
+    clusters: int,
+    scale: Scale,
+    present: NDArray[np.bool_] | None,
+    samples: int | None,
+) -> list[Interval]:
+    out, resampled = without_each_cluster(spreads, clusters, present), spreads[:, clusters:]
+    count = out.shape[1]
+    unknown = np.isnan(resampled)
+    means = resampled.mean(axis=1) if resampled.shape[1] else np.full(len(values), np.nan)
+    for row in np.flatnonzero(unknown.any(axis=1)):
+        known = resampled[row][~unknown[row]]
+        means[row] = known.mean() if known.size else np.nan
+    ends = np.full((len(values), 2), np.nan)
+    if count > 1:
+        told = np.flatnonzero(~(np.isnan(values) | np.isnan(out).any(axis=1)))
+        ends[told] = _ends(values[told], out[told], scale)
+        if scale == "share" and samples is not None and samples > count:
+            for row in (row for row in told if values[row] in (0.0, 1.0) and np.ptp(out[row]) == 0):
+                short = _one_short(count, samples)
+                ends[row] = (short, 1.0) if values[row] == 1 else (0.0, 1 - short)
+    return [
+        Interval(float(low), float(high), float(mean - value), count < DESCRIPTIVE_BELOW)
+        for value, mean, (low, high) in zip(values, means, ends, strict=True)
+    ]
+
+
+def _ends(values: Floats, out: Floats, scale: Scale) -> Floats:
+    """Both ends of the intervals of K figures [K, 2], from their values without each cluster [K, C]."""
+    count = out.shape[1]
+    variance = (count - 1) * np.var(out, axis=1)
+    constant = variance <= _ROUNDING * np.maximum(values**2, np.max(out**2, axis=1, initial=0.0))
+    ends = np.empty((len(values), 2))
+    ends[constant] = np.reshape([_without_variance(float(one), count, scale) for one in values[constant]], (-1, 2))
+    values, out, variance = values[~constant], out[~constant], variance[~constant]
+    pseudo = count * _stretched(values, scale)[:, None] - (count - 1) * _stretched(out, scale)
+    down, up = _quantiles(pseudo - pseudo.mean(axis=1, keepdims=True)).T
     if scale == "share":
-        draws = value * (1 - value) / variance
-        return _wilson(value, draws, down)[0], _wilson(value, draws, up)[1]
-    error = float(np.sqrt(np.var(pseudo, ddof=1) / count))
-    ends = np.array([centre - down * error, centre + up * error])
-    low, high = np.tanh(ends) if scale == "correlation" else ends
-    return float(low), float(high)
+        draws = values * (1 - values) / variance
+        wilsons = [
+            (_wilson(*map(float, (value, drawn, far)))[0], _wilson(*map(float, (value, drawn, near)))[1])
+            for value, drawn, far, near in zip(values, draws, down, up, strict=True)
+        ]
+        ends[~constant] = np.reshape(wilsons, (-1, 2))
+        return ends
+    error = np.sqrt(np.var(pseudo, axis=1, ddof=1) / count)
+    centre = _stretched(values, scale)
+    own = np.stack([centre - down * error, centre + up * error], axis=1)
+    ends[~constant] = np.tanh(own) if scale == "correlation" else own
+    return ends
 
 
 def _one_short(count: int, samples: int) -> float:
@@ -114,7 +169,7 @@ def _one_short(count: int, samples: int) -> float:
     each = samples / count
     out = np.full(count, 1 - 1 / (samples - each))
     out[0] = 1.0
-    return _ends(1 - 1 / samples, out, "share")[0]
+    return float(_ends(np.array([1 - 1 / samples]), out[None], "share")[0, 0])
 
 
 def _without_variance(value: float, count: int, scale: Scale) -> tuple[float, float]:
@@ -126,8 +181,12 @@ def _without_variance(value: float, count: int, scale: Scale) -> tuple[float, fl
 
 
 def without_each_cluster(spread: Floats, clusters: int, present: NDArray[np.bool_] | None = None) -> Floats:
-    """The figure without each cluster that has a part in it, of those under each row of `weightings`."""
-    return spread[:clusters] if present is None else spread[:clusters][present]
+    """The figure without each cluster that has a part in it, of those under each row of `weightings`.
+
+    Of several figures [K, C + B] likewise.
+    """
+    out = spread[..., :clusters]
+    return out if present is None or present.all() else out[..., present]
 
 
 def jackknife_variance(out: Floats) -> float:
@@ -166,31 +225,44 @@ def p_value(value: float, spread: Floats, clusters: int, present: NDArray[np.boo
     away = abs(value) / float(np.sqrt(variance))
     least, most = (2 * float(special.stdtr(count - 1, -away / factor)) for factor in (1, _MOST))
     # The pseudo-values of a figure as it is have the mean of the values without each cluster, turned round.
-    studentised = np.sign(value) * _studentised((count - 1) * (out.mean() - out))
+    drawn, told = _studentised(((count - 1) * (out.mean() - out))[None])
+    studentised = np.sign(value) * drawn[0][told[0]]
     beyond = 2 * float(np.mean(studentised >= away)) if studentised.size else least
     return min(most, max(least, beyond))
 
 
-def _quantiles(deviations: Floats) -> tuple[float, float]:
-    """Standard errors to go down and up; deviations of pseudo-values from their mean, shape [C]."""
-    student, drawn = _student(len(deviations)), _studentised(deviations)
-    if not drawn.size:
-        return student, student
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    down, up = np.clip([high, -low], student, _MOST * student)
-    return float(down), float(up)
+def _quantiles(deviations: Floats) -> Floats:
+    """Standard errors to go down and up [K, 2]; deviations of pseudo-values from their mean, shape [K, C]."""
+    student = _student(deviations.shape[1])
+    drawn, told = _studentised(deviations)
+    found = np.full((len(deviations), 2), student)
+    shares = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    if drawn.shape[1]:
+        every = told.all(axis=1)
+        if every.any():
+            low, high = np.quantile(drawn[every], shares, axis=1)
+            found[every] = np.stack([high, -low], axis=1)
+        for row in np.flatnonzero(~every & told.any(axis=1)):
+            low, high = np.quantile(drawn[row][told[row]], shares)
+            found[row] = high, -low
+    return np.asarray(np.clip(found, student, _MOST * student))
 
 
-def _studentised(deviations: Floats) -> Floats:
-    """Means of resampled pseudo-values, each over its own standard error; empty where resamples tell nothing."""
-    count = len(deviations)
+def _studentised(deviations: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Means of resampled pseudo-values, each over its own standard error, [K, S], and which tell something; S may be 0.
+
+    Args:
+        deviations: Of the pseudo-values of K figures from their mean, shape [K, C].
+    """
+    count = deviations.shape[1]
     if count < _LEAST_RESAMPLED:
-        return np.empty(0)
-    mean, square = (_copies(count) @ np.stack([deviations, deviations**2], axis=1)).T / count
+        return np.empty((len(deviations), 0)), np.empty((len(deviations), 0), dtype=bool)
+    moments = _copies(count) @ np.stack([deviations, deviations**2], axis=2)
+    mean, square = moments[..., 0] / count, moments[..., 1] / count
     variance = (square - mean**2) / (count - 1)
-    told = variance > 1e-9 * (deviations @ deviations) / count  # the others drew equal clusters alone
-    # None is told on the edge of a scale, where all that is left out looks alike.
-    return np.asarray(mean[told] / np.sqrt(variance[told]))
+    told = variance > 1e-9 * np.einsum("kc,kc->k", deviations, deviations)[:, None] / count
+    # The others drew equal clusters alone. None is told on the edge of a scale, where all that is left out looks alike.
+    return np.divide(mean, np.sqrt(variance, where=told, out=np.ones_like(mean)), where=told, out=mean), told
 
 
 def _student(count: int) -> float:

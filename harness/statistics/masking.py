@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.statistics.bootstrap import Floats, Ints, present, resampled_mean
+from harness.statistics.bootstrap import Floats, Ints, Multiplicities, present, resampled_mean
 from harness.statistics.intervals import interval
 from harness.statistics.robustness import mean_over_sigma, resampled_mean_over_sigma
 
@@ -87,7 +87,7 @@ def not_weaker(
     second: ArrayLike,
     clean: ArrayLike,
     codes: Ints,
-    multiplicities: Ints,
+    multiplicities: Multiplicities,
     missing: float = SHARE,
 ) -> Figure:
     """The claim that one attack moves quality at least as far as another, paired over samples.
@@ -113,7 +113,7 @@ def not_weaker(
     return Figure(value, found.low, found.high, least, count)
 
 
-def reaches(quality: ArrayLike, clean: ArrayLike, sign: int, codes: Ints, multiplicities: Ints) -> Figure:
+def reaches(quality: ArrayLike, clean: ArrayLike, sign: int, codes: Ints, multiplicities: Multiplicities) -> Figure:
     """The claim that an attack drives quality past the edge of the clean range, for at least `REACHED` of the samples.
 
     Args:
@@ -129,7 +129,7 @@ def reaches(quality: ArrayLike, clean: ArrayLike, sign: int, codes: Ints, multip
     return share(past, REACHED, codes, multiplicities)
 
 
-def share(credits: ArrayLike, least: float, codes: Ints, multiplicities: Ints) -> Figure:
+def share(credits: ArrayLike, least: float, codes: Ints, multiplicities: Multiplicities) -> Figure:
     """The claim that something is true of at least a share of the samples.
 
     Args:
@@ -147,7 +147,7 @@ def share(credits: ArrayLike, least: float, codes: Ints, multiplicities: Ints) -
     return Figure(value, found.low, found.high, least, count)
 
 
-def sloped(zero: ArrayLike, backwards: ArrayLike, codes: Ints, multiplicities: Ints) -> Figure:
+def sloped(zero: ArrayLike, backwards: ArrayLike, codes: Ints, multiplicities: Multiplicities) -> Figure:
     """The claim that an attack finds a gradient: at half of its evaluations or more, for `SLOPED` of the samples.
 
     Args:
@@ -162,7 +162,7 @@ def sloped(zero: ArrayLike, backwards: ArrayLike, codes: Ints, multiplicities: I
     return share(credits, SLOPED, codes, multiplicities)
 
 
-def foretold(error: ArrayLike, codes: Ints, multiplicities: Ints) -> Figure:
+def foretold(error: ArrayLike, codes: Ints, multiplicities: Multiplicities) -> Figure:
     """The claim that gradients foretell what small steps do, on `FORETOLD` of the samples.
 
     Args:

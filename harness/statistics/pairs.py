@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.statistics.bootstrap import Floats, Ints, ratio
+from harness.statistics.bootstrap import Floats, Ints, Multiplicities, ratio
 
 _ROWS = 127
 """Better images compared with all others at a time: twice their count, the credits of a column, fits into 8 bits."""
@@ -31,14 +31,14 @@ class PairCounts:
         total = self.total.sum()
         return float(self.correct.sum() / total) if total else float("nan")
 
-    def resampled(self, multiplicities: Ints) -> Floats:
+    def resampled(self, multiplicities: Multiplicities) -> Floats:
         """Accuracy of each resample, m'Am / m'Tm, shape [B]; multiplicities m of shape [B, C]."""
         return ratio(resampled_sum(self.correct, multiplicities), resampled_sum(self.total, multiplicities))
 
 
-def resampled_sum(counts: Floats, multiplicities: Ints) -> Floats:
+def resampled_sum(counts: Floats, multiplicities: Multiplicities) -> Floats:
     """Pairs in each resample, m'Am, shape [B]; counts A by clusters [C, C], multiplicities m of shape [B, C]."""
-    m = multiplicities.astype(np.float64)
+    m = np.asarray(multiplicities, dtype=np.float64)
     return np.asarray(((m @ counts) * m).sum(axis=1))
 
 
@@ -139,7 +139,7 @@ class OpinionPairs:
         return np.asarray(np.add.reduceat(columns.astype(np.int64), self._starts))
 
 
-def krocc(opinions: OpinionPairs, quality: ArrayLike, multiplicities: Ints) -> Floats:
+def krocc(opinions: OpinionPairs, quality: ArrayLike, multiplicities: Multiplicities) -> Floats:
     """Kendall's tau-b of quality [N] with the opinions in every resample, by counts of pairs of clusters.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.statistics.bootstrap import Floats, Ints, ratio, resampled_mean
+from harness.statistics.bootstrap import Floats, Ints, Multiplicities, ratio, resampled_mean
 
 
 def push(clean: ArrayLike, attacked: ArrayLike, sign: ArrayLike = 1.0) -> Floats:
@@ -63,7 +63,7 @@ def excess(clean: ArrayLike, attacked: ArrayLike, control: ArrayLike, sign: Arra
     return np.where(np.asarray(sign) == direction, beyond, np.nan)
 
 
-def resampled_sigma(clean: ArrayLike, codes: Ints, multiplicities: Ints) -> Floats:
+def resampled_sigma(clean: ArrayLike, codes: Ints, multiplicities: Multiplicities) -> Floats:
     """`sigma` of each resample, shape [B]. Codes of shape [N], multiplicities [B, C]."""
     values = np.asarray(clean, dtype=np.float64)
     centred = values - values.mean()
@@ -71,6 +71,8 @@ def resampled_sigma(clean: ArrayLike, codes: Ints, multiplicities: Ints) -> Floa
     return np.sqrt(np.maximum(resampled_mean(centred**2, codes, multiplicities) - mean**2, 0.0))
 
 
-def resampled_mean_over_sigma(values: ArrayLike, clean: ArrayLike, codes: Ints, multiplicities: Ints) -> Floats:
+def resampled_mean_over_sigma(
+    values: ArrayLike, clean: ArrayLike, codes: Ints, multiplicities: Multiplicities
+) -> Floats:
     """`mean_over_sigma` of each resample, its sigma recomputed, shape [B]."""
     return ratio(resampled_mean(values, codes, multiplicities), resampled_sigma(clean, codes, multiplicities))

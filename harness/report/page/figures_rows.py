@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from harness.report.arrays import Evaluated
-from harness.report.measure import shift_rows, srocc_rows
+from harness.report.measure import srocc_rows
 from harness.report.page.section import PageInput
 from harness.report.rows import Row
+from harness.report.shifts import shift_rows
 from harness.report.table import has_opinions
 from harness.report.triplets import overall_accuracy_of, two_afc_rows
 

@@ -11,7 +11,7 @@ from harness.report.arrays import HONEST, OVER_ALL, Evaluated
 from harness.report.colours import CONTROL_COLOUR, AttackLook, direction_mark, grouped, looks
 from harness.report.headline import Headline
 from harness.report.layout import scorer_of
-from harness.report.measure import shift_rows, srocc_rows
+from harness.report.measure import srocc_rows
 from harness.report.page.chart import Chart, Variant, sample_text, section_html, usual_direction
 from harness.report.page.dumbbells import tick_text
 from harness.report.page.section import PageInput, Section
@@ -29,6 +29,7 @@ from harness.report.page.svg import (
     wrapped,
 )
 from harness.report.rows import CONTROL, Row
+from harness.report.shifts import shift_rows
 from harness.report.triplets import overall_accuracy_of, two_afc_rows
 from harness.wording import attack_text, base_name, budget_text, number, with_interval
 

@@ -21,8 +21,9 @@ from harness.report.layout import (
     scorer_of,
     stated,
 )
-from harness.report.measure import pair_accuracy_rows, shift_rows, srocc_rows
+from harness.report.measure import pair_accuracy_rows, srocc_rows
 from harness.report.rows import CONTROL, Row
+from harness.report.shifts import shift_rows
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.suite.cell_names import CLEAN
 from harness.wording import MISSING, attack_text, budget_text, number, short_names

@@ -14,8 +14,9 @@ import numpy as np
 from harness.report.arrays import FURTHEST, HONEST, LOWERING_CONTROL, LOWEST_SROCC, Evaluated, ScorerGrid, Setting
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, figure_text, stated
-from harness.report.measure import pair_accuracy_rows, shift_rows, srocc_rows
+from harness.report.measure import pair_accuracy_rows, srocc_rows
 from harness.report.rows import Row, start_row
+from harness.report.shifts import shift_rows
 from harness.report.table import ASSUMPTION, Table, has_opinions, labels_text, make_table, table
 from harness.report.tables.pair_accuracy import NO_BOUND
 from harness.report.triplets import overall_accuracy_of, two_afc_rows

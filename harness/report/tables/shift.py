@@ -19,8 +19,8 @@ from harness.report.layout import (
     scorer_of,
     stated,
 )
-from harness.report.measure import shift_rows
 from harness.report.rows import Row
+from harness.report.shifts import shift_rows
 from harness.report.table import Table, make_table, table
 from harness.statistics.directions import TRIPLETS
 from harness.wording import FAILED, MISSING, number, significant

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from harness.report.arrays import FURTHEST, Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, at_largest_budget, attack_of, budget_of, direction_of, figure_text, stated
-from harness.report.measure import shift_rows
 from harness.report.rows import CONTROL, Row
+from harness.report.shifts import shift_rows
 from harness.report.table import Table, make_table, table
 from harness.wording import MISSING, attack_text, budget_text, number, short_names
 
