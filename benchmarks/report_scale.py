@@ -23,11 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from harness.engine.compaction import compact
 from harness.engine.record import STORED
+from harness.engine.record_files import group_of
 from harness.engine.run_folder import RunFolder
 from harness.flow import planned_text
 from harness.plugins.registry import Registry
-from harness.statistics.bootstrap import Floats
+from harness.suite.cell_names import CLEAN
 from harness.suite.plan import Cell, Plan
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite
@@ -121,74 +123,56 @@ def make_run(folder: Path, records: int) -> Path:
 
 
 def write_records(plan: Plan, store: RunFolder) -> None:
-    """Plausible records of every cell of a plan."""
-    clean = {}
-    for number, cell in enumerate(plan.cells):
-        entries = plan.entries_of(cell)
-        opinion = np.array([entry.opinion for entry in entries])
-        who = cell.scorer.label
-        if who not in clean:
-            clean[who] = opinion + np.random.default_rng(len(clean)).normal(0, 0.05 + 0.03 * len(clean), len(opinion))
-        quality = clean[who][: len(entries)]
-        push = _push(cell, len(entries), number)
-        about = {name: [getattr(entry, key) for entry in entries] for name, key in _OF_ENTRY.items()}
-        columns = about | _figures(cell, quality, quality + push)
-        size = plan.suite.slice_size
-        for index in range(plan.slices_of(cell)):
+    """Plausible records of every cell of a plan, block by block, put together as a run does that ends."""
+    sources: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        sources.setdefault(cell.source.key, []).append(cell)
+    size = plan.suite.slice_size
+    for number, cells in enumerate(sources.values()):
+        columns = {cell.id: _figures(plan, cell, number) for cell in cells}
+        groups = {cell.id: group_of(cell) for cell in cells}
+        for index in range(plan.slices_of(cells[0])):
             own = slice(index * size, (index + 1) * size)
-            rows = len(entries[own])
-            store.write_records(
-                cell.id,
+            store.write_block(
                 index,
-                {one.name: _column(columns.get(one.name, ""), own, rows) for one in STORED},
+                {cell: {name: values[own] for name, values in of.items()} for cell, of in columns.items()},
+                groups,
             )
+    compact(store, plan)
 
 
 _OF_ENTRY = {"item": "id", "sample": "id", "reference": "reference_id", "cluster": "reference_id", "group": "group"}
 _OF_ENTRY |= {"level": "level", "opinion": "opinion"}
 
 
-def _push(cell: Cell, count: int, seed: int) -> Floats:
-    if cell.attack is None:
-        return np.zeros(count)
-    sensitivity = np.random.default_rng(10_000 + seed).uniform(0.2, 1.8, count)
-    return 0.29 * STRENGTHS[cell.attack.name] * cell.eps * 255 / 8 * sensitivity * (cell.sign or 1)
-
-
-def _figures(cell: Cell, quality: Floats, attacked: Floats) -> dict[str, Any]:
-    steps = {"noise": 0, "restore": 0, "fgsm": 1}.get(cell.attack.name, 10) if cell.attack else 0
-    black_box = cell.attack is not None and not steps
-    return {
-        "judge": None,
-        "sign": cell.sign,
-        "attack": cell.attack.name if cell.attack else "clean",
-        "norm": cell.norm,
-        "eps": cell.eps,
-        "source": cell.source.label,
-        "scorer": cell.scorer.label,
-        "draw": 0,
-        "clean": quality.tolist(),
-        "pristine": None if cell.attack else 2.0,
-        "attacked": attacked.tolist(),
-        "attacked_8bit": (quality + 0.9 * (attacked - quality)).tolist(),
-        "linf": cell.eps,
-        "l2": (cell.eps * np.random.default_rng(len(cell.id)).uniform(100, 400, len(quality))).tolist(),
-        "forwards": steps + 1,
-        "backwards": steps,
-        "queries": 1 if black_box else 0,
-        "zero_gradients": 0,
-        "constant_gradients": 0,
-        "seconds": 0.1 * steps,
-        "batch": 32,
-        "torch": "2.9.0",
-        "device": "cpu",
-        "identical": False,
-        "status": "ok",
+def _figures(plan: Plan, cell: Cell, source: int) -> dict[str, list[Any]]:
+    """All columns of a cell's records."""
+    entries = plan.entries_of(cell)
+    count, attack = len(entries), cell.attack.name if cell.attack else CLEAN
+    opinion = np.array([entry.opinion for entry in entries])
+    quality = opinion + np.random.default_rng(source).normal(0, 0.05 + 0.03 * source, count)
+    draws = np.random.default_rng(int(cell.id[:12], 16))
+    push = np.zeros(count)
+    if cell.attack is not None:
+        push = 0.29 * STRENGTHS[attack] * cell.eps * 255 / 8 * draws.uniform(0.2, 1.8, count) * (cell.sign or 1)
+    steps = 0 if attack in ("noise", "restore", CLEAN) else 1 if attack == "fgsm" else 10
+    figures: dict[str, Any] = {name: [getattr(entry, key) for entry in entries] for name, key in _OF_ENTRY.items()}
+    figures |= {"sign": cell.sign, "attack": attack, "norm": cell.norm, "eps": cell.eps, "draw": 0, "batch": 8}
+    figures |= {"source": cell.source.label, "scorer": cell.scorer.label, "clean": quality, "attacked": quality + push}
+    figures |= {"attacked_8bit": quality + 0.9 * push, "pristine": None if cell.attack else 2.0, "linf": cell.eps}
+    figures |= {
+        "l2": cell.eps * draws.uniform(100, 400, count),
+        "seconds": 0.1 * steps * draws.uniform(0.9, 1.1, count),
     }
+    figures |= {"forwards": steps + 1, "backwards": steps, "queries": 10 * (attack == "square"), "identical": False}
+    figures |= {"zero_gradients": 0, "constant_gradients": 0, "torch": "2.9.0", "device": "cpu", "status": "ok"}
+    return {column.name: _column(figures.get(column.name), column.type, count) for column in STORED}
 
 
-def _column(value: Any, own: slice, rows: int) -> list[Any]:
-    return value[own] if isinstance(value, list) else [value] * rows
+def _column(value: Any, kind: str, count: int) -> list[Any]:
+    if isinstance(value, list | np.ndarray):
+        return list(value) if isinstance(value, list) else value.tolist()
+    return [("" if value is None and kind == "text" else value)] * count
 
 
 def measured(command: list[str]) -> tuple[float, float, float]:

@@ -291,8 +291,10 @@ def frontier_measures(
 
 def _pairs(data: Evaluated, better: Floats, worse: Floats) -> Measured:
     """Pair accuracy with these qualities of the better and of the worse image, each of shape [N]."""
-    counts = opinion_pairs(data, data.margin).counts(better, worse)
-    return counts.accuracy(), counts.resampled(data.multiplicities)
+    opinions = opinion_pairs(data, data.margin)
+    every = once(data, ("pairs in resamples",), lambda: pairs.resampled_sum(opinions.total, data.multiplicities))
+    counts = opinions.counts(better, worse)
+    return counts.accuracy(), counts.resampled(data.multiplicities, every)
 
 
 def opinion_pairs(data: Evaluated, margin: float = 0.0) -> pairs.OpinionPairs:

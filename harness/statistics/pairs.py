@@ -6,7 +6,7 @@ version and in the robust ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.statistics.bootstrap import Floats, Ints, Multiplicities, ratio
 
-_ROWS = 127
-"""Better images compared with all others at a time: twice their count, the credits of a column, fits into 8 bits."""
+_WORDS: Sequence[type[np.unsignedinteger]] = (np.uint8, np.uint16, np.uint32)
+"""Of how many bits a word may be: as many as a cluster has images, in the mean, so that few are left empty."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,21 @@ class PairCounts:
         total = self.total.sum()
         return float(self.correct.sum() / total) if total else float("nan")
 
-    def resampled(self, multiplicities: Multiplicities) -> Floats:
-        """Accuracy of each resample, m'Am / m'Tm, shape [B]; multiplicities m of shape [B, C]."""
-        return ratio(resampled_sum(self.correct, multiplicities), resampled_sum(self.total, multiplicities))
+    def resampled(self, multiplicities: Multiplicities, pairs: Floats | None = None) -> Floats:
+        """Accuracy of each resample, m'Am / m'Tm, shape [B].
+
+        Args:
+            multiplicities: How often each cluster occurs in each resample m, shape [B, C].
+            pairs: m'Tm, where it is known.
+        """
+        every = resampled_sum(self.total, multiplicities) if pairs is None else pairs
+        return ratio(resampled_sum(self.correct, multiplicities), every)
 
 
 def resampled_sum(counts: Floats, multiplicities: Multiplicities) -> Floats:
     """Pairs in each resample, m'Am, shape [B]; counts A by clusters [C, C], multiplicities m of shape [B, C]."""
     m = np.asarray(multiplicities, dtype=np.float64)
-    return np.asarray(((m @ counts) * m).sum(axis=1))
+    return np.asarray(np.einsum("bc,bc->b", m @ counts, m))
 
 
 def credit(above: ArrayLike, below: ArrayLike) -> Floats:
@@ -59,7 +65,8 @@ def pair_counts(
 class OpinionPairs:
     """The ordered pairs (i, j) with opinion_i > opinion_j + margin, the same for all the qualities compared with them.
 
-    Comparisons are of whole numbers, the places of values in order, so that many fit into a register.
+    Which images lie below a value is a set of bits, in whose words each cluster has its own; the pairs that are right
+    are the bits that two such sets share.
     """
 
     opinion: ArrayLike
@@ -82,61 +89,84 @@ class OpinionPairs:
             worse: Quality of each image in the part of the worse one, shape [N].
         """
         high, low = (np.asarray(values, dtype=np.float64)[self._order] for values in (better, worse))
-        known = _places(low)
-        above, up_to = known.below(high), known.below(high, equal=True)
-        correct = np.zeros((self.clusters, self.clusters))
-        for cluster, rows in self._blocks():
-            right = (known.place < above[rows, None]).view(np.uint8)
-            # An equal score counts half: a whole credit is two comparisons, and where none is equal twice the one.
-            equal = (up_to[rows] > above[rows]).any()
-            right = right + (known.place < up_to[rows, None]) if equal else right + right
-            right *= self._pairs(rows)
-            correct[cluster, self._columns] += self._by_cluster(right)
-        return PairCounts(correct / 2, self.total)
+        known = self._sets(low)
+        below, up_to = known.place(high), known.place(high, equal=True)
+        # An equal score counts half: a whole credit is two bits, and where none is equal twice the one.
+        counts = self._by_cluster(known.rows[below] & self._pairs)
+        equal = (up_to > below).any()
+        twice = counts + (self._by_cluster(known.rows[up_to] & self._pairs) if equal else counts)
+        return PairCounts(self._placed(twice) / 2, self.total)
 
     @cached_property
     def total(self) -> Floats:
         """Number of pairs by the clusters of the better image and of the worse, shape [C, C]."""
-        total = np.zeros((self.clusters, self.clusters))
-        for cluster, rows in self._blocks():
-            total[cluster, self._columns] += self._by_cluster(self._pairs(rows).view(np.uint8))
-        return total
+        return self._placed(self._by_cluster(self._pairs))
 
     @cached_property
     def _order(self) -> Ints:
         return np.argsort(self.codes, kind="stable")
 
     @cached_property
-    def _known(self) -> tuple[_Places, NDArray[np.signedinteger]]:
-        """The opinions in order, and below which place the worse one of a pair with each stands, shape [N]."""
-        y = np.asarray(self.opinion, dtype=np.float64)[self._order]
-        known = _places(y)
-        return known, known.below(y, margin=self.margin)
+    def _there(self) -> Ints:
+        """The clusters that have images."""
+        return np.unique(self.codes)
 
     @cached_property
     def _starts(self) -> Ints:
-        """Where each cluster that has images starts, in the order of clusters."""
+        """Where each of them starts, in the order of clusters."""
         return np.unique(self.codes[self._order], return_index=True)[1]
 
     @cached_property
-    def _columns(self) -> Ints:
-        return np.unique(self.codes)
+    def _sizes(self) -> Ints:
+        return np.diff(np.append(self._starts, len(self.codes)))
 
-    def _blocks(self) -> Iterator[tuple[int, slice]]:
-        """Rows of one cluster at a time, and not too many."""
-        ends = np.append(self._starts[1:], len(self.codes))
-        for cluster, start, end in zip(self._columns.tolist(), self._starts.tolist(), ends.tolist(), strict=True):
-            for first in range(start, end, _ROWS):
-                yield cluster, slice(first, min(first + _ROWS, end))
+    @cached_property
+    def _word(self) -> type[np.unsignedinteger]:
+        mean = len(self.codes) / max(1, len(self._there))
+        return next((one for one in _WORDS if mean <= np.iinfo(one).bits), _WORDS[-1])
 
-    def _pairs(self, rows: slice) -> NDArray[np.bool_]:
-        known, limit = self._known
-        return np.asarray(known.place < limit[rows, None])
+    @cached_property
+    def _first_words(self) -> Ints:
+        """Number of the first word of each cluster, and that of all words."""
+        return np.concatenate([[0], np.cumsum(-(-self._sizes // np.iinfo(self._word).bits))])
 
-    def _by_cluster(self, credits: NDArray[np.uint8]) -> Ints:
-        """Sums over the rows and over the columns of each cluster, of those that have images."""
-        columns = np.add.reduce(credits, axis=0, dtype=np.uint8)
-        return np.asarray(np.add.reduceat(columns.astype(np.int64), self._starts))
+    @cached_property
+    def _pairs(self) -> NDArray[np.unsignedinteger]:
+        """The images that make a pair with each better one, [N, words]."""
+        y = np.asarray(self.opinion, dtype=np.float64)[self._order]
+        known = self._sets(y)
+        return known.rows[known.place(y, margin=self.margin)]
+
+    def _sets(self, values: Floats) -> _Sets:
+        """The sets of images below each value; values [N] by clusters."""
+        bits = np.iinfo(self._word).bits
+        within = np.arange(len(values)) - np.repeat(self._starts, self._sizes)
+        words = np.repeat(self._first_words[:-1], self._sizes) + within // bits
+        known = np.flatnonzero(~np.isnan(values))
+        order = known[np.argsort(values[known], kind="stable")]
+        rows = np.zeros((len(order) + 1, self._first_words[-1]), self._word)
+        rows[np.arange(1, len(rows)), words[order]] = np.left_shift(1, within[order] % bits).astype(self._word)
+        return _Sets(values[order], np.bitwise_or.accumulate(rows, axis=0, out=rows))
+
+    def _by_cluster(self, sets: NDArray[np.unsignedinteger]) -> Ints:
+        """Bits of sets [N, words] by the cluster of the row and that of the word, of those that have images."""
+        if not len(sets):
+            return np.zeros((0, 0), np.int64)
+        counts = np.add.reduceat(_ones(sets), self._starts, axis=0, dtype=np.int64)
+        return np.asarray(np.add.reduceat(counts, self._first_words[:-1], axis=1))
+
+    def _placed(self, counts: Ints) -> Floats:
+        placed = np.zeros((self.clusters, self.clusters))
+        placed[np.ix_(self._there, self._there)] = counts
+        return placed
+
+
+def _ones(words: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+    """Bits that are set in each word."""
+    if hasattr(np, "bitwise_count"):
+        return np.asarray(np.bitwise_count(words))
+    table = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+    return np.asarray(table[words.view(np.uint8)].reshape(*words.shape, -1).sum(axis=-1, dtype=np.uint8))
 
 
 def krocc(opinions: OpinionPairs, quality: ArrayLike, multiplicities: Multiplicities) -> Floats:
@@ -160,20 +190,15 @@ def krocc(opinions: OpinionPairs, quality: ArrayLike, multiplicities: Multiplici
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Values in order without repetition, and the place of each among them."""
+class _Sets:
+    """Values in order, and for each place among them the images that stand before it."""
 
     values: Floats
-    place: NDArray[np.signedinteger]
-    """Shape [N]; nan stands behind all others."""
+    """Without nan, shape [K]."""
+    rows: NDArray[np.unsignedinteger]
+    """Sets of bits, shape [K + 1, words]."""
 
-    def below(self, limits: Floats, equal: bool = False, margin: float = 0.0) -> NDArray[np.signedinteger]:
+    def place(self, limits: Floats, equal: bool = False, margin: float = 0.0) -> Ints:
         """How many values (plus a margin) lie below each limit, or at it; none below nan. Shape of the limits."""
         found = np.searchsorted(self.values + margin, limits, side="right" if equal else "left")
-        return np.where(np.isnan(limits), 0, found).astype(self.place.dtype)
-
-
-def _places(values: Floats) -> _Places:
-    known = np.unique(values[~np.isnan(values)])
-    place = np.where(np.isnan(values), len(known), np.searchsorted(known, values))
-    return _Places(known, place.astype(np.int16 if len(known) < 2**15 else np.int32))
+        return np.where(np.isnan(limits), 0, found)

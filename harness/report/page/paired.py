@@ -31,7 +31,7 @@ from harness.report.triplets import (
     subset_accuracies,
 )
 from harness.statistics.bootstrap import Floats
-from harness.statistics.ranking import difference
+from harness.statistics.intervals import intervals
 from harness.suite.cell_names import CLEAN
 from harness.wording import attack_text
 
@@ -113,9 +113,9 @@ def differences_of(one: Evaluated, headline: Headline) -> Pairs | None:
     found: dict[tuple[tuple[Ball, str], int, int, str, str], Apart] = {}
 
     def fill(choice: tuple[Ball, str], attack: str, kind: str, present: Bools, each: Sequence[list[Measured]]) -> None:
-        for a, b in combinations(range(len(scorers)), 2):
-            if each[a] and each[b]:
-                found[choice, a, b, attack, kind] = _apart(each[a], each[b], present)
+        pairs = [(a, b) for a, b in combinations(range(len(scorers)), 2) if each[a] and each[b]]
+        for (a, b), one in zip(pairs, _apart(each, pairs, present), strict=True):
+            found[choice, a, b, attack, kind] = one
 
     for choice in choices:
         fill(choice, CLEAN, "", figures.present, [figures.clean(grid) for grid in scorers])
@@ -214,8 +214,13 @@ def _within(
     return figures.within(attacked, kind)
 
 
-def _apart(a: Sequence[Measured], b: Sequence[Measured], present: Bools) -> Apart:
-    """The difference of the means over draws, under the same resamples of clusters."""
-    (value, spread), (other, other_spread) = mean_of(a), mean_of(b)
-    found = difference(value - other, spread - other_spread, len(present), present)
-    return Apart(found.value, found.low, found.high)
+def _apart(each: Sequence[Sequence[Measured]], pairs: Sequence[tuple[int, int]], present: Bools) -> list[Apart]:
+    """Differences of means over draws, under the same resamples of clusters; of the metrics of each pair."""
+    if not pairs:
+        return []
+    first, second = np.array(pairs).T
+    means = {one: mean_of(each[one]) for pair in pairs for one in pair}
+    values = [means[a][0] - means[b][0] for a, b in pairs]
+    spreads = np.stack([means[one][1] for one in first]) - np.stack([means[one][1] for one in second])
+    found = intervals(values, spreads, len(present), present=present)
+    return [Apart(value, one.low, one.high) for value, one in zip(values, found, strict=True)]
