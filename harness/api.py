@@ -25,6 +25,7 @@ from harness.plugins.registry import Registry
 from harness.report.compare import Comparison, compare_runs
 from harness.report.compare_metrics import compare_metrics
 from harness.report.figures import draw_figures
+from harness.report.grouped import plain
 from harness.report.layout import as_html
 from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences
@@ -82,7 +83,8 @@ class Run:
         >>> bool(records.loc[records["attack"] == "fgsm", "linf"].max() <= 8 / 255 + 1e-6)
         True
         """
-        return self._result.data.records.copy()
+        records = self._result.data.records
+        return records.copy() if (texts := plain(records)) is records else texts
 
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]:

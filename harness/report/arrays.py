@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.report.data import DatasetFacts, RunData
+from harness.report.grouped import codes_of, groups_of
 from harness.statistics import directions
 from harness.statistics.bootstrap import RESAMPLES, Floats, Ints, cluster_codes, weightings
 from harness.suite.cell_names import CLEAN, cell_name
@@ -250,20 +251,24 @@ class Evaluated:
 def lay_out(data: RunData, resamples: int = RESAMPLES) -> list[Evaluated]:
     """Turn the records of a run into arrays, one `Evaluated` per data set in the order of `data.datasets`."""
     failed = frozenset(failure.cell for failure in data.failures)
-    names = data.records["dataset"].astype(str)
-    return [
-        _evaluated(data, facts, name, data.records[(names == name).to_numpy()], failed, resamples)
-        for name, facts in data.datasets.items()
-        if (names == name).any()
-    ]
+    found = []
+    for name, facts in data.datasets.items():
+        here = (data.records["dataset"] == name).to_numpy()
+        if here.any():
+            records = data.records if here.all() else data.records[here]
+            found.append(_evaluated(data, facts, name, records.reset_index(drop=True), failed, resamples))
+    return found
 
 
 def _evaluated(
     data: RunData, facts: DatasetFacts, name: str, records: pd.DataFrame, failed: frozenset[str], resamples: int
 ) -> Evaluated:
-    items = records.drop_duplicates("item").sort_values("item")
-    position = pd.Series(np.arange(len(items)), index=items["item"].astype(str))
-    rows = position.loc[records["item"].astype(str)].to_numpy(dtype=np.int64)
+    number, names = codes_of(records["item"])
+    order = sorted(range(len(names)), key=lambda place: str(names[place]))
+    rows = np.argsort(order)[number]
+    first = np.empty(len(names), np.int64)
+    first[number[::-1]] = np.arange(len(number))[::-1]
+    items = records.iloc[first[order]]
     codes, clusters = cluster_codes(_words(items["cluster"]))
     scorers = _scorers(data, name, records, rows, len(items), facts.kind == "triplets", failed)
     return Evaluated(
@@ -276,7 +281,7 @@ def _evaluated(
         groups=tuple(_words(items["group"])),
         levels=items["level"].to_numpy(dtype=np.float64),
         not_strength=data.levels_not_strength.get(name, {}),
-        identical=_identical(records, items["item"]),
+        identical=_identical(records, rows, len(items)),
         opinion=items["opinion"].to_numpy(dtype=np.float64),
         judge=items["judge"].to_numpy(dtype=np.float64),
         codes=codes,
@@ -288,11 +293,12 @@ def _evaluated(
     )
 
 
-def _identical(records: pd.DataFrame, items: pd.Series[Any]) -> Floats:
+def _identical(records: pd.DataFrame, rows: Ints, count: int) -> Floats:
     """Whether each item equals its reference, 1 or 0; nan where no clean record of it says."""
-    clean = records[records["attack"] == CLEAN]
-    known = clean["identical"].astype(np.float64).groupby(clean["item"]).max()
-    return np.asarray(items.map(known), dtype=np.float64)
+    clean = np.flatnonzero(records["attack"] == CLEAN)
+    found = np.full(count, np.nan)
+    np.fmax.at(found, rows[clean], records["identical"].iloc[clean].astype(np.float64).to_numpy())
+    return found
 
 
 def _words(column: pd.Series[Any]) -> list[str]:
@@ -308,35 +314,39 @@ def _scorers(
     triplets: bool,
     failed: frozenset[str],
 ) -> tuple[ScorerGrid, ...]:
-    table = records.reset_index(drop=True)
-    values = {name: table[name].to_numpy(dtype=np.float64) for name in _GRIDS}
-    values["sign"] = table["sign"].to_numpy(dtype=np.float64)
-    values["started"] = (table["status"].astype(str) == "start").to_numpy(dtype=np.float64)
-    draw = table["draw"].to_numpy(dtype=np.int64)
-    attack = np.array(_words(table["attack"]), dtype=object)
-    place = {name: number for number, name in reversed(list(enumerate(attack)))}
-    plugin = dict(zip(attack, _words(table["plugin"]), strict=True))
-    ran = {(_setting(key, plugin), str(key[4])) for key, index in _groups(table, _SETTING) if str(key[0]) != "clean"}
-    groups = [(_Who(*map(str, key)), index) for key, index in _groups(table, list(_Who._fields))]
-    attacked = {who[:2] for who, index in groups if (attack[index] != "clean").any()}
+    values = {name: records[name].to_numpy(dtype=np.float64) for name in (*_GRIDS, "sign")}
+    values["started"] = (records["status"] == "start").to_numpy(dtype=np.float64)
+    draw = records["draw"].to_numpy(dtype=np.int64)
+    plugins = [(str(key[0]), str(records["plugin"].iat[index[-1]])) for key, index in groups_of(records, ["attack"])]
+    plugin = dict(plugins)
+    place = {name: number for number, name in enumerate(plugin)}
+    unattacked = (records["attack"] == CLEAN).to_numpy()
+    who_of: dict[_Who, list[tuple[tuple[Any, ...], Ints]]] = {}
+    for key, index in groups_of(records, [*_Who._fields, *_SETTING]):
+        who_of.setdefault(_Who(*map(str, key[:4])), []).append((key[4:], index))
+    ran = {
+        (_setting(key, plugin), str(key[4])) for cells in who_of.values() for key, _ in cells if str(key[0]) != CLEAN
+    }
+    groups = [(who, np.sort(np.concatenate([index for _, index in cells]))) for who, cells in who_of.items()]
+    attacked = {who[:2] for who, index in groups if not unattacked[index].all()}
     scorers = []
     for who, index in groups:
-        if who[:2] in attacked and (attack[index] == "clean").all():
+        if who[:2] in attacked and unattacked[index].all():
             continue  # clean scores of a defended metric, shown with the attacks on it
         shape = (int(draw[index].max()) + 1, count)
         # Clean scores do not depend on the threat, so those of the same metric and defense fill in for each other.
-        alike = [other[attack[other] == "clean"] for name, other in groups if name[:2] == who[:2]]
+        alike = [other[unattacked[other]] for name, other in groups if name[:2] == who[:2]]
         grids = {}
         for name in ("clean", "pristine"):
             grids[name] = np.full(shape, np.nan)
-            for source in (index, *alike, index[attack[index] == "clean"]):
+            for source in (index, *alike, index[unattacked[index]]):
                 known = source[(draw[source] < shape[0]) & ~np.isnan(values[name][source])]
                 grids[name][draw[known], rows[known]] = values[name][known]
         finished = {}
-        for key, local in _groups(table.loc[index], _SETTING):
-            if str(key[0]) != "clean":
+        for key, where in who_of[who]:
+            if str(key[0]) != CLEAN:
                 partial_is_whole = triplets and not key[1]
-                one = _finished(values, index[local], draw, rows, shape, partial_is_whole)
+                one = _finished(values, where, draw, rows, shape, partial_is_whole)
                 finished[_setting(key, plugin), str(key[4])] = one
         own = {setting for setting, _ in ran if not setting.control}
         for setting, endpoint in ran | {(setting, endpoint) for setting in own for endpoint in ("up", "down")}:
@@ -399,12 +409,6 @@ _SETTING = ["attack", "control", "norm", "eps", "endpoint"]
 
 def _setting(key: tuple[Any, ...], plugin: Mapping[str, str]) -> Setting:
     return Setting(str(key[0]), bool(key[1]), str(key[2]), round(float(key[3]), 9), plugin[str(key[0])])
-
-
-def _groups(table: pd.DataFrame, keys: list[str]) -> list[tuple[tuple[Any, ...], Ints]]:
-    """Groups of equal keys in order of appearance, each with the positions of its rows."""
-    found: Mapping[Any, Any] = table.groupby(keys, sort=False, dropna=False).indices
-    return [(key, np.asarray(index, dtype=np.int64)) for key, index in found.items()]
 
 
 def _finished(

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.report.data import AttackFacts
+from harness.report.grouped import codes_of
 from harness.suite.model import NO_FLOOR
 
 PREFIX = "attack."
@@ -29,7 +30,7 @@ def with_attack_parameters(frame: pd.DataFrame, attacks: Mapping[str, AttackFact
     """
     if "attack" not in frame:
         return frame
-    codes, labels = pd.factorize(frame["attack"].to_numpy(dtype=object))
+    codes, labels = codes_of(frame["attack"])
     of_each = [_parameters(attacks.get(str(label))) for label in labels]
     names = dict.fromkeys(name for own in of_each for name in own)
     new = {}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from harness.engine.done import asked_for, done_slices, record_misfit, relevant_failures
 from harness.engine.gallery_store import GalleryKept
@@ -146,9 +145,9 @@ def _own_cells(plan: Plan) -> list[Cell]:
 
 
 def _all_records(cells: Sequence[Cell], plan: Plan, store: RunFolder) -> pd.DataFrame:
-    """The records of some cells, one under the other."""
+    """The records of some cells, one under the other; texts are categorical."""
     misfits = {cell.id: record_misfit(plan, cell) for cell in cells}
-    table = store.read_cells(misfits, slices={cell.id: plan.slices_of(cell) for cell in cells})
+    table = store.read_cells(misfits, slices={cell.id: plan.slices_of(cell) for cell in cells}, encoded=True)
     table = _labelled(_limited(table, cells, plan), cells)
     records = table.to_pandas() if len(table) else pd.DataFrame()
     return records.reindex(columns=[*EVERY_NAME, *(c for c in records.columns if c not in EVERY_NAME)])
@@ -208,9 +207,12 @@ def _limited(table: pa.Table, cells: Sequence[Cell], plan: Plan) -> pa.Table:
     number = {key: place for place, key in enumerate(asked)}
     which = np.array([number[key] for key in keys], np.int64)[_cells_of(table)]
     keep = np.zeros(len(table), bool)
+    sample = table["sample"].combine_chunks()
+    numbers, names = (sample.indices.to_numpy(), sample.dictionary.to_pylist()) if len(table) else (keep, [])
     for place, own in enumerate(asked.values()):
-        samples = pa.array([entry.id for entry in own], pa.string())
-        keep |= (which == place) & pc.is_in(table["sample"], samples).to_numpy()
+        samples = {entry.id for entry in own}
+        here = np.array([name in samples for name in names], dtype=bool)
+        keep |= (which == place) & here[numbers]
     return table if keep.all() else table.filter(pa.array(keep))
 
 
@@ -231,7 +233,13 @@ def _labelled(table: pa.Table, cells: Sequence[Cell]) -> pa.Table:
     for name in labels[0] if labels else ():
         if name in table.column_names:
             table = table.drop_columns([name])
-        table = table.append_column(name, pa.array([one[name] for one in labels]).take(codes))
+        column = pa.array([one[name] for one in labels])
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+            numbers = column.indices.take(codes)
+            table = table.append_column(name, pa.DictionaryArray.from_arrays(numbers, column.dictionary))
+        else:
+            table = table.append_column(name, column.take(codes))
     return table
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
 from harness.engine.gallery_store import GalleryKept
+from harness.report.grouped import CellRows, plain
 from harness.report.training_time import TrainingTime
 from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
@@ -75,7 +76,8 @@ class RunData:
 
     name: str
     records: pd.DataFrame
-    """One row per item, attack, sign, budget, scorer and draw; columns as in `harness.engine.record`.
+    """One row per item, attack, sign, budget, scorer and draw; columns as in `harness.engine.record`, texts perhaps
+    categorical (`harness.report.grouped.plain` has them as texts).
 
     Quality is higher-is-better; clean rows have attack "clean", sign 0 and eps 0."""
     datasets: Mapping[str, DatasetFacts]
@@ -149,6 +151,8 @@ class RunData:
 
     uses: Mapping[str, Mapping[str, UseFacts]] = field(default_factory=dict)
     """dataset, metric, attack or defense -> label -> what stands behind it."""
+    _memory: dict[tuple[str, str], Any] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """What several tables take from the records, made once."""
 
     def facts_of(self, dataset: str) -> DatasetFacts | None:
         """The facts of a data set; of one that is evaluated over several splits, those of its first."""
@@ -157,9 +161,26 @@ class RunData:
 
     def records_of(self, dataset: str) -> pd.DataFrame:
         """Every record of a data set, those of cells that verdicts alone look at among them."""
+        found: pd.DataFrame = self._once(("records", dataset), lambda: self._records_of(dataset))
+        return found
+
+    def _records_of(self, dataset: str) -> pd.DataFrame:
         parts = [part for part in (self.records, self.verdict_records) if len(part)]
-        kept = [part[part["dataset"] == dataset] for part in parts]
-        return pd.concat(kept, ignore_index=True) if kept else self.records
+        wanted = [(part, (part["dataset"] == dataset).to_numpy()) for part in parts]
+        kept = [part if here.all() else part[here] for part, here in wanted]
+        if len(kept) < 2:
+            return kept[0].reset_index(drop=True) if kept else self.records
+        return pd.concat([plain(part) for part in kept], ignore_index=True)
+
+    def cell_rows(self, dataset: str) -> CellRows:
+        """The records of a data set by cell."""
+        found: CellRows = self._once(("cells", dataset), lambda: CellRows(self.records_of(dataset)))
+        return found
+
+    def _once(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
 
     def weights_of(self, metric: str, defense: str) -> str:
         """What a metric is and which weights it has under a defense, which may bring its own; empty without weights."""

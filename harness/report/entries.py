@@ -186,7 +186,7 @@ def _evaluations(data: RunData, dataset: str, row: HeadlineRow) -> dict[tuple[st
     own = (records["metric"] == row.metric) & (records["defense"] == row.defense) & (records["threat"] == row.threat)
     attacks = records[own & ~records["control"].astype(bool) & (records["attack"] != CLEAN)]
     found: dict[tuple[str, float], float] = {}
-    for key, part in attacks.groupby(["norm", "eps", "attack"]):
+    for key, part in attacks.groupby(["norm", "eps", "attack"], observed=True):
         norm, eps, _ = key if isinstance(key, tuple) else (key, math.nan, "")
         place = str(norm), round(float(str(eps)), _EPS_DIGITS)
         found[place] = max(found.get(place, 0.0), float(part[["forwards", "queries"]].max(axis=1).mean()))

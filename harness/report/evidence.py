@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from harness.report.arrays import Evaluated, ScorerGrid, Setting
 from harness.report.data import RunData
+from harness.report.grouped import mean_by_item
+from harness.report.rows import once
 from harness.statistics import robustness
 from harness.statistics.bootstrap import Floats
 from harness.statistics.masking import GRID_SHARE, SHARE, Figure, foretold, not_weaker, reaches, sloped, suited
@@ -22,7 +22,6 @@ from harness.wording import budget_text
 
 ENDPOINTS = {"up": 1, "down": -1}
 """What an attack is run for, and the sign of quality along it."""
-_WHO = ("metric", "defense", "threat", "source")
 _REFERENCE = ("pgd", "apgd")
 """Attacks whose strength is judged: the first of these that was run, its strongest setting."""
 _GRID_FROM = GRID_FROM * (1 - 1e-6)
@@ -86,19 +85,16 @@ class View:
 
     def column(self, setting: Setting, endpoint: str, name: str) -> Floats | None:
         """A column of the records, mean over draws, shape [N]; None where the attack has none."""
-        frame = self._records
-        if name not in frame:
+        rows = self.data.cell_rows(self.one.name)
+        numbers = rows.column(name)
+        if numbers is None:
             return None
-        here = (frame["attack"] == setting.attack) & ((frame["eps"] - setting.eps).abs() < 1e-8)
-        rows = frame[here & (frame["norm"] == setting.norm) & (frame["endpoint"] == endpoint)]
-        values = rows.groupby("item")[name].mean().reindex(list(self.one.items)).to_numpy(dtype=np.float64)
+        wanted = (*self.scorer.who, setting.attack, setting.norm, endpoint)
+        own = [index for key, index in rows.cells.items() if key[:-1] == wanted and abs(key.eps - setting.eps) < 1e-8]
+        index = np.concatenate([np.empty(0, np.int64), *own])
+        places = once(self.one, ("places of records",), lambda: rows.places(self.one.items))
+        values = mean_by_item(numbers[index], places[index], len(self.one.items))
         return None if np.isnan(values).all() else values
-
-    @functools.cached_property
-    def _records(self) -> pd.DataFrame:
-        """The scorer's records, the suite's own and those of added cells."""
-        records = self.data.records_of(self.one.name)
-        return records[np.logical_and.reduce([records[name] == getattr(self.scorer, name) for name in _WHO])]
 
     def length(self, control: Setting) -> Floats:
         """Mean length over draws of a control's change, shape [N]."""

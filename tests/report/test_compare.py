@@ -16,8 +16,9 @@ from harness.report.arrays import lay_out
 from harness.report.compare import compare_runs
 from harness.report.compare_metrics import compare_metrics
 from harness.report.data import UseFacts
-from harness.report.measure import shift_rows, srocc_rows, type_rows
+from harness.report.measure import srocc_rows, type_rows
 from harness.report.pairing import pair_labels
+from harness.report.shifts import shift_rows
 from harness.statistics.levels import holm
 from tests.report.test_portable import said
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from harness.report.arrays import Evaluated, ScorerGrid, Setting, inside_ball
 from harness.report.data import RunData
+from harness.report.grouped import mean_by_item
 from harness.report.layout import Layout, at_largest_budget, budget_of, direction_of, scorer_of
-from harness.report.rows import Row, start_row
+from harness.report.rows import Row, once, start_row
 from harness.report.table import Table, make_table, table
 from harness.statistics import robustness
 from harness.statistics.bootstrap import Floats, present, ratio, resampled_mean
@@ -92,10 +93,14 @@ class _Bests:
     """
 
     def __init__(self, data: RunData, one: Evaluated, scorer: ScorerGrid) -> None:
-        records = data.records_of(one.name)
-        own = (records["metric"] == scorer.metric) & (records["defense"] == scorer.defense)
-        self._records = records[own & (records["attack"] != CLEAN) & records["item"].isin(one.items)]
-        self._items, self._known = list(one.items), dict[tuple[str, float, str], Floats]()
+        self._rows = data.cell_rows(one.name)
+        judged = (scorer.metric, scorer.defense)
+        self._cells = [index for key, index in self._rows.cells.items() if key[:2] == judged and key.attack != CLEAN]
+        self._places, self._count = (
+            once(one, ("places of records",), lambda: self._rows.places(one.items)),
+            len(one.items),
+        )
+        self._known = dict[tuple[str, float, str], Floats]()
 
     def push(self, norm: str, eps: float, endpoint: str) -> Floats:
         """How far the best known image of each item inside a ball moves quality, shape [N]; at least 0, the start's.
@@ -104,13 +109,13 @@ class _Bests:
         """
         key = norm, eps, endpoint
         if key not in self._known:
-            r = self._records
-            r = r[inside_ball(norm, eps, r["linf"].to_numpy(float), r["l2"].to_numpy(float))]
-            pushed = _ENDPOINTS[endpoint] * (r["attacked"] - r["clean"]).to_numpy(float)
-            conditions = ["item", "threat", "source", "attack", "norm", "eps", "endpoint"]
-            mean = r[conditions].assign(push=pushed).groupby(conditions, sort=False, observed=True)["push"].mean()
-            best = mean.groupby("item", observed=True).max().reindex(self._items).to_numpy(float)
-            self._known[key] = np.fmax(best, 0.0)
+            linf, l2, attacked, clean = map(self._rows.numbers, ("linf", "l2", "attacked", "clean"))
+            best = np.zeros(self._count)
+            for cell in self._cells:
+                index = cell[inside_ball(norm, eps, linf[cell], l2[cell])]
+                pushed = _ENDPOINTS[endpoint] * (attacked[index] - clean[index])
+                best = np.fmax(best, mean_by_item(pushed, self._places[index], self._count))
+            self._known[key] = best
         return self._known[key]
 
 

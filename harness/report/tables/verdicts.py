@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from harness.report.arrays import Evaluated
 from harness.report.data import RunData
 from harness.report.layout import Layout, scorer_of
 from harness.report.masking import CLAIMS, INCONCLUSIVE, NOT_MEASURED, few_samples, verdicts_of
 from harness.report.rows import Row
 from harness.report.table import Table, make_table, table
+from harness.statistics.bootstrap import Floats
 from harness.statistics.masking import EDGES, FORETOLD, GRID_SHARE, MISLED, REACHED, SHARE, SLOPED, TOLERANCE
 from harness.wording import MISSING, attack_text, budget_text, number, scorer_text, with_interval
 
@@ -97,14 +100,16 @@ _COUNTED = ["backwards", "zero_gradients", "constant_gradients"]
 
 def _zeros(data: RunData, one: Evaluated) -> str:
     """How many of the gradients that attacks took were zero, or the same at two images, where any were."""
-    who = ["metric", "defense", "threat", "source"]
-    frame = data.records_of(one.name)
+    rows = data.cell_rows(one.name)
+    counts: dict[tuple[str, ...], Floats] = {}
+    for cell, index in rows.cells.items():
+        if cell.threat != "transfer":
+            counted = np.array([np.nansum(rows.numbers(name)[index]) for name in _COUNTED])
+            counts[cell.who] = counts.get(cell.who, 0.0) + counted
     told = []
-    for scorer, counts in frame[frame["threat"] != "transfer"].groupby(who, sort=False)[_COUNTED].sum().iterrows():
-        every, zero, same = (float(counts[name]) for name in _COUNTED)
+    for who, (every, zero, same) in counts.items():
         if zero or same:
-            name = scorer_text(*(str(part) for part in scorer)) if isinstance(scorer, tuple) else str(scorer)
-            told.append(f"{name} {_percent(zero / every)} zero, {_percent(same / every)} constant")
+            told.append(f"{scorer_text(*who)} {_percent(zero / every)} zero, {_percent(same / every)} constant")
     if not told:
         return " No gradient was zero, and none the same at two images in a row."
     return f" Of all gradients: {'; '.join(told)} (constant: the same at two images in a row, as a linear score's)."
