@@ -42,6 +42,8 @@ _BEGINS = b'{"schema": '
 _OF_GROUPS, _OF_END = b"row-groups:", b"end-of-file:"
 _DIGITS = 64
 _LENGTH_AND_MAGIC = 8
+_LONG = 64
+"""Rows of a run, in the mean, from which on it is copied as a whole."""
 _ARROW = {"text": pa.string(), "real": pa.float64(), "whole": pa.int64(), "truth": pa.bool_()}
 TYPES = {column.name: _ARROW[column.type] for column in STORED}
 """Column of a record -> its type."""
@@ -352,7 +354,12 @@ def picked(table: pa.Table, spans: Sequence[tuple[int, int]]) -> pa.Table:
         return table.slice(0, 0)
     firsts, counts = (np.array(values, np.int64) for values in zip(*spans, strict=True))
     ends = firsts + counts
-    if (firsts[1:] == ends[:-1]).all():
-        return table.slice(int(firsts[0]), int(counts.sum()))
+    new = np.flatnonzero(firsts[1:] != ends[:-1])
+    starts, stops = firsts[np.append(0, new + 1)], ends[np.append(new, len(ends) - 1)]
+    if len(starts) == 1:
+        return table.slice(int(starts[0]), int(counts.sum()))
+    if len(starts) * _LONG <= counts.sum():  # whole runs of rows are copied in a fraction of the time of single ones
+        runs = zip(starts.tolist(), stops.tolist(), strict=True)
+        return pa.concat_tables([table.slice(start, stop - start) for start, stop in runs]).combine_chunks()
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return table.take(pa.array(np.repeat(firsts, counts) + within))

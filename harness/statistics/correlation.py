@@ -176,9 +176,9 @@ class OpinionRanks:
         reached, covariance, copies, product = (np.zeros(shape) for _ in range(4))
         weighted = np.empty(shape, part.weighted.dtype)
         for images, clusters in zip(orders, self._codes[orders], strict=True):
-            np.take(part.copies, clusters, axis=0, out=copies, mode="clip")
+            part.copies.take(clusters, axis=0, out=copies, mode="clip")
             np.add(reached, copies, out=reached)
-            np.take(part.weighted, images, axis=0, out=weighted, mode="clip")
+            part.weighted.take(images, axis=0, out=weighted, mode="clip")
             np.multiply(reached, weighted, out=product, dtype=np.float64)
             np.add(covariance, product, out=covariance)
         # A rank is the position less half the image's own copies. The opinions' ranks are centred, so those of quality
