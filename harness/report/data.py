@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.engine.gallery_store import GalleryKept
-from harness.report.grouped import CellRows, plain
+from harness.report.grouped import CellRows, as_texts
 from harness.report.training_time import TrainingTime
 from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
@@ -77,7 +77,7 @@ class RunData:
     name: str
     records: pd.DataFrame
     """One row per item, attack, sign, budget, scorer and draw; columns as in `harness.engine.record`, texts perhaps
-    categorical (`harness.report.grouped.plain` has them as texts).
+    categorical (`harness.report.grouped.as_texts` has them as texts).
 
     Quality is higher-is-better; clean rows have attack "clean", sign 0 and eps 0."""
     datasets: Mapping[str, DatasetFacts]
@@ -170,7 +170,7 @@ class RunData:
         kept = [part if here.all() else part[here] for part, here in wanted]
         if len(kept) < 2:
             return kept[0].reset_index(drop=True) if kept else self.records
-        return pd.concat([plain(part) for part in kept], ignore_index=True)
+        return pd.concat([as_texts(part) for part in kept], ignore_index=True)
 
     def cell_rows(self, dataset: str) -> CellRows:
         """The records of a data set by cell."""

@@ -57,7 +57,7 @@ def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> list[tuple[tuple[Any,
     return [(tuple(values[codes[rows[0]]] for codes, values in columns), rows) for rows in parts]
 
 
-def plain(frame: pd.DataFrame) -> pd.DataFrame:
+def as_texts(frame: pd.DataFrame) -> pd.DataFrame:
     """The same with its texts as texts."""
     kept = {name: column for name, column in frame.items() if isinstance(column.dtype, pd.CategoricalDtype)}
     return frame.astype({name: column.cat.categories.dtype for name, column in kept.items()}) if kept else frame
