@@ -93,7 +93,7 @@ class CellRows:
     def cells(self) -> Mapping[CellKey, Ints]:
         """Cell -> positions of its rows, in order of appearance."""
         found = groups_of(self._records, list(CellKey._fields))
-        return {CellKey(*map(str, key[:-1]), float(key[-1])): rows for key, rows in found}
+        return {CellKey._make((*map(str, key[:-1]), float(key[-1]))): rows for key, rows in found}
 
     def column(self, name: str) -> Floats | None:
         """A column of numbers; None where there is none of that name."""
