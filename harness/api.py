@@ -25,7 +25,7 @@ from harness.plugins.registry import Registry
 from harness.report.compare import Comparison, compare_runs
 from harness.report.compare_metrics import compare_metrics
 from harness.report.figures import draw_figures
-from harness.report.grouped import plain
+from harness.report.grouped import as_texts
 from harness.report.layout import as_html
 from harness.report.split_headlines import whole_headlines
 from harness.report.summary import sentences
@@ -84,7 +84,7 @@ class Run:
         True
         """
         records = self._result.data.records
-        return records.copy() if (texts := plain(records)) is records else texts
+        return records.copy() if (texts := as_texts(records)) is records else texts
 
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]:

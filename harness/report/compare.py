@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report.data import RunData
-from harness.report.grouped import plain
+from harness.report.grouped import as_texts
 from harness.report.pairing import LABEL_COLUMNS, Paired, differences_in, labels_in, pair_labels
 from harness.statistics.bootstrap import Floats, cluster_codes, resampled_mean, weightings
 from harness.statistics.correlation import OpinionRanks, srocc
@@ -82,7 +82,7 @@ def compare_runs(a: RunData, b: RunData, names: tuple[str, str] = ("A", "B"), re
         name: pair_labels(labels_in(a, name), labels_in(b, name), a.uses.get(name, {}), b.uses.get(name, {}))
         for name in LABEL_COLUMNS
     }
-    own, other = plain(a.records), _as_in_a(plain(b.records), paired)
+    own, other = as_texts(a.records), _as_in_a(as_texts(b.records), paired)
     both = own.merge(other[[*_MATCH, "attacked"]], on=_MATCH, suffixes=("", "_b"), how="inner")
     found = [one for name in LABEL_COLUMNS for one in differences_in(name, paired[name], a, b)]
     parameters = pd.DataFrame(found, columns=list(PARAMETERS))

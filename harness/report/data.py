@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.engine.gallery_store import GalleryKept
+from harness.report.grouped import CellRows, as_texts
 from harness.report.training_time import TrainingTime
 from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
@@ -85,7 +86,7 @@ class RunData:
     name: str
     records: pd.DataFrame
     """One row per item, attack, sign, budget, scorer and draw; columns as in `harness.engine.record`, texts perhaps
-    categorical (`harness.report.grouped.plain` has them as texts).
+    categorical (`harness.report.grouped.as_texts` has them as texts).
 
     Quality is higher-is-better; clean rows have attack "clean", sign 0 and eps 0."""
     datasets: Mapping[str, DatasetFacts]
@@ -173,21 +174,15 @@ class RunData:
         return found
 
     def _records_of(self, dataset: str) -> pd.DataFrame:
-        import pandas as pd
-
-        from harness.report.grouped import plain
-
         parts = [part for part in (self.records, self.verdict_records) if len(part)]
         wanted = [(part, (part["dataset"] == dataset).to_numpy()) for part in parts]
         kept = [part if here.all() else part[here] for part, here in wanted]
         if len(kept) < 2:
             return kept[0].reset_index(drop=True) if kept else self.records
-        return pd.concat([plain(part) for part in kept], ignore_index=True)
+        return pd.concat([as_texts(part) for part in kept], ignore_index=True)
 
     def cell_rows(self, dataset: str) -> CellRows:
         """The records of a data set by cell."""
-        from harness.report.grouped import CellRows
-
         found: CellRows = self._once(("cells", dataset), lambda: CellRows(self.records_of(dataset)))
         return found
 

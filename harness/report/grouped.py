@@ -57,7 +57,7 @@ def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> list[tuple[tuple[Any,
     return [(tuple(values[codes[rows[0]]] for codes, values in columns), rows) for rows in parts]
 
 
-def plain(frame: pd.DataFrame) -> pd.DataFrame:
+def as_texts(frame: pd.DataFrame) -> pd.DataFrame:
     """The same with its texts as texts."""
     kept = {name: column for name, column in frame.items() if isinstance(column.dtype, pd.CategoricalDtype)}
     return frame.astype({name: column.cat.categories.dtype for name, column in kept.items()}) if kept else frame
@@ -93,7 +93,7 @@ class CellRows:
     def cells(self) -> Mapping[CellKey, Ints]:
         """Cell -> positions of its rows, in order of appearance."""
         found = groups_of(self._records, list(CellKey._fields))
-        return {CellKey(*map(str, key[:-1]), float(key[-1])): rows for key, rows in found}
+        return {CellKey._make((*map(str, key[:-1]), float(key[-1]))): rows for key, rows in found}
 
     def column(self, name: str) -> Floats | None:
         """A column of numbers; None where there is none of that name."""

@@ -13,7 +13,7 @@ from harness.report import evidence
 from harness.report.arrays import Evaluated, Finished, ScorerGrid, lay_out
 from harness.report.data import RunData
 from harness.report.evidence import Evidence, View
-from harness.report.grouped import plain
+from harness.report.grouped import as_texts
 from harness.report.rows import Row, once, start_row
 
 PASS, INCONCLUSIVE, FAIL, NOT_MEASURED = "pass", "inconclusive", "FAIL", "not measured"
@@ -172,7 +172,7 @@ def _few_samples(data: RunData, dataset: str) -> Evaluated | None:
     parts = [part for part in (kept, added[added["dataset"] == dataset] if len(added) else added) if len(part)]
     if not parts:
         return None
-    whole = pd.concat([plain(part) for part in parts], ignore_index=True)
+    whole = pd.concat([as_texts(part) for part in parts], ignore_index=True)
     found = lay_out(dataclasses.replace(data, records=whole))
     return found[0] if found else None
 

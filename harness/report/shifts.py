@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ class _Shift(NamedTuple):
     start: Row
     shift: _Figure
     rounded: float
-    excess: dict[str, tuple[float, _Figure, str]]
+    excess: Mapping[str, tuple[float, _Figure, str]]
     """Control -> its own shift, the excess over it, its state."""
     own: _Figure
     last: Row

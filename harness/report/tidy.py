@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from harness.engine.record import LABELS, STORED, Column, ColumnType
 from harness.report.attack_parameters import PREFIX, with_attack_parameters
 from harness.report.data import RunData
-from harness.report.grouped import plain
+from harness.report.grouped import as_texts
 from harness.wording import for_csv
 
 ExportForm = Literal["parquet", "csv"]
@@ -43,7 +43,7 @@ def _rows(data: RunData) -> pd.DataFrame:
     what attacks noted. Rows of cells that only verdicts or maps look at are there too; `part` tells them.
     """
     parts = {"suite": data.records, "verdicts": data.verdict_records, "maps": data.map_records}
-    frames = [plain(frame).assign(part=name) for name, frame in parts.items() if len(frame)]
+    frames = [as_texts(frame).assign(part=name) for name, frame in parts.items() if len(frame)]
     if not frames:
         return pd.DataFrame(columns=[column.name for column in (*_OF_RUN, *LABELS, *STORED)])
     rows = with_attack_parameters(pd.concat(frames, ignore_index=True), data.attacks)

@@ -100,7 +100,7 @@ class OpinionRanks:
 
     def srocc(self, quality: ArrayLike) -> Floats:
         """Spearman's correlation of quality [N] with the opinions, in every resample; `sroccs` of one."""
-        return self.sroccs(np.asarray(quality, dtype=np.float64)[None])[0]
+        return np.asarray(self.sroccs(np.asarray(quality, dtype=np.float64)[None])[0])
 
     def sroccs(self, qualities: ArrayLike) -> Floats:
         """Spearman's correlation of each of Q qualities [Q, N] with the opinions, in every resample.
@@ -254,7 +254,7 @@ class _Sorted:
         """The order with every tie turned round."""
         ends = np.append(self.starts[1:], len(self.order))
         within = self.group[self.order]
-        return self.order[self.starts[within] + ends[within] - 1 - np.arange(len(self.order))]
+        return np.asarray(self.order[self.starts[within] + ends[within] - 1 - np.arange(len(self.order))])
 
     def positions(self, copies: Floats) -> tuple[Floats, Floats]:
         """How many copies lie below each of the values, and how many up to and with it, each [b, G].
