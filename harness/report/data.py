@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.engine.gallery_store import GalleryKept
-from harness.report.grouped import CellRows, as_texts
 from harness.report.training_time import TrainingTime
 from harness.statistics.directions import TRIPLETS
 from harness.suite.model import NO_FLOOR, Adjustment, IrScore
@@ -174,6 +173,10 @@ class RunData:
         return found
 
     def _records_of(self, dataset: str) -> pd.DataFrame:
+        import pandas as pd
+
+        from harness.report.grouped import as_texts
+
         parts = [part for part in (self.records, self.verdict_records) if len(part)]
         wanted = [(part, (part["dataset"] == dataset).to_numpy()) for part in parts]
         kept = [part if here.all() else part[here] for part, here in wanted]
@@ -183,6 +186,8 @@ class RunData:
 
     def cell_rows(self, dataset: str) -> CellRows:
         """The records of a data set by cell."""
+        from harness.report.grouped import CellRows
+
         found: CellRows = self._once(("cells", dataset), lambda: CellRows(self.records_of(dataset)))
         return found
 
