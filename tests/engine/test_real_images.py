@@ -9,6 +9,7 @@ import pytest
 
 from harness.flow import Options, run_suite
 from harness.plugins.registry import Registry
+from harness.report.grouped import as_texts
 from harness.suite.resolve import load_suite, validate
 from harness.suite.strict_yaml import parse_text
 
@@ -60,8 +61,8 @@ def test_same_sign_and_image_in_a_run_of_8_and_of_24_with_other_workers(run):
     few, many = run(QUICK + "limit: 8\n", "few"), run(QUICK + "limit: 24\n", "many", executor="processes", workers=2)
     columns = ["sign", "clean", "attacked", "attacked_8bit", "linf", "l2", "forwards", "status"]
     keys = ["metric", "item", "attack", "sign"]
-    left = few.data.records.set_index(keys, drop=False)[columns]
-    right = many.data.records.set_index(keys, drop=False)[columns].loc[left.index]
+    left = as_texts(few.data.records).set_index(keys, drop=False)[columns]
+    right = as_texts(many.data.records).set_index(keys, drop=False)[columns].loc[left.index]
     pd.testing.assert_frame_equal(left, right, check_exact=True)
     assert few.data.medians == many.data.medians and few.data.datasets == many.data.datasets
 

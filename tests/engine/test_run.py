@@ -14,6 +14,7 @@ from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
 from harness.flow import Options, report_run, run_suite
 from harness.plugins.registry import Registry
+from harness.report.grouped import as_texts
 from harness.suite.plan import in_hash_order
 from harness.suite.planning import make_plan
 from harness.suite.resolve import load_suite, validate
@@ -219,8 +220,8 @@ def test_a_sample_is_attacked_alike_in_a_run_of_8_and_of_all(run_toy, tmp_path):
     many = run_toy(basic(attacks="pgd, noise"), tmp_path / "many")
     columns = ["sign", "attacked", "attacked_8bit", "linf", "l2", "clean"]
     keys = ["item", "attack", "sign"]
-    left = few.data.records.set_index(keys, drop=False)[columns]
-    right = many.data.records.set_index(keys, drop=False)[columns].loc[left.index]
+    left = as_texts(few.data.records).set_index(keys, drop=False)[columns]
+    right = as_texts(many.data.records).set_index(keys, drop=False)[columns].loc[left.index]
     assert few.data.records["item"].nunique() == 8
     pd.testing.assert_frame_equal(left, right, check_exact=True)
     assert few.data.datasets["toy"].mean_opinion == many.data.datasets["toy"].mean_opinion
