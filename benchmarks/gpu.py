@@ -127,7 +127,7 @@ def attack_rows(device: torch.device, *, short: bool) -> Iterator[str]:
 def flight_rows(device: str, folder: Path, *, short: bool) -> Iterator[str]:
     """The attack's seconds an image, apart and packed, and how far the two scores lie apart."""
     given = {**suite(short=short), "attacks": suite(short=short)["attacks"][-1:]}
-    given |= {"budgets": {"linf": [2 / 255, 8 / 255]}, "tables": ["srocc"]}
+    given |= {"budgets": {"linf": [2 / 255, 8 / 255]}, "tables": ["attacks"]}
     packed = None if device.startswith("cuda") else "1GiB"
     frames = {
         name: robustiqa.run(
