@@ -58,13 +58,6 @@ def test_a_lift_common_to_all_images_changes_nothing(lift):
     )
 
 
-def test_blocks_of_rows_do_not_change_the_counts(monkeypatch):
-    opinion, better, worse, codes = sample(8)
-    whole = pair_counts(opinion, better, worse, codes, 6)
-    monkeypatch.setattr("harness.statistics.pairs._ROWS", 2)
-    np.testing.assert_array_equal(pair_counts(opinion, better, worse, codes, 6).correct, whole.correct)
-
-
 def test_krocc_is_scipys_tau_b_of_the_repeated_sample():
     opinion, quality, _, codes = sample(4)
     m = cluster_multiplicities(np.arange(6), 20, seed=2)

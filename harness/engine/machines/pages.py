@@ -111,7 +111,7 @@ def read_machine(path: Path) -> Machine:
     try:
         return Machine(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. robustiqa doctor --measure {path} writes one.") from None
+        raise UserError(f"{path}: no such file. Write one with 'robustiqa doctor --measure {path}'.") from None
     except (OSError, ValueError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it holds something else"
         raise UserError(
