@@ -154,9 +154,25 @@ class BlockRun:
     def _write(self, *, at_once: bool = True) -> None:
         """Store the records of finished cells, unless others were stored a short while ago."""
         if self._finished and (at_once or self._careful or time.monotonic() - self._written > _WRITE_EVERY_S):
-            found, self._finished = self._finished, {}
-            self._store.write_block(self._block.slice, found, self._groups)
+            try:
+                self._store.write_block(self._block.slice, self._finished, self._groups)
+            except StoreError:
+                raise
+            except Exception:
+                self._write_each()
+            self._finished = {}  # not before they are stored: what stops that tries it again
             self._written = time.monotonic()
+
+    def _write_each(self) -> None:
+        """Store finished cells one by one, so that one whose notes no file can hold fails alone."""
+        for cell in self._block.cells:
+            if cell.id in self._finished:
+                try:
+                    self._store.write_block(self._block.slice, {cell.id: self._finished[cell.id]}, self._groups)
+                except StoreError:
+                    raise
+                except Exception as error:
+                    self.failed += self._fail([cell], error)
 
     def _fit_under(self, cap: MemoryCap) -> None:
         """Cut batches to what fits under a cap, by what one of the largest images takes."""

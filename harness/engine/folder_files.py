@@ -124,31 +124,33 @@ class FolderFiles:
         """Write a JSON object or list with its seal."""
         self._write(path, seal.sealed_json(text, self.soundness.name(path)))
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, content: bytes, then: Callable[[], None] = lambda: None) -> None:
         if self.behind is not None and path.relative_to(self.path).parts[0] in _NEVER_READ_BACK:
-            self.behind.put(partial(self._write_now, path, content))
+            self.behind.put(partial(self._write_now, path, content, then))
         else:
-            self._write_now(path, content)
+            self._write_now(path, content, then)
 
-    def _write_now(self, path: Path, content: bytes) -> None:
+    def _write_now(self, path: Path, content: bytes, then: Callable[[], None]) -> None:
         self._before_writing()
         self.require()
         try:
             write_whole(path, content)
         except OSError as error:
             raise self.unwritable(path, error) from error
+        then()
 
-    def accept(self, name: str, content: bytes) -> None:
+    def accept(self, name: str, content: bytes, then: Callable[[], None] = lambda: None) -> None:
         """Write a file that was made, and sealed, for this folder elsewhere.
 
         Args:
             name: Its path within the folder.
             content: All of its bytes.
+            then: Called when it is there.
 
         Raises:
             StoreError: It leads out of the folder, or cannot be written.
         """
-        self._write(self._within(name), content)
+        self._write(self._within(name), content, then)
 
     def drop(self, name: str) -> None:
         """Remove a file that is needed no more, if it is there.

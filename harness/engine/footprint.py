@@ -23,8 +23,8 @@ from harness.suite.plan import Block, Plan
 
 _BASE_OF_GPU = 512.0
 """MiB that a worker takes of a GPU before it has an image, where that was measured on a CPU alone."""
-_BYTES_OF_ROW = 700.0
-"""Of a record on the disk where none is there to be measured: files of eight rows, as they are while a run goes on."""
+_BYTES_OF_ROW = 100.0
+"""Of a record on the disk where none is there to be measured: appended by blocks of some 200 rows."""
 _BYTES_OF_PIXEL, _PICTURES = 3.0, 4
 """Of a PNG at most, and how many of an example: reference, image, attacked image, difference."""
 _FLOATS_OF_PIXEL = 36.0
@@ -87,12 +87,19 @@ def memory_needs(
         base = peak.base if device == machine.device else _BASE_OF_GPU
         each = peak.mib * math.prod(size) / (peak.width * peak.height)
         rows = _rows(plan, key)
-        fits = None if room is None else rows if base + rows * each <= room else max(int((room - base) // each), 0)
+        fits = None if room is None else _fitting(room - base, each, rows)
         what = " / ".join(filter(None, (names.get(key.scorer, ""), names.get(key.attack, ""))))
         exact = device == machine.device and (peak.width, peak.height) == size
         need = (what, names.get(key.split, ""), size, rows, base + rows * each, base + each, fits, exact)
         found.append(MemoryNeed(*need))
     return sorted(found, key=lambda need: -need.mib)
+
+
+def _fitting(room: float, each: float, rows: int) -> int:
+    """Images of so many that fit into MiB; what one takes may be too little to be measured."""
+    if rows * each <= room:
+        return rows
+    return max(int(room // each), 0) if each else 0
 
 
 def _nearest(costs: Sequence[Cost], device: str, size: Size) -> tuple[str, Peak]:

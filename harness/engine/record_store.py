@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -82,13 +83,20 @@ class RecordStore(SingleRecords):
         found = self.slices_of(dict.fromkeys(sorted(cells | self._single_cells())))
         return {cell: slices for cell, slices in found.items() if slices}
 
-    def append_records(self, index: int, found: Mapping[str, pa.Table], groups: Mapping[str, str]) -> None:
+    def append_records(
+        self,
+        index: int,
+        found: Mapping[str, pa.Table],
+        groups: Mapping[str, str],
+        then: Callable[[Sequence[str]], None] = lambda cells: None,
+    ) -> None:
         """Store the records of some cells of one slice as one file.
 
         Args:
             index: Of the slice.
             found: Id of a cell -> its records, as `records_table` makes them.
             groups: Id of a cell -> what it is to be compacted with; a cell that is not in it with whatever else is not.
+            then: Called with the cells of a file when it is there.
         """
         tables = {cell: found[cell] for cell in sorted(found)}
         for cells in _alike(tables):
@@ -96,7 +104,7 @@ class RecordStore(SingleRecords):
             whole = pa.concat_tables([tables[cell] for cell in cells], promote_options="default")
             unique = hashlib.blake2b(json.dumps([index, *cells]).encode(), digest_size=8).hexdigest()
             name, content = sealed_file(whole, parts, f"{APPENDED}/{index:05d}-{unique}.parquet")
-            self._write(self.path / name, content)
+            self._write(self.path / name, content, partial(then, cells))
 
     def records(self, cell: str, index: int, misfit: Misfit = None) -> pa.Table | None:
         """The records of one cell and slice; None where there are none, or where they are damaged.
@@ -272,9 +280,21 @@ class RecordStore(SingleRecords):
 
     def record_holds(self) -> Iterator[tuple[str, HeldSlices]]:
         """Every appended and compact file, and what can be read of it."""
-        for name in self.record_names():
-            holds = self.soundness.holds(name)
-            yield name, self._holds(name) if holds is None else holds
+        told: set[str] = set()
+        for _ in range(_TRIES):
+            gone = False
+            for name in self.record_names():
+                if name in told:
+                    continue
+                holds = self.soundness.holds(name)
+                holds = self._holds(name) if holds is None else holds
+                if not holds and not (self.path / name).exists():  # put together with others since it was listed
+                    gone = True
+                    continue
+                told.add(name)
+                yield name, holds
+            if not gone:
+                return
 
     def _holds(self, name: str) -> HeldSlices:
         """What a file holds that is read for it."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,9 +163,7 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
             found: Id of a cell -> its records, as `records_table` makes them.
             groups: Id of a cell -> what it is to be compacted with.
         """
-        self.append_records(index, found, groups)
-        for cell in found:
-            self.forget_failure(cell, index)
+        self.append_records(index, found, groups, partial(self._forget_failures, [index]))
 
     def accept_records(self, name: str, content: bytes) -> None:
         """Write a file of records that was made for this folder elsewhere, and forget that what it holds ever failed.
@@ -176,11 +175,12 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
         Raises:
             StoreError: It leads out of the folder, or cannot be written.
         """
-        self.accept(name, content)
-        for cells, slices in holds_of(said_by(content)):
-            for cell in cells:
-                for index in slices:
-                    self.forget_failure(cell, index)
+
+        def forget() -> None:
+            for cells, slices in holds_of(said_by(content)):
+                self._forget_failures(slices, cells)
+
+        self.accept(name, content, forget)
 
     def write_failure(self, failure: FailureRecord) -> None:
         """Note that a cell and slice failed; the next run tries it again."""
@@ -188,7 +188,12 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
 
     def forget_failure(self, cell: str, index: int) -> None:
         """What failed before has been done since."""
-        self._failure(cell, index).unlink(missing_ok=True)
+        self._forget_failures([index], [cell])
+
+    def _forget_failures(self, slices: Iterable[int], cells: Sequence[str]) -> None:
+        for index in slices:
+            for cell in cells:
+                self._failure(cell, index).unlink(missing_ok=True)
 
     def failures(self) -> Iterator[FailureRecord]:
         """Every noted failure of something that has not been done since; a damaged note counts for none."""

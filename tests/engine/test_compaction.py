@@ -268,3 +268,22 @@ def test_only_the_shard_that_finds_nothing_left_puts_records_together(whole, go,
     go(folder, shard=(1, 2))
     assert len(compact_files(folder)) == 2 and not list(folder.glob("records/appended/*.parquet"))
     same(records(folder), {one: frame.drop(columns="seconds") for one, frame in whole[1].items()})
+
+
+def test_a_reader_finds_what_is_put_together_while_it_reads(run, registry, monkeypatch):
+    """It has listed the appended files when a compaction takes them away."""
+    plan, _ = reopen(run, registry)
+    as_appended(run)
+    listed = RunFolder.record_names
+
+    def then_compacted(folder):
+        names = listed(folder)
+        monkeypatch.setattr(RunFolder, "record_names", listed)
+        assert compact(RunFolder(run), plan).before[0] > 0
+        return names
+
+    before = RunFolder(run).slices_of(dict.fromkeys(cell.id for cell in plan.cells))
+    (run / ".checked.json").unlink(missing_ok=True)
+    monkeypatch.setattr(RunFolder, "record_names", then_compacted)
+    assert RunFolder(run).slices_of(dict.fromkeys(before)) == before
+    assert any(before.values())
