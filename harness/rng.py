@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 HIGHEST_SEED = 2**64 - 1
 """The largest seed that the generators of torch and numpy both take; the least one is 0."""
@@ -21,6 +23,8 @@ class SampleRng:
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], device: torch.device | str = "cpu") -> None:
+        import torch  # not above: whoever reads a run folder needs the largest seed and no torch
+
         self._generators = list(generators)
         self._device = torch.device(device)
 
@@ -43,7 +47,7 @@ class SampleRng:
 
     def signs(self, *shape: int) -> Tensor:
         """Fair -1 or +1 as float32, shape [N, *shape]."""
-        return self.integers(2, *shape).to(torch.float32) * 2 - 1
+        return self.integers(2, *shape).float() * 2 - 1
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Uniform int64 in [0, high), shape [N, *shape]."""
@@ -63,6 +67,8 @@ class SampleRng:
         return SampleRng(chosen, self._device)
 
     def _stack(self, draws: Sequence[Any], shape: tuple[int, ...], dtype: type) -> Tensor:
+        import torch
+
         if not draws:
             return torch.from_numpy(np.empty((0, *shape), dtype=dtype)).to(self._device)
         return torch.from_numpy(np.stack([np.asarray(d, dtype=dtype) for d in draws])).to(self._device)

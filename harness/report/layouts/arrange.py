@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import get_args
 
-from harness.contracts import Norm
+from harness.entry import Norm
 from harness.errors import UserError
 from harness.plugins.weights.locate import trained
 from harness.report.layouts.bare_names import Labels, labels_of, relabelled, respelt, stand_for
