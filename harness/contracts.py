@@ -25,9 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.entry import Entry, Norm
 from harness.errors import DataError, UserError
-from harness.rng import SampleRng
+from harness.rng import Entry, Norm, SampleRng
 
 __all__ = [
     "Attack",

@@ -1,10 +1,14 @@
-"""One random generator per sample; plugins have it from `harness.contracts`."""
+"""What belongs to a sample, its entry and its random generator; plugins have both from `harness.contracts`.
+
+They stand here, because whoever reads a run folder needs entries and no torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,8 +16,32 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Norm = Literal["linf", "l2"]
+
 HIGHEST_SEED = 2**64 - 1
 """The largest seed that the generators of torch and numpy both take; the least one is 0."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item of a data set, known without decoding a pixel."""
+
+    id: str
+    reference_id: str
+    opinion: float | None = None
+    """Opinion score, higher is better, in [0, 1]: by the range of the train split, or the nominal scale without one."""
+    raw: float | None = None
+    """Opinion score as published."""
+    judge: float | None = None
+    """Triplets: share of people who preferred p1."""
+    group: str = ""
+    """Distortion type, or subset."""
+    level: int | None = None
+    """Strength of the distortion within its reference and group, 1 = weakest."""
+    cluster: str = ""
+    """Independent unit that the reference belongs to, such as the photograph that several references are cut from.
+
+    Intervals leave out and resample whole units. Empty: the reference is one itself."""
 
 
 class SampleRng:

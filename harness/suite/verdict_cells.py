@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.entry import Norm
 from harness.plugins.model import Kind
 from harness.plugins.registry import Registry
+from harness.rng import Norm
 from harness.statistics.masking import suited
 from harness.suite.model import AttackUse, MetricUse, Suite
 
