@@ -389,7 +389,7 @@ def _sroccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measu
     # Whatever the metric and the attack, opinions have the same ranks.
     ranks = once(data, ("ranks", items.tobytes()), lambda: correlation.OpinionRanks(y, codes, data.multiplicities))
     known = draws[:, items]
-    return [(correlation.srocc(x, y), spread) for x, spread in zip(known, ranks.sroccs(known), strict=True)]
+    return list(zip(correlation.sroccs(known, y), ranks.sroccs(known), strict=True))
 
 
 def _plccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measured]:
