@@ -199,9 +199,21 @@ def _srocc_key(scorer: ScorerGrid, setting: Setting | None, direction: str, name
     return ("srocc", scorer, setting, direction, *([] if name == ALL_TYPES else [name]))
 
 
-def type_sroccs(data: Evaluated, draws: Floats, items: bootstrap.Ints) -> list[Measured]:
-    """SROCC with the opinions within some items, such as those of a type, for each draw of qualities [draws, items]."""
-    return _sroccs(data, items, draws)
+def type_sroccs(
+    data: Evaluated, whose: tuple[ScorerGrid, Setting | None, str], draws: Floats, name: str, items: bootstrap.Ints
+) -> list[Measured]:
+    """SROCC with the opinions within a type, of each draw, found once for all tables and figures.
+
+    Args:
+        data: The data set.
+        whose: Scorer, attack (None: clean) and direction ("" for clean).
+        draws: The qualities, [draws, items].
+        name: The type.
+        items: Its items with opinions.
+    """
+    key = _srocc_key(*whose, name)
+    found: list[Measured] = once(data, key, partial(_sroccs, data, items, draws))
+    return found
 
 
 def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:

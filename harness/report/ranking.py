@@ -13,7 +13,7 @@ from harness.report.layout import usual_of
 from harness.report.measure import attacked_sroccs, clean_sroccs, rated_clusters
 from harness.report.rows import Bools, Measured, Row, figure, start_row
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
-from harness.statistics.ranking import ADJUSTMENTS, APART, Difference, differences_of, letters, stability, verdict
+from harness.statistics.ranking import ADJUSTMENTS, APART, Difference, differences_between, letters, stability, verdict
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import Adjustment
 from harness.wording import NO_DEFENSE, attack_text, joined, trained_name
@@ -164,7 +164,7 @@ def _compared(
     """Of each contrast: the difference, its adjusted p-value, and what is said of it."""
     values = [figures[a][0] - figures[b][0] for a, b in family]
     spreads = [figures[a][1] - figures[b][1] for a, b in family]
-    made = differences_of(values, np.stack(spreads), len(present), present) if family else []
+    made = differences_between(values, np.stack(spreads), len(present), present) if family else []
     found = dict(zip(family, made, strict=True))
     adjusted = dict(zip(found, ADJUSTMENTS[adjust]([one.p for one in found.values()]).tolist(), strict=True))
     return found, adjusted, {pair: verdict(p, _claims(present)) for pair, p in adjusted.items()}

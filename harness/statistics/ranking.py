@@ -66,10 +66,10 @@ def difference(value: float, spread: Floats, clusters: int, present: NDArray[np.
     Returns:
         The difference; nan for what needs more than one cluster or a figure that does not exist without one of them.
     """
-    return differences_of([value], spread[None], clusters, present)[0]
+    return differences_between([value], spread[None], clusters, present)[0]
 
 
-def differences_of(
+def differences_between(
     values: Sequence[float], spreads: Floats, clusters: int, present: NDArray[np.bool_] | None = None
 ) -> list[Difference]:
     """`difference` of each of K differences, found together.

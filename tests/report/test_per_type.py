@@ -92,7 +92,7 @@ def test_intervals_equal_a_loop_over_the_shared_resamples(pairs):
     frame = pd.DataFrame(list(type_rows(one, ["up"])))
     for kind in ("wide", "narrow"):
         mine = (up.group == kind).to_numpy()
-        drawn = [np.repeat(np.flatnonzero(mine), times[one.codes][mine]) for times in one.multiplicities]
+        drawn = [np.repeat(np.flatnonzero(mine), times[one.codes][mine].astype(int)) for times in one.multiplicities]
         loops = {
             "srocc": [spearmanr(up.attacked.iloc[i], up.opinion.iloc[i]).statistic for i in drawn],
             "plcc": [pearsonr(up.attacked.iloc[i], up.opinion.iloc[i]).statistic for i in drawn],
