@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, UserError
-from harness.rng import Entry, Norm, SampleRng
+from harness.rng import Entry, SampleRng
+from harness.rng import Norm as Norm
 
 __all__ = [
     "Attack",
