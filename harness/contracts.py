@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, UserError
-from harness.rng import SampleRng
+from harness.rng import Entry, SampleRng
+from harness.rng import Norm as Norm
 
 __all__ = [
     "Attack",
@@ -58,8 +59,6 @@ Tree = Any
 
 Sign = Literal[-1, 0, 1]
 """Direction of one attacked sample: +1 raises quality, -1 lowers it, 0 is never attacked (clean, controls)."""
-
-Norm = Literal["linf", "l2"]
 
 Split = str
 
@@ -478,28 +477,6 @@ class Attack(Citable):
             rng: Randomness per sample; use nothing else.
         """
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One item of a data set, known without decoding a pixel."""
-
-    id: str
-    reference_id: str
-    opinion: float | None = None
-    """Opinion score, higher is better, in [0, 1]: by the range of the train split, or the nominal scale without one."""
-    raw: float | None = None
-    """Opinion score as published."""
-    judge: float | None = None
-    """Triplets: share of people who preferred p1."""
-    group: str = ""
-    """Distortion type, or subset."""
-    level: int | None = None
-    """Strength of the distortion within its reference and group, 1 = weakest."""
-    cluster: str = ""
-    """Independent unit that the reference belongs to, such as the photograph that several references are cut from.
-
-    Intervals leave out and resample whole units. Empty: the reference is one itself."""
 
 
 class Dataset(Citable):

@@ -1,17 +1,47 @@
-"""One random generator per sample; plugins have it from `harness.contracts`."""
+"""What belongs to a sample, its entry and its random generator; plugins have both from `harness.contracts`.
+
+They stand here, because whoever reads a run folder needs entries and no torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Norm = Literal["linf", "l2"]
 
 HIGHEST_SEED = 2**64 - 1
 """The largest seed that the generators of torch and numpy both take; the least one is 0."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item of a data set, known without decoding a pixel."""
+
+    id: str
+    reference_id: str
+    opinion: float | None = None
+    """Opinion score, higher is better, in [0, 1]: by the range of the train split, or the nominal scale without one."""
+    raw: float | None = None
+    """Opinion score as published."""
+    judge: float | None = None
+    """Triplets: share of people who preferred p1."""
+    group: str = ""
+    """Distortion type, or subset."""
+    level: int | None = None
+    """Strength of the distortion within its reference and group, 1 = weakest."""
+    cluster: str = ""
+    """Independent unit that the reference belongs to, such as the photograph that several references are cut from.
+
+    Intervals leave out and resample whole units. Empty: the reference is one itself."""
 
 
 class SampleRng:
@@ -21,6 +51,8 @@ class SampleRng:
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], device: torch.device | str = "cpu") -> None:
+        import torch  # not above: whoever reads a run folder needs the largest seed and no torch
+
         self._generators = list(generators)
         self._device = torch.device(device)
 
@@ -43,7 +75,7 @@ class SampleRng:
 
     def signs(self, *shape: int) -> Tensor:
         """Fair -1 or +1 as float32, shape [N, *shape]."""
-        return self.integers(2, *shape).to(torch.float32) * 2 - 1
+        return self.integers(2, *shape).float() * 2 - 1
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Uniform int64 in [0, high), shape [N, *shape]."""
@@ -63,6 +95,8 @@ class SampleRng:
         return SampleRng(chosen, self._device)
 
     def _stack(self, draws: Sequence[Any], shape: tuple[int, ...], dtype: type) -> Tensor:
+        import torch
+
         if not draws:
             return torch.from_numpy(np.empty((0, *shape), dtype=dtype)).to(self._device)
         return torch.from_numpy(np.stack([np.asarray(d, dtype=dtype) for d in draws])).to(self._device)

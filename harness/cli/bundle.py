@@ -13,7 +13,7 @@ from harness.cli.common import PluginFiles, console, registry_of, runs_here, wri
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.flow import RunResult
+    from harness.report.reading import RunResult
 
 _READ_ME = """This is the run '{name}' of robustiqa {version}, which measures how robust image-quality metrics
 are to adversarial attack.
@@ -48,7 +48,7 @@ def _bundle(
     The same run gives the same bytes. Example: robustiqa bundle results/runs/quickstart -o quickstart.zip
     """
     from harness.engine.bundle import SUFFIX_OF_BUNDLES
-    from harness.flow import open_folder
+    from harness.report.reading import open_folder
 
     registry = registry_of(plugin)
     result = open_folder(folder, registry)
@@ -90,7 +90,7 @@ def _pack(result: RunResult, files: list[str], place: Path, target: Path, *, exa
     from harness.engine.placeless import copy_without_places, refuse_places, settle_times
     from harness.engine.provenance import own_version
     from harness.files import cache_dir, data_dir, write_whole
-    from harness.flow import report_run
+    from harness.report.reading import report_run
     from harness.report.render import file_name
 
     name = file_name(result.plan.suite.name)

@@ -35,7 +35,8 @@ def _check(
     from harness.engine.bundle import run_folder_at
     from harness.engine.checking import check_folder, seal_folder
     from harness.engine.run_folder import RunFolder
-    from harness.flow import pending_jobs, planned_in
+    from harness.flow import pending_jobs
+    from harness.report.reading import planned_in
 
     store = RunFolder(run_folder_at(folder))
     plan, why = None, ""

@@ -111,9 +111,9 @@ def _names(called: Sequence[str]) -> dict[str, str]:
 
 def _cells_of(runs: Sequence[Path], fps: Path | None, plugin: Sequence[Path] | None) -> pd.DataFrame:
     """The cells of all runs, and what `robustiqa fps` measured."""
-    from harness.flow import cells_of_folder
     from harness.report.layouts.speed import speed_cells
     from harness.report.printed import frame_of
+    from harness.report.reading import cells_of_folder
 
     registry = registry_of(plugin)
     cells = [cell for run in runs for cell in cells_of_folder(run, registry)]

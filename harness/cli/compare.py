@@ -64,8 +64,8 @@ def _compare(
 
 
 def _metrics_of(run: Path, pair: tuple[str, str], registry: Registry, as_json: bool) -> None:
-    from harness.flow import open_folder
     from harness.report.compare_metrics import compare_metrics
+    from harness.report.reading import open_folder
 
     data = open_folder(run, registry).data
     try:
@@ -82,8 +82,8 @@ def _metrics_of(run: Path, pair: tuple[str, str], registry: Registry, as_json: b
 
 
 def _two_runs(run_a: Path, run_b: Path, registry: Registry, as_json: bool) -> None:
-    from harness.flow import open_folder
     from harness.report.compare import compare_runs
+    from harness.report.reading import open_folder
 
     one = open_folder(run_a, registry).data
     try:

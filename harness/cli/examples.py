@@ -13,7 +13,7 @@ from harness.cli.common import AsJson, PluginFiles, console, print_json, registr
 from harness.wording import MISSING, budget_text, significant
 
 if TYPE_CHECKING:
-    from harness.flow import RunResult
+    from harness.report.reading import RunResult
 
 _KEPT_SHOWN = 60
 
@@ -29,7 +29,7 @@ def _examples(
     Some are of the report's page: per metric the largest excess over the control, the median case, one where the attack
     failed. Others are there where the suite has `save_examples`. Example: robustiqa examples results/runs/quickstart
     """
-    from harness.flow import open_folder
+    from harness.report.reading import open_folder
 
     result = open_folder(folder, registry_of(plugin))
     rows = [*_of_page(result), *_of_suite(result)]

@@ -30,7 +30,7 @@ def _export(
     Example: robustiqa export results/runs/quickstart --to csv -o quickstart.csv
     """
     from harness.files import write_whole
-    from harness.flow import open_folder
+    from harness.report.reading import open_folder
     from harness.report.render import file_name
     from harness.report.tidy import exported
 

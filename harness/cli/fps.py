@@ -115,7 +115,7 @@ def _agreement(folder: Path, registry: Registry) -> pd.DataFrame:
     """Every figure of a run's table `agreement`, all data sets one under the other."""
     import pandas as pd
 
-    from harness.flow import open_folder
+    from harness.report.reading import open_folder
 
     found = [table.frame for table in open_folder(folder, registry).tables if table.name == "agreement"]
     if not found:

@@ -18,7 +18,7 @@ from harness.wording import counted, tell
 
 if TYPE_CHECKING:
     from harness.engine.merging import MergedRun, Merging
-    from harness.flow import RunResult
+    from harness.report.reading import RunResult
     from harness.suite.joined import Joined
 
 
@@ -40,7 +40,7 @@ def _merge(
     Metrics, attacks, budgets and data of all suites are joined to one, with which 'run' goes on.
     Example: robustiqa merge mine.zip hers.zip -o results/runs/both
     """
-    from harness.flow import open_folder, report_run
+    from harness.report.reading import open_folder, report_run
     from harness.report.render import file_name
 
     if len(runs) < 2:

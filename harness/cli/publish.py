@@ -13,8 +13,8 @@ from harness.errors import UserError
 from harness.wording import tell
 
 if TYPE_CHECKING:
-    from harness.flow import RunResult
     from harness.report.entries import PublishedRun
+    from harness.report.reading import RunResult
 
 _ENTRIES = "entries"
 _PAGE = "index.html"
@@ -40,9 +40,9 @@ def _publish(
     Example: robustiqa publish results/runs/quickstart hers.zip -o board
     """
     from harness.files import write_whole
-    from harness.flow import open_folder
     from harness.report.entries import entries_of, entry_in, entry_text
     from harness.report.leaderboard import leaderboard_page
+    from harness.report.reading import open_folder
 
     refuse_file(out, "-o")
     registry = registry_of(plugin)

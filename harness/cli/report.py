@@ -42,7 +42,7 @@ def _report(
     robustiqa report results/runs/quickstart --latex --figures pdf,svg --size column
     """
     from harness.engine.drawing import figure_width, formats_named
-    from harness.flow import report_run
+    from harness.report.reading import report_run
     from harness.report.render import PrintForms
 
     forms = PrintForms(latex, formats_named(figures) if figures is not None else (), size)

@@ -22,7 +22,7 @@ def _status(
 
     Example: robustiqa status results/runs/quickstart
     """
-    from harness.flow import run_status
+    from harness.report.reading import run_status
 
     found = run_status(folder, registry_of(plugin))
     if as_json:

@@ -48,7 +48,6 @@ def _tables(
 
     Example: robustiqa tables results/runs/quickstart --layout docs/examples/layout.yaml
     """
-    from harness.flow import names_known, open_folder
     from harness.report.layouts.arrange import arrange, check_names, known_names
     from harness.report.layouts.cells import cells_of
     from harness.report.layouts.files import OWN_FOLDER, statistics_of, write_grids
@@ -56,6 +55,7 @@ def _tables(
     from harness.report.layouts.forms.terminal import print_grid
     from harness.report.layouts.published import published_cells
     from harness.report.layouts.speed import speed_cells
+    from harness.report.reading import names_known, open_folder
     from harness.suite.layout_file import read_layouts
 
     folder = out or (runs[0] / "report" / OWN_FOLDER if runs else None)

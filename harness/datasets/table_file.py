@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contracts import DataError
+from harness.errors import DataError
 from harness.files import shown
 
 _SEPARATORS = ",;\t"

@@ -7,12 +7,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGES = ("reference", "distorted", "attacked")
 FLOATS = "images.safetensors"
@@ -49,6 +49,7 @@ class Example:
 
     def files(self) -> dict[str, bytes]:
         """Name -> content of its files; the scores come last, and say which images their PNG holds exactly."""
+        import torch  # not above: whoever reads a run folder needs none
         from safetensors.torch import save
 
         floats = {name: self.images[name].contiguous() for name in IMAGES}
@@ -65,6 +66,8 @@ class Example:
 
 def misfit(images: Mapping[str, Tensor]) -> str:
     """What is wrong with the float images of a kept example, empty if nothing is."""
+    import torch
+
     if set(images) != set(IMAGES):
         return f"it holds {', '.join(sorted(images)) or 'nothing'}, not {', '.join(IMAGES)}"
     for name, image in images.items():
@@ -75,6 +78,8 @@ def misfit(images: Mapping[str, Tensor]) -> str:
 
 def eight_bit(image: Tensor) -> Tensor:
     """An image in [0, 1] rounded to 8 bits, uint8 on the CPU."""
+    import torch
+
     return torch.round(image.detach() * 255).to(torch.uint8).cpu()
 
 
@@ -85,6 +90,8 @@ def png(image: Tensor) -> bytes:
 
 def png_of(pixels: Tensor, *, smallest: bool = False) -> bytes:
     """An image (uint8, 3 x H x W) as a PNG file; the smallest takes longer."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     rows = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
     Image.fromarray(rows).save(buffer, format="PNG", optimize=smallest)
@@ -93,6 +100,9 @@ def png_of(pixels: Tensor, *, smallest: bool = False) -> bytes:
 
 def read_png(content: bytes) -> Tensor:
     """The image of an 8-bit PNG file, 3 x H x W in [0, 1]."""
+    import torch
+    from PIL import Image
+
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     return torch.from_numpy(pixels).permute(2, 0, 1) / 255

@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
 """Parts of messages of RuntimeErrors that torch raises where an allocation failed on the CPU or in a library."""
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error, or one that it came from, says that an allocation failed."""
+    import torch  # not above: whoever reads a run folder needs none
+
     return any(
         isinstance(cause, MemoryError | torch.OutOfMemoryError)
         or (isinstance(cause, RuntimeError) and any(sign in str(cause).lower() for sign in _SIGNS))
@@ -32,6 +32,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def release() -> None:
     """Hand what torch keeps for later back to the device."""
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -24,7 +24,7 @@ from harness.engine.parts import AttackPart, Seen
 from harness.engine.scorer import Scorer, device_named, in_messages, load_metric
 from harness.errors import DataError, PluginFaultError, UserError
 from harness.plugins.build import default_metric
-from harness.plugins.contents import Contents
+from harness.plugins.model import Contents
 from harness.plugins.registry import Registry
 from harness.plugins.returned import MEND, RANGE, check_scores, told, told_under
 from harness.suite.cell_names import CLEAN

@@ -14,15 +14,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from harness.engine.memory import memory_of_machine
 from harness.files import OWN_PACKAGES
 from harness.plugins.model import KINDS
 from harness.suite.identity import PROTOCOL
 from harness.suite.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = ("torch", "numpy", "scipy", "pillow", "scikit-image")
 

@@ -362,4 +362,4 @@ def picked(table: pa.Table, spans: Sequence[tuple[int, int]]) -> pa.Table:
         runs = zip(starts.tolist(), stops.tolist(), strict=True)
         return pa.concat_tables([table.slice(start, stop - start) for start, stop in runs]).combine_chunks()
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return table.take(pa.array(np.repeat(firsts, counts) + within))
+    return table.combine_chunks().take(pa.array(np.repeat(firsts, counts) + within))

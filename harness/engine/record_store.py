@@ -355,5 +355,6 @@ def _in_order(
         return pa.table({name: pa.array([], TYPES.get(name, pa.null())) for name in names}), []
     whole = pa.concat_tables(tables, promote_options="permissive")
     if len(tables) > 1:
-        whole = whole.unify_dictionaries().combine_chunks()
-    return picked(whole, [(first, part.rows) for _, _, first, part in placed]).select(names), parts
+        whole = whole.unify_dictionaries()
+    # Of several files the chunks are combined once they are in order: what is copied once is copied fast enough.
+    return picked(whole.select(names), [(first, part.rows) for _, _, first, part in placed]).combine_chunks(), parts

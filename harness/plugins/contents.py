@@ -9,7 +9,6 @@ import re
 import sys
 import types
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +27,6 @@ _MODULES_OWN = frozenset(vars(nn.Module()))
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu)(:\d+)?")
 _Value = Tensor | np.ndarray[Any, Any] | np.generic | bool | int | float | complex | str | bytes | None
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What of a plugin, as it is used, counts by content.
-
-    Attributes:
-        parameters: Parameter -> its value with the sha256 of what it names in place of each path; those without paths
-            are left out.
-        paths: Files and folders that these paths name.
-        state: Hash of the values that it holds once built, whatever the seed; empty for our own and where none are.
-        members: What decides results of each other metric that it was built of.
-    """
-
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    paths: tuple[Path, ...] = ()
-    state: str = ""
-    members: tuple[Mapping[str, Any], ...] = ()
-
-    def identity(self) -> dict[str, Any]:
-        """What of it is part of identity, beside the parameters."""
-        return {
-            **({"state": self.state} if self.state else {}),
-            **({"members": self.members} if self.members else {}),
-        }
 
 
 class RandomStateError(Exception):

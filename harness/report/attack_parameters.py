@@ -39,7 +39,10 @@ def with_attack_parameters(frame: pd.DataFrame, attacks: Mapping[str, AttackFact
             column = _column([own.get(name) for own in of_each])[codes]
             # With its type, or pandas would look at every text to find that it is one.
             new[f"{PREFIX}{name}"] = pd.Series(column, frame.index, dtype=column.dtype)
-    return frame.assign(**new) if new else frame
+    wider = frame.copy(deep=False)  # a million rows are not copied for a few columns more
+    for name, values in new.items():
+        wider[name] = values
+    return wider
 
 
 def _parameters(facts: AttackFacts | None) -> Mapping[str, Any]:

@@ -160,7 +160,8 @@ def _figures(data: RunData, one: Evaluated, scorer: ScorerGrid) -> _Found:
             if not setting.control:
                 found[_Cell(SROCC, ALL_TYPES, setting, direction)] = state, _figure(attacked, everything)
         for kind, items in rated_types(one).items():
-            figures = type_sroccs(one, scorer.clean, items) if scorer.state == "ok" else []
+            clean = (scorer, None, "")
+            figures = type_sroccs(one, clean, scorer.clean, kind, items) if scorer.state == "ok" else []
             found[_Cell(SROCC, kind, None, "")] = scorer.state, _figure(figures, clusters_of(one, one.codes[items]))
     usual = _usual(scorer)
     for setting, direction in in_order(scorer, directions, scorer.furthest):
@@ -175,7 +176,8 @@ def _figures(data: RunData, one: Evaluated, scorer: ScorerGrid) -> _Found:
         if opinions and setting.eps == usual[setting.norm]:
             for kind, items in rated_types(one).items():
                 draws = chosen.outcome.attacked
-                figures = type_sroccs(one, draws, items) if chosen.state == "ok" else []
+                whose = (scorer, setting, direction)
+                figures = type_sroccs(one, whose, draws, kind, items) if chosen.state == "ok" else []
                 present = clusters_of(one, one.codes[items])
                 found[_Cell(SROCC, kind, setting, direction)] = chosen.state, _figure(figures, present)
     return {cell: one for cell, one in found.items() if cell.setting is None or scorer.threat != "oblivious"}

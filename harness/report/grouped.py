@@ -37,11 +37,24 @@ class CellKey(NamedTuple):
 def codes_of(column: pd.Series[Any]) -> tuple[Ints, list[Any]]:
     """Number of each row's value in the order in which values first appear, and the values; null is one of them."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        codes, known = pd.factorize(column.cat.codes.to_numpy())
         values = [*column.cat.categories.tolist(), np.nan]  # what has no text has the number -1
-        return codes.astype(np.int64), [values[place] for place in known.tolist()]
+        codes, known = _numbered(column.cat.codes.to_numpy().astype(np.int64) % len(values), len(values))
+        return codes, [values[place] for place in known.tolist()]
     codes, found = pd.factorize(column, use_na_sentinel=False)
     return codes.astype(np.int64), found.tolist()
+
+
+def _numbered(numbers: Ints, below: int) -> tuple[Ints, Ints]:
+    """Numbers from 0 on, counted in the order in which they first appear, and what each of these counts stands for."""
+    if below > len(numbers):
+        codes, known = pd.factorize(numbers)
+        return codes.astype(np.int64), known
+    first = np.full(below, len(numbers), np.int64)
+    first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1)  # what is written last stays
+    known = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(numbers))]
+    place = np.empty(below, np.int64)
+    place[known] = np.arange(len(known))
+    return place[numbers], known
 
 
 def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> list[tuple[tuple[Any, ...], Ints]]:
@@ -51,7 +64,7 @@ def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> list[tuple[tuple[Any,
     whole = np.zeros(len(frame), np.int64)
     columns = [codes_of(frame[name]) for name in keys]
     for codes, values in columns:
-        whole = pd.factorize(whole * len(values) + codes)[0].astype(np.int64)
+        whole = _numbered(whole * len(values) + codes, (int(whole.max()) + 1) * len(values))[0]
     order = np.argsort(whole, kind="stable")
     parts = np.split(order, np.cumsum(np.bincount(whole))[:-1])
     return [(tuple(values[codes[rows[0]]] for codes, values in columns), rows) for rows in parts]

@@ -199,9 +199,21 @@ def _srocc_key(scorer: ScorerGrid, setting: Setting | None, direction: str, name
     return ("srocc", scorer, setting, direction, *([] if name == ALL_TYPES else [name]))
 
 
-def type_sroccs(data: Evaluated, draws: Floats, items: bootstrap.Ints) -> list[Measured]:
-    """SROCC with the opinions within some items, such as those of a type, for each draw of qualities [draws, items]."""
-    return _sroccs(data, items, draws)
+def type_sroccs(
+    data: Evaluated, whose: tuple[ScorerGrid, Setting | None, str], draws: Floats, name: str, items: bootstrap.Ints
+) -> list[Measured]:
+    """SROCC with the opinions within a type, of each draw, found once for all tables and figures.
+
+    Args:
+        data: The data set.
+        whose: Scorer, attack (None: clean) and direction ("" for clean).
+        draws: The qualities, [draws, items].
+        name: The type.
+        items: Its items with opinions.
+    """
+    key = _srocc_key(*whose, name)
+    found: list[Measured] = once(data, key, partial(_sroccs, data, items, draws))
+    return found
 
 
 def rated_types(data: Evaluated) -> dict[str, bootstrap.Ints]:
@@ -389,7 +401,7 @@ def _sroccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measu
     # Whatever the metric and the attack, opinions have the same ranks.
     ranks = once(data, ("ranks", items.tobytes()), lambda: correlation.OpinionRanks(y, codes, data.multiplicities))
     known = draws[:, items]
-    return [(correlation.srocc(x, y), spread) for x, spread in zip(known, ranks.sroccs(known), strict=True)]
+    return list(zip(correlation.sroccs(known, y), ranks.sroccs(known), strict=True))
 
 
 def _plccs(data: Evaluated, items: bootstrap.Ints, draws: Floats) -> list[Measured]:

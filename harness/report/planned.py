@@ -21,7 +21,6 @@ from harness.suite.layout_names import NO_ATTACK, NO_PURIFIER, NO_TRAINING, OVER
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, PurifierUse, Suite, Use
 from harness.suite.plan import CALIBRATION_SAMPLES, Plan, SplitSpec
 from harness.suite.stored_plan import adapter, plan_read, plan_text, plan_written
-from harness.suite.uses import automatic_label
 from harness.wording import respelt_fractions
 
 _Pair = tuple[str, str]
@@ -238,6 +237,8 @@ def _training_times(suite: Suite) -> dict[tuple[str, str], TrainingTime]:
 
 def _made(suite: Suite, registry: Registry) -> dict[str, dict[str, str]]:
     """Dimension -> label -> what the suite would call it had it given no label."""
+    from harness.suite.uses import automatic_label  # not above: it imports torch, which no reader of the plan needs
+
     suite = suite.parts[0] if suite.parts else suite
     used: dict[str, Sequence[Use]] = {"dataset": suite.datasets, "metric": suite.metrics, "attack": suite.attacks}
     used["defense"] = [purifier for defense in suite.defenses for purifier in defense.purifiers]

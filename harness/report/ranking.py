@@ -12,9 +12,8 @@ from harness.report.arrays import FURTHEST, LOWEST_SROCC, Evaluated, ScorerGrid,
 from harness.report.layout import usual_of
 from harness.report.measure import attacked_sroccs, clean_sroccs, rated_clusters
 from harness.report.rows import Bools, Measured, Row, figure, start_row
-from harness.statistics.bootstrap import Floats
 from harness.statistics.intervals import DESCRIPTIVE_BELOW
-from harness.statistics.ranking import ADJUSTMENTS, APART, Difference, difference, letters, stability, verdict
+from harness.statistics.ranking import ADJUSTMENTS, APART, Difference, differences_between, letters, stability, verdict
 from harness.suite.cell_names import CLEAN
 from harness.suite.model import Adjustment
 from harness.wording import NO_DEFENSE, attack_text, joined, trained_name
@@ -163,7 +162,10 @@ def _compared(
     figures: Mapping[str, Measured], family: Sequence[tuple[str, str]], present: Bools, adjust: Adjustment
 ) -> tuple[dict[tuple[str, str], Difference], dict[tuple[str, str], float], dict[tuple[str, str], str]]:
     """Of each contrast: the difference, its adjusted p-value, and what is said of it."""
-    found = {(a, b): _difference(figures[a], figures[b], present) for a, b in family}
+    values = [figures[a][0] - figures[b][0] for a, b in family]
+    spreads = [figures[a][1] - figures[b][1] for a, b in family]
+    made = differences_between(values, np.stack(spreads), len(present), present) if family else []
+    found = dict(zip(family, made, strict=True))
     adjusted = dict(zip(found, ADJUSTMENTS[adjust]([one.p for one in found.values()]).tolist(), strict=True))
     return found, adjusted, {pair: verdict(p, _claims(present)) for pair, p in adjusted.items()}
 
@@ -192,12 +194,6 @@ def rank_ranges(figures: Mapping[str, Measured], present: Bools, adjust: Adjustm
     apart = [(a, b) if found[a, b].value > 0 else (b, a) for (a, b), told in verdicts.items() if told == APART]
     better, worse = [one for one, _ in apart], [other for _, other in apart]
     return {name: (1 + worse.count(name), len(figures) - better.count(name)) for name in figures}
-
-
-def _difference(a: Measured, b: Measured, present: Bools) -> Difference:
-    (value, spread), (other, other_spread) = a, b
-    apart: Floats = spread - other_spread
-    return difference(value - other, apart, len(present), present)
 
 
 def _figures(one: Difference) -> Row:

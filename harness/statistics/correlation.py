@@ -43,8 +43,22 @@ def srocc(x: ArrayLike, y: ArrayLike) -> float:
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.size < 3 or np.isnan(a).any() or np.isnan(b).any():
         return float("nan")
-    once = np.ones((1, a.size))
-    return plcc(weighted_ranks(a, once)[0], weighted_ranks(b, once)[0])
+    return plcc(_ranks_of(a), _ranks_of(b))
+
+
+def sroccs(qualities: ArrayLike, y: ArrayLike) -> list[float]:
+    """`srocc` of each of Q samples [Q, N] with the same other one [N], which is ranked once."""
+    b = np.asarray(y, dtype=np.float64)
+    if b.size < 3 or np.isnan(b).any():
+        return [float("nan")] * len(np.asarray(qualities))
+    ranks = _ranks_of(b)
+    known = (np.asarray(a, dtype=np.float64) for a in np.asarray(qualities))
+    return [float("nan") if np.isnan(a).any() else plcc(_ranks_of(a), ranks) for a in known]
+
+
+def _ranks_of(x: Floats) -> Floats:
+    """Average ranks of a sample, shape [N]."""
+    return np.asarray(weighted_ranks(x, np.ones((1, x.size)))[0])
 
 
 def weighted_ranks(x: ArrayLike, weights: ArrayLike) -> Floats:

@@ -218,9 +218,28 @@ def p_value(value: float, spread: Floats, clusters: int, present: NDArray[np.boo
         A number in [0, 1]; nan where the difference has no interval. Below .05 where that leaves out 0, up to what
         rounding a quantile of the resamples may do.
     """
+    return p_values([value], spread[None], clusters, present)[0]
+
+
+def p_values(
+    values: Sequence[float], spreads: Floats, clusters: int, present: NDArray[np.bool_] | None = None
+) -> list[float]:
+    """`p_value` of each of K differences, found together; arguments as of `intervals`."""
+    found: list[float] = []
+    for start in range(0, len(values), _TOGETHER):
+        those = slice(start, start + _TOGETHER)
+        outs = without_each_cluster(spreads[those], clusters, present)
+        # The pseudo-values of a figure as it is have the mean of the values without each cluster, turned round.
+        drawn, told = _studentised((outs.shape[1] - 1) * (outs.mean(axis=1, keepdims=True) - outs))
+        parts = zip(values[those], outs, drawn, told, strict=True)
+        found += [_p_value(value, out, one[known]) for value, out, one, known in parts]
+    return found
+
+
+def _p_value(value: float, out: Floats, drawn: Floats) -> float:
+    """`p_value`, given the figure without each cluster, and its studentised resamples."""
     from scipy import special
 
-    out = without_each_cluster(spread, clusters, present)
     count = len(out)
     if count < 2 or np.isnan(value) or np.isnan(out).any():
         return float("nan")
@@ -229,9 +248,7 @@ def p_value(value: float, spread: Floats, clusters: int, present: NDArray[np.boo
         return 0.0 if value else 1.0
     away = abs(value) / float(np.sqrt(variance))
     least, most = (2 * float(special.stdtr(count - 1, -away / factor)) for factor in (1, _MOST))
-    # The pseudo-values of a figure as it is have the mean of the values without each cluster, turned round.
-    drawn, told = _studentised(((count - 1) * (out.mean() - out))[None])
-    studentised = np.sign(value) * drawn[0][told[0]]
+    studentised = np.sign(value) * drawn
     beyond = 2 * float(np.mean(studentised >= away)) if studentised.size else least
     return min(most, max(least, beyond))
 
@@ -262,8 +279,7 @@ def _studentised(deviations: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     count = deviations.shape[1]
     if count < _LEAST_RESAMPLED:
         return np.empty((len(deviations), 0)), np.empty((len(deviations), 0), dtype=bool)
-    moments = _copies(count) @ np.stack([deviations, deviations**2], axis=2)
-    mean, square = moments[..., 0] / count, moments[..., 1] / count
+    mean, square = np.split(np.concatenate([deviations, deviations**2]) @ _copies(count).T / count, 2)
     variance = (square - mean**2) / (count - 1)
     told = variance > 1e-9 * np.einsum("kc,kc->k", deviations, deviations)[:, None] / count
     # The others drew equal clusters alone. None is told on the edge of a scale, where all that is left out looks alike.

@@ -89,11 +89,12 @@ class OpinionPairs:
             worse: Quality of each image in the part of the worse one, shape [N].
         """
         high, low = (np.asarray(values, dtype=np.float64)[self._order] for values in (better, worse))
-        known = self._sets(low)
-        below, up_to = known.place(high), known.place(high, equal=True)
+        known = self._sets_of_worse(low)
+        below = known.place(high)
         # An equal score counts half: a whole credit is two bits, and where none is equal twice the one.
         counts = self._by_cluster(known.rows[below] & self._pairs)
-        equal = (up_to > below).any()
+        equal = known.reached(below, high)
+        up_to = known.place(high, equal=True) if equal else below
         twice = counts + (self._by_cluster(known.rows[up_to] & self._pairs) if equal else counts)
         return PairCounts(self._placed(twice) / 2, self.total)
 
@@ -136,6 +137,19 @@ class OpinionPairs:
         y = np.asarray(self.opinion, dtype=np.float64)[self._order]
         known = self._sets(y)
         return known.rows[known.place(y, margin=self.margin)]
+
+    @cached_property
+    def _recent(self) -> dict[bytes, _Sets]:
+        return {}
+
+    def _sets_of_worse(self, values: Floats) -> _Sets:
+        """`_sets`, kept of the last two: of one attack, several figures have the same worse images, or clean ones."""
+        key = values.tobytes()
+        found = self._recent.pop(key, None) or self._sets(values)
+        if len(self._recent) > 1:
+            del self._recent[next(iter(self._recent))]
+        self._recent[key] = found
+        return found
 
     def _sets(self, values: Floats) -> _Sets:
         """The sets of images below each value; values [N] by clusters."""
@@ -197,6 +211,12 @@ class _Sets:
     """Without nan, shape [K]."""
     rows: NDArray[np.unsignedinteger]
     """Sets of bits, shape [K + 1, words]."""
+
+    def reached(self, below: Ints, limits: Floats) -> bool:
+        """Whether any value equals its limit, of which `below` says how many values are lower."""
+        if not len(self.values):
+            return False
+        return bool((self.values[np.minimum(below, len(self.values) - 1)] == limits).any())
 
     def place(self, limits: Floats, equal: bool = False, margin: float = 0.0) -> Ints:
         """How many values (plus a margin) lie below each limit, or at it; none below nan. Shape of the limits."""

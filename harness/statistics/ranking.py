@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from harness.statistics.bootstrap import Floats
-from harness.statistics.intervals import LEVEL, interval, jackknife_variance, p_value, without_each_cluster
+from harness.statistics.intervals import LEVEL, intervals, jackknife_variance, p_values, without_each_cluster
 from harness.statistics.levels import holm
 
 ERROR_RATE = 1 - LEVEL
@@ -66,16 +66,35 @@ def difference(value: float, spread: Floats, clusters: int, present: NDArray[np.
     Returns:
         The difference; nan for what needs more than one cluster or a figure that does not exist without one of them.
     """
-    known = interval(value, spread, clusters, present=present)
-    out = without_each_cluster(spread, clusters, present)
-    error = float(np.sqrt(jackknife_variance(out))) if len(out) > 1 else float("nan")
-    resampled = spread[clusters:]
-    resampled = resampled[~np.isnan(resampled)] if len(out) > 1 else np.empty(0)  # of one, all are the same
-    ends = np.percentile(resampled, [2.5, 50, 97.5]) if resampled.size else np.full(3, np.nan)
-    lower, median, upper = (float(end) for end in ends)
-    p = p_value(value, spread, clusters, present)
-    seen = detectable(error, len(out))
-    return Difference(value, known.low, known.high, known.bias, error, p, seen, median, lower, upper)
+    return differences_between([value], spread[None], clusters, present)[0]
+
+
+def differences_between(
+    values: Sequence[float], spreads: Floats, clusters: int, present: NDArray[np.bool_] | None = None
+) -> list[Difference]:
+    """`difference` of each of K differences, found together.
+
+    Args:
+        values: The differences on the whole sample.
+        spreads: The differences under each row of `weightings`, shape [K, C + B].
+        clusters: Number of clusters C.
+        present: Which clusters have a part in them, shape [C]; all by default.
+    """
+    known = intervals(values, spreads, clusters, present=present)
+    outs = without_each_cluster(spreads, clusters, present)
+    several = outs.shape[1] > 1
+    found = []
+    for value, own, out, spread, p in zip(
+        values, known, outs, spreads, p_values(values, spreads, clusters, present), strict=True
+    ):
+        error = float(np.sqrt(jackknife_variance(out))) if several else float("nan")
+        resampled = spread[clusters:]
+        resampled = resampled[~np.isnan(resampled)] if several else np.empty(0)  # of one, all are the same
+        ends = np.percentile(resampled, [2.5, 50, 97.5]) if resampled.size else np.full(3, np.nan)
+        lower, median, upper = (float(end) for end in ends)
+        seen = detectable(error, len(out))
+        found.append(Difference(value, own.low, own.high, own.bias, error, p, seen, median, lower, upper))
+    return found
 
 
 def detectable(error: float, clusters: int) -> float:

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.contracts import Norm
-from harness.plugins.contents import Contents
-from harness.plugins.model import Kind
+from harness.plugins.model import Contents, Kind
 from harness.plugins.weights.locate import read_manifest, zoo
 from harness.plugins.weights.manifest import SUFFIX
+from harness.rng import Norm
 from harness.suite.conditions import Condition, Exclusion
 from harness.suite.identity import Written, as_written, identity
 from harness.suite.layout_file import LayoutSpec

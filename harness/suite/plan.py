@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.contracts import Entry
+from harness.rng import Entry
 from harness.suite.cell_names import CLEAN, cell_name
 from harness.suite.identity import Written, as_written, identity, order_key
 from harness.suite.model import AttackUse, DatasetUse, MetricUse, Precision, PurifierUse, Suite

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import pydantic
 
-from harness.contracts import Entry
+from harness.rng import Entry
 from harness.suite.model import AttackUse, DefenseUse, MetricUse, Precision, PurifierUse, Resources, Suite, Use
 from harness.suite.plan import Cell, Endpoint, Fact, Fit, Plan, Probe, ScorerSpec, SplitSpec
 

@@ -10,8 +10,8 @@ from typing import Any
 from harness.contracts import Attack, Dataset
 from harness.errors import UserError
 from harness.plugins.build import Members, noting_members
-from harness.plugins.contents import Contents, RandomStateError, by_content, paths_in, state_of
-from harness.plugins.model import Kind, Plugin
+from harness.plugins.contents import RandomStateError, by_content, paths_in, state_of
+from harness.plugins.model import Contents, Kind, Plugin
 from harness.plugins.registry import Registry
 from harness.plugins.weights.locate import RANDOM_WEIGHTS, check, resolve
 from harness.plugins.weights.manifest import WeightsError

@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.contracts import Metric, Norm
 from harness.plugins.model import Kind
 from harness.plugins.registry import Registry
+from harness.rng import Norm
 from harness.statistics.masking import suited
 from harness.suite.model import AttackUse, MetricUse, Suite
-from harness.suite.uses import plugin_use
 
 USUAL_EPS = 8 / 255
 """Radius of the added cells where a suite has no linf budget."""
@@ -107,6 +106,8 @@ def unmasked_twins(suite: Suite, registry: Registry, metric: MetricUse, side: in
         metric: The metric that the verdict is on.
         side: Smallest side of the images, in pixels.
     """
+    from harness.suite.uses import plugin_use  # not above: reports take names from here, and need no torch
+
     if not suite.verdict_samples:
         return
     for name in UNMASKED:
@@ -129,6 +130,8 @@ def added_plugins(suite: Suite, registry: Registry) -> Mapping[Kind, Sequence[st
 
 def _stands_in(registry: Registry, metric: MetricUse) -> bool:
     """Whether a metric, with its parameters, has a gradient that is not its score's, and an alternative to it."""
+    from harness.contracts import Metric
+
     plugin = registry.metric(metric.name)
     if plugin.cls.surrogate is Metric.surrogate:
         return False
@@ -161,6 +164,8 @@ def _pgd(theirs: Mapping[str, Any], eps: float) -> Mapping[str, Any]:
 
 
 def _use(registry: Registry, name: str, parameters: Mapping[str, Any], label: str = "") -> AttackUse:
+    from harness.suite.uses import plugin_use
+
     plugin = registry.attack(name)
     values = {p.name: parameters.get(p.name, p.default) for p in plugin.parameters()}
     use = plugin_use("attacks", plugin, values, {})

@@ -58,6 +58,14 @@ def test_a_lift_common_to_all_images_changes_nothing(lift):
     )
 
 
+def test_counting_again_in_any_order_changes_no_count():
+    opinion, better, worse, codes = sample(8)
+    pairs = OpinionPairs(opinion, codes, 6)
+    for lower in (worse, opinion, better, worse, better):
+        alone = pair_counts(opinion, better, lower, codes, 6)
+        np.testing.assert_array_equal(pairs.counts(better, lower).correct, alone.correct)
+
+
 def test_krocc_is_scipys_tau_b_of_the_repeated_sample():
     opinion, quality, _, codes = sample(4)
     m = cluster_multiplicities(np.arange(6), 20, seed=2)

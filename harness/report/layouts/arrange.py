@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import get_args
 
-from harness.contracts import Norm
 from harness.errors import UserError
 from harness.plugins.weights.locate import trained
 from harness.report.layouts.bare_names import Labels, labels_of, relabelled, respelt, stand_for
@@ -19,6 +18,7 @@ from harness.report.layouts.places import headers, places_of, text_of
 from harness.report.layouts.published import NOT_THERE, PUBLISHED, published_cells, published_tables
 from harness.report.layouts.speed import SPEEDS
 from harness.report.rows import CONTROL
+from harness.rng import Norm
 from harness.statistics.directions import TRIPLETS
 from harness.suite.keys import DIRECTIONS
 from harness.suite.layout_file import EVERY, LayoutSpec

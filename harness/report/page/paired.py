@@ -83,7 +83,7 @@ class _Figures(NamedTuple):
 
     clean: Callable[[ScorerGrid], list[Measured]]
     attacked: Callable[[ScorerGrid], Iterator[Correlated]]
-    within: Callable[[Floats, str], list[Measured]]
+    within: Callable[[ScorerGrid, Setting | None, str, Floats, str], list[Measured]]
     present: Bools
     types: Mapping[str, Bools]
 
@@ -124,7 +124,7 @@ def differences_of(one: Evaluated, headline: Headline) -> Pairs | None:
     for choice in wanted:
         for kind in types:
             present = figures.types[kind]
-            fill(choice, CLEAN, kind, present, [figures.within(grid.clean, kind) for grid in scorers])
+            fill(choice, CLEAN, kind, present, [figures.within(grid, None, "", grid.clean, kind) for grid in scorers])
             for attack in typed:
                 each = [
                     _within(one, grid, own.get((choice, attack)), choice[1], kind, figures)
@@ -184,14 +184,14 @@ def _figures(one: Evaluated, headline: Headline) -> _Figures:
         return _Figures(
             partial(clean_sroccs, one),
             partial(attacked_sroccs, one, directions=headline.directions),
-            lambda draws, kind: type_sroccs(one, draws, places[kind]),
+            lambda grid, setting, way, draws, kind: type_sroccs(one, (grid, setting, way), draws, kind, places[kind]),
             rated_clusters(one),
             {kind: clusters_of(one, one.codes[items]) for kind, items in places.items()},
         )
     return _Figures(
         partial(clean_accuracies, one),
         partial(attacked_accuracies, one, direction=headline.directions[0]),
-        partial(subset_accuracies, one),
+        lambda grid, setting, way, draws, kind: subset_accuracies(one, draws, kind),
         judged_clusters(one),
         judged_subsets(one, LEAST_TRIPLETS),
     )
@@ -211,7 +211,7 @@ def _within(
     attacked = chosen.outcome.attacked
     if one.facts.kind == "triplets":  # of which a direction may leave a patch alone
         attacked = np.where(chosen.sign == 0, grid.clean, attacked)
-    return figures.within(attacked, kind)
+    return figures.within(grid, place[0], direction, attacked, kind)
 
 
 def _apart(each: Sequence[Sequence[Measured]], pairs: Sequence[tuple[int, int]], present: Bools) -> list[Apart]:

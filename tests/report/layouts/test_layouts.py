@@ -11,12 +11,12 @@ from rich.console import Console
 
 from harness.cli import main
 from harness.errors import UserError
-from harness.flow import registered
 from harness.plugins.registry import Registry
 from harness.report.layouts import arrange, check_names, known_names, write
 from harness.report.layouts.cells import DIMENSIONS, STATISTICS
 from harness.report.layouts.forms import FORMS
 from harness.report.layouts.forms.terminal import print_grid
+from harness.report.planned import registered
 from harness.suite.layout_file import BLOCK_KEYS, LAYOUT_KEYS, Intervals, Per, Way, read_layouts
 from harness.suite.strict_yaml import LocatedError
 from harness.wording import for_latex, for_markdown
