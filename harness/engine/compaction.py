@@ -1,5 +1,7 @@
 """Finished records put together: one file for each split, source and scorer, in place of one for each block.
 
+Of notes of one name that differ in type there are several, so that every value stays what it was.
+
 Killed at any moment, nothing is lost and nothing counts twice: a new file is there whole, under a name of its own
 content, before those are removed that it replaces, and what two files hold is read once. Readers need no lock, and
 others may append meanwhile: only what was there in the beginning is replaced.
@@ -9,16 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from harness.engine.done import record_misfit
 from harness.engine.record import NAMES
-from harness.engine.record_files import CONTENT, RecordPart, group_of, pairs_of, parts_of, said_by, sealed_file
+from harness.engine.record_files import (
+    CONTENT,
+    RecordPart,
+    alike_in_notes,
+    group_of,
+    note_types,
+    pairs_of,
+    parts_of,
+    said_by,
+    sealed_file,
+)
 from harness.engine.run_folder import RunFolder
 from harness.engine.single_records import APPENDED, COMPACT, NO_GROUP, RECORDS, Misfit
 from harness.engine.soundness import HeldSlices
@@ -138,13 +151,27 @@ def _surveyed(store: RunFolder, plan: Plan | None) -> _Survey:
     for name, holds in survey.files.items():
         unknown = {cell for cells, _ in holds for cell in cells if cell not in groups}
         groups |= _groups_in(store, name, unknown) if unknown else {}
-    damaged, compacted = store.soundness.damaged(), set[str]()
+    damaged, compacted = store.soundness.damaged(), dict[str, list[str]]()
     for name, holds in survey.files.items():
         own = survey.of(holds)
-        survey.concerned |= own if name.startswith(APPENDED) or name in damaged else own & compacted
-        compacted |= own
+        survey.concerned |= own if name.startswith(APPENDED) or name in damaged else set()
+        for group in own:
+            compacted.setdefault(group, []).append(name)
+    several = {group: names for group, names in compacted.items() if len(names) > 1 and group not in survey.concerned}
+    survey.concerned |= {group for group, names in several.items() if not _stay_apart(store, names)}
     survey.concerned |= {groups[cell] for cell, slices in survey.singles.items() if slices}
     return survey
+
+
+def _stay_apart(store: RunFolder, names: Sequence[str]) -> bool:
+    """Whether no two of some files could be one, as notes in them differ in type."""
+    types = []
+    for name in names:
+        try:
+            types.append(note_types(pq.read_schema(store.path / name)))
+        except (OSError, ValueError):  # read anew, it is found damaged
+            return False
+    return len(alike_in_notes(types)) == len(names)
 
 
 def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str, str]:
@@ -160,17 +187,15 @@ def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str,
 def _put_together(store: RunFolder, survey: _Survey, groups: set[str], misfits: Mapping[str, Misfit]) -> None:
     """Write the files of some groups, which share appended files, and remove what they replace."""
     cells = sorted((group, cell) for cell, group in survey.groups.items() if group in groups)
-    try:
-        table, parts = store.gathered({cell: misfits.get(cell) for _, cell in cells})
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # attacks noted texts and numbers under one name
-        return
-    written, first = set(), 0
-    for group, found in groupby(parts, lambda part: survey.groups[part.cell]):
-        own = [part._replace(group=group) for part in found]
-        rows = sum(part.rows for part in own)
-        written.add(_write(store, table.slice(first, rows), own, group))
-        first += rows
-    there = {(part.cell, part.slice) for part in parts}
+    written, there = set(), set()
+    for table, parts in store.gathered_alike({cell: misfits.get(cell) for _, cell in cells}):
+        first = 0
+        for group, found in groupby(parts, lambda part: survey.groups[part.cell]):
+            own = [part._replace(group=group) for part in found]
+            rows = sum(part.rows for part in own)
+            written.add(_write(store, table.slice(first, rows), own, group))
+            first += rows
+        there |= {(part.cell, part.slice) for part in parts}
     for name, holds in survey.files.items():
         replaced = name not in written and holds and survey.of(holds) <= groups
         if replaced and all(one in there for one in pairs_of(holds)):  # else it was found damaged only now
