@@ -1,5 +1,7 @@
 """Finished records put together: one file for each split, source and scorer, in place of one for each block.
 
+Of notes of one name that differ in type there are several, so that every value stays what it was.
+
 Killed at any moment, nothing is lost and nothing counts twice: a new file is there whole, under a name of its own
 content, before those are removed that it replaces, and what two files hold is read once. Readers need no lock, and
 others may append meanwhile: only what was there in the beginning is replaced.
@@ -8,21 +10,33 @@ others may append meanwhile: only what was there in the beginning is replaced.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from harness.engine.done import record_misfit
 from harness.engine.record import NAMES
-from harness.engine.record_files import CONTENT, RecordPart, group_of, pairs_of, parts_of, said_by, sealed_file
+from harness.engine.record_files import (
+    CONTENT,
+    RecordPart,
+    alike_in_notes,
+    group_of,
+    note_types,
+    pairs_of,
+    parts_of,
+    said_by,
+    sealed_file,
+)
 from harness.engine.run_folder import RunFolder
 from harness.engine.single_records import APPENDED, COMPACT, NO_GROUP, RECORDS, Misfit
-from harness.engine.soundness import HeldSlices
-from harness.files import locked
+from harness.engine.soundness import HeldSlices, StoreError
+from harness.files import locked, stamp_of
 from harness.suite.plan import Plan
 
 
@@ -45,15 +59,21 @@ class _Survey:
 
     Attributes:
         groups: Id of a cell -> what it is compacted with.
-        files: Appended or compact file -> what can be read of it.
+        files: Appended or compact file -> what can be read of it; those that were replaced leave it.
         singles: Id of a cell of the plan -> its slices that have a file of their own.
+        stamps: File -> size, times and inode before it was looked at.
         concerned: Groups that are written anew.
+        written: Files that were.
+        there: Id of a cell -> its slices that these hold.
     """
 
     groups: dict[str, str]
-    files: Mapping[str, HeldSlices]
+    files: dict[str, HeldSlices]
     singles: Mapping[str, Collection[int]]
+    stamps: Mapping[str, str]
     concerned: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
+    there: dict[str, set[int]] = field(default_factory=dict)
 
     def of(self, holds: HeldSlices) -> set[str]:
         """The groups that a file holds anything of."""
@@ -69,7 +89,7 @@ def compact(store: RunFolder, plan: Plan | None, told: Collection[str] = ()) -> 
         told: Damaged files that were told of; those of them of which nothing can be read are removed.
 
     Raises:
-        StoreError: The folder cannot be written; what was finished is there, once or twice.
+        StoreError: The folder cannot be written, or memory does not suffice; what was finished is there, once or twice.
     """
     if not (store.path / RECORDS).is_dir():
         return Compacted((0, 0), (0, 0))
@@ -82,6 +102,11 @@ def compact(store: RunFolder, plan: Plan | None, told: Collection[str] = ()) -> 
             _compact(store, plan, told)
     except OSError as error:
         raise store.unwritable(store.path / RECORDS, error) from error
+    except MemoryError as error:
+        raise StoreError(
+            f"{store.path / RECORDS}: putting records together takes more memory than there is. All of them are kept; "
+            f"run 'robustiqa compact {store.path}' where there is more."
+        ) from error
     return Compacted(before, _sizes(store))
 
 
@@ -105,8 +130,14 @@ def _compact(store: RunFolder, plan: Plan | None, told: Collection[str]) -> None
         path.unlink(missing_ok=True)
     survey = _surveyed(store, plan)
     misfits = {cell.id: record_misfit(plan, cell) for cell in plan.cells} if plan is not None else {}
-    for _, groups in groupby(sorted(survey.concerned), _family):
-        _put_together(store, survey, set(groups), misfits)
+    of_group: dict[str, list[str]] = {}
+    for cell in sorted(survey.groups):
+        of_group.setdefault(survey.groups[cell], []).append(cell)
+    for _, family in groupby(sorted(survey.concerned), _family):
+        groups = list(family)
+        for group in groups:  # one at a time: all may be more than memory holds
+            _put_together(store, survey, group, {cell: misfits.get(cell) for cell in of_group[group]})
+        _remove_replaced(store, survey, set(groups))
     for cell in survey.singles:
         with contextlib.suppress(OSError):  # something is left in it
             (store.path / RECORDS / cell).rmdir()
@@ -134,17 +165,33 @@ def _sizes(store: RunFolder) -> tuple[int, int]:
 def _surveyed(store: RunFolder, plan: Plan | None) -> _Survey:
     groups = {cell.id: group_of(cell) for cell in plan.cells} if plan is not None else {}
     singles = {cell: slices for cell, slices in store.single_files().items() if cell in groups}
-    survey = _Survey(groups, dict(store.record_holds()), singles)
+    single_names = [_single(cell, index) for cell, slices in singles.items() for index in slices]
+    stamps = {name: stamp_of(f"{store.path}/{name}") for name in [*store.record_names(), *single_names]}
+    survey = _Survey(groups, dict(store.record_holds()), singles, stamps)
     for name, holds in survey.files.items():
         unknown = {cell for cells, _ in holds for cell in cells if cell not in groups}
         groups |= _groups_in(store, name, unknown) if unknown else {}
-    damaged, compacted = store.soundness.damaged(), set[str]()
+    damaged, compacted = store.soundness.damaged(), dict[str, list[str]]()
     for name, holds in survey.files.items():
         own = survey.of(holds)
-        survey.concerned |= own if name.startswith(APPENDED) or name in damaged else own & compacted
-        compacted |= own
+        survey.concerned |= own if name.startswith(APPENDED) or name in damaged else set()
+        for group in own:
+            compacted.setdefault(group, []).append(name)
+    several = {group: names for group, names in compacted.items() if len(names) > 1 and group not in survey.concerned}
+    survey.concerned |= {group for group, names in several.items() if not _stay_apart(store, names)}
     survey.concerned |= {groups[cell] for cell, slices in survey.singles.items() if slices}
     return survey
+
+
+def _stay_apart(store: RunFolder, names: Sequence[str]) -> bool:
+    """Whether no two of some files could be one, as notes in them differ in type."""
+    types = []
+    for name in names:
+        try:
+            types.append(note_types(pq.read_schema(store.path / name)))
+        except (OSError, ValueError):  # read anew, it is found damaged
+            return False
+    return len(alike_in_notes(types)) == len(names)
 
 
 def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str, str]:
@@ -157,29 +204,54 @@ def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str,
     return {**dict.fromkeys(cells, NO_GROUP), **{p.cell: p.group or NO_GROUP for p in parts if p.cell in cells}}
 
 
-def _put_together(store: RunFolder, survey: _Survey, groups: set[str], misfits: Mapping[str, Misfit]) -> None:
-    """Write the files of some groups, which share appended files, and remove what they replace."""
-    cells = sorted((group, cell) for cell, group in survey.groups.items() if group in groups)
-    try:
-        table, parts = store.gathered({cell: misfits.get(cell) for _, cell in cells})
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # attacks noted texts and numbers under one name
-        return
-    written, first = set(), 0
-    for group, found in groupby(parts, lambda part: survey.groups[part.cell]):
-        own = [part._replace(group=group) for part in found]
-        rows = sum(part.rows for part in own)
-        written.add(_write(store, table.slice(first, rows), own, group))
-        first += rows
-    there = {(part.cell, part.slice) for part in parts}
-    for name, holds in survey.files.items():
-        replaced = name not in written and holds and survey.of(holds) <= groups
-        if replaced and all(one in there for one in pairs_of(holds)):  # else it was found damaged only now
+def _put_together(store: RunFolder, survey: _Survey, group: str, cells: Mapping[str, Misfit]) -> None:
+    """Write the file of a group, or the files where notes differ in type."""
+    for table, parts in store.gathered_alike(cells):
+        survey.written.add(_write(store, table, [part._replace(group=group) for part in parts], group))
+        for part in parts:
+            survey.there.setdefault(part.cell, set()).add(part.slice)
+
+
+def _remove_replaced(store: RunFolder, survey: _Survey, groups: Collection[str]) -> None:
+    """Remove files all of which is in those that were written, single ones if they are of some groups."""
+    replaced = [
+        name
+        for name, holds in survey.files.items()
+        if holds and name not in survey.written  # not all is there of a file that was found damaged only now
+        if all(index in survey.there.get(cell, ()) for cell, index in pairs_of(holds))
+    ]
+    replaced += [
+        _single(cell, index)
+        for cell, slices in survey.singles.items()
+        if survey.groups[cell] in groups
+        for index in slices
+        if index in survey.there.get(cell, ())
+    ]
+    if replaced:
+        for folder in (COMPACT, RECORDS):
+            _sync(store.path / folder)
+    for name in replaced:
+        if stamp_of(store.path / name) == survey.stamps.get(name):  # else somebody has put another in its place
             (store.path / name).unlink(missing_ok=True)
-    for cell, slices in survey.singles.items():
-        if survey.groups[cell] in groups:
-            for index in slices:
-                if (cell, index) in there:
-                    (store.path / RECORDS / cell / f"{index:05d}.parquet").unlink(missing_ok=True)
+        survey.files.pop(name, None)
+
+
+def _single(cell: str, index: int) -> str:
+    return f"{RECORDS}/{cell}/{index:05d}.parquet"
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder outlast a loss of power, where a system can."""
+    if os.name == "nt":  # it opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of network file systems some have no such thing
+            raise
+    finally:
+        os.close(handle)
 
 
 def _write(store: RunFolder, table: pa.Table, parts: list[RecordPart], group: str) -> str:

@@ -327,6 +327,26 @@ def notes_of(table: pa.Table) -> tuple[str, ...]:
     return tuple(sorted(set(table.column_names) - set(NAMES)))
 
 
+def note_types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """Types of what attacks noted, but for notes that are all empty."""
+    others = {*NAMES, CELL, SLICE}
+    return {field.name: field.type for field in schema if field.name not in others and not pa.types.is_null(field.type)}
+
+
+def alike_in_notes(noted: Iterable[Mapping[str, pa.DataType]]) -> list[list[int]]:
+    """Places of tables, by the types of their notes, in sets that agree: one file holds each of these as it is."""
+    groups: list[tuple[dict[str, pa.DataType], list[int]]] = []
+    for place, own in enumerate(noted):
+        for types, places in groups:
+            if all(types.get(name, kind) == kind for name, kind in own.items()):
+                types.update(own)
+                places.append(place)
+                break
+        else:
+            groups.append((dict(own), [place]))
+    return [places for _, places in groups]
+
+
 def part_of(cell: str, index: int, table: pa.Table, group: str) -> RecordPart:
     """What a table is that holds the records of one cell and slice."""
     return RecordPart(cell, index, len(table), row_ids(table), notes_of(table), group)

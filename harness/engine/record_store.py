@@ -27,10 +27,11 @@ from harness.engine.record_files import (
     TYPES,
     RecordFile,
     RecordPart,
+    alike_in_notes,
     decoded,
     holds_of,
     holds_of_parts,
-    notes_of,
+    note_types,
     part_of,
     picked,
     said_by,
@@ -40,6 +41,8 @@ from harness.engine.record_files import (
 from harness.engine.single_records import APPENDED, COMPACT, Misfit, SingleRecords
 from harness.engine.soundness import NOT_SEALED, HeldSlices
 
+_Read = tuple[pa.Table, Sequence[RecordPart]]
+"""What was read of a file: rows, and what they are."""
 _TRIES = 20
 """How often files are listed anew because one is gone that was listed."""
 
@@ -99,7 +102,8 @@ class RecordStore(SingleRecords):
             then: Called with the cells of a file when it is there.
         """
         tables = {cell: found[cell] for cell in sorted(found)}
-        for cells in _alike(tables):
+        for places in alike_in_notes(note_types(table.schema) for table in tables.values()):
+            cells = [list(tables)[place] for place in places]
             parts = [part_of(cell, index, tables[cell], groups.get(cell, "")) for cell in cells]
             whole = pa.concat_tables([tables[cell] for cell in cells], promote_options="default")
             unique = hashlib.blake2b(json.dumps([index, *cells]).encode(), digest_size=8).hexdigest()
@@ -152,14 +156,16 @@ class RecordStore(SingleRecords):
         Returns:
             `CELL`, dictionary-encoded with the cells in the order in which they are given, and the columns asked for.
             Rows stand in this order of cells, then by slice, then as they were computed. What is damaged is left out,
-            and noted.
+            and noted. Where attacks noted values of different types under one name, all are floats if these are the
+            same numbers, else texts.
 
         Raises:
             StoreError: A newer version of robustiqa wrote them.
         """
         wanted = None if slices is None else {cell: range(slices[cell]) for cell in cells}
         names = None if columns is None else [name for name in columns if name != SLICE]
-        table, parts = self.gathered(cells, wanted, names)
+        found = _of_one_type(self._gathered(cells, wanted, names))
+        table, parts = _in_order(found, list(cells), names)
         places, counts = {cell: place for place, cell in enumerate(cells)}, [part.rows for part in parts]
         codes = np.repeat(np.array([places[part.cell] for part in parts], np.int32), counts)
         whole = table if encoded else decoded(table)
@@ -182,7 +188,25 @@ class RecordStore(SingleRecords):
             wanted: Id of a cell -> slices wanted; None for all of each.
             columns: As of `read_cells`, without `SLICE`.
         """
-        found: list[tuple[pa.Table, Sequence[RecordPart]]] = []
+        return _in_order(self._gathered(cells, wanted, columns), list(cells), columns)
+
+    def gathered_alike(self, cells: Mapping[str, Misfit]) -> list[tuple[pa.Table, list[RecordPart]]]:
+        """What `gathered` gives, apart where notes of one name differ in type: every value is as it was stored."""
+        place = {cell: number for number, cell in enumerate(cells)}
+        found = sorted(
+            (one for one in self._gathered(cells, None, None) if one[1]),
+            key=lambda one: min((place[part.cell], part.slice) for part in one[1]),
+        )
+        sets = alike_in_notes(note_types(table.schema) for table, _ in found)
+        return [_in_order([found[number] for number in numbers], list(cells), None) for numbers in sets]
+
+    def _gathered(
+        self,
+        cells: Mapping[str, Misfit],
+        wanted: Mapping[str, Collection[int]] | None,
+        columns: Sequence[str] | None,
+    ) -> list[_Read]:
+        found: list[_Read] = []
         taken: dict[str, set[int]] = {cell: set() for cell in cells}
         for _ in range(_TRIES):
             gone = False
@@ -205,7 +229,7 @@ class RecordStore(SingleRecords):
             found += self._read_singles(cells, wanted, taken, columns)
             if not gone:
                 break
-        return _in_order(found, list(cells), columns)
+        return found
 
     def _read_parts(
         self, name: str, asked: Collection[tuple[str, int]], columns: Sequence[str] | None
@@ -319,24 +343,33 @@ class RecordStore(SingleRecords):
         return sorted(found, key=lambda one: (-times.get(one[0], 0), one[0]))
 
 
-def _alike(tables: Mapping[str, pa.Table]) -> list[list[str]]:
-    """Cells whose notes agree in their types, so that one file holds them as they are."""
-    groups: list[tuple[dict[str, pa.DataType], list[str]]] = []
-    for cell, table in tables.items():
-        own = {name: table.schema.field(name).type for name in notes_of(table)}
-        own = {name: kind for name, kind in own.items() if not pa.types.is_null(kind)}
-        for types, cells in groups:
-            if all(types.get(name, kind) == kind for name, kind in own.items()):
-                types.update(own)
-                cells.append(cell)
-                break
-        else:
-            groups.append((own, [cell]))
-    return [cells for _, cells in groups]
+def _of_one_type(found: Sequence[_Read]) -> list[_Read]:
+    """What was read with one type for each note: numbers as floats where none is altered by it, all else as texts."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for table, _ in found:
+        for name, kind in note_types(table.schema).items():
+            kinds.setdefault(name, set()).add(kind)
+    tables = [table for table, _ in found]
+    for name in (name for name, own in kinds.items() if len(own) > 1):
+        having = [number for number, table in enumerate(tables) if name in table.column_names]
+        columns = [tables[number].column(name) for number in having]
+        for number, column in zip(having, _cast_alike(columns), strict=True):
+            tables[number] = tables[number].set_column(tables[number].column_names.index(name), name, column)
+    return [(table, parts) for table, (_, parts) in zip(tables, found, strict=True)]
+
+
+def _cast_alike(columns: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    schemas = [pa.schema([("note", column.type)]) for column in columns]
+    try:
+        kind = pa.unify_schemas(schemas, promote_options="permissive").field("note").type
+        return [column.cast(kind) for column in columns]
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # an int that no float is, or a text
+        texts = [[None if value is None else str(value) for value in column.to_pylist()] for column in columns]
+        return [pa.chunked_array([pa.array(values, pa.string())]) for values in texts]
 
 
 def _in_order(
-    found: Iterable[tuple[pa.Table, Sequence[RecordPart]]], cells: Sequence[str], columns: Sequence[str] | None
+    found: Iterable[_Read], cells: Sequence[str], columns: Sequence[str] | None
 ) -> tuple[pa.Table, list[RecordPart]]:
     """What was read of several files as one table, its parts by cell, then by slice."""
     place = {cell: number for number, cell in enumerate(cells)}

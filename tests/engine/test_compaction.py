@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -117,6 +118,53 @@ def test_whatever_layout_it_had_the_rows_and_the_report_stay(whole, run, registr
     assert longer.cells == 2 * 2 * 3 and len(compact_files(run)) == 3 and not set(kept) & set(compact_files(run))
     found = records(run, ())
     same({one: found[one] for one in whole[1]}, whole[1])
+
+
+NOTED = {
+    "about": (["a"], [1], [0.5], [None]),
+    "size": ([1], [0.5], [None], [2]),
+    "large": ([2**53 + 1], [0.5], [2**53 + 1], [None]),
+}
+"""Note -> what each of the cells in turn notes."""
+
+
+def test_notes_of_one_name_and_different_types_stay_what_they_were_and_are_reported(run, registry):
+    as_appended(run)
+    store, expected = RunFolder(run), {}
+    for name in store.record_names():
+        file = record_files.RecordFile((run / name).read_bytes())
+        tables = {part.cell: record_files.decoded(file.read([part])) for part in file.parts}
+        for number, (cell, table) in enumerate(tables.items()):
+            for note, values in NOTED.items():
+                table = table.append_column(note, pa.array(values[number % 4] * len(table)))
+            tables[cell] = table
+        (run / name).unlink()
+        index = file.parts[0].slice
+        store.append_records(index, tables, {part.cell: part.group for part in file.parts})
+        expected |= {(cell, index): table for cell, table in tables.items()}
+    report_run(run, registry)
+    before = report_of(run)
+    plan, store = reopen(run, registry)
+    compact(store, plan)
+    files = compact_files(run)
+    assert not list(run.glob("records/appended/*")) and len(files) == 6, "texts, ints and floats of each scorer"
+    for one, table in expected.items():
+        found = store.read_records(*one)
+        for note in NOTED:
+            assert pa.types.is_null(table[note].type) or found[note].type == table[note].type, (one, note)
+            assert found[note].to_pylist() == table[note].to_pylist(), (one, note)
+        assert found.select(NAMES).to_pandas().equals(table.select(NAMES).to_pandas()), one
+    done = compact(store, plan)
+    assert done.before == done.after and compact_files(run) == files
+    report_run(run, registry)
+    assert report_of(run) == before
+    whole = store.read_cells(dict.fromkeys(cell.id for cell in plan.cells), list(NOTED))
+    assert [str(whole[note].type) for note in NOTED] == ["string", "double", "string"]
+    assert [set(whole[note].to_pylist()) for note in NOTED] == [
+        {"a", "1", "0.5", None},
+        {1.0, 0.5, 2.0, None},
+        {"9007199254740993", "0.5", None},
+    ]
 
 
 def test_half_a_run_of_the_layout_before_is_resumed(whole, run, go):
