@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -38,6 +39,9 @@ from harness.engine.single_records import APPENDED, COMPACT, NO_GROUP, RECORDS, 
 from harness.engine.soundness import HeldSlices, StoreError
 from harness.files import locked, stamp_of
 from harness.suite.plan import Plan
+
+_MOST_TOGETHER = 50_000
+"""Cells and slices that are put together at once; of slices of 8 some 400,000 rows, a few hundred MiB."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,10 @@ def _compact(store: RunFolder, plan: Plan | None, told: Collection[str]) -> None
         of_group.setdefault(survey.groups[cell], []).append(cell)
     for _, family in groupby(sorted(survey.concerned), _family):
         groups = list(family)
-        for group in groups:  # one at a time: all may be more than memory holds
-            _put_together(store, survey, group, {cell: misfits.get(cell) for cell in of_group[group]})
+        for some in _batched(groups, survey):  # all may be more than memory holds
+            _put_together(
+                store, survey, {group: {cell: misfits.get(cell) for cell in of_group[group]} for group in some}
+            )
         _remove_replaced(store, survey, set(groups))
     for cell in survey.singles:
         with contextlib.suppress(OSError):  # something is left in it
@@ -204,9 +210,25 @@ def _groups_in(store: RunFolder, name: str, cells: Collection[str]) -> dict[str,
     return {**dict.fromkeys(cells, NO_GROUP), **{p.cell: p.group or NO_GROUP for p in parts if p.cell in cells}}
 
 
-def _put_together(store: RunFolder, survey: _Survey, group: str, cells: Mapping[str, Misfit]) -> None:
-    """Write the file of a group, or the files where notes differ in type."""
-    for table, parts in store.gathered_alike(cells):
+def _batched(groups: Sequence[str], survey: _Survey) -> Iterator[list[str]]:
+    """Groups that are read together: each file once for all of them, as far as memory allows."""
+    sizes = Counter[str]()
+    for holds in survey.files.values():
+        for cells, slices in holds:
+            for cell in cells:
+                sizes[survey.groups[cell]] += len(slices)
+    some: list[str] = []
+    for group in groups:
+        if some and sum(sizes[one] for one in [*some, group]) > _MOST_TOGETHER:
+            yield some
+            some = []
+        some.append(group)
+    yield some
+
+
+def _put_together(store: RunFolder, survey: _Survey, groups: Mapping[str, Mapping[str, Misfit]]) -> None:
+    """Write the file of each group, or the files where notes differ in type."""
+    for group, table, parts in store.gathered_alike(groups):
         survey.written.add(_write(store, table, [part._replace(group=group) for part in parts], group))
         for part in parts:
             survey.there.setdefault(part.cell, set()).add(part.slice)

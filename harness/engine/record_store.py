@@ -8,6 +8,7 @@ twice, as where a compaction was cut off, is read once: what was appended last c
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from harness.engine.record_files import (
     said_by,
     sealed_file,
     whole_groups,
+    with_columns,
 )
 from harness.engine.single_records import APPENDED, COMPACT, Misfit, SingleRecords
 from harness.engine.soundness import NOT_SEALED, HeldSlices
@@ -190,15 +192,27 @@ class RecordStore(SingleRecords):
         """
         return _in_order(self._gathered(cells, wanted, columns), list(cells), columns)
 
-    def gathered_alike(self, cells: Mapping[str, Misfit]) -> list[tuple[pa.Table, list[RecordPart]]]:
-        """What `gathered` gives, apart where notes of one name differ in type: every value is as it was stored."""
-        place = {cell: number for number, cell in enumerate(cells)}
-        found = sorted(
-            (one for one in self._gathered(cells, None, None) if one[1]),
-            key=lambda one: min((place[part.cell], part.slice) for part in one[1]),
-        )
-        sets = alike_in_notes(note_types(table.schema) for table, _ in found)
-        return [_in_order([found[number] for number in numbers], list(cells), None) for numbers in sets]
+    def gathered_alike(
+        self, groups: Mapping[str, Mapping[str, Misfit]]
+    ) -> Iterator[tuple[str, pa.Table, list[RecordPart]]]:
+        """What `gathered` gives of each group, apart where notes of one name differ in type: values are as stored.
+
+        Args:
+            groups: Name of a group -> its cells, as of `read_cells`; each file is read once for all of them.
+
+        Yields:
+            The group, rows of it, and what they are.
+        """
+        every = {cell: misfit for cells in groups.values() for cell, misfit in cells.items()}
+        read = self._gathered(every, None, None)
+        for group, cells in groups.items():
+            place = {cell: number for number, cell in enumerate(cells)}
+            found = sorted(
+                (own for table, parts in read if (own := _only(table, parts, cells))[1]),
+                key=lambda one: min((place[part.cell], part.slice) for part in one[1]),
+            )
+            for numbers in alike_in_notes(note_types(table.schema) for table, _ in found):
+                yield group, *_in_order([found[number] for number in numbers], list(cells), None)
 
     def _gathered(
         self,
@@ -366,6 +380,15 @@ def _cast_alike(columns: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # an int that no float is, or a text
         texts = [[None if value is None else str(value) for value in column.to_pylist()] for column in columns]
         return [pa.chunked_array([pa.array(values, pa.string())]) for values in texts]
+
+
+def _only(table: pa.Table, parts: Sequence[RecordPart], cells: Collection[str]) -> _Read:
+    """The rows of some cells, with the columns that they have."""
+    ends = itertools.accumulate(part.rows for part in parts)
+    own = [(end - part.rows, part) for part, end in zip(parts, ends, strict=True) if part.cell in cells]
+    noted = {name for _, part in own for name in part.notes}
+    rows = picked(table, [(first, part.rows) for first, part in own if part.rows])
+    return with_columns(rows, [*NAMES, *sorted(noted)]), [part for _, part in own]
 
 
 def _in_order(
