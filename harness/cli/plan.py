@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from harness.cli.common import (
     console,
     print_json_rows,
     registry_of,
+    uncollected,
 )
 from harness.errors import UserError
 from harness.wording import counted, tell
@@ -140,7 +140,7 @@ def _say(
 
     place, device, time_it = how
     store = RunFolder(out or RUNS / found.name)
-    with _uncollected():
+    with uncollected():
         made = make_plan(found, registry, store.read_pixels)
         done = done_slices(made, store)
         blocks = made.blocks(done)
@@ -160,18 +160,6 @@ def _say(
         screen.print(f"More than {MOST_UNASKED:,} cells: 'robustiqa run' asks for --yes.", soft_wrap=True)
     for line in told.lines() if blocks else ():
         screen.print(line, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for circles, which a plan has none of: of 100,000 cells it takes a tenth of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _machine(text: str | None, device: str, workers: int | None) -> tuple[Machine, Machine]:
