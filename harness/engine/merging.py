@@ -159,9 +159,10 @@ def _put_records(source: MergedRun, taken: Collection[tuple[str, int]], target: 
                 _put(target / name, (source.store.path / name).read_bytes())
                 left.discard((cell, index))
     if left:
-        table, parts = source.store.gathered(*_asked(left))
-        name, content = sealed_file(table, parts, f"{COMPACT}/{NO_GROUP}-{CONTENT}.parquet")
-        _put(target / name, content)
+        cells, wanted = _asked(left)
+        for _, table, parts in source.store.gathered_alike({NO_GROUP: cells}, wanted):
+            name, content = sealed_file(table, parts, f"{COMPACT}/{NO_GROUP}-{CONTENT}.parquet")
+            _put(target / name, content)
 
 
 def _refusal(conflicts: Mapping[str, str], sources: Sequence[MergedRun]) -> UserError:

@@ -193,18 +193,19 @@ class RecordStore(SingleRecords):
         return _in_order(self._gathered(cells, wanted, columns), list(cells), columns)
 
     def gathered_alike(
-        self, groups: Mapping[str, Mapping[str, Misfit]]
+        self, groups: Mapping[str, Mapping[str, Misfit]], wanted: Mapping[str, Collection[int]] | None = None
     ) -> Iterator[tuple[str, pa.Table, list[RecordPart]]]:
         """What `gathered` gives of each group, apart where notes of one name differ in type: values are as stored.
 
         Args:
             groups: Name of a group -> its cells, as of `read_cells`; each file is read once for all of them.
+            wanted: As of `gathered`.
 
         Yields:
             The group, rows of it, and what they are.
         """
         every = {cell: misfit for cells in groups.values() for cell, misfit in cells.items()}
-        read = self._gathered(every, None, None)
+        read = self._gathered(every, wanted, None)
         for group, cells in groups.items():
             place = {cell: number for number, cell in enumerate(cells)}
             found = sorted(
