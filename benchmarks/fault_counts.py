@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+
+from harness.engine.record import NAMES
+from harness.engine.record_files import decoded
+from harness.engine.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 TOYS = tuple(ROOT / "tests" / "toys" / name for name in ("toy.py", "slow.py"))
@@ -70,3 +77,39 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, pd.DataFrame) and isinstance(other, pd.DataFrame):
         return one.equals(other)
     return one == other
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing disturbs: its folder, results and seconds."""
+
+    folder: Path
+    results: dict[str, object]
+    seconds: float
+
+
+def results_of(folder: Path) -> dict[str, object]:
+    """Results of a run folder by name: records without seconds, facts, fits and examples."""
+    found: dict[str, object] = dict(records_of(RunFolder(folder)))
+    for pattern in ("facts/*.json", "fits/*.safetensors", "examples/*/*/*/attacked.png"):
+        found |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob(pattern)}
+    return found
+
+
+def records_of(store: RunFolder) -> dict[str, pd.DataFrame]:
+    """Name of a cell and slice -> what is read of it, without seconds."""
+    table, parts = store.gathered(dict.fromkeys(store.held()))
+    plain, found, first = decoded(table), {}, 0
+    for part in parts:
+        own = plain.slice(first, part.rows).select([*NAMES, *part.notes])
+        found[f"records {part.cell} {part.slice}"] = own.to_pandas().drop(columns="seconds")
+        first += part.rows
+    return found
+
+
+@contextmanager
+def run_place() -> Iterator[Path]:
+    """A folder with the suite, and the name of a run folder in it."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        Path(name, "suite.yaml").write_text(SUITE)
+        yield Path(name, "run")

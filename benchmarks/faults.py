@@ -15,29 +15,21 @@ import argparse
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
-from fault_counts import PATIENCE_S, ROOT, SUITE, TOYS, Count
+from fault_counts import PATIENCE_S, ROOT, SUITE, TOYS, Count, Undisturbed, results_of, run_place
 from mutants import mutants
+from record_faults import compaction, moved, of_many_groups, only_true, scattered
 
-from harness.engine import record_files
-from harness.engine.compaction import compact
-from harness.engine.record import NAMES
-from harness.engine.record_files import decoded
 from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
-from harness.flow import reopen
-from harness.plugins.registry import Registry
 
 RECIPE = """
 name: faults
@@ -52,15 +44,6 @@ crop: 64
 evaluate_every: 4
 output: weights
 """
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """A run that nothing disturbs: its folder, results and seconds."""
-
-    folder: Path
-    results: dict[str, object]
-    seconds: float
 
 
 def _command(folder: Path, *words: str) -> list[str]:
@@ -110,33 +93,6 @@ def _wait(process: subprocess.Popen[str], count: Count) -> int:
     return process.returncode
 
 
-def results_of(folder: Path) -> dict[str, object]:
-    """Results of a run folder by name: records without seconds, facts, fits and examples."""
-    found: dict[str, object] = dict(records_of(RunFolder(folder)))
-    for pattern in ("facts/*.json", "fits/*.safetensors", "examples/*/*/*/attacked.png"):
-        found |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob(pattern)}
-    return found
-
-
-def records_of(store: RunFolder) -> dict[str, pd.DataFrame]:
-    """Name of a cell and slice -> what is read of it, without seconds."""
-    table, parts = store.gathered(dict.fromkeys(store.held()))
-    plain, found, first = decoded(table), {}, 0
-    for part in parts:
-        own = plain.slice(first, part.rows).select([*NAMES, *part.notes])
-        found[f"records {part.cell} {part.slice}"] = own.to_pandas().drop(columns="seconds")
-        first += part.rows
-    return found
-
-
-@contextmanager
-def _place() -> Iterator[Path]:
-    """A folder with the suite, and the name of a run folder in it."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        Path(name, "suite.yaml").write_text(SUITE)
-        yield Path(name, "run")
-
-
 def undisturbed(at: Path) -> Undisturbed:
     """Run the suite in a folder with nothing in its way.
 
@@ -155,7 +111,7 @@ def kills(whole: Undisturbed, times: int, rng: random.Random) -> Count:
     """SIGKILL and SIGTERM of the parent, a worker or all, over the whole life of a run, up to five in one folder."""
     count = Count("SIGKILL or SIGTERM at a random moment of a run")
     while count.tried < times:
-        with _place() as folder:
+        with run_place() as folder:
             for _ in range(min(rng.randint(1, 5), times - count.tried)):
                 process = _start(_run_command(folder, "--workers", "2"), _environment())
                 _sleep(process, rng.uniform(0, whole.seconds))
@@ -214,98 +170,6 @@ def _end(folder: Path, whole: Undisturbed, count: Count, environment: dict[str, 
     count.compare(whole.results, results_of(folder))
 
 
-def compaction(whole: Undisturbed, times: int, rng: random.Random) -> Count:
-    """SIGKILL over the whole of a compaction; what is there then, and after another one, is compared."""
-    count = Count("SIGKILL at a random moment of a compaction")
-    with _place() as folder:
-        scattered(whole.folder, folder)
-        plan, _ = reopen(folder, Registry(TOYS))
-        expected = dict(records_of(RunFolder(folder)))
-        for number in range(-1, times):
-            place = folder.with_name("cut")
-            shutil.copytree(folder, place)
-            began, child = time.monotonic(), os.fork()
-            if child == 0:
-                compact(RunFolder(place), plan)
-                os._exit(0)
-            if number < 0:  # to see how long it takes
-                os.waitpid(child, 0)
-                seconds = time.monotonic() - began
-            else:
-                time.sleep(rng.uniform(0, seconds))
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                count.tried += 1
-            for _ in range(2):
-                store = RunFolder(place)
-                count.compare(dict(expected), dict(records_of(store)))
-                rows = store.read_cells(dict.fromkeys(store.held())).num_rows
-                count.double += rows != sum(map(len, expected.values()))
-                compact(RunFolder(place), plan)
-            shutil.rmtree(place)
-    return count
-
-
-def scattered(source: Path, target: Path) -> None:
-    """A copy of a run folder whose records lie in a file for each cell and slice, as a run appends them."""
-    shutil.copytree(source, target)
-    store = RunFolder(target)
-    tables = {(cell, index): store.read_records(cell, index) for cell, them in store.held().items() for index in them}
-    for name in store.record_names():
-        (target / name).unlink()
-    for (cell, index), table in tables.items():
-        store.write_records(cell, index, {name: table[name].to_pylist() for name in table.column_names})
-
-
-def of_many_groups(source: Path, target: Path) -> None:
-    """A copy of a run folder whose records are compact, in as many row groups as a large run has."""
-    scattered(source, target)
-    usual, record_files._GROUP_ROWS = record_files._GROUP_ROWS, (12, 12)
-    compact(*reopen(target, Registry(TOYS))[::-1])
-    record_files._GROUP_ROWS = usual
-
-
-def moved(whole: Undisturbed, times: int, rng: random.Random) -> Count:
-    """Files of records cut, copied, renamed, or swapped; what is read is compared with what was there."""
-    count = Count("a file of records cut, copied, renamed or swapped")
-    with _place() as folder:
-        apart, compact_one = folder, folder.with_name("compact")
-        scattered(whole.folder, apart)
-        of_many_groups(whole.folder, compact_one)
-        for _ in range(times):
-            with tempfile.TemporaryDirectory(prefix="faults-") as name:
-                place = shutil.copytree(rng.choice((apart, compact_one)), Path(name, "run"))
-                paths = sorted((place / "records").rglob("*.parquet"))
-                one, other = rng.sample(paths, 2)
-                deed = rng.choice(("cut", "copied", "renamed", "swapped"))
-                if deed == "cut":
-                    one.write_bytes(one.read_bytes()[: rng.randrange(one.stat().st_size)])
-                elif deed == "copied":
-                    shutil.copy(one, one.with_name(f"{rng.randrange(99999):05d}-{rng.randrange(10**9)}.parquet"))
-                elif deed == "renamed":
-                    one.rename(one.with_name(f"{rng.randrange(99999):05d}.parquet"))
-                else:
-                    content = one.read_bytes()
-                    one.write_bytes(other.read_bytes())
-                    other.write_bytes(content)
-                _only_true(place, whole, count, deed)
-            count.tried += 1
-    return count
-
-
-def _only_true(folder: Path, whole: Undisturbed, count: Count, what: str) -> None:
-    """Count a row that is not as it was, or is there twice, and damage that is not told."""
-    store = RunFolder(folder)
-    for name, frame in records_of(store).items():
-        before = whole.results[name]
-        if not (isinstance(before, pd.DataFrame) and frame.equals(before)):
-            count.wrong += 1
-            count.notes.append(f"{what}: {name}")
-    if not store.soundness.damaged():
-        count.wrong += 1
-        count.notes.append(f"{what}: not told")
-
-
 def training(times: int, rng: random.Random) -> Count:
     """SIGKILL and SIGTERM over the whole life of a training; its weights are compared."""
     count = Count("SIGKILL or SIGTERM at a random moment of a training")
@@ -343,7 +207,7 @@ def _weights(place: Path) -> dict[str, object]:
 def flips(whole: Undisturbed, times: int, rng: random.Random) -> Iterator[Count]:
     """Single bits of files of every kind, each flipped alone, and looked at as `robustiqa check` does."""
     by_kind: dict[str, list[Path]] = {}
-    with _place() as folder:
+    with run_place() as folder:
         apart, groups = folder, folder.with_name("groups")
         scattered(whole.folder, apart)
         of_many_groups(whole.folder, groups)
@@ -374,7 +238,7 @@ def _flip(folder: Path, path: Path, rng: random.Random, count: Count, whole: Und
             count.wrong += 1
             count.notes.append(f"{path.relative_to(folder)} bit {bit} unnoticed")
         if path.is_relative_to(folder / "records"):
-            _only_true(folder, whole, count, f"bit {bit}")
+            only_true(folder, whole, count, f"bit {bit}")
     except UserError:  # said, and what says it names the file
         pass
     except Exception as error:
@@ -389,7 +253,7 @@ def together(whole: Undisturbed, times: int, rng: random.Random) -> Count:
     """Two and three runs in one folder at the same time, started up to two seconds apart."""
     count = Count("two or three runs in one folder at the same time")
     for _ in range(times):
-        with _place() as folder:
+        with run_place() as folder:
             running = []
             for _ in range(rng.choice((2, 3))):
                 running.append(_start(_run_command(folder, "--executor", "serial"), _environment()))
@@ -442,7 +306,7 @@ def disk(whole: Undisturbed, times: int, rng: random.Random) -> Count:
     """A disk that is full from a random file on; room is made, and the run goes on."""
     count = Count("a full disk at a random moment, then room again")
     for _ in range(times):
-        with _place() as folder:
+        with run_place() as folder:
             if _finish(_wrapped(_FULL_DISK, rng.randrange(250), folder), count) == 0:
                 count.notes.append("the disk was not full before the run was over")
             _end(folder, whole, count)
@@ -454,7 +318,7 @@ def clock(whole: Undisturbed, times: int, rng: random.Random) -> Count:
     """A clock that jumps by up to eleven days at every fifth look."""
     count = Count("a clock that jumps while a run is on")
     for _ in range(times):
-        with _place() as folder:
+        with run_place() as folder:
             if _finish(_wrapped(_CLOCK, rng.randrange(10**6), folder), count) != 0:
                 count.wrong += 1
             count.compare(whole.results, results_of(folder))
@@ -466,7 +330,7 @@ def stopped(whole: Undisturbed, times: int, rng: random.Random) -> Count:
     """A worker that is stopped for some seconds and goes on."""
     count = Count("a worker stopped for seconds, and continued")
     for _ in range(times):
-        with _place() as folder:
+        with run_place() as folder:
             process = _start(_run_command(folder, "--workers", "2"), _environment())
             _sleep(process, rng.uniform(0.2, 0.8) * whole.seconds)
             for worker in _workers(process.pid)[:1]:

@@ -38,8 +38,8 @@ import torch
 from torch import Tensor
 
 import harness.engine.attack_batch
-import harness.engine.evaluate_block
 import harness.engine.objective
+import harness.engine.score_batch
 import harness.engine.scorer
 import harness.engine.worker
 from harness.contracts import SampleRng
@@ -158,7 +158,7 @@ OVERHEAD = (LOADING, BEST, LEDGER, CHECKS, RECORDS, WRITING, REST)
 @contextlib.contextmanager
 def taken_apart(meter: Meter, metric: type, attack: type) -> Iterator[None]:
     """Measure the engine's parts for a while."""
-    engine, batch, scorer = harness.engine.evaluate_block, harness.engine.attack_batch, harness.engine.scorer
+    scoring, batch, scorer = harness.engine.score_batch, harness.engine.attack_batch, harness.engine.scorer
     objective = harness.engine.objective.ScorerObjective
     parts: dict[str, list[tuple[Any, str]]] = {
         METRIC: [(metric, "encode"), (metric, "score"), (torch.autograd, "grad")],
@@ -169,11 +169,11 @@ def taken_apart(meter: Meter, metric: type, attack: type) -> Iterator[None]:
         LEDGER: [(objective, "_count")],
         CHECKS: [
             *((batch, name) for name in ("check_images", "refuse_nan", "within")),
-            (engine, "refuse_nan"),
+            (scoring, "refuse_nan"),
             (scorer, "check_scores"),
         ],
-        RECORDS: [(engine.BlockRun, "_records")],
-        WRITING: [(RunFolder, "write_records")],
+        RECORDS: [(scoring.Scoring, "records")],
+        WRITING: [(RunFolder, "write_block")],
         REST: [(Worker, "execute"), (objective, "_evaluate"), (scorer.Scorer, "quality")],
     }
     with contextlib.ExitStack() as stack:

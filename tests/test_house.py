@@ -121,7 +121,7 @@ def test_a_table_costs_one_file_and_a_record_column_two_edits(tmp_path):
         for file, old, new in (
             ("engine/record.py", COLUMN, f'    Column("height", "whole", "px", "height of the image"),\n{COLUMN}'),
             (
-                "engine/evaluate_block.py",
+                "engine/score_batch.py",
                 '"status": result',
                 '"height": [batch.dist.shape[-2]] * count,\n"status": result',
             ),

@@ -153,8 +153,7 @@ def _say(
         return
     screen = console()
     _print_cells(screen, found.name, made, rows, every)
-    one = {"probes": "probe", "fits": "fit", "blocks": "block"}
-    left = [f"{count} {one.get(name, name) if count == 1 else name}" for name, count in pending.items() if count]
+    left = [counted(count, name.removesuffix("s")) for name, count in pending.items() if count]
     screen.print(f"To run: {', '.join(left) or 'nothing'} into {store.path}.", soft_wrap=True)
     if many_cells(found):
         screen.print(f"More than {MOST_UNASKED:,} cells: 'robustiqa run' asks for --yes.", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""One block -> records: load, encode the reference, score clean, then perturb, project, re-score and record.
+"""One block -> records: attack what its cells ask for, have it scored, store what is finished, note what fails.
 
 Three independent random streams per sample: the attack's own, one to compare result and start, and one for scoring;
 a randomised defense is drawn afresh in each.
@@ -7,7 +7,6 @@ a randomised defense is drawn afresh in each.
 from __future__ import annotations
 
 import math
-import operator
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -16,37 +15,24 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
-from harness.contracts import DataError, SampleRng, Tree, map_tree
+from harness.contracts import DataError
 from harness.engine.attack_batch import Tools, attack_parts
-from harness.engine.batches import (
-    Batch,
-    SampleError,
-    blame,
-    blaming,
-    most_images,
-    not_finite,
-    refuse_nan,
-    split_batches,
-    too_large,
-)
+from harness.engine.batches import Batch, SampleError, most_images, split_batches, too_large
 from harness.engine.costs import Cost, Key, attack_key, measured, score_key
 from harness.engine.keeping import Keeping
 from harness.engine.memory import out_of_memory, release
 from harness.engine.memory_cap import MemoryCap, OverCapError
 from harness.engine.parts import AttackedBatch, AttackPart, Seen, flight_key, unattacked
 from harness.engine.peak import PeakMeter
-from harness.engine.provenance import device_name
-from harness.engine.record import EVERY_NAME, NAMES
-from harness.engine.record_files import CELL, SLICE, group_of, records_table
+from harness.engine.record_files import group_of, records_table
 from harness.engine.run_folder import FailureRecord, RunFolder, StoreError
-from harness.engine.scorer import Scorer
-from harness.errors import PluginFaultError, UserError
+from harness.engine.score_batch import Scoring
+from harness.errors import UserError
 from harness.plugins.returned import told
 from harness.suite.cell_names import CLEAN
-from harness.suite.plan import Block, Cell, ScorerSpec
-from harness.wording import counted, trained_name
+from harness.suite.plan import Block, Cell
+from harness.wording import counted
 
 Flight = Sequence[Sequence[Cell]]
 """Cells whose attacks may be one batch; of each attack those that share it."""
@@ -93,6 +79,7 @@ class BlockRun:
         self._keeping = keeping
         self._cap = cap
         self._peaks = peaks or PeakMeter(torch.device("meta"))
+        self._scoring = Scoring(tools, self._peaks)
         self._seen = Seen(batches if most is None else split_batches(batches, max(most, 1)))
         self._done = self.failed = 0
         self._in_flight = in_flight
@@ -217,7 +204,7 @@ class BlockRun:
             self._tell(cell, "scoring ")
             results = attacked[cell.eps]
             try:
-                columns = self._records(cell, results)
+                columns = self._scoring.records(cell, results, self._seen)
                 self._check_cap()
                 self._keeping.keep(cell, self._block.slice, results, columns, self._store)
                 self._finished[cell.id] = records_table(columns)
@@ -309,131 +296,6 @@ class BlockRun:
     def _samples(self) -> list[str]:
         return [item.id for batch in self._seen.batches for item in batch.items]
 
-    def _records(self, cell: Cell, attacked: Sequence[AttackedBatch]) -> dict[str, list[Any]]:
-        """The columns of a cell's records."""
-        columns: dict[str, list[Any]] = {name: [] for name in NAMES}
-        scorer, kind = self._tools.scorer(cell.scorer), score_key(cell, self._tools.device.type)
-        for result in attacked:
-            for draw in range(cell.draws):
-                with self._peaks.watching(kind, *result.batch.size, len(result.batch.items)):
-                    self._score(cell, scorer, result, draw, columns)
-        return columns
-
-    def _score(
-        self, cell: Cell, scorer: Scorer, result: AttackedBatch, draw: int, columns: dict[str, list[Any]]
-    ) -> None:
-        """Score one attacked batch with one draw of the scorer, and append its rows."""
-        batch, device = result.batch, result.batch.dist.device
-        with torch.no_grad():
-            drawn = batch.samples if scorer.randomised else []
-            rng = SampleRng.for_samples(self._tools.seed, drawn, f"defense/score/{draw}", device)
-            with blaming(lambda error: blame(scorer, batch, error, cell.scorer.label, self._tools.seed)):
-                encoded = (
-                    scorer.encode(batch.ref, rng)
-                    if scorer.randomised
-                    else self._seen.encode(cell.scorer.key, scorer, batch, result.index)
-                )
-            clean = self._clean_quality(cell, scorer, result, draw, encoded)
-            if cell.attack is None:
-                attacked = clean
-                pristine = self._quality(
-                    cell, scorer, encoded, batch, batch.ref, "its reference against itself", finite=False
-                )
-                eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
-            else:
-                attacked = self._attacked_quality(cell, scorer, result, encoded)
-                pristine = torch.full_like(clean, torch.nan)
-                eight = self._quality(cell, scorer, encoded, batch, _eight_bit(result.images), "an 8-bit image")
-            delta = (result.images - batch.dist).flatten(1)
-        count = len(batch.items)
-        rows: dict[str, list[Any]] = {
-            "item": batch.ids,
-            "sample": batch.samples,
-            "patch": [item.patch for item in batch.items],
-            "reference": [item.entry.reference_id for item in batch.items],
-            "cluster": [item.entry.cluster or item.entry.reference_id for item in batch.items],
-            "group": [item.entry.group for item in batch.items],
-            "level": [item.entry.level for item in batch.items],
-            "opinion": [item.entry.opinion for item in batch.items],
-            "judge": [item.entry.judge for item in batch.items],
-            "sign": result.sign,
-            "attack": [cell.attack.name if cell.attack else CLEAN] * count,
-            "norm": [cell.norm] * count,
-            "eps": [cell.eps] * count,
-            "source": [_plain_name(cell.source)] * count,
-            "scorer": [_plain_name(cell.scorer)] * count,
-            "draw": [draw] * count,
-            "clean": clean.tolist(),
-            "pristine": pristine.tolist(),
-            "attacked": attacked.tolist(),
-            "attacked_8bit": eight.tolist(),
-            "linf": delta.abs().amax(1).tolist(),
-            "l2": delta.norm(dim=1).tolist(),
-            "forwards": result.forwards,
-            "backwards": result.backwards,
-            "queries": result.queries,
-            "zero_gradients": result.zero_gradients,
-            "constant_gradients": result.constant_gradients,
-            "seconds": [result.seconds / count] * count,
-            "batch": [result.together] * count,
-            "torch": [torch.__version__] * count,
-            "device": [device_name(device)] * count,
-            "identical": (batch.dist == batch.ref).flatten(1).all(1).tolist(),
-            "status": result.status,
-        }
-        taken = set(result.notes) & {*EVERY_NAME, CELL, SLICE}
-        if taken:
-            who = self._tools.called(cell.attack) if cell.attack else CLEAN
-            raise PluginFaultError(
-                f"{who}: note() was called '{min(taken)}', which is a column of every record; choose another name"
-            )
-        before = len(columns["item"])
-        for name, values in {**rows, **result.notes}.items():
-            columns.setdefault(name, [None] * before).extend(values)
-        for name in columns.keys() - rows.keys() - result.notes.keys():
-            columns[name].extend([None] * count)
-
-    def _clean_quality(self, cell: Cell, scorer: Scorer, result: AttackedBatch, draw: int, encoded: Tree) -> Tensor:
-        """Clean quality, computed once per scorer, batch and draw."""
-        key = (cell.scorer.key, result.index, draw)
-        whole = self._seen.whole(result.batch, result.index)
-        if whole and key in self._seen.clean:
-            return self._seen.clean[key]
-        clean = self._quality(cell, scorer, encoded, result.batch, result.batch.dist, "a clean image")
-        if whole:
-            self._seen.clean[key] = clean
-        return clean
-
-    def _attacked_quality(self, cell: Cell, scorer: Scorer, result: AttackedBatch, encoded: Tree) -> Tensor:
-        """Quality of the attacked images: what the source said of them, where it is the scorer."""
-        # What purifiers return is inspected here alone, so they are not spared.
-        if result.quality is not None and cell.scorer.key == cell.source.key and not scorer.purifiers:
-            return result.quality
-        return self._quality(cell, scorer, encoded, result.batch, result.images, "an attacked image")
-
-    def _quality(
-        self,
-        cell: Cell,
-        scorer: Scorer,
-        encoded: Tree,
-        batch: Batch,
-        images: Tensor,
-        what: str,
-        *,
-        finite: bool = True,
-    ) -> Tensor:
-        """Quality of a batch; `finite` False lets infinities pass (an unbounded metric on identical images).
-
-        Raises:
-            SampleError: The metric raised, or returned a number that is not finite; names the first such sample.
-        """
-        said = f"{cell.scorer.label} failed on {what}"
-        with blaming(lambda error: _culprit(scorer, encoded, batch, images, error, said)):
-            quality = scorer.quality(encoded, images, inspect=True)
-        checked = quality if finite else torch.where(quality.isnan(), quality, 0.0)
-        refuse_nan(batch, checked, not_finite(cell.scorer.label, scorer, what))
-        return quality
-
 
 def _now() -> tuple[float, float]:
     """The clock's seconds, and those that this process has computed."""
@@ -443,22 +305,3 @@ def _now() -> tuple[float, float]:
 def _since(began: tuple[float, float]) -> tuple[float, float]:
     seconds, cpu = (now - then for now, then in zip(_now(), began, strict=True))
     return seconds, cpu
-
-
-def _plain_name(spec: ScorerSpec) -> str:
-    return "+".join([trained_name(spec.metric.name, spec.training), *(p.name for p in spec.purifiers)])
-
-
-def _eight_bit(images: Tensor) -> Tensor:
-    return torch.round(images * 255) / 255
-
-
-def _culprit(scorer: Scorer, encoded: Tree, batch: Batch, images: Tensor, error: Exception, what: str) -> SampleError:
-    """The error of the first sample on which scoring fails alone; of all of them if none does."""
-    for i in range(len(batch.items)):
-        try:
-            alone = map_tree(operator.itemgetter(slice(i, i + 1)), encoded)
-            scorer.quality(alone, images[i : i + 1], inspect=True)
-        except Exception as cause:
-            return SampleError(batch.items[i].id, f"{what}: {told(cause)}")
-    return SampleError(", ".join(batch.ids), f"{what}: {told(error)}")

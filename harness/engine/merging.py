@@ -129,11 +129,13 @@ def _whose_records(
 
 def _tables(store: RunFolder, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], pa.Table]:
     """(cell, slice) -> its records, each file read once."""
-    table, parts = store.gathered(*_asked(wanted))
-    plain, found, first = decoded(table), {}, 0
-    for part in parts:
-        found[part.cell, part.slice] = plain.slice(first, part.rows).select([*NAMES, *part.notes])
-        first += part.rows
+    cells, slices = _asked(wanted)
+    found = {}
+    for _, table, parts in store.gathered_alike({NO_GROUP: cells}, slices):
+        plain, first = decoded(table), 0
+        for part in parts:
+            found[part.cell, part.slice] = plain.slice(first, part.rows).select([*NAMES, *part.notes])
+            first += part.rows
     return found
 
 

@@ -1,6 +1,6 @@
 """The one schema of a record: a row per item and draw of a cell.
 
-Add a column here, and compute it where a block is scored (`harness.engine.evaluate_block`) or, for a label, where
+Add a column here, and compute it where a block is scored (`harness.engine.score_batch`) or, for a label, where
 records are collected (`harness.report.collect`). Store, report and docs/concepts.md take theirs from here. Records
 that were stored before a column was added lack it, and are refused as damaged: raise `PROTOCOL` with it, or make it
 `optional`, where what is not known does no harm.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.engine import record_files
+from harness.engine import compaction, record_files
 from harness.engine.compaction import compact
 from harness.engine.done import done_slices
 from harness.engine.record import NAMES
@@ -19,6 +19,7 @@ from harness.engine.run_folder import RunFolder, StoreError
 from harness.flow import Options, reopen, report_run, run_status, run_suite
 from harness.suite.resolve import validate
 from harness.suite.strict_yaml import parse_text
+from tests.report.test_portable import said
 from tests.toys.older import as_older
 from tests.toys.stored import as_appended, as_single_files, parts, records
 
@@ -128,7 +129,16 @@ NOTED = {
 """Note -> what each of the cells in turn notes."""
 
 
-def test_notes_of_one_name_and_different_types_stay_what_they_were_and_are_reported(run, registry):
+def same_notes(store, expected):
+    for one, table in expected.items():
+        found = store.read_records(*one)
+        for note in NOTED:
+            assert pa.types.is_null(table[note].type) or found[note].type == table[note].type, (one, note)
+            assert found[note].to_pylist() == table[note].to_pylist(), (one, note)
+        assert found.select(NAMES).to_pandas().equals(table.select(NAMES).to_pandas()), one
+
+
+def test_notes_of_one_name_and_different_types_stay_what_they_were_and_are_reported(run, registry, capsys):
     as_appended(run)
     store, expected = RunFolder(run), {}
     for name in store.record_names():
@@ -144,16 +154,18 @@ def test_notes_of_one_name_and_different_types_stay_what_they_were_and_are_repor
         expected |= {(cell, index): table for cell, table in tables.items()}
     report_run(run, registry)
     before = report_of(run)
+    halves = [shutil.copytree(run, run.with_name(name)) for name in ("left", "right")]
+    for half, index in zip(halves, (0, 2), strict=True):
+        for path in half.glob(f"records/appended/{index:05d}-*"):
+            path.unlink()
     plan, store = reopen(run, registry)
     compact(store, plan)
     files = compact_files(run)
     assert not list(run.glob("records/appended/*")) and len(files) == 6, "texts, ints and floats of each scorer"
-    for one, table in expected.items():
-        found = store.read_records(*one)
-        for note in NOTED:
-            assert pa.types.is_null(table[note].type) or found[note].type == table[note].type, (one, note)
-            assert found[note].to_pylist() == table[note].to_pylist(), (one, note)
-        assert found.select(NAMES).to_pandas().equals(table.select(NAMES).to_pandas()), one
+    same_notes(store, expected)
+    said(capsys, "merge", *halves, "-o", run.with_name("both"))
+    same_notes(RunFolder(run.with_name("both")), expected)
+    assert {path.name for path in compact_files(run.with_name("both"))} == {path.name for path in files}
     done = compact(store, plan)
     assert done.before == done.after and compact_files(run) == files
     report_run(run, registry)
@@ -307,6 +319,42 @@ def test_a_full_disk_leaves_records_as_they_were(whole, run, registry, go, monke
     assert not list((run / "records").rglob(".*.tmp"))
     same(records(run, ()), whole[1])
     assert go(run).jobs == 0 and len(compact_files(run)) == 2
+
+
+def test_without_the_memory_for_it_records_stay_as_they_were(whole, run, registry, monkeypatch):
+    as_appended(run)
+
+    def too_much(*arguments):
+        raise MemoryError
+
+    plan, store = reopen(run, registry)
+    with monkeypatch.context() as patched:
+        patched.setattr(compaction, "sealed_file", too_much)
+        with pytest.raises(StoreError, match=r"more memory than there is.*run 'robustiqa compact"):
+            compact(store, plan)
+    same(records(run, ()), whole[1])
+    compact(store, plan)
+    assert len(compact_files(run)) == 2 and not list(run.glob("records/appended/*"))
+
+
+def test_a_file_that_others_put_in_the_place_of_one_that_was_read_stays(run, registry, monkeypatch):
+    as_appended(run)
+    path = sorted(run.glob("records/appended/*"))[0]
+    real = compaction._write
+
+    def then_replaced(*arguments):
+        path.with_suffix(".new").write_bytes(path.read_bytes())
+        path.with_suffix(".new").replace(path)
+        return real(*arguments)
+
+    monkeypatch.setattr(compaction, "_write", then_replaced)
+    plan, store = reopen(run, registry)
+    before = parts(run)
+    compact(store, plan)
+    assert list(run.glob("records/appended/*")) == [path] and parts(run) == before
+    monkeypatch.setattr(compaction, "_write", real)
+    compact(store, plan)
+    assert not list(run.glob("records/appended/*")) and parts(run) == before
 
 
 def test_only_the_shard_that_finds_nothing_left_puts_records_together(whole, go, tmp_path):

@@ -13,6 +13,8 @@ _REACHED_WITHIN_S = 10.0
 _SETTINGS = b"\4"
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 """Of HTTP/2, which gRPC speaks; the answer is of the kind `_SETTINGS`."""
+_FRAME_HEAD = 9
+"""Bytes before what a frame holds: its length, its type at the fourth."""
 _HEAD_PORT, _CLIENT_PORT = 6379, 10001
 _CLIENT = "ray://"
 _ASKED_OF_HEAD, _ASKED_OF_CLIENT_SERVER = (
@@ -74,7 +76,7 @@ class RayAddress:
                 if os.environ.get("RAY_USE_TLS", "0") != "0":
                     return
                 connection.sendall(_GREETING)
-                if connection.recv(9)[3:4] != _SETTINGS:
+                if _first_frame(connection) != _SETTINGS:
                     raise ConnectionError("what listens there is not Ray")
             wanted = self._wants_token({})
             if wanted is not None:
@@ -124,6 +126,14 @@ class RayAddress:
         loader = AuthenticationTokenLoader.instance()
         if self._wants_token(loader.get_token_for_http_header() if loader.has_token() else {}):
             raise UserError(f"--ray-address {self.asked}: the cluster asks for another token than this one. {cure}")
+
+
+def _first_frame(connection: socket.socket) -> bytes:
+    """The type of the first frame that an HTTP/2 server sends; empty where it closes before."""
+    head = b""
+    while len(head) < _FRAME_HEAD and (more := connection.recv(_FRAME_HEAD - len(head))):
+        head += more
+    return head[3:4]
 
 
 def nobody_answers(asked: str, error: Exception) -> UserError:
