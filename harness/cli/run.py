@@ -121,20 +121,22 @@ def _run(
     }
     if _told_again(suite, out, call, quiet, full):
         return
+    from harness.engine.executors.choice import LOCAL
+    from harness.engine.executors.ray_connection import connected_ahead
     from harness.engine.nursery import workers_ahead
 
-    local = executor in (None, ExecutorName.processes) and ray_address is None
-    with workers_ahead(device) if local else nullcontext():
+    executor = ExecutorName.ray if executor is None and ray_address is not None else executor
+    cluster = connected_ahead(ray_address or LOCAL) if executor is ExecutorName.ray else nullcontext()
+    with nullcontext() if executor is ExecutorName.serial else workers_ahead(device), cluster:
         with uncollected():
             from harness.engine.memory import keep_freed_memory
             from harness.engine.memory_cap import batch_memory, size_in_mib
             from harness.engine.progress import ConsoleProgress, Progress
-            from harness.flow import LOCAL, Options, note_finished, run_suite
+            from harness.flow import Options, note_finished, run_suite
             from harness.suite.compose import Overrides, files_of
 
         registry = registry_of(plugin)
         found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
-        executor = ExecutorName.ray if executor is None and ray_address is not None else executor
         on_cluster = _is_on_cluster(executor, ray_address, gpus)
         if not on_cluster:
             check_device(device)

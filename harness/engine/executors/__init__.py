@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from harness.engine.worker import Done, Job
+if TYPE_CHECKING:
+    from harness.engine.worker import Done, Job
 
 
 class Executor(Protocol):

@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.engine.worker import Context
-
 if TYPE_CHECKING:
     from harness.engine.executors.cluster import ClusterOptions
+    from harness.engine.worker import Context
 
 EXECUTORS = ("serial", "processes", "ray")
 LOCAL = "local"

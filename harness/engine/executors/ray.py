@@ -26,7 +26,7 @@ from harness.engine.executors.node_book import NodeBook
 from harness.engine.executors.parcels import Parcel, files_needed, parcel
 from harness.engine.executors.processes import ProcessExecutor
 from harness.engine.executors.ray_actors import ASKED_EVERY_S, Actor, GivenBack, Lost, hand_out, take_back
-from harness.engine.executors.ray_connection import Connection
+from harness.engine.executors.ray_connection import connected
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
@@ -61,7 +61,7 @@ class RayExecutor:
     def __init__(self, context: Context, workers: int | None, options: ClusterOptions, device_here: str) -> None:
         self._context, self._options, self._device_here = context, options, device_here
         self._folder = RunFolder(context.folder)
-        self._connection = Connection(options.address)
+        self._connection = connected(options.address)
         self._ray = self._connection.ray
         self._asked = workers
         self._actors: dict[int, Actor] = {}

@@ -7,10 +7,47 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from harness.engine.executors.ray_address import RayAddress, in_one_line
 from harness.errors import UserError
+
+_AHEAD: dict[str, Future[Connection]] = {}
+"""Address -> a connection that is being made, and that nobody has taken yet."""
+
+
+@contextlib.contextmanager
+def connected_ahead(address: str) -> Iterator[None]:
+    """A cluster of this machine alone is begun while the command still imports and plans, and ended while it reports.
+
+    If nobody takes it, it is ended at once. Its processes end with the thread that began them, as Linux has it, so that
+    thread stays while this lasts.
+
+    Args:
+        address: As of `Connection`; a cluster that is there already is joined when it is needed.
+    """
+    if address != "local":
+        yield
+        return
+    with ThreadPoolExecutor(1, "connected-ahead") as thread:
+        coming = _AHEAD[address] = thread.submit(Connection, address, thread)
+        try:
+            yield
+        finally:
+            if _AHEAD.pop(address, None) is not None and coming.exception() is None:
+                coming.result().close()
+
+
+def connected(address: str) -> Connection:
+    """The connection that was made ahead, or one that is made now.
+
+    Raises:
+        UserError: As of `Connection`.
+    """
+    coming = _AHEAD.pop(address, None)
+    return Connection(address) if coming is None else coming.result()
 
 
 class Connection:
@@ -18,18 +55,20 @@ class Connection:
 
     Args:
         address: As `harness.engine.executors.cluster.ClusterOptions.address`.
+        thread: Where it is closed; None for the thread that says so.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, thread: ThreadPoolExecutor | None = None) -> None:
         try:
             import ray
+            from ray import is_initialized  # a folder of that name has none
         except ImportError:
             raise UserError("--executor ray: Ray is not installed. Run: pip install 'robustiqa[ray]'") from None
         self.ray: Any = ray
-        self._ours = not ray.is_initialized()
+        self._ours, self._thread = not is_initialized(), thread
         self._actor_class: Any = None
         if self._ours:
             with _answer_to_sigterm_kept():
@@ -43,7 +82,9 @@ class Connection:
 
     def close(self) -> None:
         """Leave the cluster, or end the one that was begun."""
-        if self._ours:
+        if self._ours and self._thread is not None:
+            self._thread.submit(self.ray.shutdown)
+        elif self._ours:
             with contextlib.suppress(Exception):
                 self.ray.shutdown()
 
