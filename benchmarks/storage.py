@@ -1,7 +1,7 @@
 """What records cost: bytes a row, files, and processor time, in a file for each cell and slice, appended and compact.
 
 python benchmarks/storage.py                      # 64 cells of 160 slices of 8 rows, as many as fit in minutes
-python benchmarks/storage.py --blocks 50000       # how long `status` takes of a run of so many blocks, too
+python benchmarks/storage.py --blocks 50000       # and `status` and compaction of a run of so many blocks
 
 The rows are made up, of numbers that do not repeat where those of a run do not. "A file for each" is how versions up to
 0.1 stored them. Reading is what a report does: all columns of all rows as one table.
@@ -168,7 +168,8 @@ def status(blocks: int) -> dict[str, float]:
             found[f"status, block files, {label}, s"] = _command(store.path)
             run_status(store.path, registry)
             store.soundness.keep()
-        compact(store, plan)
+        found["compact them, s"] = spent(lambda: compact(store, plan))[0]
+        found["peak memory until then, MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         found["status, compact, s"] = _command(store.path)
     return found
 
