@@ -247,6 +247,8 @@ def joined_trees(trees: Sequence[Tree]) -> Tree:
     if isinstance(first, tuple | list):
         columns = [joined_trees(column) for column in zip(*trees, strict=True)]
         return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)
+    if isinstance(first, Tensor) and all(isinstance(tree, Tensor) and torch.equal(tree, first) for tree in trees):
+        return first
     if isinstance(first, Tensor) or any(tree is not first and tree != first for tree in trees[1:]):
         raise ValueError("trees of batches differ in what is no tensor")
     return first

@@ -6,7 +6,7 @@ images the next ones may have. What goes wrong in a pack is done again cell by c
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,9 +67,10 @@ def _attack_ahead(flights: Sequence[tuple[BlockRun, Flight]], packing: Packing, 
     for unit in units:
         by_size[unit.parts[0].batch.size].append(unit)
     results: dict[tuple[int, Any], list[tuple[float, AttackedBatch]]] = defaultdict(list)
-    complete = {unit.group: unit for unit in units}
+    complete, units_of = {unit.group: unit for unit in units}, Counter(unit.group for unit in units)
     for size, alike in by_size.items():
-        for unit, attacked in _packed(alike, size, packing, tools):
+        alone = len(alike) == 1 and units_of[alike[0].group] == 1
+        for unit, attacked in _packed(alike, size, packing, tools) if not alone else [(alike[0], None)]:
             if attacked is None:
                 complete.pop(unit.group, None)
             else:
@@ -85,7 +86,7 @@ def _packed(
 ) -> Iterator[tuple[_Unit, Sequence[AttackedBatch] | None]]:
     """Each unit with what came of it; None where it is left to its block."""
     key = attack_key(units[0].cells[0], packing.meter.device.type)
-    if key is None or len(units) == 1:
+    if key is None:
         yield from ((unit, None) for unit in units)
         return
     waiting = deque(units)
@@ -95,12 +96,16 @@ def _packed(
         parts = [part for unit in taken for part in unit.parts]
         too_much, attacked = False, None
         try:
+            if packing.cap is not None:
+                packing.cap.begin()
             with packing.meter.watching(key, *size, rows):
                 attacked = iter(attack_parts(parts, tools, partial(_tell, tools, taken)))
+            if packing.cap is not None:
+                packing.cap.check()
         except StoreError:
             raise
         except Exception as error:
-            too_much = out_of_memory(error) and len(taken) > 1
+            too_much, attacked = out_of_memory(error) and len(taken) > 1, None
         if attacked is None and too_much:  # now that the error is gone, so is what it held
             packing.fewer(key, *size, rows)
             release()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 
 from harness.engine.costs import Key, attack_key
+from harness.engine.memory import resident_mib
+from harness.engine.memory_cap import MemoryCap
 from harness.engine.peak import PeakMeter
 from harness.suite.plan import Block
 
@@ -28,10 +30,12 @@ class Packing:
     Attributes:
         meter: Has measured what they take.
         mib: MiB that a batch may take; None for `_SHARE` of what is free on the GPU.
+        cap: What the worker may take of the machine's memory; None where it is not limited.
     """
 
     meter: PeakMeter
     mib: int | None = None
+    cap: MemoryCap | None = None
     _most: dict[tuple[Key, int, int], int] = field(default_factory=dict)
 
     def rows(self, key: Key, width: int, height: int) -> int | None:
@@ -73,7 +77,8 @@ class Packing:
 
     def _allowed(self) -> float:
         if self.mib is not None:
-            return float(self.mib)
+            on_host = self.cap is not None and self.meter.device.type == "cpu"
+            return min(self.mib, self.cap.mib - resident_mib("VmRSS")) if on_host and self.cap else float(self.mib)
         free, _ = torch.cuda.mem_get_info(self.meter.device)
         kept = torch.cuda.memory_reserved(self.meter.device) - torch.cuda.memory_allocated(self.meter.device)
         return _SHARE * (free + kept) / 2**20

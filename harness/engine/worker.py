@@ -18,6 +18,7 @@ from harness.contracts import Attack, Dataset, Entry, Metric
 from harness.engine.batches import Batch, SampleError, load_batches
 from harness.engine.costs import Cost
 from harness.engine.gallery_pool import Pool
+from harness.engine.memory_cap import MemoryCap
 from harness.engine.packing import Packing
 from harness.engine.peak import PeakMeter
 from harness.engine.planned_code import PlannedCode
@@ -151,7 +152,8 @@ class Worker:
         """On a GPU unless that was refused; elsewhere, where nothing is gained by it, where it was asked for."""
         asked = self.context.batch_memory
         on = self.device.type == "cuda" if asked is None else asked > 0
-        return Packing(self.peaks, asked) if on else None
+        cap = None if self.context.memory is None else MemoryCap(self.context.memory)
+        return Packing(self.peaks, asked, cap) if on else None
 
     def execute(self, job: Job) -> Done:
         """Do one job.

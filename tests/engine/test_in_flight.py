@@ -21,7 +21,7 @@ name: in_flight
 datasets: [{datasets}]
 metrics: [{metric}]
 attacks: [{attacks}]
-budgets: {{linf: [2/255, 4/255]}}
+budgets: {{linf: [2/255, 4/255]{more}}}
 directions: [{directions}]
 slice: 8
 save_examples: 3
@@ -33,6 +33,7 @@ PAIRS = {
     "attacks": "noise, restarts, fgsm, guess, learnt",
     "directions": "up, down, error",
     "tables": "srocc",
+    "more": "",
 }
 TRIPLETS = {
     "datasets": "{name: toy_triplets, references: 12}",
@@ -40,7 +41,16 @@ TRIPLETS = {
     "attacks": "fgsm",
     "directions": "up, down, self_split",
     "tables": "two_afc",
+    "more": "",
 }
+SIZES = {
+    **PAIRS,
+    "datasets": "toy_sizes",
+    "attacks": "{name: pgd, steps: 2}",
+    "directions": "up, down",
+    "more": ", l2: [0.5]",
+}
+"""Of two image sizes in each slice, and of two norms."""
 KEYS = ["defense", "item", "attack", "endpoint", "eps", "draw"]
 COUNTED = ["forwards", "backwards", "queries", "sign", "status"]
 NUMBERS = ["clean", "attacked", "attacked_8bit", "linf", "l2"]
@@ -51,7 +61,8 @@ def rows(result):
 
 
 @pytest.mark.parametrize(
-    ("what", "defense", "sizes"), [(PAIRS, "jitter", {"up": 24, "error": 16}), (TRIPLETS, "", {"up": 24})]
+    ("what", "defense", "sizes"),
+    [(PAIRS, "jitter", {"up": 24, "error": 16}), (TRIPLETS, "", {"up": 24}), (SIZES, "", {"up": 28})],
 )
 def test_cells_in_flight_give_what_they_give_apart(run_toy, tmp_path, what, defense, sizes):
     text = SUITE.format(**what) + (f"defenses: [{{name: {defense}, threat: adaptive, eot: 2}}]\n" if defense else "")

@@ -149,6 +149,16 @@ def test_batches_become_smaller_before_the_cap_is_met(run):
 
 
 @needs_proc
+def test_what_is_packed_stays_below_the_cap_too(run):
+    text = SUITE.replace("[up]", "[up, down]").replace("4/255]", "2/255, 4/255, 8/255]")
+    cap = room(16 * EACH)
+    result = run(text, "packed", memory=cap, batch_memory=64 * EACH)
+    assert result.failed == 0 and resident_mib("VmHWM") <= cap
+    assert 8 < result.data.records["batch"].max() <= 16 and result.data.records["batch"].min() == 8
+    assert not [note for note in result.data.notices if "--memory" in note], "of the cap it is not halved"
+
+
+@needs_proc
 def test_a_cap_that_one_image_overruns_is_one_clear_failure(run):
     cap = room(EACH // 3)
     result = run(SUITE, "small", memory=cap)

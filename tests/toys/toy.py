@@ -45,6 +45,16 @@ class Toy(Dataset):
         return f"toy {self.references} {self.levels} {self.size}"
 
 
+@register("toy_sizes")
+class ToySizes(Toy):
+    """Odd levels are larger images."""
+
+    def load(self, entry):
+        size = self.size + 4 * int(entry.level % 2)
+        ref = 0.25 + 0.5 * _pixels(f"{entry.reference_id}{size}", size)
+        return {"ref": ref, "dist": (ref + 0.1 * entry.level * (_pixels(entry.id, size) - 0.5)).clamp(0, 1)}
+
+
 @register("toy_triplets")
 class ToyTriplets(Toy):
     """Two noisy copies of each reference; the people prefer the first in even entries."""
