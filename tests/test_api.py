@@ -205,6 +205,7 @@ def test_notebooks_get_a_bar(monkeypatch):
     from harness.engine import progress
     from harness.engine.worker import Done
 
+    monkeypatch.setattr(progress, "_NO_RATE_BELOW_S", 0.0)
     drawn = []
 
     class Handle:

@@ -38,10 +38,8 @@ class Paces:
         return {scorer: sum(own[split] for split in common) for scorer, own in zip(scorers, found, strict=True)}
 
 
-def longest_of_all_first(
-    jobs: Sequence[BlockJob], plan: Plan, known: Mapping[Key, Cost], device: str, paces: Paces
-) -> list[BlockJob]:
-    """Blocks, the longest first; of equal ones in the plan's order.
+def lengths(jobs: Sequence[BlockJob], plan: Plan, known: Mapping[Key, Cost], device: str, paces: Paces) -> list[float]:
+    """How long each block takes compared with the others.
 
     Where an attacked scorer has not been measured in any block, all are compared by their evaluations and by how long
     each scorer took to be calibrated.
@@ -58,6 +56,9 @@ def longest_of_all_first(
     measured = {key.scorer for key in known if key.device == device.partition(":")[0]}
     pace = {} if measured.issuperset(sources) else paces.of(sources)
     seconds = seconds_of_blocks(plan, blocks, {} if pace else known, device)
-    weights = [pace.get(block.source.key, 1.0) * one for block, one in zip(blocks, seconds, strict=True)]
-    order = sorted(range(len(jobs)), key=lambda place: -weights[place])
-    return [jobs[place] for place in order]
+    return [pace.get(block.source.key, 1.0) * one for block, one in zip(blocks, seconds, strict=True)]
+
+
+def longest_first(jobs: Sequence[BlockJob], lengths: Sequence[float]) -> list[BlockJob]:
+    """Blocks, the longest first; of equal ones in the order given."""
+    return [jobs[place] for place in sorted(range(len(jobs)), key=lambda place: -lengths[place])]

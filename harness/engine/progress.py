@@ -6,7 +6,8 @@ import contextlib
 import re
 import threading
 import time
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.engine.worker import Done, Job
@@ -29,6 +30,7 @@ _SILENT_AT_MOST_S = 25.0
 _LOOKED_EVERY_S = 5.0
 _NO_RATE_BELOW_S = 0.1
 """So short a time says nothing of a rate."""
+_ALIKE: Mapping[str, float] = MappingProxyType({})
 _SHARE = re.compile(r"(\d+) of (\d+)")
 """How what a worker says of its job begins, where it can be told how much of it is done."""
 
@@ -48,8 +50,23 @@ class Progress:
         """Something is wrong with what was stored, and is put right; said even where nobody watches."""
         tell(f"note: {text}")
 
-    def stage(self, name: str, total: int, workers: int, expected: float | None = None) -> None:
-        """A stage of so many jobs begins, on so many workers; by earlier runs it takes so many seconds, if known."""
+    def stage(
+        self,
+        name: str,
+        total: int,
+        workers: int,
+        expected: float | None = None,
+        lengths: Mapping[str, float] = _ALIKE,
+    ) -> None:
+        """A stage begins.
+
+        Args:
+            name: What it does.
+            total: Its jobs.
+            workers: How many do them.
+            expected: Seconds that it takes by earlier runs; None where that is not known.
+            lengths: Label of a job -> how long it takes compared with the others; all are alike where it has none.
+        """
 
     def began(self, worker: int, job: Job) -> None:
         """A worker, numbered from 0, begins a job."""
@@ -64,14 +81,19 @@ class Progress:
 class _Left:
     """How much of a stage is done, parts of jobs that run counted in, and how long the rest takes."""
 
-    def __init__(self, total: int, expected: float | None) -> None:
-        self.done, self.total, self._expected = 0, total, expected
+    def __init__(self, total: int, expected: float | None, lengths: Mapping[str, float] = _ALIKE) -> None:
+        self.done, self.total, self._expected, self._lengths = 0, total, expected, lengths
         self._started = time.monotonic()
         self._shares: dict[int, float] = {}
+        self._running: dict[int, str] = {}
+        self._whole, self._behind = sum(lengths.values()) or float(total), 0.0
 
-    def began(self, worker: int) -> None:
+    def _length(self, label: str) -> float:
+        return self._lengths.get(label, 0.0 if self._lengths else 1.0)
+
+    def began(self, worker: int, label: str) -> None:
         """A worker begins a job."""
-        self._shares[worker] = 0.0
+        self._shares[worker], self._running[worker] = 0.0, label
 
     def at(self, worker: int, text: str) -> None:
         """A worker says how far it is."""
@@ -79,9 +101,10 @@ class _Left:
         if found and int(found[2]):
             self._shares[worker] = min(int(found[1]) / int(found[2]), 1.0)
 
-    def ended(self, worker: int | None) -> None:
+    def ended(self, worker: int | None, label: str) -> None:
         """A job has ended, on this worker if that is known."""
         self.done += 1
+        self._behind += self._length(label)
         self._shares.pop(worker if worker is not None else -1, None)
 
     @property
@@ -90,19 +113,25 @@ class _Left:
         return min(self.done + sum(self._shares.values()), self.total)
 
     @property
+    def share(self) -> float:
+        """How much of the work is done, 0 to 1: of long jobs and short ones."""
+        running = sum(part * self._length(self._running[worker]) for worker, part in self._shares.items())
+        return min((self._behind + running) / self._whole, 1.0)
+
+    @property
     def spent(self) -> float:
         """Seconds since the stage began."""
         return time.monotonic() - self._started
 
     def text(self) -> str:
         """'about 4 min left'; empty where nothing is known yet."""
-        spent, so_far = self.spent, self.so_far
+        spent, share = self.spent, self.share
         if not self.done and self._expected is not None and self._expected > spent:
             return f"about {duration(self._expected - spent)} left, by earlier runs"
-        if not so_far or spent < _NO_RATE_BELOW_S:
+        if not share or spent < _NO_RATE_BELOW_S:
             return ""
         about = "" if self.done else "about "
-        return f"{about}{duration(spent / so_far * (self.total - so_far))} left"
+        return f"{about}{duration(spent / share * (1 - share))} left"
 
 
 class ConsoleProgress(Progress):
@@ -153,9 +182,17 @@ class ConsoleProgress(Progress):
         if self._console.is_terminal:
             self._live.stop()
 
-    def stage(self, name: str, total: int, workers: int, expected: float | None = None) -> None:
+    def stage(
+        self,
+        name: str,
+        total: int,
+        workers: int,
+        expected: float | None = None,
+        lengths: Mapping[str, float] = _ALIKE,
+    ) -> None:
         """Begin a bar."""
-        self._name, self._left = for_one_line(_TITLES.get(name, name)), _Left(total, expected)
+        self._name = for_one_line(_TITLES.get(name, name))
+        self._left = _Left(total, expected, {for_one_line(label): one for label, one in lengths.items()})
         self._printed = 0.0
         self._running, self._said = {}, {}
         for bar in (self._bar, self._workers):
@@ -174,7 +211,7 @@ class ConsoleProgress(Progress):
         label = for_one_line(job.label)
         self._running[worker] = label
         self._said.pop(worker, None)
-        self._left.began(worker)
+        self._left.began(worker, label)
         if worker < len(self._workers.task_ids):
             self._workers.reset(self._workers.task_ids[worker], description=label)
 
@@ -208,7 +245,7 @@ class ConsoleProgress(Progress):
         """Advance the bar."""
         label = for_one_line(result.label)
         worker = next((number for number, running in self._running.items() if running == label), None)
-        self._left.ended(worker)
+        self._left.ended(worker, label)
         if worker is not None:
             del self._running[worker]
         pace = self._pace()
@@ -245,8 +282,8 @@ class NotebookProgress(Progress):
 
         self._html: Any = HTML
         self._handle: Any = display(HTML(""), display_id=True)
-        self._name, self._last, self._done, self._total, self._failed = "", "", 0, 0, 0
-        self._began = self._started = time.monotonic()
+        self._name, self._last, self._failed, self._left = "", "", 0, _Left(0, None)
+        self._began = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -254,10 +291,16 @@ class NotebookProgress(Progress):
         failed = f", {self._failed} failed" if self._failed else ""
         self._draw(f"{'stopped' if error else 'done'} after {duration(time.monotonic() - self._began)}{failed}")
 
-    def stage(self, name: str, total: int, workers: int, expected: float | None = None) -> None:
+    def stage(
+        self,
+        name: str,
+        total: int,
+        workers: int,
+        expected: float | None = None,
+        lengths: Mapping[str, float] = _ALIKE,
+    ) -> None:
         """Begin a bar."""
-        self._name, self._last, self._done, self._total = _TITLES.get(name, name), "", 0, total
-        self._started = time.monotonic()
+        self._name, self._last, self._left = _TITLES.get(name, name), "", _Left(total, expected, lengths)
         self._show()
 
     def began(self, worker: int, job: Job) -> None:
@@ -271,18 +314,19 @@ class NotebookProgress(Progress):
 
     def done(self, result: Done) -> None:
         """Advance the bar."""
-        self._done += 1
+        self._left.ended(None, result.label)
         self._failed += result.failed
         self._show()
 
     def _show(self, more: str = "") -> None:
-        spent, ahead = time.monotonic() - self._started, self._total - self._done
-        left = f", {duration(spent / self._done * ahead)} left" if self._done and ahead else ""
+        done, total = self._left.done, self._left.total
+        left = f", {told}" if done < total and (told := self._left.text()) else ""
         last = f"; {self._last}{more}" if self._last else ""
-        self._draw(f"{self._name}: {self._done} of {self._total}{left}{last}")
+        self._draw(f"{self._name}: {done} of {total}{left}{last}")
 
     def _draw(self, text: str) -> None:
-        bar = f'<progress max="{self._total}" value="{self._done}"></progress> ' if self._done < self._total else ""
+        done, total = self._left.done, self._left.total
+        bar = f'<progress max="{total}" value="{done}"></progress> ' if done < total else ""
         self._handle.update(self._html(f"<div>{bar}{for_html(text)}</div>"))
 
 

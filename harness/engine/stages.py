@@ -16,7 +16,7 @@ from harness.engine.executors.cluster import ClusterOptions, data_of
 from harness.engine.gallery import gallery_job
 from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob
-from harness.engine.order import Paces, longest_of_all_first
+from harness.engine.order import Paces, lengths, longest_first
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.run_folder import RunFolder
@@ -204,14 +204,16 @@ def execute(
             for stage, jobs in _at_a_time(pending):
                 if not jobs or interrupt.asked:
                     continue
-                hands, expected = executor.workers, None
+                hands, expected, shares = executor.workers, None, dict[str, float]()
                 if stage == "blocks":
                     blocks, known = [job for job in jobs if isinstance(job, BlockJob)], read_costs(store.path)
                     expected = _expected(plan, blocks, known, device, hands)
+                    each = lengths(blocks, plan, known, device, paces)
+                    shares = {job.label: one for job, one in zip(blocks, each, strict=True)}
                     if executor_name(device, options) != "serial":
-                        jobs = longest_of_all_first(blocks, plan, known, device, paces)
+                        jobs = longest_first(blocks, each)
                         meanwhile()
-                progress.stage(stage, len(jobs), hands, expected)
+                progress.stage(stage, len(jobs), hands, expected, shares)
                 for result in executor.run(jobs, asked, began, progress.at):
                     paces.ended(result)
                     tally.add(result, stage)

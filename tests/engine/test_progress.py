@@ -116,6 +116,18 @@ def test_plain_lines_where_there_is_no_terminal(clock):
     assert "\x1b" not in shown.file.getvalue()
 
 
+def test_what_is_left_goes_by_the_lengths_of_jobs(clock):
+    """The longest come first: of 90 s a block of 45 s is half, though it is one of four."""
+    with ConsoleProgress(shown := console(False)) as bar:
+        bar.stage("blocks", 4, 1, None, {"probe a": 45.0, "probe b": 30.0, "probe c": 10.0, "probe d": 5.0})
+        for name, seconds in (("a", 45), ("b", 30)):
+            bar.began(0, job(name))
+            clock.now += seconds
+            bar.done(Done(job(name).label, 1))
+    left = [line.partition("min, ")[2].partition(" left")[0] for line in lines_of(shown)[1:]]
+    assert left == ["45 s", "15 s"]
+
+
 def test_every_stage_has_its_name_and_its_last_line(clock):
     shown = console(terminal=False)
     with ConsoleProgress(shown) as bar:
@@ -347,7 +359,7 @@ slice: 4
     heard, stages = [], []
 
     class Heard(Progress):
-        def stage(self, name, total, workers, expected=None):
+        def stage(self, name, total, workers, expected=None, lengths=()):
             stages.append((name, expected))
 
         def at(self, worker, text):
