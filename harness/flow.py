@@ -7,9 +7,10 @@ import importlib
 import os
 import sys
 import threading
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.engine import stamp
 from harness.engine.compaction import Compacted, compact
@@ -48,9 +49,6 @@ from harness.suite.model import Suite
 from harness.suite.plan import Plan
 from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 from harness.testing.probes import ProbeJob
-
-if TYPE_CHECKING:
-    pass
 
 _NEEDED_BY_REPORTS = (
     "harness.report.collect",
@@ -163,8 +161,10 @@ def compact_run(folder: Path, registry: Registry) -> Compacted:
     Raises:
         UserError: It is no run folder, it holds no plan and none can be made, or it cannot be written.
     """
-    if run_named(folder).is_file():
+    if zipfile.is_zipfile(named := run_named(folder)):
         raise UserError(f"{folder}: a bundle, which is left as it is. Give a run folder.")
+    if named.is_file():
+        raise UserError(f"{folder}: a file, not a run folder. Give the folder that 'robustiqa run' wrote.")
     planned, store = planned_in(folder, registry)
     reported = store.report_made_from() == state_of_report(planned, store)
     done = _compact(planned, store, (), alone=True, reported=reported)

@@ -288,6 +288,14 @@ def with_interval(value: float, low: float, high: float, digits: int = 2, signed
     return f"{number(value, digits, signed)} [{number(low, digits, signed)}, {number(high, digits, signed)}]"
 
 
+def bytes_text(count: float) -> str:
+    """'850 kB', '12.3 MB', '1.2 GB'."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
 def counted(count: int, noun: str) -> str:
     """'1 photograph', '8 photographs'."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

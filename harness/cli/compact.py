@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.app import verb
 from harness.cli.common import AsJson, PluginFiles, console, print_json, registry_of, runs_here
-from harness.wording import counted
+from harness.wording import bytes_text, counted
 
 
 @verb("Run", 6)
@@ -33,8 +33,8 @@ def _compact(
     elif found.before == found.after:
         console().print(f"{folder}: compact already, {counted(files, 'file')} of records.", soft_wrap=True)
     else:
-        was = f"{counted(files, 'file')}, {size / 1e6:.1f} MB"
+        was = f"{counted(files, 'file')}, {bytes_text(size)}"
         console().print(
-            f"{folder}: {counted(files_now, 'file')} of records, {size_now / 1e6:.1f} MB, in place of {was}.",
+            f"{folder}: {counted(files_now, 'file')} of records, {bytes_text(size_now)}, in place of {was}.",
             soft_wrap=True,
         )

@@ -31,7 +31,7 @@ from harness.cli.common import (
     uncollected,
 )
 from harness.errors import UserError
-from harness.wording import counted, tell
+from harness.wording import bytes_text, counted, tell
 
 if TYPE_CHECKING:
     from harness.engine.footprint import DiskNeed, MemoryNeed
@@ -299,23 +299,15 @@ class _Outlook:
     def _disk_text(self) -> str:
         disk = self.disk
         parts = [f"{disk.rows:,} records" + ("" if disk.measured else ", by a stated size")]
-        parts += [f"attacked images up to {_bytes(disk.examples)}"] if disk.examples else []
-        parts += [f"pictures of the page up to {_bytes(disk.gallery)}"] if disk.gallery else []
-        return f"Disk: about {_bytes(disk.total)} ({'; '.join(parts)})."
+        parts += [f"attacked images up to {bytes_text(disk.examples)}"] if disk.examples else []
+        parts += [f"pictures of the page up to {bytes_text(disk.gallery)}"] if disk.gallery else []
+        return f"Disk: about {bytes_text(disk.total)} ({'; '.join(parts)})."
 
 
 def _off(error: float) -> str:
     """'8 % too low', '3 % too high'."""
     share = round(100 * abs(error))
     return f"{share} % too {'low' if error < 0 else 'high'}" if share else "right"
-
-
-def _bytes(count: float) -> str:
-    """'850 kB', '12.3 MB', '1.2 GB'."""
-    for size, unit in ((1e9, "GB"), (1e6, "MB")):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"
 
 
 def _outlook(

@@ -35,7 +35,7 @@ def _status(
         table.add_row(row["source"], f"{row['done']} of {row['blocks']}")
     console().print(table)
     state = (
-        "finished"
+        "all of them are done"
         if found["done"] == found["blocks"]
         else "not finished; if nobody is at it, run the same suite again to go on"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 ALL_SEALED = " so is every file beside it"
 """Said by the seal of a suite where a file without one cannot be of this run."""
 
+_NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What the system says of a full disk."""
 _NEVER_READ_BACK = ("records", "examples")
 """What the worker that writes it does not read while it works."""
 
@@ -32,6 +35,10 @@ def digest(content: bytes) -> str:
 def damaged(path: Path, reason: str) -> StoreError:
     """What is said of a file that is needed and damaged."""
     return StoreError(f"{path}: damaged ({reason}). Run the suite again, which makes it anew.")
+
+
+_NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What the system says of a full disk."""
 
 
 class FolderFiles:
@@ -174,7 +181,8 @@ class FolderFiles:
             return StoreError(f"{path}: a folder stands where a file is to be written. Remove it, and run again.")
         temporary = str(error.filename or "").endswith(".tmp")  # a name that nobody knows
         place = path if temporary else error.filename or path
+        cure = "make room, or choose" if error.errno in _NO_ROOM else "choose"
         return StoreError(
             f"{place}: cannot be written ({error.strerror or error}). What was finished is kept; "
-            "make room or choose another folder with --out, and run the same command again."
+            f"{cure} another folder with --out, and run the same command again."
         )

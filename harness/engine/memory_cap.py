@@ -64,17 +64,17 @@ def batch_memory(text: str, what: str) -> int:
     Raises:
         UserError: It is neither.
     """
-    size = 0.0 if text.strip() == "0" else _mib(text, what)
+    size = 0.0 if text.strip() == "0" else _mib(text, what, " or 0 to pack nothing")
     if size == float("inf") or 0 < size < 1:
         raise UserError(f"{what} {text}: should be at least 1MiB, or 0 to pack nothing.")
     return int(size)
 
 
-def _mib(text: str, what: str) -> float:
+def _mib(text: str, what: str, other: str = "") -> float:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
     unit = next((size for name, size in _UNITS.items() if found and name.lower() == found[2].lower()), None)
     if found is None or unit is None:
-        raise UserError(f"{what} {text!r}: should be a size such as 4GiB, 4GB or 900MiB.")
+        raise UserError(f"{what} {text!r}: should be a size such as 4GiB, 4GB or 900MiB{other}.")
     return float(found[1]) * unit
 
 

@@ -38,7 +38,9 @@ class Paces:
         return {scorer: sum(own[split] for split in common) for scorer, own in zip(scorers, found, strict=True)}
 
 
-def lengths(jobs: Sequence[BlockJob], plan: Plan, known: Mapping[Key, Cost], device: str, paces: Paces) -> list[float]:
+def block_lengths(
+    jobs: Sequence[BlockJob], plan: Plan, known: Mapping[Key, Cost], device: str, paces: Paces
+) -> list[float]:
     """How long each block takes compared with the others.
 
     Where an attacked scorer has not been measured in any block, all are compared by their evaluations and by how long

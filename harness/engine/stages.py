@@ -16,7 +16,7 @@ from harness.engine.executors.cluster import ClusterOptions, data_of
 from harness.engine.gallery import gallery_job
 from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob
-from harness.engine.order import Paces, lengths, longest_first
+from harness.engine.order import Paces, block_lengths, longest_first
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.run_folder import RunFolder
@@ -208,7 +208,7 @@ def execute(
                 if stage == "blocks":
                     blocks, known = [job for job in jobs if isinstance(job, BlockJob)], read_costs(store.path)
                     expected = _expected(plan, blocks, known, device, hands)
-                    each = lengths(blocks, plan, known, device, paces)
+                    each = block_lengths(blocks, plan, known, device, paces)
                     shares = {job.label: one for job, one in zip(blocks, each, strict=True)}
                     if executor_name(device, options) != "serial":
                         jobs = longest_first(blocks, each)

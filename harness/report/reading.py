@@ -191,7 +191,8 @@ def run_status(folder: Path, registry: Registry) -> dict[str, Any]:
     pending = {block.key for block in plan.blocks(done_slices(plan, store))}
     sources: dict[str, dict[str, Any]] = {}
     for block in plan.blocks({}):
-        name = f"{block.split.label} / {block.source.label}"
+        maps = ", clean, for maps" if all(cell.for_maps for cell in block.cells) else ""
+        name = f"{block.split.label} / {block.source.label}{maps}"
         row = sources.setdefault(name, {"source": name, "blocks": 0, "done": 0})
         row["blocks"] += 1
         row["done"] += block.key not in pending

@@ -111,7 +111,7 @@ def _tie(head: Headline, rows: Sequence[HeadlineRow]) -> str:
     if head.splits > 1:
         return f"these are means over {head.splits} splits, which rank nothing"
     if head.descriptive:
-        return f"descriptive: {units} are too few to rank metrics, and it leads here alone"
+        return f"descriptive: {units} {'is' if head.clusters == 1 else 'are'} too few to rank metrics"
     if _worst(head, rows[0]).rank is None:
         return "without labels nothing is ranked, and it moves least"
     tied = [one.label + _flag(one, rows) for one in rows[1:] if _unbeaten(head, one)]

@@ -45,4 +45,4 @@ def test_a_job_array_does_the_suite(toy_file, tmp_path, monkeypatch, capsys):
     records = all_records(tmp_path / "a run")
     assert set(records["attack"]) == {"clean", "pgd"}
     status = subprocess.run(["bash", "mine.slurm.sh", "status"], capture_output=True, text=True)
-    assert "shards: 2 of 2 done." in status.stdout and "; finished." in status.stdout
+    assert "shards: 2 of 2 done." in status.stdout and "; all of them are done." in status.stdout

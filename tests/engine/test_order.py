@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from harness.engine import order
 from harness.engine.costs import attack_key, measured, score_key
 from harness.engine.jobs import BlockJob, FactJob
-from harness.engine.order import Paces, lengths, longest_first
+from harness.engine.order import Paces, block_lengths, longest_first
 from harness.engine.worker import Done
 from harness.suite.planning import make_plan
 
@@ -22,7 +22,7 @@ slice: 8
 
 
 def longest_of_all_first(jobs, *known):
-    return longest_first(jobs, lengths(jobs, *known))
+    return longest_first(jobs, block_lengths(jobs, *known))
 
 
 def test_the_longest_blocks_come_first(registry, suite_of, monkeypatch):

@@ -107,7 +107,7 @@ def test_a_bundle_names_no_place_and_opens_where_nothing_of_the_run_is(capsys, t
     (elsewhere / "a.zip").write_bytes(whole)
     shutil.rmtree(there)
     monkeypatch.chdir(elsewhere)
-    assert "2 of 2 blocks, 0 failures; finished" in said(capsys, "status", "a.zip")
+    assert "2 of 2 blocks, 0 failures; all of them are done" in said(capsys, "status", "a.zip")
     assert json.loads(said(capsys, "check", "a.zip", "--json"))["damaged"] == {}
     assert "nobody2026weighed" in said(capsys, "cite", "a.zip")
     zipfile.ZipFile("a.zip").extractall("unpacked")
