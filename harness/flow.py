@@ -82,8 +82,9 @@ def run_suite(
         )
     store = RunFolder(options.out or RUNS / suite.name)
     plan = make_plan(suite, registry, store.read_pixels)
+    text = planned_text(plan, registry)  # before the suite is written, which nobody can read without the plan
     store.open(suite)
-    planned = read_planned(*store.write_plan(suite, planned_text(plan, registry)), suite.layouts)
+    planned = read_planned(*store.write_plan(suite, text), suite.layouts)
     _record_citations(plan, planned.digest, registry, store)
     tally = Tally(progress)
     pending = pending_jobs(plan, store, probe=options.probe)

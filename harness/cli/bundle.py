@@ -48,6 +48,7 @@ def _bundle(
     The same run gives the same bytes. Example: robustiqa bundle results/runs/quickstart -o quickstart.zip
     """
     from harness.engine.bundle import SUFFIX_OF_BUNDLES
+    from harness.engine.folder_files import listed_whole
     from harness.report.reading import open_folder
 
     registry = registry_of(plugin)
@@ -55,12 +56,22 @@ def _bundle(
     target = out or Path(f"{result.folder.path.resolve().name}{SUFFIX_OF_BUNDLES}")
     if target.suffix != SUFFIX_OF_BUNDLES or target.is_dir():
         raise UserError(f"-o {target}: a bundle is a file that ends in {SUFFIX_OF_BUNDLES}. Choose such a name.")
-    files = _whole_files(result)
-    with tempfile.TemporaryDirectory(prefix="robustiqa-") as place:
-        count = _pack(result, files, Path(place), target, examples=examples, allow_paths=allow_paths)
+    try:
+        count = listed_whole(lambda: _packed(result, target, examples=examples, allow_paths=allow_paths), times=3)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{result.folder.path}: files of it come and go ({error.filename}). Bundle it when the run has ended."
+        ) from error
     state = "" if result.finished else " The run is not finished, or cells of it failed; its report says so."
     size = f"{target.stat().st_size / 1e6:.1f} MB"
     console().print(f"{target}: {count} files, {size}. robustiqa report {target} opens it.{state}", soft_wrap=True)
+
+
+def _packed(result: RunResult, target: Path, *, examples: bool, allow_paths: bool) -> int:
+    """Look at a run, copy, report and pack it; returns the number of files."""
+    files = _whole_files(result)
+    with tempfile.TemporaryDirectory(prefix="robustiqa-") as place:
+        return _pack(result, files, Path(place), target, examples=examples, allow_paths=allow_paths)
 
 
 def _whole_files(result: RunResult) -> list[str]:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.engine.done import record_misfit
+from harness.engine.folder_files import listed_whole
 from harness.engine.record import NAMES
 from harness.engine.record_files import (
     CONTENT,
@@ -159,6 +160,10 @@ def _family(group: str) -> str:
 
 def _sizes(store: RunFolder) -> tuple[int, int]:
     """Number of files of records, and bytes in them."""
+    return listed_whole(lambda: _sizes_now(store))
+
+
+def _sizes_now(store: RunFolder) -> tuple[int, int]:
     sizes = [
         os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118 (50,000 files)
         for folder, _, names in os.walk(store.path / RECORDS)

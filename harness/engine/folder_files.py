@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.engine import seal
 from harness.engine.behind import Behind
@@ -23,8 +24,25 @@ ALL_SEALED = " so is every file beside it"
 
 _NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """What the system says of a full disk."""
+_Listed = TypeVar("_Listed")
 _NEVER_READ_BACK = ("records", "examples")
 """What the worker that writes it does not read while it works."""
+
+
+def listed_whole(list_them: Callable[[], _Listed], times: int = 20) -> _Listed:
+    """What a function finds of files, from the beginning again where one goes away while it looks.
+
+    Args:
+        list_them: The function.
+        times: How often it is tried: when a file is gone, others were put in its place.
+
+    Raises:
+        FileNotFoundError: One went away each time.
+    """
+    for _ in range(times - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return list_them()
+    return list_them()
 
 
 def digest(content: bytes) -> str:

@@ -148,16 +148,16 @@ def _asked(wanted: Collection[tuple[str, int]]) -> tuple[dict[str, Misfit], dict
 
 def _put_records(source: MergedRun, taken: Collection[tuple[str, int]], target: Path) -> None:
     """Copy files of which all is taken; of others what is taken goes into a new one."""
-    left = set(taken)
+    whole, left, files = frozenset(taken), set(taken), frozenset(source.files)
     for name, holds in source.store.record_holds():
         held = set(pairs_of(holds))
-        if name in source.files and held <= set(taken):
+        if name in files and held <= whole:
             _put(target / name, (source.store.path / name).read_bytes())
             left -= held
     for cell, slices in source.store.single_files().items():
         for index in slices:
             name = f"{RECORDS}/{cell}/{index:05d}.parquet"
-            if name in source.files and (cell, index) in left:
+            if name in files and (cell, index) in left:
                 _put(target / name, (source.store.path / name).read_bytes())
                 left.discard((cell, index))
     if left:

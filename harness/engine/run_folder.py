@@ -21,7 +21,7 @@ import yaml
 from harness.engine import page_checks, seal
 from harness.engine.example_store import ExampleStore
 from harness.engine.examples import SCORES
-from harness.engine.folder_files import ALL_SEALED, damaged, digest
+from harness.engine.folder_files import ALL_SEALED, damaged, digest, listed_whole
 from harness.engine.gallery_store import GalleryStore
 from harness.engine.plan_file import PlanFile
 from harness.engine.record_files import holds_of, records_table, said_by
@@ -336,14 +336,19 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
 
     def stamps(self) -> list[str]:
         """Name, size and time of every stored result: what a report depends on."""
-        found, above = [], len(str(self.path)) + 1
+        found: list[str] = []
         for part in ("records", "facts", "probes", "failures", "provenance", "gallery"):
-            for folder, _, names in os.walk(self.path / part):
-                for name in names:
-                    if not name.startswith("."):
-                        about = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (10,000 files: half the time)
-                        found.append(f"{folder[above:]}/{name} {about.st_size} {about.st_mtime_ns}")
+            found += listed_whole(lambda part=part: self._stamps_in(part))  # type: ignore[misc]
         return sorted(found)
+
+    def _stamps_in(self, part: str) -> list[str]:
+        found, above = [], len(str(self.path)) + 1
+        for folder, _, names in os.walk(self.path / part):
+            for name in names:
+                if not name.startswith("."):
+                    about = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (10,000 files: half the time)
+                    found.append(f"{folder[above:]}/{name} {about.st_size} {about.st_mtime_ns}")
+        return found
 
     def inspect(self, path: Path, misfits: Callable[[str], Misfit]) -> bool:
         """Look at one file, all of its bytes, and note what is found; False where no run writes such a file.
@@ -366,6 +371,8 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
             case ("gallery", _, _):
                 self.read_picture(path, self.picture_about(path))
             case ("examples", _, _, _, name) if name != SCORES:
+                if not path.with_name(SCORES).exists():  # it is written last, and says what the others have to be
+                    return True
                 about = self._page(path.with_name(SCORES), page_checks.example)
                 self.read_example_file(path, about or {"files": {}})
             case ("report", *_):

@@ -4,13 +4,16 @@ import os
 import random
 import re
 import shutil
+import zipfile
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.cli import bundle
 from harness.engine import compaction, record_files
+from harness.engine.checking import check_folder
 from harness.engine.compaction import compact
 from harness.engine.done import done_slices
 from harness.engine.record import NAMES
@@ -267,7 +270,8 @@ def test_one_bit_of_a_compact_file_costs_its_row_group_and_never_counts(whole, r
     assert 0 < lost < len(own) and len(run_status(run, registry)["damaged"]) == 1
     capsys.readouterr()
     assert go(run).cells == lost and capsys.readouterr().err.count("1 damaged file") == 1
-    assert not path.exists() and not run_status(run, registry)["damaged"] and go(run).jobs == 0
+    assert not path.exists() or path.read_bytes() == content, "of clean rows, which take no time, it is the same file"
+    assert not run_status(run, registry)["damaged"] and go(run).jobs == 0
     drop = {one: frame.drop(columns="seconds") for one, frame in whole[1].items()}
     same(records(run), drop)
 
@@ -383,3 +387,53 @@ def test_a_reader_finds_what_is_put_together_while_it_reads(run, registry, monke
     monkeypatch.setattr(RunFolder, "record_names", then_compacted)
     assert RunFolder(run).slices_of(dict.fromkeys(before)) == before
     assert any(before.values())
+
+
+def meanwhile(monkeypatch, do):
+    """Something happens once, when the appended files have been listed."""
+    walk, left = os.walk, [do]
+
+    def walked(place, *arguments, **options):
+        for folder, folders, names in walk(place, *arguments, **options):
+            if str(folder).endswith("records/appended") and names and left:
+                left.pop()()
+            yield folder, folders, names
+
+    monkeypatch.setattr(os, "walk", walked)
+    return left
+
+
+def test_whoever_reports_or_bundles_while_records_are_put_together_looks_again(
+    whole, run, registry, go, monkeypatch, capsys
+):
+    plan, _ = reopen(run, registry)
+    as_appended(run)
+    left = meanwhile(monkeypatch, lambda: compact(RunFolder(run), plan))
+    stamps = RunFolder(run).stamps()
+    assert not left and stamps == RunFolder(run).stamps() and not any("appended" in one for one in stamps)
+    monkeypatch.undo()
+    as_appended(run)
+    packed, real = [], bundle._pack
+
+    def then_compacted(result, files, *arguments, **options):
+        if not packed:
+            compact(RunFolder(run), plan)
+        packed.append(files)
+        return real(result, files, *arguments, **options)
+
+    monkeypatch.setattr(bundle, "_pack", then_compacted)
+    said(capsys, "bundle", run, "-o", run.with_name("one.zip"))
+    assert len(packed) == 2
+    with zipfile.ZipFile(run.with_name("one.zip")) as file:
+        assert sum("records/compact" in name for name in file.namelist()) == 2
+
+
+def test_images_of_an_example_that_is_being_written_are_not_damaged(go, tmp_path, registry):
+    go(tmp_path / "run", SUITE.replace("limit: 12", "limit: 4\nsave_examples: 2"))
+    plan, store = reopen(tmp_path / "run", registry)
+    scores = next(tmp_path.glob("run/examples/*/*/*/scores.json"))
+    content = scores.read_bytes()
+    scores.unlink()
+    assert not check_folder(store, plan).damaged
+    scores.write_bytes(content)
+    assert not RunFolder(tmp_path / "run").soundness.damaged()
