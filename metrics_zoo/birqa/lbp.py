@@ -35,20 +35,21 @@ def binary_patterns(y: Tensor) -> Tensor:
     height, width = y.shape[-2:]
     padded = F.pad(y, (1, 1, 1, 1), mode="replicate").contiguous()
     flat, step = padded.view(-1), padded.shape[-1]
-    code = torch.zeros_like(y, dtype=torch.uint8, memory_format=torch.contiguous_format)
-    differences, bits = torch.empty_like(padded), torch.empty_like(code, dtype=torch.bool)
+    code = torch.zeros_like(y, memory_format=torch.contiguous_format)
+    # Bits as numbers of the type that is compared: written as bool they take twice as long.
+    differences, bits = torch.empty_like(padded), torch.empty_like(code)
     here = differences[..., 1 : 1 + height, 1 : 1 + width]
     for bit in (0, 1, 2, 7):
         top, left = _NEIGHBOURS[bit]
         before = (1 - top) * step + 1 - left
         torch.sub(flat[:-before], flat[before:], out=differences.view(-1)[before:])
         torch.ge(here, -DEAD_ZONE, out=bits)
-        code.add_(bits.view(torch.uint8), alpha=1 << bit)
+        code.add_(bits, alpha=1 << bit)
         # The neighbour across differs by what its own neighbour here differs from it, with the other sign.
         across = differences[..., 2 - top : 2 - top + height, 2 - left : 2 - left + width]
         torch.le(across, DEAD_ZONE, out=bits)
-        code.add_(bits.view(torch.uint8), alpha=1 << (bit + 4) % 8)
-    return code
+        code.add_(bits, alpha=1 << (bit + 4) % 8)
+    return code.to(torch.uint8)
 
 
 def compare_patterns(y: Tensor, reference_code: Tensor) -> Tensor:

@@ -249,7 +249,10 @@ class CrossScaleResidualAttention(nn.Module):
         weight = self.strength_confidence.weight
         both = _pointwise(coarse, weight[:, :-1, 0, 0], self.strength_confidence.bias)
         strength, confidence = both.addcmul_(mask, weight[None, :, -1]).chunk(2, dim=1)
-        return F.softplus(strength), confidence.sigmoid(), mask, self.residual(_times(message, mask)).tanh()
+        residual = self.residual(_times(message, mask))
+        if torch.is_grad_enabled():
+            return F.softplus(strength), confidence.sigmoid(), mask, residual.tanh()
+        return F.softplus(strength), confidence.sigmoid_(), mask, residual.tanh_()
 
     def _message(self, fine: Tensor) -> Tensor:
         """The fine level at half its size: a convolution, plus its 2 x 2 means."""
@@ -330,5 +333,6 @@ class GeneralisedMean(nn.Module):
         exponent = self.exponent.clamp(1, 6)
         positive = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(_SMALLEST, _LARGEST)
         # Powers by logarithms take a third of the time of pow, and so does their gradient.
-        mean: Tensor = _times(positive.log(), exponent).exp().mean(dim=(2, 3)).pow(1 / exponent)
-        return mean
+        if torch.is_grad_enabled():
+            return (positive.log() * exponent).exp().mean(dim=(2, 3)).pow(1 / exponent)
+        return positive.log_().mul_(exponent).exp_().mean(dim=(2, 3)).pow(1 / exponent)

@@ -173,6 +173,7 @@ def _by_tiles(
     windows, tiles, multiplied = (
         x.new_empty(_WINDOW**2 * count * rows * across * channels) for channels in (inputs, inputs, outputs)
     )
+    totals = x.new_empty(TILE**2 * count * rows * across * outputs)
     for top in range(0, down, rows):
         now = min(rows, down - top)
         shape, number = (count, now, across), count * now * across
@@ -185,7 +186,8 @@ def _by_tiles(
         tile = torch.mm(values, window.view(_WINDOW**2, -1), out=_piece(tiles, _WINDOW**2, number * inputs))
         product = _piece(multiplied, _WINDOW**2, number, outputs)
         torch.bmm(tile.view(_WINDOW**2, number, inputs), products, out=product)
-        total = torch.mm(joined, product.view(_WINDOW**2, -1)).view(TILE, TILE, *shape, outputs)
+        total = torch.mm(joined, product.view(_WINDOW**2, -1), out=_piece(totals, TILE**2, number * outputs))
+        total = total.view(TILE, TILE, *shape, outputs)
         place = result[:, TILE * top : TILE * (top + now)].view(count, now, TILE, across, TILE, outputs)
         sides = (slice(None), *(None,) * 4)
         torch.addcmul(shift[sides], total.permute(2, 3, 0, 4, 1, 5), factor[sides], out=place)
