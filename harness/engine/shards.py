@@ -15,8 +15,8 @@ SHARDS_PAGE = "shards"
 """The page of provenance that all shards share their blocks by."""
 
 UNMEASURED = (
-    "nothing was measured when its blocks were shared among these shards, so they count by evaluations alone, and shards "
-    "may take very unequal times. In a new folder '--stage facts' before measures each metric."
+    "nothing was measured when its blocks were shared among these shards, so they count by evaluations alone, and "
+    "shards may take very unequal times. In a new folder '--stage facts' before measures each metric."
 )
 
 BlockKey = tuple[str, str, int]
