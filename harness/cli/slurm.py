@@ -224,14 +224,15 @@ def _memory(plan: Plan, folder: Path, registry: Registry, device: str, workers: 
     work, recorded = loads(plan, plan.blocks({}), device), read_recorded(folder)
     of_jobs = Machine("", "", "cpu", 1.0, 1.0, 1.0, None, workers)  # speeds do not matter here
     needs = memory_needs(plan, work, recorded, of_jobs, sizes_of(plan, recorded, registry))
-    rule = f"{counted(workers, 'worker')}{{}}, a quarter more, and 1 GiB for the command"
     if len(needs) == len(work):
         mib = needs[0].mib
         gib = math.ceil((workers * mib * _MARGIN + _COMMAND_MIB) / 1024)
-        return f"{gib}G", f"--mem: {rule.format(f' of up to {mib:,.0f} MiB, as runs measured')}."
+        each = f"{counted(workers, 'worker')} of up to {mib:,.0f} MiB, as runs measured"
+        return f"{gib}G", f"--mem: {each}, a quarter more, and 1 GiB for the command."
     most = f" (the others take up to {needs[0].mib:,.0f} MiB a worker)" if needs else ""
     unknown = f"of {len(work)} kinds of work {len(work) - len(needs)} were never measured{most}"
-    return None, f"No --mem: {unknown}.\n# Written again after a run of them, this asks for {rule.format('')}."
+    cure = "Written again after a run of them, this asks for what workers take, a quarter more, and 1 GiB"
+    return None, f"No --mem: {unknown}.\n# {cure}."
 
 
 def _write(path: Path, content: bytes, force: bool) -> bool:

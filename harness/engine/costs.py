@@ -243,7 +243,7 @@ def seconds_of_blocks(
         device: Where they run.
         paces: What calibrating took.
     """
-    price = {key: cost.seconds / cost.items for key, cost in known.items()}
+    price = {key: cost.spent / cost.items for key, cost in known.items()}
     each_of = _seconds_of_evaluation(paces, device)
     works = list(_work(plan, blocks, device))
     spent = evaluated = 0.0
