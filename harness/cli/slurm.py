@@ -112,13 +112,14 @@ def _slurm(
     cpus: Annotated[int, typer.Option(min=1, help="Cores of each job, which has as many workers on a CPU.")] = 1,
     mem: Annotated[
         str | None,
-        typer.Option(
-            metavar="8G", help="Memory of each job; what its workers take if that was measured, and left out."
-        ),
+        typer.Option(metavar="8G", help="Memory of each job; if left out, what runs measured, as far as any did."),
     ] = None,
     gpus: Annotated[int, typer.Option(min=0, help="1 gives each job a GPU; without it they run on CPUs.")] = 0,
     partition: Annotated[str | None, typer.Option(help="Of the cluster; its own default if left out.")] = None,
-    account: Annotated[str | None, typer.Option(help="Of the cluster, that jobs are charged to.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="What jobs are charged to; the user's default if left out.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="For a suite of more than 100,000 cells.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a script that differs.")] = False,
     sets: Sets = None,
     only: Only = None,
@@ -135,13 +136,15 @@ def _slurm(
     from harness.engine.run_folder import RunFolder
     from harness.files import RUNS, shown
     from harness.suite.compose import Overrides
-    from harness.suite.planning import make_plan
+    from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 
     _check_job(mem, account, gpus)
     registry = registry_of(plugin)
     found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     if not suite.is_file():
         raise UserError(f"{suite}: a job of the array reads the suite again. Write it to a file.")
+    if many_cells(found) and not yes:
+        raise UserError(f"{suite}: more than {MOST_UNASKED:,} cells. Say --yes where all of them are meant.")
     place, path = out or RUNS / found.name, script or Path(f"{found.name}.slurm.sh")
     device = device or ("cuda" if gpus else "cpu")
     program = [sys.executable, "-m", "harness"]
@@ -150,6 +153,7 @@ def _slurm(
     run += [part for value in sets or () for part in ("--set", value)]
     run += [part for file in plugin or () for part in ("--plugin", file.absolute())]
     run += ["--workers", cpus] if device == "cpu" else []
+    run += ["--yes"] if yes else []
     extras = [f"--{name}={value}" for name, value in (("partition", partition), ("account", account)) if value]
     extras += [f"--gpus-per-task={gpus}"] if gpus else []
     plan = make_plan(found, registry, RunFolder(place).read_pixels)
