@@ -29,6 +29,7 @@ from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, versions
 from harness.engine.run_folder import RunFolder, StoreError
 from harness.engine.scorer import device_named
+from harness.engine.shards import UNMEASURED, shared_unmeasured
 from harness.engine.soundness import damage_text
 from harness.engine.stages import Options as Options
 from harness.engine.stages import Stage as Stage
@@ -90,6 +91,8 @@ def run_suite(
     pending = pending_jobs(plan, store, probe=options.probe)
     device = options.device or ("cuda" if on_cluster and gpus_of_worker(plan, options) else default_device())
     pending = own_part(pending, _jobs_ahead(plan), plan, store, options, device)
+    if options.shard[1] > 1 and pending["blocks"] and shared_unmeasured(store, options.shard[1]):
+        progress.tell(f"{store.path}: {UNMEASURED}")
     found_damaged = damage_needed(store.soundness.met | store.soundness.damaged(), plan)
     if damage := damage_text(found_damaged):
         progress.tell(f"{store.path}: {damage}; what of it the suite needs is computed again.")

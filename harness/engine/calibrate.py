@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ def compute_fact(
     device: torch.device,
     slice_size: int = 8,
     told: Callable[[str], None] = lambda text: None,
+    took: Callable[[int, float, float], None] = lambda images, seconds, cpu: None,
 ) -> dict[str, Any]:
     """Clean qualities of a scorer on the calibration samples, with range, spread, median and line to the opinions.
 
@@ -46,6 +48,7 @@ def compute_fact(
         device: Where to score.
         slice_size: Batch size.
         told: Hears how far it is.
+        took: Hears of each batch its images, and seconds of scoring it: by the clock, and of this process.
 
     Raises:
         SampleError: A score is not finite.
@@ -57,6 +60,7 @@ def compute_fact(
     for start in range(0, len(chosen), slice_size):
         told(f"{start} of {len(chosen)} samples")
         for batch in load(chosen[start : start + slice_size]):
+            began, computed = time.perf_counter(), time.process_time()
             values = _clean_quality(fact, batch, scorer, seed, device)
             refuse_nan(
                 batch,
@@ -65,6 +69,7 @@ def compute_fact(
             )
             ids += batch.ids
             quality += values.tolist()
+            took(len(batch.items), time.perf_counter() - began, time.process_time() - computed)
             opinion += [item.entry.opinion for item in batch.items]
     return {
         "split": fact.split.label,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,6 +12,9 @@ from harness.engine.run_folder import RunFolder, StoreError
 from harness.suite.plan import Block, Cell, Plan
 
 Work = Literal["attack", "score"]
+PACES_PAGE = "paces"
+"""The page of provenance that says what calibrating took: scorings of clean images, by which blocks are compared whose
+scorers were never measured in one."""
 
 
 @dataclass(frozen=True)
@@ -184,12 +187,18 @@ def read_costs(folder: Path) -> dict[Key, Cost]:
     return merged(Cost(**page) for page in pages_beside(folder, "costs"))
 
 
-def keep_costs(store: RunFolder, costs: Iterable[Cost]) -> None:
-    """Add what this invocation measured to the run folder's page."""
+def read_paces(folder: Path) -> dict[Key, Cost]:
+    """What calibrating scorers took in this folder and in those beside it."""
+    return merged(Cost(**page) for page in pages_beside(folder, PACES_PAGE))
+
+
+def keep_costs(store: RunFolder, costs: Iterable[Cost], page: str = "costs") -> None:
+    """Add what this invocation measured to a page of the run folder."""
     added = list(costs)
     if added:
         store.change_provenance(
-            "costs", lambda page: [asdict(cost) for cost in merged_by_machine([*(Cost(**p) for p in page), *added])]
+            page,
+            lambda known: [asdict(cost) for cost in merged_by_machine([*(Cost(**one) for one in known), *added])],
         )
 
 
@@ -219,24 +228,51 @@ def loads(plan: Plan, blocks: Sequence[Block], device: str) -> Mapping[Key, Amou
     return found
 
 
-def seconds_of_blocks(plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str) -> Sequence[float]:
+def seconds_of_blocks(
+    plan: Plan, blocks: Sequence[Block], known: Mapping[Key, Cost], device: str, paces: Mapping[Key, Cost]
+) -> Sequence[float]:
     """What each of the given blocks will cost, so that they can be compared, whatever was measured.
 
-    What never was counts by the evaluations that it takes, at the mean pace of what was measured, or of one a second.
+    What never was counts by the evaluations that it takes, each as long as one took when its scorer was calibrated, and
+    all of them as much longer as what was measured took.
+
+    Args:
+        plan: What the blocks are of.
+        blocks: Blocks of it.
+        known: What was measured in blocks.
+        device: Where they run.
+        paces: What calibrating took.
     """
-    price = {key: cost.seconds / cost.items for key, cost in known.items()}
+    price = {key: cost.spent / cost.items for key, cost in known.items()}
+    each_of = _seconds_of_evaluation(paces, device)
     works = list(_work(plan, blocks, device))
     spent = evaluated = 0.0
     for images, work in _shared(works):
-        timed = [(key, images * times, each) for (key, each), times in work.items() if key in price]
+        timed = [(key, images * times, each * each_of(key)) for (key, each), times in work.items() if key in price]
         spent += sum(count * price[key] for key, count, _ in timed)
         evaluated += sum(count * each for _, count, each in timed)
     pace = spent / evaluated if evaluated else 1.0
     image = {
-        id(work): sum(times * price.get(key, each * pace) for (key, each), times in work.items())
+        id(work): sum(times * price.get(key, each * each_of(key) * pace) for (key, each), times in work.items())
         for _, work in _shared(works)
     }
     return [images * image[id(work)] for images, work in works]
+
+
+def _seconds_of_evaluation(paces: Mapping[Key, Cost], device: str) -> Callable[[Key], float]:
+    """Key -> seconds of one evaluation of its scorer, on its split or else on any.
+
+    A scorer that was never calibrated counts as the mean of those that were; a second where none was.
+    """
+    known: dict[tuple[str, str], list[Cost]] = {}
+    for key, cost in paces.items():
+        if key.device == device.partition(":")[0]:
+            known.setdefault((key.scorer, key.split), []).append(cost)
+            known.setdefault((key.scorer, ""), []).append(cost)
+    found = {of: sum(cost.spent for cost in some) / sum(cost.items for cost in some) for of, some in known.items()}
+    every = [one for (_, split), one in found.items() if not split]
+    mean = sum(every) / len(every) if every else 1.0
+    return lambda key: found.get((key.scorer, key.split), found.get((key.scorer, ""), mean))
 
 
 _Work = Mapping[tuple[Key, float], int]

@@ -10,6 +10,7 @@ from harness.contracts import Entry
 from harness.engine.ahead import Read
 from harness.engine.batches import Batch, SampleError
 from harness.engine.calibrate import compute_fact, run_fit
+from harness.engine.costs import Cost, Key, measured
 from harness.engine.evaluate_block import BlockRun
 from harness.engine.in_flight import fly
 from harness.engine.keeping import Keeping
@@ -69,14 +70,25 @@ class FactJob(Job):
 
     def work(self, worker: Worker) -> Done:
         """Compute and store it."""
-        return noting_failure(self, worker.store, lambda: self._compute(worker))
+        took: list[tuple[int, float, float]] = []
+        done = noting_failure(self, worker.store, lambda: self._compute(worker, took))
+        return done if done.failed else replace(done, paces=self._pace(worker.device.type, took))
 
-    def _compute(self, worker: Worker) -> None:
+    def _pace(self, device: str, took: Sequence[tuple[int, float, float]]) -> tuple[Cost, ...]:
+        """What scoring took; without the first of several batches, in which is what is done once."""
+        if not took:
+            return ()
+        items, seconds, cpu = map(sum, zip(*(took[1:] or took), strict=True))
+        key = Key("score", self.fact.split.key, self.fact.scorer.key, "", 1, device)
+        return (measured(key, round(items), seconds, cpu=cpu),)
+
+    def _compute(self, worker: Worker, took: list[tuple[int, float, float]]) -> None:
         fact, seed, size = self.fact, worker.seed, worker.context.slice_size
         scorer, load = worker.scorer(fact.scorer), worker.loader(fact.split.dataset)
         entries = worker.entries(fact.split)
         size = slice_under(cap_of(worker), scorer, load, entries, size, seed, gradient=False)
-        value = compute_fact(fact, entries, load, scorer, seed, worker.device, size, worker.tell)
+        note = lambda *batch: took.append(batch)  # noqa: E731
+        value = compute_fact(fact, entries, load, scorer, seed, worker.device, size, worker.tell, note)
         worker.store.write_fact(fact.id, value)
 
 

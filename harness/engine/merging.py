@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from harness.engine import seal
-from harness.engine.costs import Cost, merged_by_machine
+from harness.engine.costs import PACES_PAGE, Cost, merged_by_machine
 from harness.engine.gallery_choice import fitting, page_limit
 from harness.engine.gallery_store import GALLERY, GalleryCase, GalleryKept
 from harness.engine.record import NAMES
@@ -28,7 +28,7 @@ HOW = ("seconds", "batch", "torch", "device")
 MERGED = "merged"
 """The page of provenance that says what a folder was merged of."""
 _TOLD = 5
-_COUNTED, _CITED = "costs", "cited"
+_COUNTED, _CITED = ("costs", PACES_PAGE), "cited"
 
 
 @dataclass
@@ -296,8 +296,9 @@ def merged_provenance(sources: Sequence[MergedRun], of_merge: Sequence[Mapping[s
                 known = pages.setdefault(page, [])
                 known += [one for one in source.store.read_provenance(page) if one not in known]
     pages.pop(_CITED, None)
-    if _COUNTED in pages:
-        pages[_COUNTED] = [asdict(cost) for cost in merged_by_machine(Cost(**one) for one in pages[_COUNTED])]
+    for name in _COUNTED:
+        if name in pages:
+            pages[name] = [asdict(cost) for cost in merged_by_machine(Cost(**one) for one in pages[name])]
     return {**pages, MERGED: [*pages.get(MERGED, []), *of_merge]}
 
 

@@ -117,17 +117,17 @@ def _listed(name: str, value: Any) -> str:
         return f"no list of {words}"
     if name == "shards":
         return next((wrong for one in value if (wrong := _shared(one))), "")
-    return next((wrong for one in value if name == "costs" and (wrong := cost(one))), "")
+    return next((wrong for one in value if name in ("costs", "paces") and (wrong := cost(one))), "")
 
 
 def _shared(value: Any) -> str:
     """By which costs blocks were shared among shards."""
     if not isinstance(value.get("shards"), int) or not isinstance(value.get("device"), str):
         return "no number of shards, or no device"
-    costs = value.get("costs")
-    if not isinstance(costs, list):
+    costs, paces = value.get("costs"), value.get("paces", [])
+    if not isinstance(costs, list) or not isinstance(paces, list):
         return "no list of costs"
-    return next((wrong for one in costs if (wrong := cost(one))), "")
+    return next((wrong for one in (*costs, *paces) if (wrong := cost(one))), "")
 
 
 def pixels(value: Any) -> str:

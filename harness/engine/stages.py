@@ -10,13 +10,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from harness.engine.costs import Cost, Key, estimate, read_costs
+from harness.engine.costs import (
+    PACES_PAGE,
+    Cost,
+    Key,
+    estimate,
+    keep_costs,
+    merged,
+    read_costs,
+    read_paces,
+    seconds_of_blocks,
+)
 from harness.engine.executors.choice import LOCAL, executor_name, make_executor
 from harness.engine.executors.cluster import ClusterOptions, data_of
 from harness.engine.gallery import gallery_job
 from harness.engine.gallery_pool import pool_of
 from harness.engine.jobs import BlockJob
-from harness.engine.order import Paces, block_lengths, longest_first
+from harness.engine.order import longest_first
 from harness.engine.priority import NICE
 from harness.engine.progress import Progress
 from harness.engine.run_folder import RunFolder
@@ -141,6 +151,7 @@ class Tally:
         self.jobs = self.blocks = self.cells = self.failed = 0
         self.notices: dict[str, None] = {}
         self.costs: list[Cost] = []
+        self.paces: list[Cost] = []
 
     def add(self, result: Done, stage: str) -> None:
         """A job of a stage has ended."""
@@ -151,6 +162,7 @@ class Tally:
             self.cells += result.cells
         self.notices.update(dict.fromkeys(result.notices))
         self.costs += result.costs
+        self.paces += result.paces
         self.progress.done(result)
 
     def chose(self, result: Done) -> None:
@@ -195,12 +207,6 @@ def execute(
     try:
         with _Interrupt() as interrupt:
             asked, progress = lambda: interrupt.asked, tally.progress
-            paces = Paces()
-
-            def began(worker: int, job: Job) -> None:
-                paces.began(job)
-                progress.began(worker, job)
-
             for stage, jobs in _at_a_time(pending):
                 if not jobs or interrupt.asked:
                     continue
@@ -208,14 +214,14 @@ def execute(
                 if stage == "blocks":
                     blocks, known = [job for job in jobs if isinstance(job, BlockJob)], read_costs(store.path)
                     expected = _expected(plan, blocks, known, device, hands)
-                    each = block_lengths(blocks, plan, known, device, paces)
+                    paces = merged([*read_paces(store.path).values(), *tally.paces])
+                    each = seconds_of_blocks(plan, [job.block for job in blocks], known, device, paces)
                     shares = {job.label: one for job, one in zip(blocks, each, strict=True)}
                     if executor_name(device, options) != "serial":
                         jobs = longest_first(blocks, each)
                         meanwhile()
                 progress.stage(stage, len(jobs), hands, expected, shares)
-                for result in executor.run(jobs, asked, began, progress.at):
-                    paces.ended(result)
+                for result in executor.run(jobs, asked, progress.began, progress.at):
                     tally.add(result, stage)
             choosing = None if interrupt.asked else gallery_job(plan, store)
             if choosing:
@@ -226,6 +232,7 @@ def execute(
             raise KeyboardInterrupt
     finally:
         executor.close()
+        keep_costs(store, tally.paces, PACES_PAGE)
 
 
 def _at_a_time(pending: Mapping[str, Sequence[Job]]) -> Iterator[tuple[str, Sequence[Job]]]:

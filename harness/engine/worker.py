@@ -71,6 +71,8 @@ class Done:
     failed: int = 0
     costs: tuple[Cost, ...] = ()
     notices: tuple[str, ...] = ()
+    paces: tuple[Cost, ...] = ()
+    """What calibrating a scorer took."""
 
 
 class Job(ABC):

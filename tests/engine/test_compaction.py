@@ -361,9 +361,10 @@ def test_a_file_that_others_put_in_the_place_of_one_that_was_read_stays(run, reg
     assert not list(run.glob("records/appended/*")) and parts(run) == before
 
 
-def test_only_the_shard_that_finds_nothing_left_puts_records_together(whole, go, tmp_path):
+def test_only_the_shard_that_finds_nothing_left_puts_records_together(whole, go, tmp_path, capsys):
     folder = tmp_path / "run"
     go(folder, shard=(0, 2))
+    assert "run: nothing was measured when its blocks were shared among these shards" in capsys.readouterr().err
     assert not compact_files(folder) and list(folder.glob("records/appended/*.parquet"))
     go(folder, shard=(1, 2))
     assert len(compact_files(folder)) == 2 and not list(folder.glob("records/appended/*.parquet"))

@@ -7,10 +7,15 @@ import time
 
 import pytest
 
-from harness.engine.costs import seconds_of_blocks
-from harness.engine.shards import shards_kept, shards_of, shares
+from harness.engine.costs import read_paces, seconds_of_blocks
+from harness.engine.run_folder import RunFolder
+from harness.engine.shards import shards_kept, shards_of, shared_unmeasured, shares
 from harness.errors import UserError
-from harness.flow import run_status
+from harness.flow import Options, run_status, run_suite
+from harness.plugins.registry import Registry
+from harness.suite.planning import make_plan
+from harness.suite.resolve import validate
+from harness.suite.strict_yaml import parse_text
 
 SUITE = """
 name: shared
@@ -48,12 +53,52 @@ def test_shards_by_stages_do_everything_once(run_toy, registry, tmp_path):
     store, plan = first.folder, first.plan
     kept = shards_kept(plan, store)[2]
     assert shards_of(plan, store, 2, "cpu") == kept  # though more was measured since
-    blocks = plan.blocks({})
-    costs = dict(zip([block.key for block in blocks], seconds_of_blocks(plan, blocks, {}, "cpu"), strict=True))
+    blocks, paces = plan.blocks({}), read_paces(out)
+    assert {key.scorer for key in paces} == {fact.scorer.key for fact in plan.facts}  # of both shards of the facts
+    costs = dict(zip([block.key for block in blocks], seconds_of_blocks(plan, blocks, {}, "cpu", paces), strict=True))
     loads = [sum(costs[key] for key, shard in kept.items() if shard == i) for i in range(2)]
     assert max(loads) - min(loads) <= max(costs.values())
     other = run_toy(SUITE, out, stage="blocks", shard=(0, 2))
     assert first.blocks + other.blocks == len(blocks) and other.finished
+
+
+SLOW = """
+import time
+from harness.contracts import Metric, register
+
+@register("waits")
+class Waits(Metric):
+    cite = ""
+    higher_is_better = True
+
+    def __init__(self, *, milliseconds: int = 0) -> None:
+        super().__init__()
+        self.milliseconds = milliseconds
+
+    def score(self, reference, dist):
+        time.sleep(self.milliseconds / 1000 * len(dist))
+        return -(dist - reference).square().flatten(1).mean(1)
+"""
+
+
+def test_facts_tell_which_scorers_are_slow(toy_file, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    registry = Registry([toy_file, tmp_path / "slow.py"])
+    metrics = ", ".join(f"{{name: waits, milliseconds: {one}, label: w{one}}}" for one in (9, 1, 10, 2))
+    text = SUITE.replace("negative_mse, linear", metrics).replace("slice: 2", "slice: 64")
+    suite = validate(parse_text(text, "suite.yaml"), registry)
+    plan, blind = make_plan(suite, registry), RunFolder(tmp_path / "blind" / "run")
+    blind.open(suite)
+
+    def shared(store):
+        found = shards_of(plan, store, 2, "cpu")
+        names = {block.key: block.source.label for block in plan.blocks({})}
+        return sorted(sum(names[key] in ("w9", "w10") for key in found if found[key] == one) for one in range(2))
+
+    assert shared(blind) == [0, 2] and shared_unmeasured(blind, 2)
+    options = Options(tmp_path / "told" / "run", "serial", stage="facts", probe=False, device="cpu")
+    told = run_suite(suite, registry, options).folder
+    assert shared(told) == [1, 1] and not shared_unmeasured(told, 2)
 
 
 def test_sigterm_finishes_what_has_begun(toy_file, tmp_path):
