@@ -48,7 +48,7 @@ def _bundle(
     The same run gives the same bytes. Example: robustiqa bundle results/runs/quickstart -o quickstart.zip
     """
     from harness.engine.bundle import SUFFIX_OF_BUNDLES
-    from harness.engine.folder_files import listed_whole
+    from harness.engine.folder_files import again_if_gone
     from harness.report.reading import open_folder
 
     registry = registry_of(plugin)
@@ -57,7 +57,7 @@ def _bundle(
     if target.suffix != SUFFIX_OF_BUNDLES or target.is_dir():
         raise UserError(f"-o {target}: a bundle is a file that ends in {SUFFIX_OF_BUNDLES}. Choose such a name.")
     try:
-        count = listed_whole(lambda: _packed(result, target, examples=examples, allow_paths=allow_paths), times=3)
+        count = again_if_gone(lambda: _packed(result, target, examples=examples, allow_paths=allow_paths), times=3)
     except FileNotFoundError as error:
         raise UserError(
             f"{result.folder.path}: files of it come and go ({error.filename}). Bundle it when the run has ended."

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.engine.done import record_misfit
-from harness.engine.folder_files import listed_whole
+from harness.engine.folder_files import again_if_gone
 from harness.engine.record import NAMES
 from harness.engine.record_files import (
     CONTENT,
@@ -160,7 +160,7 @@ def _family(group: str) -> str:
 
 def _sizes(store: RunFolder) -> tuple[int, int]:
     """Number of files of records, and bytes in them."""
-    return listed_whole(lambda: _sizes_now(store))
+    return again_if_gone(lambda: _sizes_now(store))
 
 
 def _sizes_now(store: RunFolder) -> tuple[int, int]:

@@ -24,25 +24,25 @@ ALL_SEALED = " so is every file beside it"
 
 _NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """What the system says of a full disk."""
-_Listed = TypeVar("_Listed")
+_Found = TypeVar("_Found")
 _NEVER_READ_BACK = ("records", "examples")
 """What the worker that writes it does not read while it works."""
 
 
-def listed_whole(list_them: Callable[[], _Listed], times: int = 20) -> _Listed:
-    """What a function finds of files, from the beginning again where one goes away while it looks.
+def again_if_gone(work: Callable[[], _Found], times: int = 20) -> _Found:
+    """What comes of work with files that others may take away meanwhile, as they put others in their place.
 
     Args:
-        list_them: The function.
-        times: How often it is tried: when a file is gone, others were put in its place.
+        work: The work, which begins anew where a file or a folder is gone.
+        times: How often it is tried.
 
     Raises:
-        FileNotFoundError: One went away each time.
+        FileNotFoundError: Something was gone each time.
     """
     for _ in range(times - 1):
         with contextlib.suppress(FileNotFoundError):
-            return list_them()
-    return list_them()
+            return work()
+    return work()
 
 
 def digest(content: bytes) -> str:
@@ -157,9 +157,13 @@ class FolderFiles:
 
     def _write_now(self, path: Path, content: bytes, then: Callable[[], None]) -> None:
         self._before_writing()
-        self.require()
-        try:
+
+        def write() -> None:
+            self.require()
             write_whole(path, content)
+
+        try:
+            again_if_gone(write)  # of a folder within, as that of pictures when another run has chosen some
         except OSError as error:
             raise self.unwritable(path, error) from error
         then()

@@ -21,7 +21,7 @@ import yaml
 from harness.engine import page_checks, seal
 from harness.engine.example_store import ExampleStore
 from harness.engine.examples import SCORES
-from harness.engine.folder_files import ALL_SEALED, damaged, digest, listed_whole
+from harness.engine.folder_files import ALL_SEALED, again_if_gone, damaged, digest
 from harness.engine.gallery_store import GalleryStore
 from harness.engine.plan_file import PlanFile
 from harness.engine.record_files import holds_of, records_table, said_by
@@ -338,7 +338,7 @@ class RunFolder(RecordStore, ExampleStore, GalleryStore, ReportNote, PlanFile):
         """Name, size and time of every stored result: what a report depends on."""
         found: list[str] = []
         for part in ("records", "facts", "probes", "failures", "provenance", "gallery"):
-            found += listed_whole(lambda part=part: self._stamps_in(part))  # type: ignore[misc]
+            found += again_if_gone(lambda part=part: self._stamps_in(part))  # type: ignore[misc]
         return sorted(found)
 
     def _stamps_in(self, part: str) -> list[str]:

@@ -429,6 +429,21 @@ def test_whoever_reports_or_bundles_while_records_are_put_together_looks_again(
         assert sum("records/compact" in name for name in file.namelist()) == 2
 
 
+def test_a_folder_that_another_run_takes_away_is_made_again(run, monkeypatch):
+    """As that of pictures, when one of two runs in a folder has chosen some."""
+    store, path, replace = RunFolder(run), run / "gallery/pool/one/00000.safetensors", os.replace
+    taken = []
+
+    def then_gone(source, target, *arguments, **options):
+        if not taken:
+            taken.append(shutil.rmtree(path.parent))
+        return replace(source, target, *arguments, **options)
+
+    monkeypatch.setattr(os, "replace", then_gone)
+    store._write(path, b"content")
+    assert taken and path.read_bytes() == b"content"
+
+
 def test_images_of_an_example_that_is_being_written_are_not_damaged(go, tmp_path, registry):
     go(tmp_path / "run", SUITE.replace("limit: 12", "limit: 4\nsave_examples: 2"))
     plan, store = reopen(tmp_path / "run", registry)
