@@ -123,7 +123,7 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
         more_than(done() + rng.randint(1, 6))
         cluster.remove_node(nodes.pop(0), allow_graceful=False)
         nodes.append(node(2)) if count == 1 else None
-        wait_for(lambda count=count: said().count("node of the cluster was lost") == count, driver)
+        wait_for(lambda count=count: said().count("was lost; what ran there is done elsewhere") == count, driver)
     more_than(done() + rng.randint(0, 3))
     driver.kill()
     driver.wait()
