@@ -281,7 +281,7 @@ class NotebookProgress(Progress):
 
     def at(self, worker: int, text: str) -> None:
         """Say how far a long job is."""
-        self._show(f": {text}")
+        self._show(f": {text}" if text else "")
 
     def done(self, result: Done) -> None:
         """Advance the bar."""
