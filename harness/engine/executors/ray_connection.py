@@ -116,6 +116,7 @@ def _hush(ray: Any) -> None:
     if worker is not None:
         worker.listen_error_messages = lambda worker, threads_stopped: None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of actors let go while asked
     for name in ("ray", "ray.util.client"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
