@@ -126,7 +126,8 @@ def _run(
     from harness.engine.nursery import workers_ahead
 
     executor = ExecutorName.ray if executor is None and ray_address is not None else executor
-    cluster = connected_ahead(ray_address or LOCAL) if executor is ExecutorName.ray else nullcontext()
+    address = LOCAL if ray_address is None else ray_address
+    cluster = connected_ahead(address) if executor is ExecutorName.ray else nullcontext()
     with nullcontext() if executor is ExecutorName.serial else workers_ahead(device), cluster:
         with uncollected():
             from harness.engine.memory import keep_freed_memory
@@ -144,7 +145,7 @@ def _run(
         allowed = None if memory is None else size_in_mib(memory, "--memory")
         packed = None if max_batch_memory is None else batch_memory(max_batch_memory, "--max-batch-memory")
         place = (out, executor.value if executor else None, workers, device, shard_named(shard))
-        options = Options(*place, probes, yes, allowed, nice, _stage_named(stage), ray_address or LOCAL, gpus, packed)
+        options = Options(*place, probes, yes, allowed, nice, _stage_named(stage), address, gpus, packed)
         with Progress() if quiet else ConsoleProgress(console(stderr=True)) as progress:
             result = run_suite(found, registry, options, progress)
         if stage in (StageName.facts, StageName.fits):

@@ -72,7 +72,7 @@ class Progress:
         """A worker, numbered from 0, begins a job."""
 
     def at(self, worker: int, text: str) -> None:
-        """A worker says how far it is in its job: '3 of 40 cells: pgd up', or in other words."""
+        """A worker says how far it is in its job: '3 of 40 cells: pgd up', or in other words; '' if it is lost."""
 
     def done(self, result: Done) -> None:
         """A job has ended."""
@@ -100,6 +100,10 @@ class _Left:
         found = _SHARE.match(text)
         if found and int(found[2]):
             self._shares[worker] = min(int(found[1]) / int(found[2]), 1.0)
+
+    def lost(self, worker: int) -> None:
+        """A worker was lost, and what it did of its job."""
+        self._shares.pop(worker, None)
 
     def ended(self, worker: int | None, label: str) -> None:
         """A job has ended, on this worker if that is known."""
@@ -217,6 +221,9 @@ class ConsoleProgress(Progress):
 
     def at(self, worker: int, text: str) -> None:
         """Say how far a worker is: 'fit facpa to birqa-tiny: 120 of 200 batches'."""
+        if not text:
+            self._lost(worker)
+            return
         self._said[worker] = for_one_line(text)
         self._left.at(worker, text)
         if worker < len(self._workers.task_ids):
@@ -225,6 +232,13 @@ class ConsoleProgress(Progress):
             self._bar.update(self._bar.task_ids[0], completed=self._left.so_far, pace=self._pace())
         if not self._console.is_terminal and time.monotonic() - self._printed > _LINE_EVERY_S:
             self._say_where(worker)
+
+    def _lost(self, worker: int) -> None:
+        self._running.pop(worker, None)
+        self._said.pop(worker, None)
+        self._left.lost(worker)
+        if worker < len(self._workers.task_ids):
+            self._workers.reset(self._workers.task_ids[worker], description="lost")
 
     def _watch(self) -> None:
         """Without a terminal: say what runs where nobody else has for long."""
@@ -310,7 +324,7 @@ class NotebookProgress(Progress):
 
     def at(self, worker: int, text: str) -> None:
         """Say how far a long job is."""
-        self._show(f": {text}")
+        self._show(f": {text}" if text else "")
 
     def done(self, result: Done) -> None:
         """Advance the bar."""

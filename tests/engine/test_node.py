@@ -5,7 +5,7 @@ import pytest
 from harness.engine.executors.arrivals import keep
 from harness.engine.executors.node import Hand, Supplies
 from harness.engine.executors.parcels import parcel
-from harness.engine.run_folder import RunFolder
+from harness.engine.run_folder import FailureRecord, RunFolder
 from harness.engine.worker import Context
 from harness.flow import pending_jobs
 from harness.suite.planning import make_plan
@@ -43,8 +43,12 @@ def test_a_plugin_that_kills_its_process_is_named_as_the_driver_knows_it(registr
     file, content = parcel(toy_file)
     pending = pending_jobs(plan, store, probe=False)
     jobs = [*pending["calibration"], *pending["blocks"]]
+    store.write_failure(FailureRecord(jobs[0].id, 0, "", "once; not any more"))
+    state = {path.relative_to(store.path).as_posix(): path for path in store.path.glob("failures/*.json")}
+    state["suite.yaml"] = store.path / "suite.yaml"
     try:
-        hand.prepare(Supplies([file], {"suite.yaml": (store.path / "suite.yaml").read_bytes()}), lambda asked: content)
+        supplies = Supplies([file], {name: path.read_bytes() for name, path in state.items()})
+        hand.prepare(supplies, lambda asked: content)
         hand.withdraw(3)
         for number, job in enumerate(jobs, 1):
             keep(store, hand.execute(job, number))
@@ -53,5 +57,6 @@ def test_a_plugin_that_kills_its_process_is_named_as_the_driver_knows_it(registr
         for one in (hand, beside):
             one.leave()
     (failure,) = store.failures()
+    assert len(list(store.path.glob("failures/*"))) == 1  # what failed once and is done is gone here, too
     assert f"SIGKILL in attack 'dies_here' from {toy_file}: perturb()" in failure.message
     assert not list(scratch.iterdir())

@@ -202,6 +202,22 @@ def test_a_bar_and_a_line_for_each_worker_on_a_terminal(clock):
         assert "worker 1: starting" in page and "worker 2" not in page, "no more workers than jobs"
 
 
+def test_a_worker_that_is_lost_is_not_counted_as_working(clock):
+    for terminal in (True, False):
+        shown = console(terminal)
+        with ConsoleProgress(shown) as bar:
+            bar.stage("blocks", 4, 2)
+            bar.began(0, job("first"))
+            bar.began(1, job("second"))
+            bar.at(1, "30 of 40 cells: pgd up")
+            bar.at(1, "")
+            assert not terminal or "worker 2: lost" in drawn(bar)
+            clock.now += 20
+            bar.at(0, "20 of 40 cells: pgd up")
+        if not terminal:
+            assert lines_of(shown)[-1].endswith("; now probe first: 20 of 40 cells: pgd up")
+
+
 def test_nothing_but_failures_stays_on_a_terminal(clock):
     """Bars are wiped off at the end; the tables of the run follow."""
     shown = console(terminal=True)

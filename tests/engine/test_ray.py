@@ -35,7 +35,7 @@ class Scaled(Metric):
     def score(self, reference, dist):
         return -self.factor * (dist - reference).square().flatten(1).mean(1)
 '''
-HEALTH = {"health_check_period_ms": 300, "health_check_failure_threshold": 10, "health_check_timeout_ms": 5000}
+HEALTH = {"health_check_period_ms": 300, "health_check_failure_threshold": 5, "health_check_timeout_ms": 5000}
 """So that a node that was killed is missed within seconds, and one that is only slow is not."""
 SUITE = """
 name: spread
@@ -68,7 +68,7 @@ def records(run):
 
 
 def wait_for(condition, process=None):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline and (process is None or process.poll() is None)
         time.sleep(0.02)
@@ -123,11 +123,11 @@ def test_nodes_and_the_driver_are_lost_and_no_byte_is(cluster, toy_file, tmp_pat
         more_than(done() + rng.randint(1, 6))
         cluster.remove_node(nodes.pop(0), allow_graceful=False)
         nodes.append(node(2)) if count == 1 else None
-        wait_for(lambda count=count: said().count("node of the cluster was lost") == count, driver)
+        wait_for(lambda count=count: said().count("was lost; what ran there is done elsewhere") == count, driver)
     more_than(done() + rng.randint(0, 3))
     driver.kill()
     driver.wait()
-    assert serial.wait(120) == 0, serial.stderr.read()
+    assert serial.wait(300) == 0, serial.stderr.read()
     assert "raylet" not in said() and "core_worker" not in said() and "Traceback" not in said(), said()
     assert said().count("gets no work: data set mine all: labels, or names or sizes of images, are not those") == 1
     assert 0 < done() < len(parts(tmp_path / "serial"))

@@ -43,15 +43,16 @@ def test_a_second_job_while_more_wait_than_there_are_actors():
 
 
 def test_what_has_not_begun_is_taken_back_by_who_has_nothing_to_do():
-    pool, waiting = actors(2), deque()
-    pool[0].take("long")
-    pool[0].take("next")
-    for _ in range(2):  # asked once
+    pool, waiting = actors(3), deque()
+    for number in (0, 1):
+        pool[number].take("long")
+        pool[number].take("next")
+    for _ in range(2):  # one is idle, so one is asked, once
         hand_out(pool.items(), waiting, 1, None, None)
-    assert pool[0].handle.calls[2:] == [("withdraw", 2)]
+    assert pool[0].handle.calls[2:] == [("withdraw", 2)] and not pool[1].is_asked_back
     assert pool[0].gave_back() == "next" and pool[0].jobs == ["long"] and not pool[0].is_asked_back
     take_back(pool.values(), 2)
-    assert len(pool[0].handle.calls) == 3
+    assert len(pool[0].handle.calls) == 3 and pool[1].is_asked_back
 
 
 def test_files_come_before_jobs():

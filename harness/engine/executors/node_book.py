@@ -84,8 +84,7 @@ class NodeBook:
         """A node is gone; said once."""
         if node not in self._lost:
             self._lost.add(node)
-            where = f" ({self._host(node)})" if node in self._nodes else ""
-            self._say(f"a node of the cluster was lost{where}; what ran there is done elsewhere.")
+            self._say(f"node {self._host(node)} was lost; what ran there is done elsewhere.")
 
     def did(self, node: str, job: Job) -> None:
         """A node has done a job."""

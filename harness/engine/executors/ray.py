@@ -1,7 +1,8 @@
 """Jobs on a Ray cluster: one actor per core or GPU; the driver alone writes the run folder.
 
 So no file system is shared, and where one is the same code runs. A node that is lost takes no job down with it: what
-ran there is handed out again, as often as that happens. `harness.engine.executors.node` is what an actor does.
+ran there is handed out again, as often as that happens; `harness.engine.executors.ray_losses` tells such losses from
+those of a job that brings its actor down. `harness.engine.executors.node` is what an actor does.
 
 While more jobs wait than there are actors, each is handed a second one, which it begins without asking the driver;
 what has not begun is taken back where another actor has nothing to do, or all is to stop.
@@ -27,16 +28,16 @@ from harness.engine.executors.parcels import Parcel, files_needed, parcel
 from harness.engine.executors.processes import ProcessExecutor
 from harness.engine.executors.ray_actors import ASKED_EVERY_S, Actor, GivenBack, Lost, hand_out, take_back
 from harness.engine.executors.ray_connection import connected
+from harness.engine.executors.ray_losses import Losses
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import SUITE
 from harness.plugins.weights.locate import downloads
 
-_LOSSES_ALONE = 5
-"""How often an actor may be lost with a job while its node stands, before that is the job's fault."""
 _LOSSES_UNMET = 5
 """How many actors in a row may be lost before they have said where they are."""
+_NODE_HAS_DIED = ("node has died", "node died")
 _WAIT_S = 1.0
 _PATIENCE_S = 120.0
 """For a cluster in which no actor finds room."""
@@ -70,10 +71,11 @@ class RayExecutor:
         self._stage = 0
         self._supplies: Any = None
         self._book = NodeBook(self._folder, context.device)
-        self._losses: dict[int, int] = {}
+        self._losses = Losses(self._book.lose)
         self._unmet, self._last_loss = 0, ""
         self._heard_from = time.monotonic()
-        self._room, self._counted = 0, float("-inf")
+        self._alive: set[str] = set()
+        self._room, self._counted, self._looked = 0, float("-inf"), float("-inf")
 
     @property
     def workers(self) -> int:
@@ -102,7 +104,7 @@ class RayExecutor:
             self._begin_stage(list(waiting))
         while left:
             if stop():
-                left -= len(waiting)
+                left -= len(waiting) + self._losses.drop()
                 waiting.clear()
                 take_back(self._actors.values(), len(self._actors))
             self._hire(left)
@@ -121,22 +123,26 @@ class RayExecutor:
                     waiting.appendleft(answer.job)
                 elif isinstance(answer, UserError):  # of its disk or its data, which others may have whole
                     waiting.extendleft(actor.jobs)
+                    at(number, "")
                     self._refuse(number, str(answer).partition(". What was finished")[0])
                 elif isinstance(answer, Lost):
-                    jobs = self._lost(number, answer)
-                    if jobs and self._is_guilty(jobs[-1], answer):
-                        job = jobs.pop()
-                        left -= 1
-                        yield job.fail(self._folder, f"its worker was lost {self._losses[id(job)]} times: {answer}")
-                    waiting.extendleft(jobs)
+                    waiting.extendleft(self._lost(number, answer))
+                    at(number, "")
                 else:
                     self._met(number, answer)
+            again, guilty = self._losses.judge(self._standing()) if self._losses.is_open else ([], [])
+            waiting.extendleft(again)
+            for job, why in guilty:
+                left -= 1
+                yield job.fail(self._folder, why)
             self._lose_patience(left)
         if here and not stop():
             yield from self._done_here(here, stop, began, at)
 
     def close(self) -> None:
         """Let go of actors, and of the cluster."""
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            self._losses.judge(self._standing())
         self._have_left(list(self._actors.values()))
         for number in list(self._actors):
             self._let_go(number)
@@ -190,6 +196,13 @@ class RayExecutor:
     def _usable(self) -> list[Mapping[str, Any]]:
         return [one for one in self._ray.nodes() if one["Alive"] and one["NodeID"] not in self._book.refused]
 
+    def _standing(self) -> set[str]:
+        """Ids of the nodes that Ray has not missed, as of a second ago."""
+        if time.monotonic() - self._looked > _WAIT_S:
+            self._looked = time.monotonic()
+            self._alive = {one["NodeID"] for one in self._ray.nodes() if one["Alive"]}
+        return self._alive
+
     def _hire(self, left: int) -> None:
         count = min(self.workers, left)
         numbers = [number for number in range(count) if number not in self._actors]
@@ -221,11 +234,13 @@ class RayExecutor:
         return job
 
     def _lost(self, number: int, lost: Lost) -> list[Job]:
-        """An actor is lost; what it had, last what it was at."""
+        """An actor is lost; what it had not begun."""
         actor = self._let_go(number)
-        self._last_loss = lost.reason
-        self._unmet += not actor.jobs and not actor.node
-        return actor.jobs
+        self._last_loss, self._looked = lost.reason, float("-inf")
+        self._unmet += not actor.node and lost.alone
+        if actor.node:
+            self._losses.add(actor.node, lost, actor.job)
+        return [job for job in (actor.next_job,) if job is not None]
 
     def _answers(self, at: Callable[[int, str], None]) -> Iterator[tuple[int, Any]]:
         """What came in within a second, with the number of the actor."""
@@ -273,31 +288,15 @@ class RayExecutor:
         try:
             return self._ray.get(reference)
         except exceptions.OutOfMemoryError as error:
-            return Lost(_first_line(error), with_node=False, memory=True)
+            return Lost(_first_line(error), memory=True, alone=True)
         except exceptions.RayTaskError as error:
             if actor.doing == "execute":
                 raise RuntimeError(str(error)) from None
             return {"unfit": _last_line(error)}
         except exceptions.RayError as error:
-            return Lost(_first_line(error), self._is_gone(actor.node, str(error)), memory=False)
-
-    def _is_gone(self, node: str, reason: str) -> bool:
-        """Whether an actor went with its node; that is said once of each."""
-        until = time.monotonic() + 3
-        while True:
-            alive = {one["NodeID"] for one in self._ray.nodes() if one["Alive"]}
-            gone = "node has died" in reason or "node died" in reason or bool(node and node not in alive)
-            if gone or time.monotonic() > until:
-                break
-            time.sleep(0.2)
-        if gone:
-            self._book.lose(node)
-        return gone
-
-    def _is_guilty(self, job: Job, lost: Lost) -> bool:
-        """Whether a job that was lost has been lost too often for reasons of its own."""
-        self._losses[id(job)] = self._losses.get(id(job), 0) + (not lost.with_node)
-        return self._losses[id(job)] >= (2 if lost.memory else _LOSSES_ALONE)
+            with_node = any(text in str(error) for text in _NODE_HAS_DIED)
+            alone = not with_node and isinstance(error, exceptions.ActorDiedError)
+            return Lost(_first_line(error), with_node=with_node, alone=alone)
 
     def _met(self, number: int, answer: Any) -> None:
         """An actor has said where it is, has what it needs, or cannot do the work."""

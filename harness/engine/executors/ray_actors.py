@@ -24,13 +24,15 @@ class Lost:
 
     Attributes:
         reason: As Ray says it.
-        with_node: Whether its node is gone; otherwise its process alone.
+        with_node: Whether Ray says that its node is gone; otherwise that may still come out.
         memory: Whether Ray ended it because memory ran out.
+        alone: Whether Ray says that its process ended, and has not missed the node.
     """
 
     reason: str
-    with_node: bool
-    memory: bool
+    with_node: bool = False
+    memory: bool = False
+    alone: bool = False
 
     def __str__(self) -> str:
         """In words."""

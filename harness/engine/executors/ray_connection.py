@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -100,7 +102,8 @@ def _connect(ray: Any, asked: str) -> None:
         found.reach()
         address = str(found)
     try:
-        ray.init(address=address, **options)
+        with _in_groups_of_their_own():
+            ray.init(address=address, **options)
     except (OSError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         what = "no cluster can be begun here" if asked == "local" else "the cluster there cannot be joined"
@@ -113,8 +116,31 @@ def _hush(ray: Any) -> None:
     if worker is not None:
         worker.listen_error_messages = lambda worker, threads_stopped: None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of actors let go while asked
     for name in ("ray", "ray.util.client"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _in_groups_of_their_own() -> Iterator[None]:
+    """Begin Ray's processes outside of the driver's group, to which 'timeout' and terminals send signals.
+
+    Otherwise they would end at once while the driver finishes what has begun; so they end with it, which Linux sees to.
+    """
+    try:
+        from ray._private import services
+
+        theirs: Any = services.ConsolePopen
+    except (ImportError, AttributeError):
+        theirs = None
+    if theirs is None or sys.platform != "linux":
+        yield
+        return
+    services.ConsolePopen = functools.partial(theirs, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = theirs
 
 
 @contextlib.contextmanager
