@@ -32,12 +32,15 @@ from harness.cli.common import (
     registry_of,
     uncollected,
 )
+from harness.engine.executors.choice import MOST_SHARDS
 from harness.engine.priority import NICE
 from harness.errors import UserError
 from harness.wording import counted
 
 if TYPE_CHECKING:
     from harness.flow import Stage
+
+_SHARD = re.compile(r"\d{1,18}/\d{1,18}")
 
 
 class ExecutorName(StrEnum):
@@ -220,6 +223,8 @@ def shard_named(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+    if not (_SHARD.fullmatch(text) and int(index) < int(count)):
         raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
+    if int(count) > MOST_SHARDS:
+        raise UserError(f"--shard {text}: {int(count):,} shards; at most {MOST_SHARDS:,} are shared among.")
     return int(index), int(count)

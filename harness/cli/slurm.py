@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -22,10 +23,13 @@ from harness.cli.common import (
     console,
     registry_of,
 )
+from harness.engine.executors.choice import MOST_SHARDS
 from harness.errors import UserError
 
 _GRACE_S = 300
 """Seconds before the end of its time at which Slurm says so to a job."""
+_TIME = re.compile(r"[0-9]+(:[0-9]+){0,2}|[0-9]+-[0-9]+(:[0-9]+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
+_NAME = re.compile(r"[\w.+][\w.+-]*(,[\w.+][\w.+-]*)*")
 
 _SCRIPT = """#!/bin/bash
 # {name}: written by robustiqa slurm; change what your site asks for (partition, account, modules) and keep the rest.
@@ -69,10 +73,12 @@ esac
 @verb("Run", 5)
 def _slurm(
     suite: SuitePath,
-    shards: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs of the array.")] = 16,
+    shards: Annotated[int, typer.Option(min=1, max=MOST_SHARDS, help="Jobs of the array.")] = 16,
     out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
     script: Annotated[Path | None, typer.Option(help="Where the script goes; <name>.slurm.sh if left out.")] = None,
-    time: Annotated[str, typer.Option(metavar="HH:MM:SS", help="What each job may take.")] = "04:00:00",
+    time: Annotated[
+        str, typer.Option(metavar="HH:MM:SS", help="What each job may take, in any form that sbatch takes.")
+    ] = "04:00:00",
     cpus: Annotated[int, typer.Option(min=1, help="Cores of each job, which has as many workers on a CPU.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of each job.")] = 0,
     partition: Annotated[str | None, typer.Option(help="Of the cluster; its own default if left out.")] = None,
@@ -91,6 +97,7 @@ def _slurm(
     from harness.files import RUNS, shown, write_whole
     from harness.suite.compose import Overrides
 
+    _check(time, partition)
     registry = registry_of(plugin)
     found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     if not suite.is_file():
@@ -125,6 +132,22 @@ def _slurm(
         reason = error.strerror or error
         raise UserError(f"--script {path}: cannot be written ({reason}). Choose another place.") from error
     console().print(f"{shown(path)}: written. Submit everything: bash {shown(path)}", soft_wrap=True)
+
+
+def _check(time: str, partition: str | None) -> None:
+    """Refuse what sbatch would refuse, or what would be more than one word of its line.
+
+    Raises:
+        UserError: It is such.
+    """
+    if not _TIME.fullmatch(time):
+        forms = "MINUTES, MM:SS, HH:MM:SS, DAYS-HH, DAYS-HH:MM, DAYS-HH:MM:SS or UNLIMITED"
+        raise UserError(f"--time {time}: should be {forms}, such as 08:00:00.")
+    if partition is not None and not _NAME.fullmatch(partition):
+        raise UserError(
+            f"--partition {partition}: should be the name of a partition, or several with commas between, in letters, "
+            "digits and . _ + - alone."
+        )
 
 
 def _given(options: dict[str, object]) -> list[object]:
