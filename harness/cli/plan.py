@@ -51,6 +51,7 @@ _NEEDS_SHOWN = 5
 @verb("Run", 3)
 def _plan(
     suite: SuitePath,
+    rest: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="x N")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
     sets: Sets = None,
     only: Only = None,
@@ -62,7 +63,8 @@ def _plan(
         str | None,
         typer.Option(
             metavar="'NAME x N'",
-            help="Say it for N GPUs or cores of another machine: h200, a100, cpu, or a page of doctor --measure.",
+            help="Say it for N GPUs or cores of another machine, such as 'h200 x 8' or h200x8: one whose peaks are "
+            "published (h200, a100, ...), cpu, or a page of doctor --measure.",
         ),
     ] = None,
     time_it: Annotated[
@@ -88,16 +90,30 @@ def _plan(
     from harness.engine.executors.choice import default_device
     from harness.suite.compose import Overrides
 
+    if rest:
+        machine = _unquoted(machine, rest)
     registry = registry_of(plugin)
     if machine is not None and workers is not None:
         raise UserError(f"--workers {workers}: --machine says how many there are. Leave one out.")
     check_device(device)
     device = device or default_device()
-    place = _machine(machine, device, workers)
+    machines = _machine(machine, device, workers)
     overrides = Overrides(tuple(sets or ()), only, limit, seed)
     with contextlib.ExitStack() as kept:
         found = _suite(suite, registry, overrides, kept if stand_ins else None)
-        _say(found, registry, out, (place, device, time_it), every, as_json)
+        _say(found, registry, out, (machines, device, time_it), every, as_json)
+
+
+def _unquoted(machine: str | None, rest: Sequence[str]) -> str:
+    """A machine and its count, as the shell gives them where they stand without quotes.
+
+    Raises:
+        BadParameter: What is left over is something else.
+    """
+    if machine is None or not rest[0].startswith(("x", "X", "*", "×")):
+        cure = "" if machine is None else f" A machine with its count is one word: --machine '{machine} x 8'."
+        raise typer.BadParameter(f"Got unexpected extra argument(s) ({' '.join(rest)}).{cure}")
+    return f"{machine} {' '.join(rest)}"
 
 
 def _suite(path: Path, registry: Registry, overrides: Overrides, kept: contextlib.ExitStack | None) -> Suite:
@@ -128,7 +144,7 @@ def _say(
     found: Suite,
     registry: Registry,
     out: Path | None,
-    how: tuple[tuple[Machine, Machine], str, bool],
+    how: tuple[_Machines, str, bool],
     every: bool,
     as_json: bool,
 ) -> None:
@@ -138,13 +154,13 @@ def _say(
     from harness.files import RUNS
     from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 
-    place, device, time_it = how
+    machines, device, time_it = how
     store = RunFolder(out or RUNS / found.name)
     with uncollected():
         made = make_plan(found, registry, store.read_pixels)
         done = done_slices(made, store)
         blocks = made.blocks(done)
-    told = _outlook(made, blocks, store, registry, place, device, time_it)
+    told = _outlook(made, blocks, store, registry, machines, device, time_it)
     pending = _pending(made, store, len(blocks))
     rows = cell_rows(made, done)
     if as_json:
@@ -161,7 +177,33 @@ def _say(
         screen.print(line, soft_wrap=True)
 
 
-def _machine(text: str | None, device: str, workers: int | None) -> tuple[Machine, Machine]:
+@dataclass(frozen=True)
+class _Machines:
+    """The machine that is asked about, the one at hand, and whether the former was named."""
+
+    asked: Machine
+    here: Machine
+    named: bool
+
+    @property
+    def at_once(self) -> int:
+        """Workers that get on at full speed: of more than there are cores here as many as there are."""
+        asked, here = self.asked, self.here
+        return asked.workers if self.named or here.device != "cpu" else min(asked.workers, here.workers)
+
+    @property
+    def words(self) -> str:
+        """'2 workers here', '64 workers on cores of Intel Xeon', '8 x NVIDIA H200'."""
+        asked, here = self.asked, self.here
+        if asked.device != "cpu":
+            return f"{asked.workers} x {asked.title}"
+        if asked.id != here.id or (self.named and asked.workers > here.workers):
+            return f"{counted(asked.workers, 'worker')} on cores of {asked.title}"
+        cores = f" on {counted(here.workers, 'core')}" if asked.workers > here.workers else ""
+        return f"{counted(asked.workers, 'worker')}{cores} here"
+
+
+def _machine(text: str | None, device: str, workers: int | None) -> _Machines:
     """The machine that is asked about, and the one at hand.
 
     Raises:
@@ -174,8 +216,8 @@ def _machine(text: str | None, device: str, workers: int | None) -> tuple[Machin
 
     here = machine_here(device)
     if text is None:
-        return replace(here, workers=worker_count(device, Options(workers=workers))), here
-    return machine_named(text, here if here.device == "cpu" else machine_here("cpu")), here
+        return _Machines(replace(here, workers=worker_count(device, Options(workers=workers))), here, False)
+    return _Machines(machine_named(text, here if here.device == "cpu" else machine_here("cpu")), here, True)
 
 
 def _pending(plan: Plan, store: RunFolder, blocks: int) -> dict[str, int]:
@@ -193,8 +235,7 @@ class _Outlook:
     """What is left of a plan, on a machine."""
 
     time: Forecast
-    machine: Machine
-    here: Machine
+    machines: _Machines
     error: Error | None
     memory: Sequence[MemoryNeed]
     disk: DiskNeed
@@ -202,17 +243,17 @@ class _Outlook:
 
     def page(self) -> dict[str, Any]:
         """As `--json` has it."""
-        time, workers = self.time, self.machine.workers
+        time, at_once = self.time, self.machines.at_once
         return {
             "worker_seconds": time.seconds,
-            "workers": workers,
-            "seconds": time.seconds / workers,
-            "seconds_least": time.least / workers,
-            "seconds_most": time.most / workers,
+            "workers": self.machines.asked.workers,
+            "seconds": time.seconds / at_once,
+            "seconds_least": time.least / at_once,
+            "seconds_most": time.most / at_once,
             "images": time.images,
             "not_timed": time.unknown,
             "scaled": time.scaled,
-            "machine": asdict(self.machine),
+            "machine": asdict(self.machines.asked),
             "error": None if self.error is None else asdict(self.error),
             "memory": [asdict(need) for need in self.memory],
             "disk": {**asdict(self.disk), "total": self.disk.total},
@@ -226,24 +267,15 @@ class _Outlook:
         yield from self._memory_texts()
         yield self._disk_text()
 
-    @property
-    def _place(self) -> str:
-        """'2 workers of this machine (Intel Xeon)'."""
-        machine = self.machine
-        own = machine.id == self.here.id
-        if machine.device == "cpu":
-            return f"{counted(machine.workers, 'worker')} {'here' if own else f'on cores of {machine.title}'}"
-        return f"{machine.workers} x {machine.title}"
-
     def _time_text(self) -> str:
         from harness.engine.progress import duration
 
-        time, workers = self.time, self.machine.workers
+        time, at_once = self.time, self.machines.at_once
         if time.unknown == time.images and not self.timed:
             return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
-        least, about, most = (duration(one / workers) for one in (time.least, time.seconds, time.most))
-        about = f"about {about}" if time.seconds >= workers else "less than a second"
-        text = f"Attacking and scoring: {about} on {self._place}"
+        least, about, most = (duration(one / at_once) for one in (time.least, time.seconds, time.most))
+        about = f"about {about}" if time.seconds >= at_once else "less than a second"
+        text = f"Attacking and scoring: {about} on {self.machines.words}"
         text += f", {least} to {most} by what holds it up" if least != most else ""
         text += ". An estimate by what was measured, without facts, fits and probes."
         if time.unknown:
@@ -257,23 +289,23 @@ class _Outlook:
         from harness.engine.forecast import LEAST_ON_GPU
         from harness.engine.machines.pages import SHARE_OF_PEAK
 
-        texts = []
+        texts, machine = [], self.machines.asked
         if self.error is None:
             texts.append("No run there was held against its estimate yet.")
         else:
             low, high = _off(self.error.least), _off(self.error.most)
             off = low if low == high else f"{low} to {high}"
             texts.append(f"In {counted(self.error.runs, 'run')} there the estimate was {off}.")
-        if self.machine.id != self.here.id and self.time.scaled:
+        if self.time.elsewhere:
             basis = "what both machines measured of a matrix product and a convolution"
-            if self.machine.published:
+            if machine.published:
                 basis = f"{SHARE_OF_PEAK:.0%} of published peaks, which nobody here has measured".replace("%", " %")
-                basis += f" ({self.machine.source})"
+                basis += f" ({machine.source})"
             floor = f", at least {1000 * LEAST_ON_GPU:.0f} ms for each evaluation of a batch"
-            texts.append(f"Scaled by {basis}{floor if self.machine.device != 'cpu' else ''}.")
-        elif self.time.scaled:
+            texts.append(f"Scaled by {basis}{floor if machine.device != 'cpu' else ''}.")
+        if by_pixels := self.time.scaled - self.time.elsewhere:
             texts.append(
-                f"Of {self.time.scaled:,} attacks and scorings of an image the time is scaled by pixels from other "
+                f"Of {by_pixels:,} attacks and scorings of an image the time is scaled by pixels from other "
                 "images."
             )
         return " ".join(texts)
@@ -282,7 +314,7 @@ class _Outlook:
         if not self.memory:
             yield "Memory: not known; no run here or beside it measured it."
             return
-        most, room = self.memory[0], self.machine.memory_of_worker
+        most, room = self.memory[0], self.machines.asked.memory_of_worker
         wide, tall = most.size
         of = f", of {room:,.1f} GiB" if room is not None else ""
         who = f"{most.what} on {most.data}, {counted(most.rows, 'image')} of {wide} x {tall} at once"
@@ -323,7 +355,7 @@ def _outlook(
     blocks: Sequence[Block],
     store: RunFolder,
     registry: Registry,
-    machines: tuple[Machine, Machine],
+    machines: _Machines,
     device: str,
     timed: bool,
 ) -> _Outlook:
@@ -333,7 +365,7 @@ def _outlook(
     from harness.engine.forecast import Prices, error_on, forecast, read_recorded
     from harness.engine.timing import time_conditions
 
-    machine, here = machines
+    machine, here = machines.asked, machines.here
     recorded = read_recorded(store.path)
     work = loads(plan, blocks, device)
     sizes = sizes_of(plan, recorded, registry) if work else {}
@@ -347,7 +379,7 @@ def _outlook(
         time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
     needs = memory_needs(plan, work, recorded, machine, sizes)
     disk = disk_need(plan, blocks, work, store.path, sizes)
-    return _Outlook(time, machine, here, error_on(recorded, machine), needs, disk, timed)
+    return _Outlook(time, machines, error_on(recorded, machine), needs, disk, timed)
 
 
 def _print_cells(screen: Any, name: str, plan: Plan, rows: Iterable[Mapping[str, Any]], every: bool) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from harness.engine.machines.pages import MACHINES_PAGE
 from harness.engine.provenance import own_code, plugin_packages, versions
 from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Job
@@ -30,6 +31,7 @@ class NodeBook:
         self._nodes: dict[str, dict[str, Any]] = {}
         self._did: dict[str, list[str]] = {}
         self._checked: set[str] = set()
+        self._machines: dict[str, str] = {}
         self._lost: set[str] = set()
         self._said: set[str] = set()
         self._stored = time.monotonic()
@@ -66,9 +68,16 @@ class NodeBook:
         """Whether its data sets were looked at."""
         return node in self._checked
 
-    def checked(self, node: str) -> None:
-        """Its data sets are those of the plan."""
+    def checked(self, node: str, machine: Mapping[str, Any] | None) -> None:
+        """Its data sets are those of the plan; how fast it is, if that is known, is kept at once."""
         self._checked.add(node)
+        if machine is not None and node not in self._machines:
+            self._machines[node] = str(machine["id"])
+            self._folder.add_provenance(MACHINES_PAGE, [machine])
+
+    def machine_of(self, node: str) -> str:
+        """Id of its machine; empty where it is not known."""
+        return self._machines.get(node, "")
 
     def refuse(self, node: str, reason: str) -> None:
         """Give a node no more work; said once."""

@@ -114,7 +114,8 @@ class RayExecutor:
                     keep(self._folder, answer)
                     self._book.did(actor.node, job)
                     left -= 1
-                    yield answer.done
+                    machine = self._book.machine_of(actor.node)
+                    yield replace(answer.done, costs=tuple(replace(cost, machine=machine) for cost in answer.done.costs))
                 elif answer is None and actor.job is not None:  # it gave back what it was to begin
                     waiting.appendleft(self._answered(number, began))
                 elif isinstance(answer, GivenBack):
@@ -319,9 +320,7 @@ class RayExecutor:
             if not self._book.is_checked(actor.node):
                 actor.ask("check", list(self._options.data))
         elif asked == "check" and not unfit:
-            unfit = answer
-            if not unfit:
-                self._book.checked(actor.node)
+            self._book.checked(actor.node, answer["machine"])
         if unfit:
             self._refuse(number, unfit)
 
