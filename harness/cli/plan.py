@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from harness.suite.compose import Overrides
     from harness.suite.model import Suite
     from harness.suite.plan import Block, Plan
+    from harness.suite.strict_yaml import Document
 
 _CELLS_SHOWN = 100
 _PRINTED_AT_ONCE = 1000
@@ -122,22 +123,43 @@ def _suite(path: Path, registry: Registry, overrides: Overrides, kept: contextli
     Raises:
         LocatedError: Everything wrong with it; where stand-ins would do, that is said.
     """
-    from harness.engine.stand_ins import stand_ins
     from harness.suite.strict_yaml import LocatedError
 
+    read: list[Document] = []
+
+    def remember(document: Document) -> Document:
+        read.append(document)
+        return document
+
     try:
-        return checked_suite(path, registry, overrides)
+        return checked_suite(path, registry, overrides, remember)
     except LocatedError as error:
-        if not (wanted := stand_ins(path, registry, None).told):
+        if not read or not (wanted := _wanted(read[0], registry)):
             raise
         if kept is None:
             cure = "--stand-ins plans it with noise and random weights in their place"
             raise LocatedError([*error.lines, f"{path}: {cure}: {'; '.join(wanted)}."]) from None
-    folder = Path(kept.enter_context(tempfile.TemporaryDirectory()))
-    stand = stand_ins(path, registry, folder)
-    for line in stand.told:
-        tell(f"note: a stand-in for {line}")
-    return checked_suite(path, registry, overrides, stand.keys)
+    from harness.engine.stand_ins import StandIns
+
+    stand = StandIns(registry, Path(kept.enter_context(tempfile.TemporaryDirectory())))
+    suite = checked_suite(path, registry, overrides, stand.put)
+    labels = [metric.label for metric in suite.metrics]
+    for one in stand.told:
+        if words := one.of(labels):
+            tell(f"note: a stand-in for {words}")
+    return suite
+
+
+def _wanted(document: Document, registry: Registry) -> list[str]:
+    """The stand-ins that a suite with something wrong could have, in words; none where even that cannot be found."""
+    from harness.engine.stand_ins import StandIns
+
+    stand = StandIns(registry)
+    try:
+        stand.put(document)
+    except Exception:  # what is wrong with the suite is told
+        return []
+    return [one.of(one.metrics) for one in stand.told]
 
 
 def _say(
@@ -305,8 +327,7 @@ class _Outlook:
             texts.append(f"Scaled by {basis}{floor if machine.device != 'cpu' else ''}.")
         if by_pixels := self.time.scaled - self.time.elsewhere:
             texts.append(
-                f"Of {by_pixels:,} attacks and scorings of an image the time is scaled by pixels from other "
-                "images."
+                f"Of {by_pixels:,} attacks and scorings of an image the time is scaled by pixels from other images."
             )
         return " ".join(texts)
 

@@ -32,7 +32,7 @@ from harness.cli.common import (
     registry_of,
     uncollected,
 )
-from harness.engine.executors.choice import MOST_SHARDS
+from harness.engine.page_checks import MOST_SHARDS
 from harness.engine.priority import NICE
 from harness.errors import UserError
 from harness.wording import counted

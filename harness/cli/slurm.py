@@ -23,7 +23,7 @@ from harness.cli.common import (
     console,
     registry_of,
 )
-from harness.engine.executors.choice import MOST_SHARDS
+from harness.engine.page_checks import MOST_SHARDS
 from harness.errors import UserError
 
 _GRACE_S = 300

@@ -106,9 +106,13 @@ class Prices:
 
         def strangeness(one: tuple[Cost, Machine, float]) -> tuple[bool, bool, bool, bool, int]:
             cost, machine, _ = one
-            kinds = (machine.id == self.machine.id, machine.is_like(self.machine), machine.device == self.machine.device)
-            own, alike, same_type = kinds
-            return not own, not alike, not same_type, cost.split != key.split, -cost.items
+            kinds = (
+                machine.id == self.machine.id,
+                machine.is_like(self.machine),
+                machine.device == self.machine.device,
+            )
+            own, alike = machine.id == self.machine.id, machine.is_like(self.machine)
+            return not own, not alike, machine.device != self.machine.device, cost.split != key.split, -cost.items
 
         cost, machine, size = min(usable, key=strangeness)
         seconds = size * cost.spent / cost.items

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.engine.costs import Cost, merged, read_costs, seconds_of_blocks
-from harness.engine.executors.choice import MOST_SHARDS
+from harness.engine.page_checks import MOST_SHARDS
 from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
 from harness.suite.plan import Plan

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from harness.engine.worker import Context
 
 EXECUTORS = ("serial", "processes", "ray")
-MOST_SHARDS = 10_000
-"""Shards that a run may have, as many as the largest job arrays have tasks."""
 LOCAL = "local"
 """What `ray_address` says of a cluster that lives as long as the run, on this machine."""
 

@@ -122,7 +122,7 @@ class Hand:
             path.write_bytes(content)
 
     def check(self, data: Sequence[DataSeen]) -> dict[str, Any]:
-        """What is wrong with the data sets of this node ("unfit"; empty where nothing is), and its machine, if known."""
+        """What is wrong with its data sets ("unfit"; empty where nothing is), and its machine as a page, if known."""
         answer = self._done(DataCheck(tuple(data)))
         unfit = str(answer) if isinstance(answer, UserError) else "; ".join(answer.done.notices)
         return {"unfit": unfit, "machine": next(iter(RunFolder(self._folder).read_provenance(MACHINES_PAGE)), None)}

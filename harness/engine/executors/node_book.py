@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.engine.machines.pages import MACHINES_PAGE
 from harness.engine.provenance import own_code, plugin_packages, versions
 from harness.engine.run_folder import RunFolder
-from harness.engine.worker import Job
+from harness.engine.worker import Done, Job
 from harness.wording import tell
 
 _KEPT_EVERY_S = 30.0
@@ -75,9 +76,10 @@ class NodeBook:
             self._machines[node] = str(machine["id"])
             self._folder.add_provenance(MACHINES_PAGE, [machine])
 
-    def machine_of(self, node: str) -> str:
-        """Id of its machine; empty where it is not known."""
-        return self._machines.get(node, "")
+    def with_machine(self, node: str, done: Done) -> Done:
+        """What became of a job there, its costs with the machine, as far as that is known."""
+        machine = self._machines.get(node, "")
+        return replace(done, costs=tuple(replace(cost, machine=machine) for cost in done.costs))
 
     def refuse(self, node: str, reason: str) -> None:
         """Give a node no more work; said once."""

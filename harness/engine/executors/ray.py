@@ -114,8 +114,7 @@ class RayExecutor:
                     keep(self._folder, answer)
                     self._book.did(actor.node, job)
                     left -= 1
-                    machine = self._book.machine_of(actor.node)
-                    yield replace(answer.done, costs=tuple(replace(cost, machine=machine) for cost in answer.done.costs))
+                    yield self._book.with_machine(actor.node, answer.done)
                 elif answer is None and actor.job is not None:  # it gave back what it was to begin
                     waiting.appendleft(self._answered(number, began))
                 elif isinstance(answer, GivenBack):

@@ -59,7 +59,7 @@ def _kept(page: Path, machine: str) -> Machine | None:
 
 @contextlib.contextmanager
 def _alone(page: Path) -> Iterator[None]:
-    """Of several processes that begin together one measures and the others wait for it; where none can write, all do."""
+    """Of several processes that begin together one measures and the others wait for it."""
     lock = FileLock(page.with_suffix(".lock"))
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError, Timeout):
