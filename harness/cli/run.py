@@ -32,7 +32,6 @@ from harness.cli.common import (
     registry_of,
     uncollected,
 )
-from harness.engine.page_checks import MOST_SHARDS
 from harness.engine.priority import NICE
 from harness.errors import UserError
 from harness.wording import counted
@@ -222,6 +221,8 @@ def shard_named(text: str | None) -> tuple[int, int]:
     """
     if text is None:
         return 0, 1
+    from harness.engine.page_checks import MOST_SHARDS
+
     index, _, count = text.partition("/")
     if not (_SHARD.fullmatch(text) and int(index) < int(count)):
         raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")

@@ -23,7 +23,6 @@ from harness.cli.common import (
     console,
     registry_of,
 )
-from harness.engine.page_checks import MOST_SHARDS
 from harness.errors import UserError
 
 _GRACE_S = 300
@@ -73,7 +72,7 @@ esac
 @verb("Run", 5)
 def _slurm(
     suite: SuitePath,
-    shards: Annotated[int, typer.Option(min=1, max=MOST_SHARDS, help="Jobs of the array.")] = 16,
+    shards: Annotated[int, typer.Option(min=1, help="Jobs of the array, 10,000 at most.")] = 16,
     out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
     script: Annotated[Path | None, typer.Option(help="Where the script goes; <name>.slurm.sh if left out.")] = None,
     time: Annotated[
@@ -97,7 +96,7 @@ def _slurm(
     from harness.files import RUNS, shown, write_whole
     from harness.suite.compose import Overrides
 
-    _check(time, partition)
+    _check(shards, time, partition)
     registry = registry_of(plugin)
     found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     if not suite.is_file():
@@ -134,12 +133,16 @@ def _slurm(
     console().print(f"{shown(path)}: written. Submit everything: bash {shown(path)}", soft_wrap=True)
 
 
-def _check(time: str, partition: str | None) -> None:
-    """Refuse what sbatch would refuse, or what would be more than one word of its line.
+def _check(shards: int, time: str, partition: str | None) -> None:
+    """Refuse what runs or sbatch would refuse, or what would be more than one word of its line.
 
     Raises:
         UserError: It is such.
     """
+    from harness.engine.page_checks import MOST_SHARDS
+
+    if shards > MOST_SHARDS:
+        raise UserError(f"--shards {shards}: should be at most {MOST_SHARDS:,}.")
     if not _TIME.fullmatch(time):
         forms = "MINUTES, MM:SS, HH:MM:SS, DAYS-HH, DAYS-HH:MM, DAYS-HH:MM:SS or UNLIMITED"
         raise UserError(f"--time {time}: should be {forms}, such as 08:00:00.")

@@ -106,11 +106,6 @@ class Prices:
 
         def strangeness(one: tuple[Cost, Machine, float]) -> tuple[bool, bool, bool, bool, int]:
             cost, machine, _ = one
-            kinds = (
-                machine.id == self.machine.id,
-                machine.is_like(self.machine),
-                machine.device == self.machine.device,
-            )
             own, alike = machine.id == self.machine.id, machine.is_like(self.machine)
             return not own, not alike, machine.device != self.machine.device, cost.split != key.split, -cost.items
 
