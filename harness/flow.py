@@ -17,13 +17,13 @@ from harness.engine.costs import keep_costs
 from harness.engine.done import done_slices, relevant_failures
 from harness.engine.executors.choice import EXECUTORS as EXECUTORS
 from harness.engine.executors.choice import LOCAL as LOCAL
-from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import worker_count as worker_count
 from harness.engine.forecast import read_recorded, with_machines
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.priority import NICE
+from harness.engine.priority import cores as cores
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, versions
 from harness.engine.run_folder import RunFolder, StoreError

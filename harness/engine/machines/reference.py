@@ -12,9 +12,9 @@ import torch
 from filelock import FileLock, Timeout
 from torch.nn.functional import conv2d
 
-from harness.engine.executors.choice import cores
 from harness.engine.machines.pages import Machine, cached_page, read_machine, write_machine
 from harness.engine.memory import memory_of_machine
+from harness.engine.priority import cores
 from harness.engine.provenance import processor
 from harness.errors import UserError
 from harness.suite.identity import identity
