@@ -227,5 +227,5 @@ def shard_named(text: str | None) -> tuple[int, int]:
     if not (_SHARD.fullmatch(text) and int(index) < int(count)):
         raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
     if int(count) > MOST_SHARDS:
-        raise UserError(f"--shard {text}: {int(count):,} shards; at most {MOST_SHARDS:,} are shared among.")
+        raise UserError(f"--shard {text}: should be of at most {MOST_SHARDS:,} shards.")
     return int(index), int(count)

@@ -3,15 +3,25 @@
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from harness.engine.costs import Amount, Cost, Key, Peak, loads
+from harness.engine.costs import Amount, Cost, Key, Peak, keep_costs, loads
 from harness.engine.footprint import disk_need, memory_needs
-from harness.engine.forecast import LEAST_ON_GPU, Prices, Recorded, error_on, estimate_page, forecast, read_recorded
+from harness.engine.forecast import (
+    LEAST_ON_GPU,
+    Prices,
+    Recorded,
+    error_on,
+    estimate_page,
+    forecast,
+    read_recorded,
+    with_machines,
+)
 from harness.engine.machines.pages import Machine, machine_named, write_machine, wrong_in
 from harness.engine.machines.reference import machine_here
+from harness.engine.run_folder import RunFolder
 from harness.errors import UserError
 
 BOX = Machine("box", "a box", "cpu", matmul=100, convolution=80, bandwidth=10, memory=16, workers=4)
@@ -73,6 +83,26 @@ def test_an_estimate_is_held_against_what_was_spent():
     off = error_on(replace(RECORDED, estimates=[page, {**page, "predicted": 55.0}]), BOX)
     assert (off.runs, off.least, off.most) == (2, pytest.approx(-0.2), pytest.approx(0.1))
     assert error_on(replace(RECORDED, estimates=[page]), GPU) is None
+
+
+def test_an_estimate_is_by_what_was_known_before_and_each_machine_has_its_own(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "suite.yaml").touch()
+    here, store = machine_here("cpu"), RunFolder(tmp_path / "run")
+    keep_costs(store, [replace(COST, machine=here.id)])  # by another shard meanwhile
+    assert with_machines([COST], Recorded([], {}), store, "cpu") == [replace(COST, machine=here.id)]
+    assert store.read_provenance("machines") == [asdict(here)] and store.read_provenance("estimates") == []
+    before = Recorded([replace(COST, machine=here.id)], {here.id: here})
+    with_machines([replace(COST, cpu=40.0)], before, store, "cpu")
+    (page,) = store.read_provenance("estimates")
+    assert (page["machine"], page["predicted"], page["spent"]) == (here.id, 20, 40)
+    store.add_provenance("machines", [asdict(BOX)])
+    twice = replace(COST, machine="box", cpu=80.0)
+    assert with_machines([twice, replace(COST, machine="")], RECORDED, store, None) == [
+        twice,
+        replace(COST, machine=""),
+    ]
+    assert store.read_provenance("estimates")[1:] == [{**page, "machine": "box", "spent": 80.0}]
 
 
 SUITE = """
@@ -190,8 +220,8 @@ def test_plan_says_it_in_words_and_as_json(run_toy, tmp_path, toy_file, monkeypa
 
 ABSENT = """
 name: absent
-datasets: [{name: kadid10k, split_seed: 0}, {name: kadid10k, split_seed: 1, split: val}]
-metrics: [lpips-alex]
+datasets: [{name: csiq, split_seed: 0}, {name: csiq, split_seed: 1, split: val}]
+metrics: [lpips-squeeze]
 defenses: [base, {name: r, weights: nowhere}]
 attacks: [fgsm]
 budgets: {linf: [4/255]}
@@ -221,16 +251,22 @@ def test_a_suite_whose_data_and_weights_are_not_here_is_planned_with_stand_ins(p
     code, printed = planned(ABSENT)
     assert code == 2 and "--stand-ins plans it with noise and random weights in their place" in printed.err
     code, printed = planned(ABSENT, "--stand-ins")
-    assert not code and "a stand-in for kadid10k(split_seed=1) val: 10,125 images of noise, 512 x 384" in printed.err
+    assert not code and "a stand-in for csiq(split_seed=1) val: 866 images of noise, 512 x 512" in printed.err
     page = json.loads(printed.out)
-    test_images = 16 * 125  # a fifth of 81 references
     own = [cell for cell in page["cells"] if "for maps" not in cell["cell"]]
-    assert len(own) == 8 and {cell["slices"] for cell in own} == {test_images // 8}
+    assert len(own) == 8 and {cell["slices"] for cell in own} <= {21, 22}, "6 of 30 references, of 28 or 29 images each"
     assert not (tmp_path / "results").exists()
-    change = ("--set", "datasets=[tid2013]", "--set", "metrics=[lpips-alex, lpips-squeeze]", "--only", "lpips-squeeze/fgsm")
+    change = (
+        "--set",
+        "datasets=[live]",
+        "--set",
+        "metrics=[lpips-alex, lpips-squeeze]",
+        "--only",
+        "lpips-squeeze/fgsm",
+    )
     code, printed = planned(ABSENT, "--stand-ins", *change)
     assert not code and [line.partition(" of ")[0] for line in printed.err.splitlines()] == [
-        "note: a stand-in for tid2013: 3,000 images",
+        "note: a stand-in for live: 779 images",
         "note: a stand-in for lpips-squeeze: random weights",
         "note: a stand-in for r: random weights",
     ]
