@@ -52,7 +52,9 @@ _NEEDS_SHOWN = 5
 @verb("Run", 3)
 def _plan(
     suite: SuitePath,
-    rest: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="x N")] = None,
+    rest: Annotated[
+        list[str] | None, typer.Argument(metavar="x N", help="Of --machine, where it stands without quotes.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
     sets: Sets = None,
     only: Only = None,
