@@ -59,7 +59,9 @@ def test_other_images_count_by_their_pixels_and_what_is_not_known_is_told():
     told = on(BOX, work={other: Amount(3, 5.0), ATTACK: Amount(1, 5.0)}, pixels={"large": 640.0})
     assert (told.unknown, told.unknown_keys, told.images, told.seconds) == (3, {other}, 4, 2)
     both = Recorded([replace(COST, split="large", items=90, cpu=900.0, pixels=90 * 640), COST], {"box": BOX})
-    assert on(BOX, both).seconds == 20, "what these images took counts before what more of other images did"
+    assert on(BOX, both, pixels={"small": 64.0}).seconds == 20, (
+        "what these images took counts before what more of other images did"
+    )
 
 
 def test_what_a_gpu_took_is_no_cost_of_this_cpu_and_counts_as_it_is_for_gpus_of_its_name():
