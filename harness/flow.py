@@ -18,13 +18,13 @@ from harness.engine.costs import keep_costs
 from harness.engine.done import done_slices, relevant_failures
 from harness.engine.executors.choice import EXECUTORS as EXECUTORS
 from harness.engine.executors.choice import LOCAL as LOCAL
-from harness.engine.executors.choice import cores as cores
 from harness.engine.executors.choice import default_device as default_device
 from harness.engine.executors.choice import executor_name as executor_name
 from harness.engine.executors.choice import worker_count as worker_count
-from harness.engine.forecast import of_machine
+from harness.engine.forecast import read_recorded, with_machines
 from harness.engine.jobs import BlockJob, FactJob, FitJob
 from harness.engine.priority import NICE
+from harness.engine.priority import cores as cores
 from harness.engine.progress import Progress
 from harness.engine.provenance import describe_invocation, versions
 from harness.engine.run_folder import RunFolder, StoreError
@@ -104,11 +104,12 @@ def run_suite(
         invocation = describe_invocation(plan, device, executor_name(device, options), workers, plugins)
         store.add_provenance("invocations", [invocation])
         store.add_provenance("splits", [describe_split(plan, split) for split in plan.splits])
+        before = read_recorded(store.path)
         try:
             execute(pending, plan, registry, store, options, device, tally, _begin_imports)
         finally:
             store.add_provenance("notices", list(tally.notices))
-            keep_costs(store, tally.costs if on_cluster else of_machine(tally.costs, store, device))
+            keep_costs(store, with_machines(tally.costs, before, store, None if on_cluster else device))
     unchanged = not tally.jobs and store.report_made_from() == state_of_report(planned, store)
     if options.stage not in ("facts", "fits"):
         try:

@@ -7,7 +7,7 @@ import gc
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.report.screen import Screen
     from harness.suite.compose import Overrides
     from harness.suite.model import Suite
+    from harness.suite.strict_yaml import Document
 
 PluginFiles = Annotated[
     list[Path] | None,
@@ -113,15 +114,17 @@ def say_what_is_executed(files: Sequence[Path] | None) -> None:
         tell(f"note: --plugin executes Python code with your rights: {', '.join(found)}")
 
 
-def checked_suite(path: Path, registry: Registry, overrides: Overrides, keys: Mapping[str, Any] | None = None) -> Suite:
-    """A suite whose layouts name nothing that nobody knows; `keys` replace its own.
+def checked_suite(
+    path: Path, registry: Registry, overrides: Overrides, change: Callable[[Document], Document] | None = None
+) -> Suite:
+    """A suite whose layouts name nothing that nobody knows; `change` as of `harness.suite.resolve.load_suite`.
 
     Raises:
         LocatedError: Everything wrong with it.
     """
     from harness.suite.resolve import load_suite
 
-    suite = load_suite(path, registry, overrides, keys)
+    suite = load_suite(path, registry, overrides, change=change)
     if suite.layouts:
         from harness.report.layouts import check_layouts
         from harness.report.planned import registered

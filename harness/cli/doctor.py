@@ -65,6 +65,11 @@ def _doctor(
     if sets and metric is None:
         raise UserError(f"--set {sets[0]}: it is a metric's. Name the metric with --metric.")
     if measure is not None:
+        for option, value in (("--metric", metric), ("--plugin", plugin)):
+            if value:
+                raise UserError(
+                    f"--measure {measure}: the machine alone is measured, and {option} has no effect. Leave one out."
+                )
         _measure(measure, as_json)
         return
     registry = registry_of(plugin)

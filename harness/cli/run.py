@@ -39,6 +39,8 @@ from harness.wording import counted
 if TYPE_CHECKING:
     from harness.flow import Stage
 
+_SHARD = re.compile(r"\d{1,18}/\d{1,18}")
+
 
 class ExecutorName(StrEnum):
     """Where blocks run."""
@@ -220,7 +222,11 @@ def shard_named(text: str | None) -> tuple[int, int]:
     """
     if text is None:
         return 0, 1
+    from harness.engine.page_checks import MOST_SHARDS
+
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+    if not (_SHARD.fullmatch(text) and int(index) < int(count)):
         raise UserError(f"--shard {text}: should be I/N with I from 0 to N - 1, such as 0/4.")
+    if int(count) > MOST_SHARDS:
+        raise UserError(f"--shard {text}: should be of at most {MOST_SHARDS:,} shards.")
     return int(index), int(count)

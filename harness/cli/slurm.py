@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _GRACE_S = 300
 """Seconds before the end of its time at which Slurm says so to a job."""
+_TIME = re.compile(r"[0-9]+(:[0-9]+){0,2}|[0-9]+-[0-9]+(:[0-9]+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
+_NAME = re.compile(r"[\w.+][\w.+-]*(,[\w.+][\w.+-]*)*")
 
 _MEM = re.compile(r"[0-9]+[KMGT]?", re.IGNORECASE)
 _ACCOUNT = re.compile(r"[\w.][\w.-]*")
@@ -105,10 +107,12 @@ esac
 @verb("Run", 5)
 def _slurm(
     suite: SuitePath,
-    shards: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs of the array.")] = 16,
+    shards: Annotated[int, typer.Option(min=1, help="Jobs of the array, 10,000 at most.")] = 16,
     out: Annotated[Path | None, typer.Option(help="The run folder; results/runs/<name> if left out.")] = None,
     script: Annotated[Path | None, typer.Option(help="Where the script goes; <name>.slurm.sh if left out.")] = None,
-    time: Annotated[str, typer.Option(metavar="HH:MM:SS", help="What each job may take.")] = "04:00:00",
+    time: Annotated[
+        str, typer.Option(metavar="HH:MM:SS", help="What each job may take, in any form that sbatch takes.")
+    ] = "04:00:00",
     cpus: Annotated[int, typer.Option(min=1, help="Cores of each job, which has as many workers on a CPU.")] = 1,
     mem: Annotated[
         str | None,
@@ -139,6 +143,7 @@ def _slurm(
     from harness.suite.planning import MOST_UNASKED, make_plan, many_cells
 
     _check_job(mem, account, gpus)
+    _check(shards, time, partition)
     registry = registry_of(plugin)
     found = checked_suite(suite, registry, Overrides(tuple(sets or ()), only, limit, seed))
     if not suite.is_file():
@@ -289,6 +294,26 @@ def _time_text(text: str) -> str:
     parts = [int(part) for part in rest if part]
     units = (3600, 60, 1) if days or len(parts) == 3 else (60, 1)
     return duration(int(days or 0) * 86_400 + sum(map(math.prod, zip(parts, units, strict=False))))
+
+
+def _check(shards: int, time: str, partition: str | None) -> None:
+    """Refuse what runs or sbatch would refuse, or what would be more than one word of its line.
+
+    Raises:
+        UserError: It is such.
+    """
+    from harness.engine.page_checks import MOST_SHARDS
+
+    if shards > MOST_SHARDS:
+        raise UserError(f"--shards {shards}: should be at most {MOST_SHARDS:,}.")
+    if not _TIME.fullmatch(time):
+        forms = "MINUTES, MM:SS, HH:MM:SS, DAYS-HH, DAYS-HH:MM, DAYS-HH:MM:SS or UNLIMITED"
+        raise UserError(f"--time {time}: should be {forms}, such as 08:00:00.")
+    if partition is not None and not _NAME.fullmatch(partition):
+        raise UserError(
+            f"--partition {partition}: should be the name of a partition, or several with commas between, in letters, "
+            "digits and . _ + - alone."
+        )
 
 
 def _given(options: dict[str, object]) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,8 @@ def memory_needs(
         if cost.peaks:
             peaks.setdefault((cost.kind, cost.scorer, cost.attack), []).append(cost)
     room = None if machine.memory_of_worker is None else machine.memory_of_worker * 1024
-    found = []
+    found, kinds = [], list(kinds)
+    doubled = _doubled(plan, kinds)
     for key in kinds:
         costs, size = peaks.get((key.kind, key.scorer, key.attack), []), sizes.get(key.split)
         if not costs or size is None:
@@ -86,7 +87,7 @@ def memory_needs(
         device, peak = _nearest(costs, machine.device, size)
         base = peak.base if device == machine.device else _BASE_OF_GPU
         each = peak.mib * math.prod(size) / (peak.width * peak.height)
-        rows = _rows(plan, key)
+        rows = _rows(plan, key, doubled)
         fits = None if room is None else _fitting(room - base, each, rows)
         what = " / ".join(filter(None, (names.get(key.scorer, ""), names.get(key.attack, ""))))
         exact = device == machine.device and (peak.width, peak.height) == size
@@ -112,11 +113,26 @@ def _nearest(costs: Sequence[Cost], device: str, size: Size) -> tuple[str, Peak]
     )
 
 
-def _rows(plan: Plan, key: Key) -> int:
-    """Images of a batch of a kind of work: a slice, each at all radii that are attacked together."""
+def _rows(plan: Plan, key: Key, doubled: Container[Key]) -> int:
+    """Images of a batch of a kind of work: a slice, each at all radii that are attacked together.
+
+    Both patches of triplets are scored at once, and attacked at once where each has its own sign or none.
+    """
     radii = Counter(norm for norm, _ in plan.suite.budgets)
     together = max(radii.values(), default=1) if key.kind == "attack" and plan.suite.batch_budgets else 1
-    return plan.suite.slice_size * together
+    return plan.suite.slice_size * together * (2 if key in doubled else 1)
+
+
+def _doubled(plan: Plan, kinds: Iterable[Key]) -> set[Key]:
+    """Kinds of work on triplets that have both patches in a batch: scoring, and attacks whose cells have no sign."""
+    triplets = [cell for cell in plan.cells if cell.split.dataset.shape == "triplets"]
+    scored = {cell.split.key for cell in triplets}
+    both = {(cell.split.key, cell.source.key, cell.attack.key) for cell in triplets if cell.attack and cell.sign == 0}
+    return {
+        key
+        for key in kinds
+        if (key.split in scored if key.kind == "score" else (key.split, key.scorer, key.attack) in both)
+    }
 
 
 def _names(plan: Plan) -> dict[str, str]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.engine.costs import Amount, Cost, Key, merged_by_machine, pages_beside
-from harness.engine.machines.pages import Machine
+from harness.engine.machines.pages import MACHINES_PAGE, Machine
 from harness.engine.machines.reference import machine_here
 from harness.engine.run_folder import RunFolder
 
-ESTIMATES_PAGE, MACHINES_PAGE = "estimates", "machines"
-"""Pages of provenance: what was expected and what was spent, and which machines costs were measured on."""
+ESTIMATES_PAGE = "estimates"
+"""The page of provenance that has what was expected and what was spent."""
 LEAST_ON_GPU = 0.01
 """Seconds that are taken for one evaluation of a batch on a GPU, with its gradient, however small its images are."""
 _LEAST_SPENT = 1.0
@@ -36,6 +36,8 @@ class Price:
     least: float
     most: float
     measured: bool
+    elsewhere: bool = False
+    """Whether it was measured on another machine."""
     from_cpu: bool = False
     """Whether it was measured on a CPU and is asked for of a GPU."""
 
@@ -72,11 +74,12 @@ def read_recorded(folder: Path) -> Recorded:
 class Prices:
     """Prices on one machine, of whatever was measured on any.
 
-    Of what was measured of a kind that is taken which has to be scaled least: on this machine and on images of this
-    split, on this machine, on this type of device, on any. Images of another size count by their pixels.
+    Of what was measured of a kind that is taken which has to be scaled least: on this machine, on one like it (a GPU of
+    the same name), on this type of device, on any; of these on images of this split. Images of another size count by
+    their pixels.
 
     Args:
-        recorded: What was measured. A cost whose machine is not known counts as one of `here`.
+        recorded: What was measured. A cost whose machine is not known counts as one of `here` if its device is.
         machine: The machine that is asked about.
         here: The machine at hand.
         pixels: Key of a split -> pixels of its images, as far as known.
@@ -95,32 +98,38 @@ class Prices:
 
     def price(self, key: Key) -> Price | None:
         """What an image of a kind costs; None where nothing of the kind was measured."""
-        found = [(cost, *self._scale(cost, key)) for cost in self._by_kind.get(_kind(key), [])]
-        usable = [(cost, machine, size) for cost, machine, size in found if size is not None]
+        of_kind = self._by_kind.get(_kind(key), [])
+        found = [(cost, self._machine_of(cost, key), self._times_as_large(cost, key)) for cost in of_kind]
+        usable = [(cost, machine, size) for cost, machine, size in found if machine is not None and size is not None]
         if not usable:
             return None
 
-        def strangeness(one: tuple[Cost, Machine, float | None]) -> tuple[bool, bool, bool, int]:
+        def strangeness(one: tuple[Cost, Machine, float]) -> tuple[bool, bool, bool, bool, int]:
             cost, machine, _ = one
-            own = machine.id == self.machine.id
-            return not own, machine.device != self.machine.device, cost.split != key.split, -cost.items
+            own, alike = machine.id == self.machine.id, machine.is_like(self.machine)
+            return not own, not alike, machine.device != self.machine.device, cost.split != key.split, -cost.items
 
         cost, machine, size = min(usable, key=strangeness)
-        assert size is not None
         seconds = size * cost.spent / cost.items
-        if machine.id == self.machine.id:
+        if machine.is_like(self.machine):
             return Price(seconds, seconds, seconds, cost.split == key.split)
         least, usual, most = self.machine.faster_than(machine)
         from_cpu = machine.device == "cpu" and self.machine.device != "cpu"
-        return Price(seconds / usual, seconds / most, seconds / least, False, from_cpu)
+        return Price(seconds / usual, seconds / most, seconds / least, False, True, from_cpu)
 
-    def _scale(self, cost: Cost, key: Key) -> tuple[Machine, float | None]:
-        """The machine of a cost, and how many times as large images of the key are; None where that is not known."""
-        machine = self.recorded.machines.get(cost.machine, self.here)
+    def _machine_of(self, cost: Cost, key: Key) -> Machine | None:
+        """The machine of a cost; None where it is not known, and was another one, or has devices of another type."""
+        machine = self.recorded.machines.get(cost.machine)
+        if machine is None:
+            return self.here if cost.device in (self.here.device, key.device) else None
+        return machine if cost.device in (machine.device, key.device) else None
+
+    def _times_as_large(self, cost: Cost, key: Key) -> float | None:
+        """How many times as large images of the key are as those of a cost; None where that is not known."""
         if cost.split == key.split:
-            return machine, 1.0
+            return 1.0
         wanted = self.pixels.get(key.split)
-        return machine, wanted * cost.items / cost.pixels if wanted and cost.pixels else None
+        return wanted * cost.items / cost.pixels if wanted and cost.pixels else None
 
 
 def _kind(key: Key) -> tuple[Any, ...]:
@@ -137,6 +146,7 @@ class Forecast:
         most: At the most.
         images: Images to be attacked or scored.
         scaled: Those whose cost is scaled, from another machine or from images of another size.
+        elsewhere: Those of them whose cost is from another machine.
         unknown: Those of kinds that were never measured.
         unknown_keys: The kinds, as keys of the device of the machine at hand.
     """
@@ -146,6 +156,7 @@ class Forecast:
     most: float
     images: int
     scaled: int
+    elsewhere: int
     unknown: int
     unknown_keys: frozenset[Key]
 
@@ -168,6 +179,7 @@ def forecast(work: Mapping[Key, Amount], prices: Prices, batch: int = 1) -> Fore
         most=sum(counts[key] * price.most for key, price in known.items()),
         images=sum(counts.values()),
         scaled=sum(counts[key] for key, price in known.items() if not price.measured),
+        elsewhere=sum(counts[key] for key, price in known.items() if price.elsewhere),
         unknown=sum(counts[key] for key in unknown),
         unknown_keys=unknown,
     )
@@ -194,21 +206,6 @@ def estimate_page(costs: Iterable[Cost], prices: Prices) -> dict[str, Any] | Non
     return {**about, "predicted": round(predicted, 3), "spent": round(spent, 3)}
 
 
-def keep_estimate(store: RunFolder, costs: Sequence[Cost], prices: Prices) -> list[Cost]:
-    """Note the machine, and how far what was expected is from what was spent; the costs, with their machine.
-
-    Args:
-        store: The run folder.
-        costs: What was measured on the machine at hand.
-        prices: From before the run began, on the machine at hand.
-    """
-    if costs:
-        store.add_provenance(MACHINES_PAGE, [asdict(prices.machine)])
-        page = estimate_page(costs, prices)
-        store.add_provenance(ESTIMATES_PAGE, [page] if page else [])
-    return merged_by_machine(replace(cost, machine=prices.machine.id) for cost in costs)
-
-
 @dataclass(frozen=True)
 class Error:
     """How far estimates were from what was spent: predicted / spent - 1.
@@ -225,19 +222,34 @@ class Error:
 
 
 def error_on(recorded: Recorded, machine: Machine) -> Error | None:
-    """The error of estimates on runs of a machine; None where none was held against what it took."""
-    pages = [page for page in recorded.estimates if page["machine"] == machine.id]
+    """The error of estimates on runs of a machine, or one like it; None where none was held against what it took."""
+    alike = {machine.id, *(name for name, other in recorded.machines.items() if other.is_like(machine))}
+    pages = [page for page in recorded.estimates if page["machine"] in alike]
     errors = [page["predicted"] / page["spent"] - 1 for page in pages]
     return Error(len(errors), min(errors), max(errors)) if errors else None
 
 
-def of_machine(costs: Sequence[Cost], store: RunFolder, device: str) -> Sequence[Cost]:
-    """What was measured, with the machine that it was measured on; how it compares with what was expected is noted."""
-    if not costs:
-        return costs
-    try:
-        here = machine_here(device)
-    except RuntimeError:  # no memory left for it; the costs are as good without
-        return costs
+def with_machines(costs: Sequence[Cost], before: Recorded, store: RunFolder, device: str | None) -> Sequence[Cost]:
+    """What a run measured, each with its machine; how that compares with what was expected is noted.
+
+    Args:
+        costs: What it measured.
+        before: What had been measured when it began.
+        store: The run folder, which has the machines of nodes.
+        device: Of the machine at hand, which all of it was measured on; None where nodes of a cluster say their own.
+    """
+    if costs and device is not None:
+        try:
+            here = machine_here(device)
+        except RuntimeError:  # no memory left for it; the costs are as good without
+            return costs
+        store.add_provenance(MACHINES_PAGE, [asdict(here)])
+        costs = [replace(cost, machine=here.id) for cost in costs]
+    costs = merged_by_machine(costs)
+    machines = {page["id"]: Machine(**page) for page in store.read_provenance(MACHINES_PAGE)}
     pixels = {cost.split: cost.pixels / cost.items for cost in costs if cost.pixels}
-    return keep_estimate(store, costs, Prices(read_recorded(store.path), here, here, pixels))
+    for name in sorted({cost.machine for cost in costs} & set(machines)):
+        own = [cost for cost in costs if cost.machine == name]
+        page = estimate_page(own, Prices(before, machines[name], machines[name], pixels))
+        store.add_provenance(ESTIMATES_PAGE, [page] if page else [])
+    return costs

@@ -7,7 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.engine.machines.pages import wrong_in
 from harness.suite.pixels import FileSeen
+
+MOST_SHARDS = 10_000
+"""Shards that the blocks of a run may be shared among, as many as large job arrays have tasks."""
 
 
 def fact(value: Any) -> str:
@@ -115,15 +119,21 @@ def _listed(name: str, value: Any) -> str:
     kind, words = (str, "texts") if name == "notices" else (dict, "mappings")
     if not isinstance(value, list) or not all(isinstance(one, kind) for one in value):
         return f"no list of {words}"
-    if name == "shards":
-        return next((wrong for one in value if (wrong := _shared(one))), "")
-    return next((wrong for one in value if name in ("costs", "paces") and (wrong := cost(one))), "")
+    checks = {"costs": cost, "paces": cost, "machines": wrong_in, "estimates": _estimate, "shards": _shared}
+    return next((wrong for one in value if name in checks and (wrong := checks[name](one))), "")
+
+
+def _estimate(value: Any) -> str:
+    """What a run was expected to take, and what it took."""
+    numbers = isinstance(value.get("machine"), str) and all(_number(value.get(one)) for one in ("predicted", "spent"))
+    return "" if numbers and value["spent"] > 0 else "an estimate without its machine, or its seconds"
 
 
 def _shared(value: Any) -> str:
     """By which costs blocks were shared among shards."""
-    if not isinstance(value.get("shards"), int) or not isinstance(value.get("device"), str):
-        return "no number of shards, or no device"
+    shards = value.get("shards")
+    if not isinstance(shards, int) or not 0 < shards <= MOST_SHARDS or not isinstance(value.get("device"), str):
+        return f"no number of shards up to {MOST_SHARDS:,}, or no device"
     costs, paces = value.get("costs"), value.get("paces", [])
     if not isinstance(costs, list) or not isinstance(paces, list):
         return "no list of costs"

@@ -1,8 +1,9 @@
-"""Worker processes stand back for whatever else a machine does."""
+"""What worker processes have of a machine: its cores, from which they stand back for whatever else it does."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 NICE = 10
 """Niceness of worker processes unless another is asked for: an idle machine loses nothing by it, and on a laptop the
@@ -17,3 +18,9 @@ def stand_back(nice: int) -> None:
     """
     if hasattr(os, "nice"):
         os.nice(max(0, nice - os.nice(0)))
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.engine.costs import Cost, merged, read_costs, read_paces, seconds_of_blocks
+from harness.engine.page_checks import MOST_SHARDS
 from harness.engine.run_folder import RunFolder
+from harness.errors import UserError
 from harness.suite.plan import Plan
 
 SHARDS_PAGE = "shards"
@@ -29,7 +31,7 @@ def shares(seconds: Mapping[BlockKey, float], count: int) -> dict[BlockKey, int]
         seconds: Block -> what it costs, in the plan's order.
         count: How many shards there are.
     """
-    loads = [(0.0, shard) for shard in range(count)]
+    loads = [(0.0, shard) for shard in range(min(count, len(seconds)))]  # more than there are blocks get none
     found = {}
     for key in sorted(seconds, key=lambda key: -seconds[key]):  # of equal ones in the plan's order
         load, shard = heapq.heappop(loads)
@@ -49,7 +51,12 @@ def shards_of(plan: Plan, store: RunFolder, count: int, device: str) -> dict[Blo
         store: The run folder.
         count: How many shards there are.
         device: Where the first one runs.
+
+    Raises:
+        UserError: They are too many.
     """
+    if count > MOST_SHARDS:
+        raise UserError(f"{count} shards: should be at most {MOST_SHARDS:,}.")
     if not any(page["shards"] == count for page in store.read_provenance(SHARDS_PAGE)):
         costs, paces = read_costs(store.path), read_paces(store.path)
         new = {"shards": count, "device": device}

@@ -6,8 +6,8 @@ Time, memory and room do not depend on what images show or on what weights were 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,90 +18,239 @@ from safetensors.torch import save_file
 
 from harness.datasets.catalogue import CATALOGUE, Published
 from harness.errors import UserError
+from harness.files import expanded
 from harness.plugins.registry import Registry
-from harness.plugins.weights.locate import RANDOM_WEIGHTS, resolve
-from harness.plugins.weights.manifest import SUFFIX
-from harness.suite.compose import read
-from harness.suite.keys import as_defense, as_entry
-from harness.suite.places import settle
+from harness.plugins.weights.locate import RANDOM_WEIGHTS, SUFFIX, entries, held, read_manifest, resolve, trained
+from harness.plugins.weights.manifest import file_in_folder
+from harness.suite.compose import expand
+from harness.suite.entries import METRIC_KEYS, EntryContext, built_entry, plugin_and_values
+from harness.suite.keys import PIXELS, as_defense, as_entry
+from harness.suite.over_splits import NUMBER, of_split
+from harness.suite.strict_yaml import Document
 from harness.suite.uses import plugin_use
+from harness.wording import trained_name
 
-_SPLITTING = ("split", "split_seed", "folds", "fold", "label")
+_SPLITTING = ("split", "split_seed", "folds", "fold")
+_MOST_SPLITS = 1000
 
 
 @dataclass(frozen=True)
-class StandIns:
+class StandIn:
     """What stands for what.
 
     Attributes:
-        keys: Keys of the suite with stand-ins in them, in place of its own.
-        told: What they stand for, in words.
+        words: What it is; of weights what comes before the metrics that they are for.
+        metrics: Labels of these.
+        after: What comes after them.
     """
 
-    keys: Mapping[str, Any]
-    told: Sequence[str]
+    words: str
+    metrics: tuple[str, ...] = ()
+    after: str = ""
+
+    def of(self, metrics: Container[str]) -> str:
+        """In words, for these metrics alone; empty where it is for none of them."""
+        mine = [label for label in self.metrics if label in metrics]
+        return f"{self.words}{', '.join(mine)}{self.after}" if mine or not self.metrics else ""
 
 
-def stand_ins(path: Path, registry: Registry, folder: Path | None) -> StandIns:
-    """Stand-ins for the data sets and weights of a suite that are not here.
+@dataclass
+class StandIns:
+    """Puts stand-ins in place of data sets and weights of a suite that are not here, and of nothing else.
+
+    Whatever is wrong with an entry stays in it, for whoever validates the suite.
 
     Args:
-        path: The suite.
         registry: Where its plugins come from.
-        folder: Where they are written; None says only what there would be.
-
-    Raises:
-        UserError: The suite cannot be read.
+        folder: Where stand-ins are written; None finds out only what there would be.
     """
-    document = read(path)
-    settle(document)
-    value = document.value if isinstance(document.value, dict) else {}
-    told: list[str] = []
-    datasets = [_dataset(as_entry(one), registry, folder, told) for one in _listed(value, "datasets")]
-    metrics = [_metric(as_entry(one), registry, told) for one in _listed(value, "metrics")]
-    labels = {str(one.get("label") or one.get("name")): one for one in metrics if isinstance(one, dict)}
 
-    def trained(entry: Any) -> Any:
-        return _trained(entry, labels, registry, folder, told)
+    registry: Registry
+    folder: Path | None = None
+    told: list[StandIn] = field(default_factory=list)
+    """What stands for what."""
+    _splits: int | None = None
+    _metrics: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=dict)
+    """Label of a metric with weights -> its entry, and its parameters."""
+    _files: int = 0
 
-    defenses = [_links(as_defense(one), trained) for one in _listed(value, "defenses")]
-    keys = {"datasets": datasets, "metrics": metrics, **({"defenses": defenses} if defenses else {})}
-    return StandIns(keys if told else {}, told)
+    def put(self, document: Document) -> Document:
+        """The suite with stand-ins.
+
+        Args:
+            document: The suite with the command line's values, its paths settled.
+        """
+        document = expand(document)
+        if not isinstance(document.value, dict):
+            return document
+        value, count = dict(document.value), document.value.get("splits")
+        self._splits = count if isinstance(count, int) and 1 <= count <= _MOST_SPLITS else None
+        known: dict[str, Callable[[Any], Any]] = {"datasets": self._dataset, "metrics": self._metric}
+        with torch.random.fork_rng(devices=[]):
+            for key, change in {**known, "defenses": self._defense}.items():
+                if isinstance(value.get(key), list):
+                    value[key] = [change(one) for one in value[key]]
+        return replace(document, value=value)
+
+    def _dataset(self, listed: Any) -> Any:
+        entry = as_entry(listed)
+        page = CATALOGUE.get(_name(entry))
+        if page is None or "triplets" in page.images or not _is_gone(entry.get("root"), page):
+            return listed
+        context = EntryContext(self.registry, [])
+        plugin, values = plugin_and_values(context, "datasets", (), entry, ["split", "pixels"])
+        built, counts = built_entry(context, plugin, (), values), _counts(page)
+        if plugin is None or values is None or built is None or counts is None:
+            return listed
+        splits = tuple(built.instance.splits)
+        default = "test" if "test" in splits else splits[0]
+        split = entry.get("split", default)
+        if split not in splits or entry.get("pixels", PIXELS[0]) not in PIXELS:
+            return listed
+        references, images, wide, tall = counts
+        label = str(plugin_use("datasets", plugin, values, entry)["label"])
+        label += f" {split}" if "label" not in entry and split != default else ""
+        about = f"{images:,} images of noise, {wide} x {tall}, of {references} references, as published"
+        self.told.append(StandIn(f"{label}: {about}"))
+        file = "stand-in.csv" if self.folder is None else str(_write_images(self.folder / plugin.name, *counts))
+        kept = {key: entry[key] for key in _SPLITTING if key in entry}
+        return {"name": "csv", "file": file, "label": entry.get("label") or label, "pixels": "names", **kept}
+
+    def _metric(self, listed: Any) -> Any:
+        entry = as_entry(listed)
+        if not self.registry.knows("metrics", _name(entry)):
+            return listed
+        context = EntryContext(self.registry, [])
+        plugin, values = plugin_and_values(context, "metrics", (), entry, METRIC_KEYS)
+        if plugin is None or values is None or not plugin.cls.needs_weights:
+            return listed
+        label = str(plugin_use("metrics", plugin, values, entry)["label"])
+        self._metrics[label] = entry, values
+        default = plugin.weights
+        if not self._any_gone(entry.get("weights"), default) or built_entry(context, plugin, (), values) is None:
+            return listed
+        self.told.append(StandIn("", (label,), ": random weights"))
+        return {**entry, "weights": RANDOM_WEIGHTS, "label": entry.get("label") or label}
+
+    def _defense(self, listed: Any) -> Any:
+        """A defense, or the links of a chain."""
+        entry = as_defense(listed)
+        if isinstance(entry, dict) and isinstance(entry.get("chain"), list):
+            links = [self._training(link) for link in entry["chain"]]
+            return links if isinstance(listed, list) else {**entry, "chain": links}
+        return self._training(listed)
+
+    def _training(self, listed: Any) -> Any:
+        """A training with random weights of each metric whose trained ones are not here."""
+        entry = as_entry(listed)
+        name = _name(entry)
+        if not name or name == "base" or self.registry.knows("purifiers", name):
+            return listed
+        asked = entry.get("weights")
+        if not (isinstance(asked, str | dict) if "weights" in entry else name in trained()):
+            return listed
+        files, gone = {}, []
+        for label, (metric, _) in self._metrics.items():
+            places = _weights_of(asked, label, str(metric["name"]), name)
+            found = next((one for one in places if all(map(_are_held, self._each(one)))), None)
+            if found is not None:
+                files[label] = found
+            elif self._any_gone(asked.get(label, ""), None) if isinstance(asked, dict) else not _is_file(asked):
+                files[label] = self._write_weights(label, name)
+                gone.append(label)
+        if not gone:
+            return listed
+        self.told.append(StandIn(f"{name}: random weights of ", tuple(gone)))
+        return {**entry, "weights": {**asked, **files} if isinstance(asked, dict) else files}
+
+    def _any_gone(self, weights: Any, default: str | None) -> bool:
+        """Whether weights that a suite names rightly are not here, of any split."""
+        each = self._each(weights)
+        if any((one is not None and not isinstance(one, str)) or NUMBER in str(one) for one in each):
+            return False
+        return any(_are_gone(one, default) for one in each)
+
+    def _each(self, weights: Any) -> list[Any]:
+        """The weights of each split."""
+        if self._splits is None or (isinstance(weights, list) and len(weights) != self._splits):
+            return [weights]
+        whole: dict[str, Any] = {"metrics": [{"weights": weights}]}
+        return [of_split(whole, index)["metrics"][0]["weights"] for index in range(self._splits)]
+
+    def _write_weights(self, label: str, training: str) -> str:
+        """Weights as the metric is built with them; other trainings have the same numbers under another name."""
+        if self.folder is None:
+            return f"stand-in{SUFFIX}"
+        entry, values = self._metrics[label]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            built = self.registry.metric(str(entry["name"])).build(values)
+        state = {key: value.detach().clone().contiguous() for key, value in built.state_dict().items()}
+        self._files += 1
+        file = self.folder / f"{self._files}{SUFFIX}"
+        save_file(state, file, {"stands for": training})
+        return str(file)
 
 
-def _listed(value: Mapping[str, Any], key: str) -> Sequence[Any]:
-    found = value.get(key)
-    return found if isinstance(found, list) else []
-
-
-def _links(entry: Any, change: Callable[[Any], Any]) -> Any:
-    """A defense, or the links of a chain, changed."""
-    if isinstance(entry, dict) and isinstance(entry.get("chain"), list):
-        return {**entry, "chain": [change(as_entry(link)) for link in entry["chain"]]}
-    return change(entry)
-
-
-def _dataset(entry: Any, registry: Registry, folder: Path | None, told: list[str]) -> Any:
+def _name(entry: Any) -> str:
     name = entry.get("name") if isinstance(entry, dict) else None
-    page = CATALOGUE.get(str(name))
-    if page is None or "triplets" in page.images or not registry.knows("datasets", str(name)):
-        return entry
-    plugin = registry.dataset(str(name))
-    known = {parameter.name for parameter in plugin.parameters()}
+    return name if isinstance(name, str) else ""
+
+
+def _is_gone(root: Any, page: Published) -> bool:
+    """Whether the folder of a data set is not there, or holds nothing."""
+    if not page.folder or not (root is None or isinstance(root, str)):
+        return False
     try:
-        dataset = plugin.build({key: one for key, one in entry.items() if key in known})
-        dataset.entries(dataset.splits[0])
-        return entry
-    except UserError:
-        pass
-    counts = _counts(page)
-    if counts is None:
-        return entry
-    references, images, wide, tall = counts
-    told.append(f"{name}: {images:,} images of noise, {wide} x {tall}, of {references} references, as published")
-    kept = {key: one for key, one in entry.items() if key in _SPLITTING}
-    file = "stand-in.csv" if folder is None else str(_write_images(folder / str(name), *counts))
-    return {"name": "csv", "file": file, "label": name, "pixels": "names", **kept}
+        folder = expanded(root or page.where, "root")
+        return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except (UserError, OSError, ValueError):
+        return False
+
+
+def _are_gone(weights: str | None, default: str | None) -> bool:
+    """Whether weights are not here, and are not named wrongly."""
+    wanted = weights if weights is not None else default
+    if wanted == RANDOM_WEIGHTS:
+        return False
+    try:
+        if wanted in read_manifest():
+            return any(one.place == "missing" for one in held(entries([str(wanted)])[0]))
+        if weights is None:
+            return True
+        path = expanded(weights, "weights")
+        named = path.suffix.lower() == SUFFIX or (len(path.parts) > 1 and not path.suffix)
+        return named and not path.exists() and not _are_held(weights)
+    except (UserError, OSError, ValueError):
+        return False
+
+
+def _are_held(weights: Any) -> bool:
+    """Whether there are weights of such a name or at such a path."""
+    try:
+        return isinstance(weights, str) and resolve("", weights, None) is not None
+    except (UserError, ValueError, RuntimeError):
+        return False
+
+
+def _is_file(asked: Any) -> bool:
+    """Whether a file is named where a folder should be, or no folder can be meant."""
+    try:
+        return isinstance(asked, str) and (not asked or expanded(asked, "weights").is_file())
+    except (UserError, ValueError):
+        return True
+
+
+def _weights_of(asked: Any, label: str, metric: str, training: str) -> Iterator[Any]:
+    """Where the weights that a training gave a metric may be, as a suite names them."""
+    if isinstance(asked, dict):
+        yield from [asked[label]] if label in asked else []
+        return
+    names = dict.fromkeys(trained_name(one, training) for one in (label, metric))
+    if asked is None:
+        yield list(names)[-1]
+        return
+    yield from (str(Path(asked) / file_in_folder(name)) for name in names)
 
 
 def _counts(page: Published) -> tuple[int, int, int, int] | None:
@@ -115,7 +264,10 @@ def _counts(page: Published) -> tuple[int, int, int, int] | None:
 
 
 def _write_images(folder: Path, references: int, images: int, wide: int, tall: int) -> Path:
-    """A table of so many images, all of them one picture of noise."""
+    """A table of so many images, all of them one picture of noise; one for all splits of a data set."""
+    table = folder / "stand-in.csv"
+    if table.is_file():
+        return table
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ("ref", "dist"):
@@ -123,75 +275,5 @@ def _write_images(folder: Path, references: int, images: int, wide: int, tall: i
     for number in range(references):
         (folder / f"r{number}.png").hardlink_to(folder / "ref.png")
     rows = (f"r{i % references}.png,dist.png,{i},{i / images:.6f}" for i in range(images))
-    table = folder / "stand-in.csv"
     table.write_text("\n".join(["ref,dist,id,opinion", *rows]) + "\n", encoding="utf-8")
     return table
-
-
-def _metric(entry: Any, registry: Registry, told: list[str]) -> Any:
-    name = entry.get("name") if isinstance(entry, dict) else None
-    if not registry.knows("metrics", str(name)):
-        return entry
-    plugin = registry.metric(str(name))
-    weights = entry.get("weights")
-    if not plugin.cls.needs_weights or weights == RANDOM_WEIGHTS or _found(plugin.name, weights, plugin.weights):
-        return entry
-    values = {one.name: entry.get(one.name, one.default) for one in plugin.parameters()}
-    label = plugin_use("metrics", plugin, values, entry)["label"]
-    told.append(f"{label}: random weights")
-    return {**entry, "weights": RANDOM_WEIGHTS, "label": label}
-
-
-def _found(name: str, weights: Any, default: str | None) -> bool:
-    try:
-        return resolve(name, weights, default) is not None
-    except (UserError, ValueError, RuntimeError, TypeError):
-        return False
-
-
-def _trained(
-    entry: Any, metrics: Mapping[str, Mapping[str, Any]], registry: Registry, folder: Path | None, told: list[str]
-) -> Any:
-    """A training with random weights of each metric whose trained ones are not here."""
-    name = str(entry.get("name")) if isinstance(entry, dict) else ""
-    if not name or name == "base" or registry.knows("purifiers", name):
-        return entry
-    asked = entry.get("weights")
-    files, missing = {}, []
-    for label, metric in metrics.items():
-        if not registry.knows("metrics", str(metric["name"])):
-            continue
-        if not registry.metric(str(metric["name"])).cls.needs_weights:
-            continue
-        file = next((one for one in _named(asked, label, str(metric["name"]), name) if _found(label, one, None)), None)
-        if file is None:
-            missing.append(label)
-            file = f"{label}@{name}{SUFFIX}"
-            file = file if folder is None else str(_write_weights(folder / file, metric, registry, name))
-        files[label] = file
-    if not missing:
-        return entry
-    told.append(f"{name}: random weights of {', '.join(missing)}")
-    return {**entry, "weights": files}
-
-
-def _named(asked: Any, label: str, metric: str, training: str) -> Iterator[str]:
-    """Where the weights that a training gave a metric may be, as a suite names them."""
-    if isinstance(asked, dict):
-        yield from (str(one) for one in [asked.get(label)] if one)
-        return
-    for name in dict.fromkeys((f"{label}@{training}", f"{metric}@{training}")):
-        yield name if asked is None else str(Path(str(asked)) / f"{name}{SUFFIX}")
-
-
-def _write_weights(file: Path, metric: Mapping[str, Any], registry: Registry, training: str) -> Path:
-    """Weights as the metric is built with them; other trainings of it have the same numbers under another name."""
-    plugin = registry.metric(str(metric["name"]))
-    known = {parameter.name for parameter in plugin.parameters()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        built = plugin.build({key: one for key, one in metric.items() if key in known})
-    state = {key: value.detach().clone().contiguous() for key, value in built.state_dict().items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, file, {"stands for": training})
-    return file

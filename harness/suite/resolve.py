@@ -57,7 +57,11 @@ _BASE = DefenseUse("base", (), "none", 1, 1)
 
 
 def load_suite(
-    path: Path, registry: Registry, overrides: Overrides | None = None, keys: Mapping[str, Any] | None = None
+    path: Path,
+    registry: Registry,
+    overrides: Overrides | None = None,
+    keys: Mapping[str, Any] | None = None,
+    change: Callable[[Document], Document] | None = None,
 ) -> Suite:
     """Read and validate a suite file.
 
@@ -66,13 +70,15 @@ def load_suite(
         registry: Where its plugin names are looked up.
         overrides: What the command line changes.
         keys: Keys of the suite that replace the file's.
+        change: What becomes of the document, with the command line's values and its paths settled, before it is
+            validated; None leaves it.
 
     Raises:
         LocatedError: Everything wrong with it, each with file, line and column.
     """
     document = read(path)
     replace_keys(document, keys or {})
-    return _loaded(document, registry, overrides or Overrides())
+    return _loaded(document, registry, overrides or Overrides(), change or (lambda document: document))
 
 
 def read_suite(
@@ -91,10 +97,15 @@ def read_suite(
     return _loaded(document, registry, overrides or Overrides())
 
 
-def _loaded(document: Document, registry: Registry, overrides: Overrides) -> Suite:
+def _loaded(
+    document: Document,
+    registry: Registry,
+    overrides: Overrides,
+    change: Callable[[Document], Document] = lambda document: document,
+) -> Suite:
     override(document, overrides, lambda key, entry: _automatic_labels(registry, key, entry))
     relative = settle(document)
-    suite = dataclasses.replace(validate(document, registry), relative=relative)
+    suite = dataclasses.replace(validate(change(document), registry), relative=relative)
     return suite if overrides.only is None else _picked(suite, overrides.only)
 
 

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from harness.cli import main
+from harness.cli.slurm import _check
 from harness.engine.run_folder import RunFolder
+from harness.errors import UserError
 from tests.toys.stored import all_records
 
 SBATCH = """#!/bin/bash
@@ -38,6 +40,14 @@ def called(capsys, *arguments):
 
 def submitted(*arguments):
     return subprocess.run(["bash", "mine.slurm.sh", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("time", ["90", "90:00", "8:00:00", "2-0", "2-12:30", "2-12:30:00", "unlimited"])
+def test_each_form_of_time_that_sbatch_takes(time):
+    _check(1, time, "short,long-2")
+    for wrong in (f"{time}x", f"{time}\n", f"{time}:0:0:0"):
+        with pytest.raises(UserError):
+            _check(1, wrong, None)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")

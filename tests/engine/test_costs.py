@@ -75,6 +75,8 @@ def test_the_memory_of_each_image_size_is_kept_with_the_costs(run_toy, tmp_path)
     both = merged([measured(key, 4, 1.0, peaks[:2]), measured(key, 4, 1.0, peaks[2:]), measured(key, 4, 1.0)])[key]
     assert both.peaks == (peaks[1], peaks[2]) and (both.items, both.mib) == (12, 9.0)
     assert measured(key, 4, 1.0).mib is None, "pages of before know nothing of memory"
+    cpu = [merged([measured(key, 4, 1.0, cpu=0.5), measured(key, 4, 1.0, cpu=one)])[key].cpu for one in (0.25, 0.0)]
+    assert cpu == [0.75, 0.0], "known where that of both is"
 
 
 def test_a_damaged_page_counts_for_none_and_is_told(run_toy, registry, tmp_path):

@@ -1,12 +1,17 @@
 """What an actor does on its node, without Ray: its own folder, and a job that brings its process down."""
 
+from dataclasses import asdict, replace
+
 import pytest
 
+from harness.engine.costs import Cost
 from harness.engine.executors.arrivals import keep
 from harness.engine.executors.node import Hand, Supplies
+from harness.engine.executors.node_book import NodeBook
 from harness.engine.executors.parcels import parcel
+from harness.engine.machines.reference import machine_here
 from harness.engine.run_folder import FailureRecord, RunFolder
-from harness.engine.worker import Context
+from harness.engine.worker import Context, Done
 from harness.flow import pending_jobs
 from harness.suite.planning import make_plan
 from harness.suite.resolve import read_suite
@@ -49,6 +54,13 @@ def test_a_plugin_that_kills_its_process_is_named_as_the_driver_knows_it(registr
     try:
         supplies = Supplies([file], {name: path.read_bytes() for name, path in state.items()})
         hand.prepare(supplies, lambda asked: content)
+        here = hand.check([])
+        book = NodeBook(store, "cpu")
+        book.checked("node", here["machine"])
+        cost = Cost("score", "split", "scorer", "", 1, "cpu", items=1, seconds=1.0)
+        assert here["unfit"] == "" and store.read_provenance("machines") == [asdict(machine_here("cpu"))]
+        (noted,) = book.with_machine("node", Done("", costs=(cost,))).costs
+        assert noted == replace(cost, machine=machine_here("cpu").id)
         hand.withdraw(3)
         for number, job in enumerate(jobs, 1):
             keep(store, hand.execute(job, number))

@@ -2,7 +2,11 @@
 
 from collections import deque
 
+import pytest
+
 from harness.engine.executors.ray_actors import Actor, hand_out, take_back
+from harness.engine.executors.ray_address import RayAddress
+from harness.errors import UserError
 
 
 class Handle:
@@ -25,6 +29,13 @@ class Handle:
 
 def actors(count):
     return {number: Actor(Handle(), ready_for=1, doing="") for number in range(count)}
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "head"])
+def test_a_port_that_is_none(port):
+    assert RayAddress.of("head:65535").port == 65535
+    with pytest.raises(UserError, match=f"'{port}' is no port, which is a whole number from 1 to 65535"):
+        RayAddress.of(f"ray://head:{port}")
 
 
 def test_a_second_job_while_more_wait_than_there_are_actors():

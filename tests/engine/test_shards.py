@@ -40,6 +40,15 @@ def test_the_longest_go_first_to_whoever_has_least():
     ]
 
 
+def test_too_many_shards_are_refused_and_a_page_of_them_is_damaged(tmp_path):
+    store = RunFolder(tmp_path)
+    with pytest.raises(UserError, match="1000000000 shards: should be at most 10,000"):
+        shards_of(None, store, 10**9, "cpu")
+    (tmp_path / "suite.yaml").touch()
+    store.write_provenance("shards", [{"shards": 10**9, "device": "cpu", "costs": []}])
+    assert shards_kept(None, store) == {} and "provenance/shards.json" in store.soundness.damaged()
+
+
 def test_shards_by_stages_do_everything_once(run_toy, registry, tmp_path):
     out = tmp_path / "parts"
     with pytest.raises(UserError, match="--stage blocks: what blocks need was never done"):

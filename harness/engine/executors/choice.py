@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.engine.priority import cores
 
 if TYPE_CHECKING:
     from harness.engine.executors.cluster import ClusterOptions
@@ -57,12 +57,6 @@ def worker_count(device: str, options: ExecutorOptions) -> int:
     if executor_name(device, options) == "ray":
         return options.workers or 0
     return 1 if executor_name(device, options) == "serial" else options.workers or cores()
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def default_device() -> str:

@@ -5,12 +5,15 @@ Nothing here needs Ray.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from harness.engine.machines.pages import MACHINES_PAGE
+from harness.engine.machines.reference import machine_here
 from harness.engine.worker import Done, Job, Worker
 from harness.errors import UserError
 from harness.plugins.registry import Registry
@@ -84,7 +87,7 @@ def data_of(plan: Plan) -> list[DataSeen]:
 
 @dataclass(frozen=True)
 class DataCheck(Job):
-    """Looks whether the data sets of a machine are those that the plan was made from."""
+    """Looks whether the data sets of a machine are those that the plan was made from, and notes how fast it is."""
 
     data: tuple[DataSeen, ...]
 
@@ -106,6 +109,8 @@ class DataCheck(Job):
         """
         if found := [text for one in self.data if (text := differs(one, worker.registry))]:
             raise UserError("; ".join(found))
+        with contextlib.suppress(RuntimeError):  # no memory left to measure it
+            worker.store.add_provenance(MACHINES_PAGE, [asdict(machine_here(str(worker.device)))])
         return Done(self.label)
 
     def fail(self, store: object, message: str, sample: str = "", *, bad_input: bool = False) -> Done:

@@ -24,7 +24,9 @@ from filelock import FileLock, Timeout
 from harness.engine.executors.cluster import DataCheck, DataSeen, root_here
 from harness.engine.executors.parcels import Depot, Parcel, relocated
 from harness.engine.executors.processes import ProcessExecutor
+from harness.engine.machines.pages import MACHINES_PAGE
 from harness.engine.provenance import hardware, own_code, plugin_packages, versions
+from harness.engine.run_folder import RunFolder
 from harness.engine.worker import Context, Done, Job
 from harness.errors import UserError
 from harness.files import cache_dir
@@ -119,10 +121,11 @@ class Hand:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
-    def check(self, data: Sequence[DataSeen]) -> str:
-        """What is wrong with the data sets of this node; empty where nothing is."""
+    def check(self, data: Sequence[DataSeen]) -> dict[str, Any]:
+        """What is wrong with its data sets ("unfit"; empty where nothing is), and its machine as a page, if known."""
         answer = self._done(DataCheck(tuple(data)))
-        return str(answer) if isinstance(answer, UserError) else "; ".join(answer.done.notices)
+        unfit = str(answer) if isinstance(answer, UserError) else "; ".join(answer.done.notices)
+        return {"unfit": unfit, "machine": next(iter(RunFolder(self._folder).read_provenance(MACHINES_PAGE)), None)}
 
     def execute(self, job: Job, number: int) -> Answer | UserError | None:
         """Do a job when those handed out before it are done.

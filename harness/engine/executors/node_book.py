@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from harness.engine.machines.pages import MACHINES_PAGE
 from harness.engine.provenance import own_code, plugin_packages, versions
 from harness.engine.run_folder import RunFolder
-from harness.engine.worker import Job
+from harness.engine.worker import Done, Job
 from harness.wording import tell
 
 _KEPT_EVERY_S = 30.0
@@ -30,6 +32,7 @@ class NodeBook:
         self._nodes: dict[str, dict[str, Any]] = {}
         self._did: dict[str, list[str]] = {}
         self._checked: set[str] = set()
+        self._machines: dict[str, str] = {}
         self._lost: set[str] = set()
         self._said: set[str] = set()
         self._stored = time.monotonic()
@@ -66,9 +69,17 @@ class NodeBook:
         """Whether its data sets were looked at."""
         return node in self._checked
 
-    def checked(self, node: str) -> None:
-        """Its data sets are those of the plan."""
+    def checked(self, node: str, machine: Mapping[str, Any] | None) -> None:
+        """Its data sets are those of the plan; how fast it is, if that is known, is kept at once."""
         self._checked.add(node)
+        if machine is not None and node not in self._machines:
+            self._machines[node] = str(machine["id"])
+            self._folder.add_provenance(MACHINES_PAGE, [machine])
+
+    def with_machine(self, node: str, done: Done) -> Done:
+        """What became of a job there, its costs with the machine, as far as that is known."""
+        machine = self._machines.get(node, "")
+        return replace(done, costs=tuple(replace(cost, machine=machine) for cost in done.costs))
 
     def refuse(self, node: str, reason: str) -> None:
         """Give a node no more work; said once."""

@@ -116,7 +116,7 @@ class RayExecutor:
                     keep(self._folder, answer)
                     self._book.did(actor.node, job)
                     left -= 1
-                    yield answer.done
+                    yield self._book.with_machine(actor.node, answer.done)
                 elif answer is None and actor.job is not None:  # it gave back what it was to begin
                     waiting.appendleft(self._answered(number, began))
                 elif isinstance(answer, GivenBack):
@@ -318,9 +318,7 @@ class RayExecutor:
             if not self._book.is_checked(actor.node):
                 actor.ask("check", list(self._options.data))
         elif asked == "check" and not unfit:
-            unfit = answer
-            if not unfit:
-                self._book.checked(actor.node)
+            self._book.checked(actor.node, answer["machine"])
         if unfit:
             self._refuse(number, unfit)
 

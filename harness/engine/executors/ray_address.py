@@ -18,6 +18,7 @@ _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0
 _FRAME_HEAD = 9
 """Bytes before what a frame holds: its length, its type at the fourth."""
 _HEAD_PORT, _CLIENT_PORT = 6379, 10001
+_HIGHEST_PORT = 65535
 _CLIENT = "ray://"
 _ASKED_OF_HEAD, _ASKED_OF_CLIENT_SERVER = (
     "/ray.rpc.NodeInfoGcsService/GetClusterId",
@@ -57,8 +58,8 @@ class RayAddress:
             plain = address.removeprefix(_CLIENT)
             host, _, port = plain.rpartition(":") if ":" in plain else (plain, "", "")
             client = plain != address
-            if port and not port.isdecimal():
-                raise ValueError(f"'{port}' is no port")
+            if port and not (port.isdecimal() and len(port) <= 5 and 0 < int(port) <= _HIGHEST_PORT):
+                raise ValueError(f"'{port}' is no port, which is a whole number from 1 to {_HIGHEST_PORT}")
             if not host.strip():
                 raise ValueError("no host is named")
             return RayAddress(asked, client, host, int(port or (_CLIENT_PORT if client else _HEAD_PORT)))

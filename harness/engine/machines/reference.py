@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch.nn.functional import conv2d
 
-from harness.engine.executors.choice import cores
 from harness.engine.machines.pages import Machine, cached_page, read_machine, write_machine
 from harness.engine.memory import memory_of_machine
+from harness.engine.priority import cores
 from harness.engine.provenance import processor
 from harness.errors import UserError
 from harness.suite.identity import identity
 
 _MEASURE = 1
 """Part of what a measured page is filed under. Raise it when something else is measured."""
+_PATIENCE_S = 30.0
+"""For another process that measures."""
 _LEAST_TIMES, _SECONDS = 5, 0.1
 """Each is done so often, or for so long; the fastest counts, for what disturbs makes it slower alone."""
 
@@ -35,14 +39,33 @@ def machine_here(device: str) -> Machine:
     where = torch.device(device if device.partition(":")[0] == "cuda" else "cpu")
     key = _key(where)
     page = cached_page(key)
+    if (known := _kept(page, _id(key))) is not None:
+        return known
+    with _alone(page):
+        if (known := _kept(page, _id(key))) is not None:
+            return known
+        machine = measured_machine(where)
+        with contextlib.suppress(OSError):
+            write_machine(page, machine)
+    return machine
+
+
+def _kept(page: Path, machine: str) -> Machine | None:
     with contextlib.suppress(UserError):
         known = read_machine(page)
-        if known.id == _id(key):
-            return known
-    machine = measured_machine(where)
-    with contextlib.suppress(OSError):
-        write_machine(page, machine)
-    return machine
+        return known if known.id == machine else None
+    return None
+
+
+@contextlib.contextmanager
+def _alone(page: Path) -> Iterator[None]:
+    """Of several processes that begin together one measures and the others wait for it."""
+    lock = FileLock(page.with_suffix(".lock"))
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, Timeout):
+            page.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock.acquire(_PATIENCE_S))
+        yield
 
 
 def measured_machine(device: torch.device) -> Machine:
