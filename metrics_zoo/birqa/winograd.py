@@ -76,8 +76,7 @@ class Kernel:
 
 class _Kept(NamedTuple):
     source: Tensor
-    """Shares memory with the weights, so that nothing else can come to lie there."""
-    version: int
+    """The values of the weights that it was made from."""
     made: Any
 
 
@@ -91,29 +90,35 @@ def from_weights(convolution: nn.Conv2d, make: Callable[[Tensor], _Made]) -> _Ma
         convolution: Whose weights they are; in place of those, or with other values in them, it is made anew.
         make: Makes it from the weights, without gradient.
     """
-    weight = convolution.weight
+    weight = convolution.weight.detach()
     of_this = _KEPT.setdefault(convolution, {})
     kept = of_this.get(make)
-    if kept is not None and kept.source.data_ptr() == weight.data_ptr() and kept.version == weight._version:
+    if kept is not None and _are_equal(kept.source, weight):
         made: _Made = kept.made
         return made
     with torch.inference_mode(False), torch.no_grad():
-        source = weight.detach()
+        source = weight.clone()
         made = make(source)
-    of_this[make] = _Kept(source, weight._version, made)
+    of_this[make] = _Kept(source, made)
     return made
 
 
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    """By value: what writes past torch, as `weight.data` and numpy do, is seen in nothing else."""
+    return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
+
+
 def are_learned(convolution: nn.Conv2d) -> bool:
-    """Whether gradients of the weights are asked for, or their changes cannot be noticed."""
-    weight = convolution.weight
-    return (torch.is_grad_enabled() and weight.requires_grad) or weight.is_inference()
+    """Whether gradients of the weights or of the bias are asked for, or the weights were made to have none."""
+    learned = any(one.requires_grad for one in convolution.parameters())
+    return (torch.is_grad_enabled() and learned) or convolution.weight.is_inference()
 
 
 def pays(x: Tensor, convolution: nn.Conv2d) -> bool:
     """Whether a convolution of these maps is better made by tiles."""
     return (
         x.device.type == "cpu"
+        and len(x) > 0
         and x.dtype == convolution.weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and min(convolution.weight.shape[:2]) >= NARROWEST

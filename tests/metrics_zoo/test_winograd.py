@@ -64,6 +64,21 @@ def test_other_weights_are_noticed_and_those_of_a_first_call_under_inference_mod
     assert (convolve(x, convolution) - exact(x, convolution)).abs().max() < 2e-4
     convolution.weight = nn.Parameter(torch.flip(convolution.weight, (1,)), requires_grad=False)
     assert (convolve(x, convolution) - exact(x, convolution)).abs().max() < 2e-4
+    for change in (
+        lambda weight: weight.data.mul_(0.5),
+        lambda weight: weight.numpy().__imul__(2),
+        lambda weight: setattr(weight, "data", weight.data.transpose(2, 3)),
+    ):
+        change(convolution.weight)
+        assert (convolve(x, convolution) - exact(x, convolution)).abs().max() < 2e-4
+
+
+def test_what_is_learned_gets_its_gradient_and_no_image_is_no_fault():
+    x, convolution = drawn(16, 16)
+    convolution.bias.requires_grad_()
+    (found,) = torch.autograd.grad(convolve(x, convolution).sum(), convolution.bias)
+    assert torch.allclose(found, torch.full_like(found, 2 * 16 * 16))
+    assert convolve(x[:0], convolution).shape == (0, 72, 16, 16)
 
 
 @pytest.mark.parametrize("scale", [1, 3])
