@@ -3,6 +3,7 @@
 from harness.engine.costs import Key, attack_key, measured, score_key, seconds_of_blocks
 from harness.engine.jobs import BlockJob
 from harness.engine.order import longest_first
+from harness.engine.stages import _expected
 from harness.suite.planning import make_plan
 
 SUITE = """
@@ -41,3 +42,7 @@ def test_the_longest_blocks_come_first(registry, suite_of):
             if key is not None:
                 known[key] = measured(key, 1, 1.0 if cell.source == slow else 10.0)
     assert longest_of_all_first(jobs, plan, known, "cpu", paces) == [*others, *own]
+    # 10 images of each scorer: attacked twice and scored three times, once as they are.
+    assert _expected(plan, jobs, known, "cpu", 2) == (50 * 1.0 + 50 * 10.0) / 2
+    half = {key: cost for key, cost in known.items() if key.scorer == slow.key}
+    assert _expected(plan, jobs, half, "cpu", 2) is None, "most of it has to be known"

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from harness.report.build import build_tables
+from harness.report.grouped import mean_by_item
 from harness.report.render import markdown
 from harness.report.worst import favoured_draw
 
@@ -181,3 +182,8 @@ def test_patches_of_a_randomised_defense(make_run):
     up, down = (one.set_index(key)["attacked"].unstack("patch") for one in (restored, noised))
     judge = restored.set_index(key)["judge"].unstack("patch")["p0"]
     assert row.honest == pytest.approx(np.where(judge > 0.5, down.p1 > up.p0, down.p0 > up.p1).mean())
+
+
+def test_of_several_draws_of_an_item_the_mean_counts():
+    found = mean_by_item(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0, 0, 2, -1]), 3)
+    assert np.array_equal(found, [2.0, np.nan, 5.0], equal_nan=True)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.statistics import intervals
 from harness.statistics.bootstrap import cluster_multiplicities, resampled_mean, weightings
 from harness.statistics.correlation import OpinionRanks, srocc
 from harness.statistics.intervals import DESCRIPTIVE_BELOW, interval
@@ -37,6 +38,21 @@ def test_it_is_never_narrower_than_students_and_reaches_where_the_long_tail_is()
     assert found.low <= theirs.low + 1e-12 and found.high > theirs.high + 0.1
     mirrored = mean_of(-values)
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), rel=1e-9)
+
+
+def test_resamples_that_drew_equal_clusters_alone_tell_nothing():
+    """Three of twelve differ from the rest, which 3 % of resamples miss: the others are counted, one by one."""
+    values = np.array([1, 0.5, 0.3, *[0.0] * 9])
+    copies = cluster_multiplicities(np.arange(12), intervals._STUDENTISED, seed=0)
+    drawn = [np.repeat(values - values.mean(), counts) for counts in copies.astype(int)]
+    told = [one.mean() / (one.std() / np.sqrt(11)) for one in drawn if np.ptp(one) > 0]
+    assert 0.02 < 1 - len(told) / len(drawn) < 0.05
+    error, student = values.std(ddof=1) / np.sqrt(12), stats.t.ppf(0.975, 11)
+    low, high = (
+        np.clip(one, student, intervals._MOST * student) for one in np.quantile(told, [0.975, 0.025]) * [1, -1]
+    )
+    found = mean_of(values)
+    assert (found.low, found.high) == pytest.approx((values.mean() - low * error, values.mean() + high * error))
 
 
 def test_spearman_intervals_and_those_of_differences_cover_the_true_values():
