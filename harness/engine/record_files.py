@@ -362,10 +362,11 @@ def decoded(table: pa.Table) -> pa.Table:
 
 def with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """Some columns of a table; one that it lacks is null."""
+    there = table.column_names  # which takes as long as a column does
     for name in names:
-        if name not in table.column_names:
+        if name not in there:
             table = table.append_column(name, pa.nulls(table.num_rows, TYPES.get(name, pa.null())))
-    return table.select(list(names))
+    return table if list(names) == there else table.select(list(names))
 
 
 def picked(table: pa.Table, spans: Sequence[tuple[int, int]]) -> pa.Table:
