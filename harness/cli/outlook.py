@@ -10,7 +10,7 @@ from harness.wording import bytes_text, counted
 
 if TYPE_CHECKING:
     from harness.engine.footprint import DiskNeed, MemoryNeed
-    from harness.engine.forecast import Error, Forecast
+    from harness.engine.forecast import Error, Forecast, Span
     from harness.engine.machines.pages import Machine
     from harness.engine.run_folder import RunFolder
     from harness.plugins.registry import Registry
@@ -72,6 +72,7 @@ class Outlook:
     """What is left of a plan, on a machine."""
 
     time: Forecast
+    span: Span
     machines: Machines
     error: Error | None
     memory: Sequence[MemoryNeed]
@@ -80,13 +81,15 @@ class Outlook:
 
     def page(self) -> dict[str, Any]:
         """As `--json` has it."""
-        time, at_once = self.time, self.machines.at_once
+        time, span = self.time, self.span
         return {
             "worker_seconds": time.seconds,
             "workers": self.machines.asked.workers,
-            "seconds": time.seconds / at_once,
-            "seconds_least": time.least / at_once,
-            "seconds_most": time.most / at_once,
+            "seconds": span.seconds,
+            "seconds_least": span.least,
+            "seconds_most": span.most,
+            "blocks": span.blocks,
+            "longest_block": span.longest,
             "images": time.images,
             "not_timed": time.unknown,
             "scaled": time.scaled,
@@ -107,13 +110,16 @@ class Outlook:
     def _time_text(self) -> str:
         from harness.engine.progress import duration
 
-        time, at_once = self.time, self.machines.at_once
+        time, span = self.time, self.span
         if time.unknown == time.images and not self.timed:
             return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
-        least, about, most = (duration(one / at_once) for one in (time.least, time.seconds, time.most))
-        about = f"about {about}" if time.seconds >= at_once else "less than a second"
+        least, about, most = map(duration, (span.least, span.seconds, span.most))
+        about = f"about {about}" if span.seconds >= 1 else "less than a second"
         text = f"Attacking and scoring: {about} on {self.machines.words}"
         text += f", {least} to {most} by what holds it up" if least != most else ""
+        if self.machines.at_once > span.blocks:
+            gain = "worker gains" if span.blocks == 1 else "workers gain"
+            text += f" (only {counted(span.blocks, 'block')}: more than {span.blocks} {gain} nothing)"
         text += ". An estimate by what was measured, without facts, fits and probes."
         if time.unknown:
             why = "cannot be timed beforehand (an attack that learns first, or one that failed)"
@@ -198,14 +204,15 @@ def outlook_on(
         device: Of the machine at hand, where what was never measured is timed.
         timed: Whether that is to be done now.
     """
-    from harness.engine.costs import loads
+    from harness.engine.costs import loads_of, works_of
     from harness.engine.footprint import disk_need, memory_needs, sizes_of
-    from harness.engine.forecast import Prices, error_on, forecast, read_recorded
+    from harness.engine.forecast import Prices, error_on, forecast, read_recorded, span_of
     from harness.engine.timing import time_conditions
 
     machine, here = machines.asked, machines.here
     recorded = read_recorded(store.path)
-    work = loads(plan, blocks, device)
+    works = works_of(plan, blocks, device)
+    work = loads_of(works)
     sizes = sizes_of(plan, recorded, registry) if work else {}
     pixels = {key: float(wide * tall) for key, (wide, tall) in sizes.items()}
     pixels |= {cost.split: cost.pixels / cost.items for cost in recorded.costs if cost.pixels}
@@ -217,4 +224,5 @@ def outlook_on(
         time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
     needs = memory_needs(plan, work, recorded, machine, sizes)
     disk = disk_need(plan, blocks, work, store.path, sizes)
-    return Outlook(time, machines, error_on(recorded, machine), needs, disk, timed)
+    span = span_of(works, time.prices, machines.at_once)
+    return Outlook(time, span, machines, error_on(recorded, machine), needs, disk, timed)
