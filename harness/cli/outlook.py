@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.wording import bytes_text, counted
+from harness.wording import bytes_text, counted, tell
 
 if TYPE_CHECKING:
     from harness.engine.footprint import DiskNeed, MemoryNeed
@@ -218,7 +218,7 @@ def outlook_on(
     pixels |= {cost.split: cost.pixels / cost.items for cost in recorded.costs if cost.pixels}
     time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
     if timed and time.unknown:
-        new = time_conditions(plan, registry, device, time.unknown_keys)
+        new = time_conditions(plan, registry, device, time.unknown_keys, tell)
         costs = [*recorded.costs, *(replace(cost, machine=here.id) for cost in new.values())]
         recorded = replace(recorded, costs=costs, machines={**recorded.machines, here.id: here})
         time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
