@@ -48,7 +48,9 @@ def _doctor(
     measure: Annotated[
         Path | None,
         typer.Option(
-            help="Measure this machine instead, for robustiqa plan --machine FILE.json anywhere.", metavar="FILE.json"
+            help="Measure this machine instead, for robustiqa plan --machine FILE.json anywhere; do so while nothing "
+            "else runs.",
+            metavar="FILE.json",
         ),
     ] = None,
     plugin: PluginFiles = None,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.wording import bytes_text, counted, tell
 
 if TYPE_CHECKING:
+    from harness.engine.costs import Amount, Key
     from harness.engine.footprint import DiskNeed, MemoryNeed
-    from harness.engine.forecast import Error, Forecast, Span
+    from harness.engine.forecast import Error, Forecast, Price, Span
     from harness.engine.machines.pages import Machine
     from harness.engine.run_folder import RunFolder
     from harness.plugins.registry import Registry
     from harness.suite.plan import Block, Plan
 
 _NEEDS_SHOWN = 5
+_ALMOST_ALL, _HARDLY = 0.95, 0.01
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Outlook:
     memory: Sequence[MemoryNeed]
     disk: DiskNeed
     timed: bool
+    kinds: Sequence[Mapping[str, Any]]
+    """What there is to do of each kind, as `--json` has it."""
+    fits: int = 0
+    """That are still to be made."""
 
     def page(self) -> dict[str, Any]:
         """As `--json` has it."""
@@ -90,11 +96,13 @@ class Outlook:
             "seconds_most": span.most,
             "blocks": span.blocks,
             "longest_block": span.longest,
+            "seconds_assumed": time.assumed,
             "images": time.images,
             "not_timed": time.unknown,
             "scaled": time.scaled,
             "machine": asdict(self.machines.asked),
             "error": None if self.error is None else asdict(self.error),
+            "kinds": list(self.kinds),
             "memory": [asdict(need) for need in self.memory],
             "disk": {**asdict(self.disk), "total": self.disk.total},
         }
@@ -129,12 +137,11 @@ class Outlook:
         return text
 
     def _error_text(self) -> str:
-        from harness.engine.forecast import LEAST_ON_GPU
         from harness.engine.machines.pages import SHARE_OF_PEAK
 
         texts, machine = [], self.machines.asked
         if self.error is None:
-            texts.append("No run there was held against its estimate yet.")
+            texts.append("No estimate there has been compared with a run yet, so its error is not known.")
         else:
             low, high = _off(self.error.least), _off(self.error.most)
             off = low if low == high else f"{low} to {high}"
@@ -142,15 +149,26 @@ class Outlook:
         if self.time.elsewhere:
             basis = "what both machines measured of a matrix product and a convolution"
             if machine.published:
-                basis = f"{SHARE_OF_PEAK:.0%} of published peaks, which nobody here has measured".replace("%", " %")
-                basis += f" ({machine.source})"
-            floor = f", at least {1000 * LEAST_ON_GPU:.0f} ms for each evaluation of a batch"
-            texts.append(f"Scaled by {basis}{floor if machine.device != 'cpu' else ''}.")
+                basis = f"{100 * SHARE_OF_PEAK:.0f} % of published peaks, which nobody here has measured"
+                basis += f" ({machine.source.partition(' (')[0]})"
+            texts.append(f"Scaled by {basis}.")
+            texts += [self._assumed_text()] if machine.device != "cpu" else []
         if by_pixels := self.time.scaled - self.time.elsewhere:
             texts.append(
                 f"Of {by_pixels:,} attacks and scorings of an image the time is scaled by pixels from other images."
             )
         return " ".join(texts)
+
+    def _assumed_text(self) -> str:
+        """How much of the time on a GPU is what is assumed for each evaluation of a batch."""
+        from harness.engine.forecast import LEAST_ON_GPU
+
+        least = f"{1000 * LEAST_ON_GPU:.0f} ms for each evaluation of a batch"
+        share = self.time.assumed / self.time.seconds if self.time.seconds else 0.0
+        if not share:
+            return f"No part of the time is below {least}, which is taken at least."
+        much = "Almost all" if share >= _ALMOST_ALL else f"{100 * share:.0f} %" if share >= _HARDLY else "Hardly any"
+        return f"{much} of the time is the assumed {least}, a guess."
 
     def _memory_texts(self) -> Iterator[str]:
         if not self.memory:
@@ -175,7 +193,8 @@ class Outlook:
         parts = [f"{disk.rows:,} records" + ("" if disk.measured else ", by a stated size")]
         parts += [f"attacked images up to {bytes_text(disk.examples)}"] if disk.examples else []
         parts += [f"pictures of the page up to {bytes_text(disk.gallery)}"] if disk.gallery else []
-        return f"Disk: about {bytes_text(disk.total)} ({'; '.join(parts)})."
+        fits = f", without {counted(self.fits, 'fit')}, of which the size is not known" if self.fits else ""
+        return f"Disk: about {bytes_text(disk.total)} ({'; '.join(parts)}){fits}."
 
 
 def _off(error: float) -> str:
@@ -205,7 +224,7 @@ def outlook_on(
         timed: Whether that is to be done now.
     """
     from harness.engine.costs import loads_of, works_of
-    from harness.engine.footprint import disk_need, memory_needs, sizes_of
+    from harness.engine.footprint import disk_need, memory_needs, names_of_work, sizes_of
     from harness.engine.forecast import Prices, error_on, forecast, read_recorded, span_of
     from harness.engine.timing import time_conditions
 
@@ -225,4 +244,17 @@ def outlook_on(
     needs = memory_needs(plan, work, recorded, machine, sizes)
     disk = disk_need(plan, blocks, work, store.path, sizes)
     span = span_of(works, time.prices, machines.at_once)
-    return Outlook(time, span, machines, error_on(recorded, machine), needs, disk, timed)
+    kinds = list(_kinds(work, time.prices, names_of_work(plan)))
+    return Outlook(time, span, machines, error_on(recorded, machine), needs, disk, timed, kinds)
+
+
+def _kinds(
+    work: Mapping[Key, Amount], prices: Mapping[Key, Price], names: Mapping[str, str]
+) -> Iterator[Mapping[str, Any]]:
+    """What there is to do of each kind, and what an image of it takes, None where that is not known."""
+    from harness.engine.footprint import what_is_done
+
+    for key, amount in work.items():
+        price = prices.get(key)
+        about = {"work": key.kind, "what": what_is_done(key, names), "data": names.get(key.split, "")}
+        yield {**about, "images": amount.images, "seconds_per_image": price.seconds if price else None}

@@ -41,12 +41,14 @@ class Price:
     """Whether it was measured on another machine."""
     from_cpu: bool = False
     """Whether it was measured on a CPU and is asked for of a GPU."""
+    assumed: bool = False
+    """Whether it is the time that is taken for an evaluation of a batch, and so a guess."""
 
     def at_least(self, evaluations: float) -> Price:
         """The price with so many evaluations of a batch, of which on a GPU each takes its time however small."""
         floor = LEAST_ON_GPU * evaluations if self.from_cpu else 0.0
         seconds, least, most = (max(one, floor) for one in (self.seconds, self.least, self.most))
-        return replace(self, seconds=seconds, least=least, most=most)
+        return replace(self, seconds=seconds, least=least, most=most, assumed=self.from_cpu and floor >= self.seconds)
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class Forecast:
         unknown: Those of kinds that were never measured.
         unknown_keys: The kinds, as keys of the device of the machine at hand.
         prices: Of the others.
+        assumed: Of the seconds, those that are `LEAST_ON_GPU` for each evaluation of a batch.
     """
 
     seconds: float
@@ -162,6 +165,7 @@ class Forecast:
     unknown: int
     unknown_keys: frozenset[Key]
     prices: Mapping[Key, Price]
+    assumed: float
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,7 @@ def forecast(work: Mapping[Key, Amount], prices: Prices, batch: int = 1) -> Fore
         unknown=sum(counts[key] for key in unknown),
         unknown_keys=unknown,
         prices=known,
+        assumed=sum(counts[key] * price.seconds for key, price in known.items() if price.assumed),
     )
 
 

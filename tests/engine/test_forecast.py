@@ -49,7 +49,8 @@ def test_a_machine_twice_as_fast_takes_half_of_the_processor_time():
 
 def test_a_gpu_takes_its_time_for_each_evaluation_however_small():
     assert on(GPU).seconds == pytest.approx(max(20 / 1000, 10 * 5 * LEAST_ON_GPU))
-    assert on(GPU, batch=5).seconds == pytest.approx(10 * LEAST_ON_GPU)
+    assert on(GPU, batch=5).seconds == on(GPU, batch=5).assumed == pytest.approx(10 * LEAST_ON_GPU)
+    assert on(replace(GPU, matmul=800, convolution=640)).assumed == on(BOX).assumed == 0, "2.5 s of work"
 
 
 def test_other_images_count_by_their_pixels_and_what_is_not_known_is_told():
@@ -217,7 +218,14 @@ def test_plan_says_it_in_words_and_as_json(run_toy, tmp_path, toy_file, monkeypa
         return capsys.readouterr().out
 
     text = said("--machine", "h200 x 8")
-    for words in ("on 8 x NVIDIA H200", "50 % of published peaks", "An estimate", "Memory: ", "Disk: about "):
+    for words in (
+        "on 8 x NVIDIA H200",
+        "50 % of published peaks, which nobody here has measured (NVIDIA H200 Tensor Core GPU, https://",
+        "Almost all of the time is the assumed 10 ms for each evaluation of a batch, a guess.",
+        "No estimate there has been compared with a run yet",
+        "Memory: ",
+        "Disk: about ",
+    ):
         assert words in text
     assert "on 8 x NVIDIA H200" in said("--machine", "h200", "x", "8")
     with pytest.raises(SystemExit):
@@ -229,6 +237,13 @@ def test_plan_says_it_in_words_and_as_json(run_toy, tmp_path, toy_file, monkeypa
     assert "(only 3 blocks: more than 3 workers gain nothing)" in said("--machine", "cpu x 64")
     page = json.loads(said("--json"))
     assert len(page["cells"]) == 4 and page["cells"][0]["slices"] == 3 and page["cost"]["not_timed"] == 0
+    cost = page["cost"]
+    assert {(kind["work"], kind["what"], kind["data"], kind["images"]) for kind in cost["kinds"]} == {
+        ("score", "negative_mse", "toy test", 4 * 20),
+        ("attack", "negative_mse / fgsm", "toy test", 3 * 20),
+    }
+    total = sum(kind["images"] * kind["seconds_per_image"] for kind in cost["kinds"])
+    assert total == pytest.approx(cost["worker_seconds"]) and cost["blocks"] == 3
     assert page["cost"]["machine"]["id"] == machine_here("cpu").id and page["cost"]["disk"]["rows"] == 4 * 20
 
 
