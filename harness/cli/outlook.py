@@ -11,7 +11,7 @@ from harness.wording import bytes_text, counted, tell
 if TYPE_CHECKING:
     from harness.engine.costs import Amount, Key
     from harness.engine.footprint import DiskNeed, MemoryNeed
-    from harness.engine.forecast import Error, Forecast, Price, Span
+    from harness.engine.forecast import Error, Forecast, Price, Timespan
     from harness.engine.machines.pages import Machine
     from harness.engine.run_folder import RunFolder
     from harness.plugins.registry import Registry
@@ -74,7 +74,7 @@ class Outlook:
     """What is left of a plan, on a machine."""
 
     time: Forecast
-    span: Span
+    span: Timespan
     machines: Machines
     error: Error | None
     memory: Sequence[MemoryNeed]
@@ -225,7 +225,7 @@ def outlook_on(
     """
     from harness.engine.costs import loads_of, works_of
     from harness.engine.footprint import disk_need, memory_needs, names_of_work, sizes_of
-    from harness.engine.forecast import Prices, error_on, forecast, read_recorded, span_of
+    from harness.engine.forecast import Prices, error_on, forecast, read_recorded, timespan_of
     from harness.engine.timing import time_conditions
 
     machine, here = machines.asked, machines.here
@@ -243,7 +243,7 @@ def outlook_on(
         time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
     needs = memory_needs(plan, work, recorded, machine, sizes)
     disk = disk_need(plan, blocks, work, store.path, sizes)
-    span = span_of(works, time.prices, machines.at_once)
+    span = timespan_of(works, time.prices, machines.at_once)
     kinds = list(_kinds(work, time.prices, names_of_work(plan)))
     return Outlook(time, span, machines, error_on(recorded, machine), needs, disk, timed, kinds)
 

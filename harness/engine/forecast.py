@@ -169,7 +169,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Span:
+class Timespan:
     """Seconds until the last of several workers has ended, each of which takes the longest block that is left.
 
     Attributes:
@@ -187,7 +187,7 @@ class Span:
     blocks: int
 
 
-def span_of(works: Sequence[tuple[int, ImageWork]], prices: Mapping[Key, Price], workers: int) -> Span:
+def timespan_of(works: Sequence[tuple[int, ImageWork]], prices: Mapping[Key, Price], workers: int) -> Timespan:
     """How long workers take for blocks; a block is not split among them.
 
     Args:
@@ -205,7 +205,7 @@ def span_of(works: Sequence[tuple[int, ImageWork]], prices: Mapping[Key, Price],
         return [images * image[id(work)] for images, work in works]
 
     usual = lengths(lambda price: price.seconds)
-    return Span(
+    return Timespan(
         seconds=_until_the_last(usual, workers),
         least=_until_the_last(lengths(lambda price: price.least), workers),
         most=_until_the_last(lengths(lambda price: price.most), workers),

@@ -17,7 +17,7 @@ from harness.engine.forecast import (
     estimate_page,
     forecast,
     read_recorded,
-    span_of,
+    timespan_of,
     with_machines,
 )
 from harness.engine.machines.pages import Machine, machine_named, write_machine, wrong_in
@@ -83,11 +83,11 @@ def test_what_a_gpu_took_is_no_cost_of_this_cpu_and_counts_as_it_is_for_gpus_of_
 def test_a_block_is_not_split_among_workers():
     prices = on(replace(BOX, id="other", matmul=400, convolution=80, bandwidth=5)).prices  # .5, 1 or 4 s an image
     once, twice, unknown = {(ATTACK, 5.0): 1}, {(ATTACK, 5.0): 2}, {(replace(ATTACK, scorer="another"), 1.0): 9}
-    two = span_of([(2, once), (3, twice)], prices, 64)
+    two = timespan_of([(2, once), (3, twice)], prices, 64)
     assert (two.least, two.seconds, two.most, two.longest, two.blocks) == (3, 6, 24, 6, 2), "the longest block"
-    assert span_of([(2, once), (3, twice)], prices, 1).seconds == 2 + 6
-    assert span_of([(images, once) for images in (3, 3, 2, 2, 2)], prices, 2).seconds == 7, "3 + 2 + 2, 3 + 2"
-    assert span_of([(5, unknown), (1, once)], prices, 2).seconds == 1 and span_of([], prices, 2).seconds == 0
+    assert timespan_of([(2, once), (3, twice)], prices, 1).seconds == 2 + 6
+    assert timespan_of([(images, once) for images in (3, 3, 2, 2, 2)], prices, 2).seconds == 7, "3 + 2 + 2, 3 + 2"
+    assert timespan_of([(5, unknown), (1, once)], prices, 2).seconds == 1 and timespan_of([], prices, 2).seconds == 0
 
 
 def test_an_estimate_is_held_against_what_was_spent():
