@@ -14,6 +14,9 @@ from harness.cli.output import INTERRUPTED, end_process, reserve_for_good
 from harness.errors import UserError, place_of, raised_in
 from harness.wording import for_screen
 
+_KEEP_NOTHING = ("plan", "doctor")
+"""Verbs of which nothing is left where they are interrupted."""
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; exit code 0 all done, 1 some cells failed, 2 bad usage or input, 130 interrupted.
@@ -30,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # An import that a Ctrl-C broke off may end in any other error.
         code = INTERRUPTED if interrupted else _answered(error)
     if code == INTERRUPTED:  # typer may also return it for a KeyboardInterrupt of its own accord
-        _complain("interrupted. What was finished is kept; run the same command again to go on.")
+        verb = next((word for word in (sys.argv[1:] if arguments is None else arguments) if word[:1] != "-"), "")
+        kept = (
+            "Nothing is kept."
+            if verb in _KEEP_NOTHING
+            else "What was finished is kept; run the same command again to go on."
+        )
+        _complain(f"interrupted. {kept}")
         if interrupted:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end it while it ends
     if arguments is None:

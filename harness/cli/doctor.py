@@ -48,7 +48,9 @@ def _doctor(
     measure: Annotated[
         Path | None,
         typer.Option(
-            help="Measure this machine instead, for robustiqa plan --machine FILE.json anywhere.", metavar="FILE.json"
+            help="Measure this machine instead, for robustiqa plan --machine FILE.json anywhere; do so while nothing "
+            "else runs.",
+            metavar="FILE.json",
         ),
     ] = None,
     plugin: PluginFiles = None,
@@ -92,16 +94,23 @@ def _measure(file: Path, as_json: bool) -> None:
     """Measure the GPU of this machine, or its processor where it has none, and write the page.
 
     Raises:
-        UserError: The file has another ending, or cannot be written.
+        UserError: The file has another ending, is there and holds something else, or cannot be written.
     """
     import torch
 
     from harness.engine.executors.choice import default_device
-    from harness.engine.machines.pages import write_machine
+    from harness.engine.machines.pages import read_machine, write_machine
     from harness.engine.machines.reference import measured_machine
 
     if file.suffix != ".json":
         raise UserError(f"--measure {file}: should end in .json, by which plan --machine knows a page from a name.")
+    if file.exists():
+        try:
+            read_machine(file)
+        except UserError:
+            raise UserError(
+                f"--measure {file}: it is there, holds no machine, and is left as it is. Choose another name."
+            ) from None
     machine = measured_machine(torch.device(default_device()))
     with writing(file, "--measure"):
         write_machine(file, machine)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.wording import bytes_text, counted
+from harness.wording import bytes_text, counted, tell
 
 if TYPE_CHECKING:
+    from harness.engine.costs import Amount, Key
     from harness.engine.footprint import DiskNeed, MemoryNeed
-    from harness.engine.forecast import Error, Forecast
+    from harness.engine.forecast import Error, Forecast, Price, Timespan
     from harness.engine.machines.pages import Machine
     from harness.engine.run_folder import RunFolder
     from harness.plugins.registry import Registry
     from harness.suite.plan import Block, Plan
 
 _NEEDS_SHOWN = 5
+_ALMOST_ALL, _HARDLY = 0.95, 0.01
 
 
 @dataclass(frozen=True)
@@ -72,26 +74,35 @@ class Outlook:
     """What is left of a plan, on a machine."""
 
     time: Forecast
+    span: Timespan
     machines: Machines
     error: Error | None
     memory: Sequence[MemoryNeed]
     disk: DiskNeed
     timed: bool
+    kinds: Sequence[Mapping[str, Any]]
+    """What there is to do of each kind, as `--json` has it."""
+    fits: int = 0
+    """That are still to be made."""
 
     def page(self) -> dict[str, Any]:
         """As `--json` has it."""
-        time, at_once = self.time, self.machines.at_once
+        time, span = self.time, self.span
         return {
             "worker_seconds": time.seconds,
             "workers": self.machines.asked.workers,
-            "seconds": time.seconds / at_once,
-            "seconds_least": time.least / at_once,
-            "seconds_most": time.most / at_once,
+            "seconds": span.seconds,
+            "seconds_least": span.least,
+            "seconds_most": span.most,
+            "blocks": span.blocks,
+            "longest_block": span.longest,
+            "seconds_assumed": time.assumed,
             "images": time.images,
             "not_timed": time.unknown,
             "scaled": time.scaled,
             "machine": asdict(self.machines.asked),
             "error": None if self.error is None else asdict(self.error),
+            "kinds": list(self.kinds),
             "memory": [asdict(need) for need in self.memory],
             "disk": {**asdict(self.disk), "total": self.disk.total},
         }
@@ -107,13 +118,16 @@ class Outlook:
     def _time_text(self) -> str:
         from harness.engine.progress import duration
 
-        time, at_once = self.time, self.machines.at_once
+        time, span = self.time, self.span
         if time.unknown == time.images and not self.timed:
             return "How long it takes is not known: no run here or beside it measured any of it. --time finds out."
-        least, about, most = (duration(one / at_once) for one in (time.least, time.seconds, time.most))
-        about = f"about {about}" if time.seconds >= at_once else "less than a second"
+        least, about, most = map(duration, (span.least, span.seconds, span.most))
+        about = f"about {about}" if span.seconds >= 1 else "less than a second"
         text = f"Attacking and scoring: {about} on {self.machines.words}"
         text += f", {least} to {most} by what holds it up" if least != most else ""
+        if self.machines.at_once > span.blocks:
+            gain = "worker gains" if span.blocks == 1 else "workers gain"
+            text += f" (only {counted(span.blocks, 'block')}: more than {span.blocks} {gain} nothing)"
         text += ". An estimate by what was measured, without facts, fits and probes."
         if time.unknown:
             why = "cannot be timed beforehand (an attack that learns first, or one that failed)"
@@ -123,12 +137,11 @@ class Outlook:
         return text
 
     def _error_text(self) -> str:
-        from harness.engine.forecast import LEAST_ON_GPU
         from harness.engine.machines.pages import SHARE_OF_PEAK
 
         texts, machine = [], self.machines.asked
         if self.error is None:
-            texts.append("No run there was held against its estimate yet.")
+            texts.append("No estimate there has been compared with a run yet, so its error is not known.")
         else:
             low, high = _off(self.error.least), _off(self.error.most)
             off = low if low == high else f"{low} to {high}"
@@ -136,15 +149,26 @@ class Outlook:
         if self.time.elsewhere:
             basis = "what both machines measured of a matrix product and a convolution"
             if machine.published:
-                basis = f"{SHARE_OF_PEAK:.0%} of published peaks, which nobody here has measured".replace("%", " %")
-                basis += f" ({machine.source})"
-            floor = f", at least {1000 * LEAST_ON_GPU:.0f} ms for each evaluation of a batch"
-            texts.append(f"Scaled by {basis}{floor if machine.device != 'cpu' else ''}.")
+                basis = f"{100 * SHARE_OF_PEAK:.0f} % of published peaks, which nobody here has measured"
+                basis += f" ({machine.source.partition(' (')[0]})"
+            texts.append(f"Scaled by {basis}.")
+            texts += [self._assumed_text()] if machine.device != "cpu" else []
         if by_pixels := self.time.scaled - self.time.elsewhere:
             texts.append(
                 f"Of {by_pixels:,} attacks and scorings of an image the time is scaled by pixels from other images."
             )
         return " ".join(texts)
+
+    def _assumed_text(self) -> str:
+        """How much of the time on a GPU is what is assumed for each evaluation of a batch."""
+        from harness.engine.forecast import LEAST_ON_GPU
+
+        least = f"{1000 * LEAST_ON_GPU:.0f} ms for each evaluation of a batch"
+        share = self.time.assumed / self.time.seconds if self.time.seconds else 0.0
+        if not share:
+            return f"No part of the time is below {least}, which is taken at least."
+        much = "Almost all" if share >= _ALMOST_ALL else f"{100 * share:.0f} %" if share >= _HARDLY else "Hardly any"
+        return f"{much} of the time is the assumed {least}, a guess."
 
     def _memory_texts(self) -> Iterator[str]:
         if not self.memory:
@@ -169,7 +193,8 @@ class Outlook:
         parts = [f"{disk.rows:,} records" + ("" if disk.measured else ", by a stated size")]
         parts += [f"attacked images up to {bytes_text(disk.examples)}"] if disk.examples else []
         parts += [f"pictures of the page up to {bytes_text(disk.gallery)}"] if disk.gallery else []
-        return f"Disk: about {bytes_text(disk.total)} ({'; '.join(parts)})."
+        fits = f", without {counted(self.fits, 'fit')}, of which the size is not known" if self.fits else ""
+        return f"Disk: about {bytes_text(disk.total)} ({'; '.join(parts)}){fits}."
 
 
 def _off(error: float) -> str:
@@ -198,23 +223,38 @@ def outlook_on(
         device: Of the machine at hand, where what was never measured is timed.
         timed: Whether that is to be done now.
     """
-    from harness.engine.costs import loads
-    from harness.engine.footprint import disk_need, memory_needs, sizes_of
-    from harness.engine.forecast import Prices, error_on, forecast, read_recorded
+    from harness.engine.costs import loads_of, works_of
+    from harness.engine.footprint import disk_need, memory_needs, names_of_work, sizes_of
+    from harness.engine.forecast import Prices, error_on, forecast, read_recorded, timespan_of
     from harness.engine.timing import time_conditions
 
     machine, here = machines.asked, machines.here
     recorded = read_recorded(store.path)
-    work = loads(plan, blocks, device)
+    works = works_of(plan, blocks, device)
+    work = loads_of(works)
     sizes = sizes_of(plan, recorded, registry) if work else {}
     pixels = {key: float(wide * tall) for key, (wide, tall) in sizes.items()}
     pixels |= {cost.split: cost.pixels / cost.items for cost in recorded.costs if cost.pixels}
     time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
     if timed and time.unknown:
-        new = time_conditions(plan, registry, device, time.unknown_keys)
+        new = time_conditions(plan, registry, device, time.unknown_keys, tell)
         costs = [*recorded.costs, *(replace(cost, machine=here.id) for cost in new.values())]
         recorded = replace(recorded, costs=costs, machines={**recorded.machines, here.id: here})
         time = forecast(work, Prices(recorded, machine, here, pixels), plan.suite.slice_size)
     needs = memory_needs(plan, work, recorded, machine, sizes)
     disk = disk_need(plan, blocks, work, store.path, sizes)
-    return Outlook(time, machines, error_on(recorded, machine), needs, disk, timed)
+    span = timespan_of(works, time.prices, machines.at_once)
+    kinds = list(_kinds(work, time.prices, names_of_work(plan)))
+    return Outlook(time, span, machines, error_on(recorded, machine), needs, disk, timed, kinds)
+
+
+def _kinds(
+    work: Mapping[Key, Amount], prices: Mapping[Key, Price], names: Mapping[str, str]
+) -> Iterator[Mapping[str, Any]]:
+    """What there is to do of each kind, and what an image of it takes, None where that is not known."""
+    from harness.engine.footprint import what_is_done
+
+    for key, amount in work.items():
+        price = prices.get(key)
+        about = {"work": key.kind, "what": what_is_done(key, names), "data": names.get(key.split, "")}
+        yield {**about, "images": amount.images, "seconds_per_image": price.seconds if price else None}

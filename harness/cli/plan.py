@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -180,8 +181,8 @@ def _say(
         made = make_plan(found, registry, store.read_pixels)
         done = done_slices(made, store)
         blocks = made.blocks(done)
-    told = outlook_on(made, blocks, store, registry, machines, device, time_it)
     pending = _pending(made, store, len(blocks))
+    told = replace(outlook_on(made, blocks, store, registry, machines, device, time_it), fits=pending["fits"])
     rows = cell_rows(made, done)
     if as_json:
         about = {"suite": found.name, "folder": str(store.path), "pending": pending, "cost": told.page()}

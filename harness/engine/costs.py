@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -220,8 +220,13 @@ class Amount(NamedTuple):
 
 def loads(plan: Plan, blocks: Sequence[Block], device: str) -> Mapping[Key, Amount]:
     """Kind of work -> how much the given blocks have of it; cells that share one attack are attacked once."""
+    return loads_of(works_of(plan, blocks, device))
+
+
+def loads_of(works: Iterable[tuple[int, ImageWork]]) -> Mapping[Key, Amount]:
+    """Kind of work -> how much blocks have of it, as `works_of` has them."""
     found: dict[Key, Amount] = {}
-    for images, work in _shared(_work(plan, blocks, device)):
+    for images, work in _shared(works):
         for (key, evaluations), times in work.items():
             before = found[key].images if key in found else 0
             found[key] = Amount(before + images * times, evaluations)
@@ -245,7 +250,7 @@ def seconds_of_blocks(
     """
     price = {key: cost.spent / cost.items for key, cost in known.items()}
     each_of = _seconds_of_evaluation(paces, device)
-    works = list(_work(plan, blocks, device))
+    works = works_of(plan, blocks, device)
     spent = evaluated = 0.0
     for images, work in _shared(works):
         timed = [(key, images * times, each * each_of(key)) for (key, each), times in work.items() if key in price]
@@ -275,32 +280,34 @@ def _seconds_of_evaluation(paces: Mapping[Key, Cost], device: str) -> Callable[[
     return lambda key: found.get((key.scorer, key.split), found.get((key.scorer, ""), mean))
 
 
-_Work = Mapping[tuple[Key, float], int]
+ImageWork = Mapping[tuple[Key, float], int]
 """What is done with one image of a block: (of which kind, with how many evaluations) -> how often."""
 
 
-def _shared(works: Iterable[tuple[int, _Work]]) -> list[tuple[int, _Work]]:
+def _shared(works: Iterable[tuple[int, ImageWork]]) -> list[tuple[int, ImageWork]]:
     """Each different work of blocks once, with the images of all blocks that have it."""
     images: Counter[int] = Counter()
-    once: dict[int, _Work] = {}
+    once: dict[int, ImageWork] = {}
     for count, work in works:
         images[id(work)] += count
         once[id(work)] = work
     return [(images[key], work) for key, work in once.items()]
 
 
-def _work(plan: Plan, blocks: Sequence[Block], device: str) -> Iterator[tuple[int, _Work]]:
+def works_of(plan: Plan, blocks: Sequence[Block], device: str) -> Sequence[tuple[int, ImageWork]]:
     """Of each block its images, and what is done with each of them; blocks with the same pending cells share it."""
     size = plan.suite.slice_size
-    known: dict[int, _Work] = {}
+    known: dict[int, ImageWork] = {}
+    found = []
     for block in blocks:
         if id(block.cells) not in known:
             known[id(block.cells)] = _work_of_image(block.cells, device)
         images = min(size, len(plan.entries[block.split.key]) - block.slice * size)
-        yield images, known[id(block.cells)]
+        found.append((images, known[id(block.cells)]))
+    return found
 
 
-def _work_of_image(cells: Sequence[Cell], device: str) -> _Work:
+def _work_of_image(cells: Sequence[Cell], device: str) -> ImageWork:
     work: Counter[tuple[Key, float]] = Counter()
     attacks: dict[Any, Cell] = {}
     scorings: dict[tuple[str, int], Key] = {}

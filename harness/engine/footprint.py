@@ -72,7 +72,7 @@ def memory_needs(
         machine: Where it is to run.
         sizes: Key of a split -> the size of its images.
     """
-    names = _names(plan)
+    names = names_of_work(plan)
     peaks: dict[tuple[str, str, str], list[Cost]] = {}
     for cost in recorded.costs:
         if cost.peaks:
@@ -89,11 +89,16 @@ def memory_needs(
         each = peak.mib * math.prod(size) / (peak.width * peak.height)
         rows = _rows(plan, key, doubled)
         fits = None if room is None else _fitting(room - base, each, rows)
-        what = " / ".join(filter(None, (names.get(key.scorer, ""), names.get(key.attack, ""))))
+        what = what_is_done(key, names)
         exact = device == machine.device and (peak.width, peak.height) == size
         need = (what, names.get(key.split, ""), size, rows, base + rows * each, base + each, fits, exact)
         found.append(MemoryNeed(*need))
     return sorted(found, key=lambda need: -need.mib)
+
+
+def what_is_done(key: Key, names: Mapping[str, str]) -> str:
+    """'lpips-alex / cw', or 'lpips-alex' where it scores, by what `names_of_work` has."""
+    return " / ".join(filter(None, (names.get(key.scorer, ""), names.get(key.attack, ""))))
 
 
 def _fitting(room: float, each: float, rows: int) -> int:
@@ -135,7 +140,7 @@ def _doubled(plan: Plan, kinds: Iterable[Key]) -> set[Key]:
     }
 
 
-def _names(plan: Plan) -> dict[str, str]:
+def names_of_work(plan: Plan) -> dict[str, str]:
     """Key of a scorer, an attack or a split -> what people call it."""
     found: dict[str, str] = {}
     for cell in plan.cells:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.engine.costs import Amount, Cost, Key, merged_by_machine, pages_beside
+from harness.engine.costs import Amount, Cost, ImageWork, Key, merged_by_machine, pages_beside
 from harness.engine.machines.pages import MACHINES_PAGE, Machine
 from harness.engine.machines.reference import machine_here
 from harness.engine.run_folder import RunFolder
@@ -40,12 +41,14 @@ class Price:
     """Whether it was measured on another machine."""
     from_cpu: bool = False
     """Whether it was measured on a CPU and is asked for of a GPU."""
+    assumed: bool = False
+    """Whether it is the time that is taken for an evaluation of a batch, and so a guess."""
 
     def at_least(self, evaluations: float) -> Price:
         """The price with so many evaluations of a batch, of which on a GPU each takes its time however small."""
         floor = LEAST_ON_GPU * evaluations if self.from_cpu else 0.0
         seconds, least, most = (max(one, floor) for one in (self.seconds, self.least, self.most))
-        return replace(self, seconds=seconds, least=least, most=most)
+        return replace(self, seconds=seconds, least=least, most=most, assumed=self.from_cpu and floor >= self.seconds)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ class Forecast:
         elsewhere: Those of them whose cost is from another machine.
         unknown: Those of kinds that were never measured.
         unknown_keys: The kinds, as keys of the device of the machine at hand.
+        prices: Of the others.
+        assumed: Of the seconds, those that are `LEAST_ON_GPU` for each evaluation of a batch.
     """
 
     seconds: float
@@ -159,6 +164,62 @@ class Forecast:
     elsewhere: int
     unknown: int
     unknown_keys: frozenset[Key]
+    prices: Mapping[Key, Price]
+    assumed: float
+
+
+@dataclass(frozen=True)
+class Timespan:
+    """Seconds until the last of several workers has ended, each of which takes the longest block that is left.
+
+    Attributes:
+        seconds: As estimated.
+        least: At the least, as `Price` has it.
+        most: At the most.
+        longest: Of them, those of the longest block, which no number of workers shortens.
+        blocks: How many there are.
+    """
+
+    seconds: float
+    least: float
+    most: float
+    longest: float
+    blocks: int
+
+
+def timespan_of(works: Sequence[tuple[int, ImageWork]], prices: Mapping[Key, Price], workers: int) -> Timespan:
+    """How long workers take for blocks; a block is not split among them.
+
+    Args:
+        works: Of each block its images and what is done with each (`harness.engine.costs.works_of`).
+        prices: Of what is done; what has none counts for nothing.
+        workers: At work side by side.
+    """
+    once = {id(work): work for _, work in works}
+    each = {
+        name: [(prices[key], times) for (key, _), times in work.items() if key in prices] for name, work in once.items()
+    }
+
+    def lengths(seconds: Callable[[Price], float]) -> list[float]:
+        image = {name: sum(times * seconds(price) for price, times in parts) for name, parts in each.items()}
+        return [images * image[id(work)] for images, work in works]
+
+    usual = lengths(lambda price: price.seconds)
+    return Timespan(
+        seconds=_until_the_last(usual, workers),
+        least=_until_the_last(lengths(lambda price: price.least), workers),
+        most=_until_the_last(lengths(lambda price: price.most), workers),
+        longest=max(usual, default=0.0),
+        blocks=len(works),
+    )
+
+
+def _until_the_last(lengths: Sequence[float], workers: int) -> float:
+    """When the last worker ends, where each takes the longest that is left as soon as it has nothing to do."""
+    busy = [0.0] * min(workers, len(lengths))
+    for length in sorted(lengths, reverse=True):
+        heapq.heapreplace(busy, busy[0] + length)
+    return max(busy, default=0.0)
 
 
 def forecast(work: Mapping[Key, Amount], prices: Prices, batch: int = 1) -> Forecast:
@@ -182,6 +243,8 @@ def forecast(work: Mapping[Key, Amount], prices: Prices, batch: int = 1) -> Fore
         elsewhere=sum(counts[key] for key, price in known.items() if price.elsewhere),
         unknown=sum(counts[key] for key in unknown),
         unknown_keys=unknown,
+        prices=known,
+        assumed=sum(counts[key] * price.seconds for key, price in known.items() if price.assumed),
     )
 
 

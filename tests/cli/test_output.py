@@ -109,6 +109,6 @@ def app(**_):
 cli.app = app
 cli.main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 130 and done.stderr.startswith("error: interrupted."), done.stderr
+    done = subprocess.run([sys.executable, "-c", code, "plan"], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stderr == "error: interrupted. Nothing is kept.\n", done.stderr
     assert "Traceback" not in done.stderr

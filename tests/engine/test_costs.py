@@ -94,7 +94,10 @@ def test_what_no_run_has_measured_is_timed(registry, suite_of, tmp_path):
     plan = make_plan(suite_of(suite(attacks="fgsm, noise, learnt")), registry)
     blocks = plan.blocks(done_slices(plan, RunFolder(tmp_path / "none")))
     unknown = estimate(plan, blocks, {}, "cpu").unknown_keys
-    timed = time_conditions(plan, registry, "cpu", unknown)
+    said: list[str] = []
+    timed = time_conditions(plan, registry, "cpu", unknown, said.append)
+    titles = ("negative_mse", "negative_mse / fgsm", "negative_mse / noise")
+    assert said == ["calibrating 1 of 1: negative_mse", *(f"timing {i} of 3: {one}" for i, one in enumerate(titles, 1))]
     assert all(cost.items == 2 * (1 if key.kind == "attack" else 3) and cost.seconds > 0 for key, cost in timed.items())
     left = estimate(plan, blocks, timed, "cpu")
     assert left.unknown == 20, "an attack that learns first is not timed"

@@ -17,6 +17,7 @@ from harness.engine.forecast import (
     estimate_page,
     forecast,
     read_recorded,
+    timespan_of,
     with_machines,
 )
 from harness.engine.machines.pages import Machine, machine_named, write_machine, wrong_in
@@ -48,7 +49,8 @@ def test_a_machine_twice_as_fast_takes_half_of_the_processor_time():
 
 def test_a_gpu_takes_its_time_for_each_evaluation_however_small():
     assert on(GPU).seconds == pytest.approx(max(20 / 1000, 10 * 5 * LEAST_ON_GPU))
-    assert on(GPU, batch=5).seconds == pytest.approx(10 * LEAST_ON_GPU)
+    assert on(GPU, batch=5).seconds == on(GPU, batch=5).assumed == pytest.approx(10 * LEAST_ON_GPU)
+    assert on(replace(GPU, matmul=800, convolution=640)).assumed == on(BOX).assumed == 0, "2.5 s of work"
 
 
 def test_other_images_count_by_their_pixels_and_what_is_not_known_is_told():
@@ -76,6 +78,16 @@ def test_what_a_gpu_took_is_no_cost_of_this_cpu_and_counts_as_it_is_for_gpus_of_
     assert (told.least, told.seconds, told.most, told.scaled, told.elsewhere) == (1, 1, 1, 0, 0)
     assert error_on(known, h200).least == 0.5 and error_on(known, GPU) is None
     assert on(machine_named("h100", BOX), known).elsewhere == 10 and on(BOX, known).seconds == 20
+
+
+def test_a_block_is_not_split_among_workers():
+    prices = on(replace(BOX, id="other", matmul=400, convolution=80, bandwidth=5)).prices  # .5, 1 or 4 s an image
+    once, twice, unknown = {(ATTACK, 5.0): 1}, {(ATTACK, 5.0): 2}, {(replace(ATTACK, scorer="another"), 1.0): 9}
+    two = timespan_of([(2, once), (3, twice)], prices, 64)
+    assert (two.least, two.seconds, two.most, two.longest, two.blocks) == (3, 6, 24, 6, 2), "the longest block"
+    assert timespan_of([(2, once), (3, twice)], prices, 1).seconds == 2 + 6
+    assert timespan_of([(images, once) for images in (3, 3, 2, 2, 2)], prices, 2).seconds == 7, "3 + 2 + 2, 3 + 2"
+    assert timespan_of([(5, unknown), (1, once)], prices, 2).seconds == 1 and timespan_of([], prices, 2).seconds == 0
 
 
 def test_an_estimate_is_held_against_what_was_spent():
@@ -206,7 +218,14 @@ def test_plan_says_it_in_words_and_as_json(run_toy, tmp_path, toy_file, monkeypa
         return capsys.readouterr().out
 
     text = said("--machine", "h200 x 8")
-    for words in ("on 8 x NVIDIA H200", "50 % of published peaks", "An estimate", "Memory: ", "Disk: about "):
+    for words in (
+        "on 8 x NVIDIA H200",
+        "50 % of published peaks, which nobody here has measured (NVIDIA H200 Tensor Core GPU, https://",
+        "Almost all of the time is the assumed 10 ms for each evaluation of a batch, a guess.",
+        "No estimate there has been compared with a run yet",
+        "Memory: ",
+        "Disk: about ",
+    ):
         assert words in text
     assert "on 8 x NVIDIA H200" in said("--machine", "h200", "x", "8")
     with pytest.raises(SystemExit):
@@ -215,8 +234,16 @@ def test_plan_says_it_in_words_and_as_json(run_toy, tmp_path, toy_file, monkeypa
     more = machine_here("cpu").workers + 1
     assert f"on {more} workers on cores of " in said("--machine", f"cpu x {more}")
     assert f"on {more} workers on {more - 1} core" in said("--workers", str(more))
+    assert "(only 3 blocks: more than 3 workers gain nothing)" in said("--machine", "cpu x 64")
     page = json.loads(said("--json"))
     assert len(page["cells"]) == 4 and page["cells"][0]["slices"] == 3 and page["cost"]["not_timed"] == 0
+    cost = page["cost"]
+    assert {(kind["work"], kind["what"], kind["data"], kind["images"]) for kind in cost["kinds"]} == {
+        ("score", "negative_mse", "toy test", 4 * 20),
+        ("attack", "negative_mse / fgsm", "toy test", 3 * 20),
+    }
+    total = sum(kind["images"] * kind["seconds_per_image"] for kind in cost["kinds"])
+    assert total == pytest.approx(cost["worker_seconds"]) and cost["blocks"] == 3
     assert page["cost"]["machine"]["id"] == machine_here("cpu").id and page["cost"]["disk"]["rows"] == 4 * 20
 
 

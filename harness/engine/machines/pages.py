@@ -127,23 +127,24 @@ def read_machine(path: Path) -> Machine:
     Raises:
         UserError: It is none.
     """
-    cure = f"Measure one there with robustiqa doctor --measure {path}."
+    other = "machine.json" if path.name == "box.json" else "box.json"
+    cure = f"Measure one into another file: robustiqa doctor --measure {other}."
     try:
         page = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Write one with 'robustiqa doctor --measure {path}'.") from None
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it holds something else"
-        raise UserError(f"{path}: not the page of a machine ({reason}). {cure}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise UserError(f"{path}: holds no machine ({reason}). {cure}") from None
     if wrong := wrong_in(page):
-        raise UserError(f"{path}: not the page of a machine ({wrong}). {cure}")
+        raise UserError(f"{path}: holds no machine ({wrong}). {cure}")
     return Machine(**page)
 
 
 def wrong_in(page: Any) -> str:
     """What is wrong with the page of a machine, by its key; empty where nothing is."""
     if not isinstance(page, dict):
-        return "it holds something else"
+        return "it is another kind of page"
     known = {one.name: one.default is MISSING for one in fields(Machine)}
     for name in page:
         if name not in known:
