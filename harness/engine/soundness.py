@@ -127,7 +127,8 @@ class Soundness:
         if stamp == "missing":
             return None
         try:
-            content = path.read_bytes()
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (50,000 files: half the time)
+                content = file.read()
         except FileNotFoundError:
             return None
         except PermissionError as error:
