@@ -7,8 +7,11 @@ import gc
 import json
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -164,6 +167,22 @@ def uncollected() -> Iterator[None]:
     finally:
         if usual:
             gc.enable()
+
+
+@contextlib.contextmanager
+def interruptions_held() -> Iterator[None]:
+    """In here a Ctrl-C waits until the end: an import in whose C code it came may swallow it, or abort the process."""
+    answer, came = signal.getsignal(signal.SIGINT), list[tuple[int, FrameType | None]]()
+    if not callable(answer) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *given: came.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, answer)
+    if came:
+        answer(*came[0])
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from harness.cli.common import (
     checked_suite,
     console,
     end,
+    interruptions_held,
     print_report,
     registry_of,
     uncollected,
@@ -131,7 +132,7 @@ def _run(
     address = LOCAL if ray_address is None else ray_address
     cluster = connected_ahead(address) if executor is ExecutorName.ray else nullcontext()
     with nullcontext() if executor is ExecutorName.serial else workers_ahead(device), cluster:
-        with uncollected():
+        with uncollected(), interruptions_held():
             from harness.engine.memory import keep_freed_memory
             from harness.engine.memory_cap import batch_memory, size_in_mib
             from harness.engine.progress import ConsoleProgress, Progress

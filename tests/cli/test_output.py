@@ -2,6 +2,7 @@
 
 import ast
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ import pytest
 
 import harness.cli
 from harness.cli import main
+from harness.cli.common import interruptions_held
 
 PLUGIN = """
     import atexit, os, sys, threading, time
@@ -90,6 +92,17 @@ def test_no_command_prints_where_it_would_go_to_standard_error_by_mistake():
         prints = [call for call in calls if ast.unparse(call.func) in ("print", "typer.echo", "typer.secho")]
         printing += [path.name for call in prints if "file" not in {keyword.arg for keyword in call.keywords}]
     assert printing == ["app.py"], "--version, before any command; elsewhere say file=report_stream()"
+
+
+def test_a_ctrl_c_while_something_is_imported_waits_until_it_is():
+    before, imported = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptions_held():
+            signal.raise_signal(signal.SIGINT)
+            imported.append("all of it")
+        assert imported and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_ctrl_c_that_an_import_turns_into_another_error_is_still_one():
